@@ -1,0 +1,58 @@
+"""What can go wrong, each kind under its own name.
+
+A `HarnessError` is for the person at the terminal: what was found, what is legal, what to run next. The
+command line prints it and exits with `exit_code`; anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class HarnessError(Exception):
+    """A mistake that the user can mend.
+
+    `found` says what was found, `legal` what would have been right, `run` the command to run next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, *, legal: str | None = None, run: str | None = None) -> None:
+        super().__init__(found)
+        self.found = found
+        self.legal = legal
+        self.run = run
+
+    def __str__(self) -> str:
+        lines = [self.found]
+        if self.legal is not None:
+            lines.append(f"legal: {self.legal}")
+        if self.run is not None:
+            lines.append(f"run:   {self.run}")
+        return "\n".join(lines)
+
+
+class DataError(HarnessError):
+    """The data folder, a file in it, or a split over it is not what it should be."""
+
+
+class SettingsError(HarnessError):
+    """A flag, an environment variable or a settings file asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class StudyError(HarnessError):
+    """A study is missing, is not the one that was meant, or cannot go on."""
+
+
+class TrackingError(HarnessError):
+    """The MLflow store cannot be reached, written or understood."""
+
+
+class CheckpointError(HarnessError):
+    """A checkpoint or an exported bundle is missing, damaged or of another kind."""
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome of training, not a fault of the program
+    """A loss stopped being finite; the message says which one, and in which epoch."""
+
+
+class Interrupted(Exception):  # noqa: N818 - likewise
+    """Training was asked to stop between two batches."""

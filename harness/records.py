@@ -1,0 +1,101 @@
+"""The records that travel between rooms: frozen, standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Representation = Literal["features", "pictures"]
+TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON-able value, the same on every machine (64 hex digits)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Which tracks train the network, which choose among networks, and which judge at the end.
+
+    Each part is a sorted tuple of track ids; `name` says how it came about (`stratified, seed 0`), and
+    `left_out` names listed tracks that this data set cannot supply, with the reason.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the three lists of ids: equal exactly when the same tracks fall on the same sides."""
+        return digest_of({"train": self.train, "valid": self.valid, "test": self.test})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatRange:
+    """An interval to search, both ends included; on a logarithmic scale where `log`."""
+
+    low: float
+    high: float
+    log: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """What a study may choose from: a range of learning rates and a list of batch sizes."""
+
+    lr: FloatRange
+    batch_size: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialConfig:
+    """Everything that determines a training run, and nothing else.
+
+    `seed` is the trial's own, already derived from the study's seed and the trial's number; `threads` is the
+    number of intra-op threads, which changes sums in the last digit.
+    """
+
+    model: str
+    lr: float
+    batch_size: int
+    epochs: int
+    seed: int
+    threads: int
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """One finished epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+    def better_than(self, other: EpochMetrics | None) -> bool:
+        """Say whether this epoch is the better one: higher accuracy, on a tie the lower validation loss."""
+        if other is None:
+            return True
+        return (self.val_accuracy, -self.val_loss) > (other.val_accuracy, -other.val_loss)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """How a trial ended; `best` is the epoch that gives the objective's value and the stored checkpoint."""
+
+    state: TrialState
+    best: EpochMetrics | None
+    reason: str | None = None
