@@ -33,9 +33,7 @@ class DataError(HarnessError):
 
 
 class SettingsError(HarnessError):
-    """A flag, an environment variable or a settings file asks for something that does not exist."""
-
-    exit_code = 2
+    """An environment variable or a settings file asks for something that does not exist."""
 
 
 class StudyError(HarnessError):

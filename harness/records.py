@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 Representation = Literal["features", "pictures"]
@@ -15,6 +16,11 @@ def digest_of(value: Any) -> str:
     """Return the SHA-256 of a JSON-able value, the same on every machine (64 hex digits)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """Return a seed in [0, 2**32) that follows from `seed` and the names, and from nothing else."""
+    return int(digest_of([seed, *names])[:8], 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +105,66 @@ class TrialResult:
     state: TrialState
     best: EpochMetrics | None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySpec:
+    """What a study is: two sweeps that agree in all of this may add trials to one another."""
+
+    name: str
+    experiment: str
+    model: str
+    data_digest: str
+    split_name: str
+    split_digest: str
+    columns: tuple[str, ...]
+    epochs: int
+    seed: int
+    search: SearchSpace
+    sampler: Literal["tpe", "gp", "random"]
+    pruner: Literal["median", "none"]
+    precision: Literal["fp32", "bf16"]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what must agree for a study to be continued, as a JSON-able mapping."""
+        everything: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {key: value for key, value in everything.items() if key not in ("name", "experiment")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCounts:
+    """How many trials of a study stand where."""
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    waiting: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Complete and pruned trials: what `--trials` counts."""
+        return self.complete + self.pruned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One trial as the search knows it; times are local, seconds are wall time."""
+
+    number: int
+    state: str
+    lr: float | None
+    batch_size: int | None
+    val_accuracy: float | None
+    val_loss: float | None
+    best_epoch: int | None
+    started: datetime | None
+    ended: datetime | None
+    reason: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time from the (last) start to the end."""
+        if self.started is None or self.ended is None:
+            return None
+        return (self.ended - self.started).total_seconds()

@@ -1,0 +1,66 @@
+"""A trial's local journal: what happened, line by line, written where it happened and sent to MLflow later.
+
+Appending a line costs microseconds, so training never waits for the record; the lines survive the death of
+the process that wrote them. Each line is `<crc32> <json>`: a line cut short by a kill, or damaged, is told
+from a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class Journal:
+    """The writing end, held by the one process that runs the trial."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.events, sound = read_events(path)
+        self._file = path.open("ab")
+        # What a killed writer left half-written goes before anything is added behind it.
+        self._file.truncate(sound)
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch on record, 0 before the first: an epoch trained again is not recorded again."""
+        return max((event["epoch"] for event in self.events if event["event"] == "epoch"), default=0)
+
+    def append(self, event: str, *, sync: bool = False, **fields: Any) -> None:
+        """Add an event with the time in ms since 1970; with `sync` it is on the disk when this returns."""
+        record = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
+        body = json.dumps(record, separators=(",", ":")).encode()
+        self._file.write(b"%08x %s\n" % (zlib.crc32(body), body))
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+        self.events.append(record)
+
+    def close(self) -> None:
+        """Close the file; the lines stay."""
+        self._file.close()
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Return the whole events from byte `offset` on, and the offset behind the last of them.
+
+    Reading stops at a line that is cut short or damaged. A missing file has no events.
+    """
+    if not path.exists():
+        return [], offset
+    events = []
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            checksum, _, body = line.rstrip(b"\n").partition(b" ")
+            if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+                break
+            events.append(json.loads(body))
+            offset += len(line)
+    return events, offset

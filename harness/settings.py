@@ -1,0 +1,209 @@
+"""What a sweep is asked to do: from flags, environment, a TOML file and defaults, in that order of strength."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import SettingsError
+from harness.files import sqlite_path
+from harness.records import FloatRange, SearchSpace
+
+RUNS_FOLDER = Path("mlruns")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+CHOICES = {
+    "sampler": ("tpe", "gp", "random"),
+    "pruner": ("median", "none"),
+    "precision": ("fp32", "bf16"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSettings:
+    """The settings of `harness sweep`, one field for each flag; None where the default depends on others."""
+
+    model: str
+    trials: int = 40
+    data: str = "input"
+    experiment: str | None = None
+    study: str | None = None
+    epochs: int = 30
+    seed: int = 0
+    split: str | None = None
+    split_seed: int = 0
+    without: tuple[str, ...] = ()
+    sampler: Literal["tpe", "gp", "random"] = "tpe"
+    pruner: Literal["median", "none"] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    jobs: int | None = None
+    device: str = "auto"
+    timeout: float | None = None
+    keep: int | None = None
+    tracking_uri: str | None = None
+    storage: str | None = None
+    search: SearchSpace | None = None
+
+
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "trials": int,
+    "epochs": int,
+    "seed": int,
+    "split_seed": int,
+    "timeout": (int, float),
+    "jobs": (int, str),
+}
+
+
+def load_settings(config: Path | None, given: dict[str, Any]) -> SweepSettings:
+    """Return the settings: what was `given` by flag or environment (None: not given) over the file's.
+
+    Raises SettingsError for a file that cannot be read, a key or a value that does not exist, and where no
+    model is named.
+    """
+    settings = {} if config is None else _read(config)
+    settings |= {name: value for name, value in given.items() if value is not None and value != ()}
+    if "model" not in settings:
+        raise SettingsError("no model was named", legal="--model fcnn, --model cnn, or a --config that names one")
+    if isinstance(settings.get("jobs"), str):
+        settings["jobs"] = parse_jobs(settings["jobs"])
+    if isinstance(settings.get("keep"), str):
+        settings["keep"] = parse_keep(settings["keep"])
+    if isinstance(settings.get("search"), dict):
+        settings["search"] = _search_space(settings["search"], config)
+    settings["without"] = tuple(settings.get("without", ()))
+    return _checked(SweepSettings(**settings))
+
+
+def parse_jobs(text: str) -> int | None:
+    """Return the number of jobs that a word means, None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"jobs is {text!r}", legal="auto, or a number from 1")
+    return int(text)
+
+
+def parse_keep(text: str) -> int | None:
+    """Return how many checkpoints `all` or `best:N` keeps, None for all."""
+    if text == "all":
+        return None
+    word, _, number = text.partition(":")
+    if word != "best" or not number.isdigit() or int(number) < 1:
+        raise SettingsError(f"keep is {text!r}", legal="all, or best:N with N from 1")
+    return int(number)
+
+
+def resolve_stores(tracking_uri: str | None, storage: str | None) -> tuple[str, str, Path]:
+    """Return MLflow's URI, Optuna's URL and the folder for work in progress, with absolute paths.
+
+    By default all of it lies under `mlruns/`. Work in progress (journals, locks) lies beside an SQLite
+    storage, so that the same command run from elsewhere finds it, and under `mlruns/` for any other.
+    """
+    tracking = _absolute(tracking_uri) if tracking_uri else f"sqlite:///{RUNS_FOLDER.absolute() / 'mlflow.db'}"
+    search = _absolute(storage) if storage else f"sqlite:///{RUNS_FOLDER.absolute() / 'optuna.db'}"
+    beside = sqlite_path(search)
+    if storage is not None and search == tracking:
+        raise SettingsError(
+            "MLflow and Optuna were given the same database, and both need a table of the same name",
+            legal="two databases",
+            run="the same command with another --storage",
+        )
+    return tracking, search, (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
+
+
+def _absolute(url: str) -> str:
+    path = sqlite_path(url)
+    if path is not None:
+        return f"sqlite:///{path.absolute()}"
+    if "://" not in url:
+        raise SettingsError(
+            f"{url!r} is not a URL of a store",
+            legal="sqlite:///FILE, http://HOST:PORT (MLflow), postgresql+psycopg://... (Optuna)",
+        )
+    return url
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return a name of a study or an experiment that is fit for files, URLs and queries.
+
+    Raises SettingsError for any other.
+    """
+    if not NAME.fullmatch(name) or len(name) > 100:
+        raise SettingsError(
+            f"{kind} {name!r} is not a usable name",
+            legal="up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    return name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"there is no settings file {path}", legal="a TOML file, as experiments/fcnn.toml") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+    legal = [field.name for field in fields(SweepSettings)]
+    _refuse_unknown(settings, legal, f"{path}: ")
+    for name, value in settings.items():
+        wanted = TYPES.get(name, {"without": list, "search": dict}.get(name, str))
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            words = " or ".join(t.__name__ for t in (wanted if isinstance(wanted, tuple) else (wanted,)))
+            raise SettingsError(f"{path}: {name} is {value!r}", legal=f"a value of type {words}")
+    return settings
+
+
+def _search_space(table: dict[str, Any], path: Path | None) -> SearchSpace:
+    from harness.models import DEFAULT_SEARCH  # imports torch, which --help must not pay for
+
+    where = f"{path}: [search] "
+    _refuse_unknown(table, ["lr", "batch_size"], where)
+    space = DEFAULT_SEARCH
+    if "lr" in table:
+        lr = table["lr"]
+        legal = "lr = { low = 1e-5, high = 1e-1, log = true } with 0 < low <= high"
+        if not isinstance(lr, dict):
+            raise SettingsError(f"{where}lr is {lr!r}", legal=legal)
+        _refuse_unknown(lr, ["low", "high", "log"], f"{where}lr: ")
+        low, high, log = lr.get("low"), lr.get("high"), lr.get("log", True)
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
+        if not numbers or not isinstance(log, bool) or not 0 < low <= high < float("inf"):
+            raise SettingsError(f"{where}lr is {lr!r}", legal=legal)
+        space = replace(space, lr=FloatRange(low=float(low), high=float(high), log=log))
+    if "batch_size" in table:
+        sizes = table["batch_size"]
+        whole = isinstance(sizes, list) and all(type(size) is int and size >= 2 for size in sizes)
+        if not whole or not sizes or len(set(sizes)) != len(sizes):
+            raise SettingsError(
+                f"{where}batch_size is {sizes!r}", legal="a list of different whole numbers from 2, as [16, 32]"
+            )
+        space = replace(space, batch_size=tuple(sizes))
+    return space
+
+
+def _refuse_unknown(table: dict[str, Any], legal: list[str], where: str) -> None:
+    for name in table:
+        if name not in legal:
+            raise SettingsError(f"{where}there is no setting {name!r}", legal=", ".join(legal))
+
+
+def _checked(settings: SweepSettings) -> SweepSettings:
+    for name, legal in CHOICES.items():
+        value = getattr(settings, name)
+        if value is not None and value not in legal:
+            raise SettingsError(f"{name} is {value!r}", legal=", ".join(legal))
+    for name, low in (("trials", 1), ("epochs", 1), ("seed", 0), ("split_seed", 0)):
+        if getattr(settings, name) < low:
+            raise SettingsError(f"{name} is {getattr(settings, name)}", legal=f"a whole number from {low}")
+    if settings.split_seed >= 2**32:
+        raise SettingsError(f"split_seed is {settings.split_seed}", legal="a whole number below 2**32")
+    if settings.timeout is not None and not 0 < settings.timeout < float("inf"):
+        raise SettingsError(f"timeout is {settings.timeout}", legal="a number of minutes above 0")
+    if settings.sampler == "gp" and settings.pruner == "median":
+        raise SettingsError(
+            "the gp sampler cannot learn from pruned trials", legal="--pruner none with --sampler gp"
+        )
+    return settings

@@ -1,0 +1,379 @@
+"""The search: Optuna's storage, sampler, pruner, exact totals. The only room that imports Optuna.
+
+Workers share a study through its storage. A claim (taking the next trial) holds a lock of the study, so that
+no trial is run twice and the total is never overshot; a running trial is held by a lock file that dies with
+its process, so that a dead worker's trial is told from a live one at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.errors import StudyError
+from harness.files import FileLock, make_database, sqlite_path
+from harness.models import REPORT_SETTING
+from harness.records import EpochMetrics, SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow, derive_seed
+
+SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"
+PRUNER_STARTUP_TRIALS = 5
+PRUNER_WARMUP_EPOCHS = 5
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Open (and on first use make) the storage behind an SQLAlchemy URL.
+
+    On SQLite every transaction takes the write lock when it begins: the default, taking it at the first
+    write, hands one waiting trial to two processes (measured, see docs/architecture.md).
+
+    Raises StudyError where the database cannot be opened.
+    """
+    path = sqlite_path(url)
+    try:
+        if path is None:
+            return RDBStorage(url)
+        make_database(path, lambda new: RDBStorage(new).engine.dispose())
+        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
+    except (sqlalchemy.exc.SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
+        raise StudyError(
+            f"cannot open Optuna's storage {mask_password(url)}: {error}",
+            legal="an SQLAlchemy URL such as sqlite:///mlruns/optuna.db of a database that this Optuna can read",
+        ) from error
+    sqlalchemy.event.listen(storage.engine, "connect", _on_connect)
+    sqlalchemy.event.listen(storage.engine, "begin", _on_begin)
+    storage.engine.dispose()  # connections made before the listeners were there
+    return storage
+
+
+def mask_password(url: str) -> str:
+    """Return a URL fit to be shown: its password as three stars."""
+    try:
+        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return "(not a URL)"
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins no transaction of its own: _on_begin does
+    connection.execute("PRAGMA synchronous=NORMAL")  # with a write-ahead log, safe against a killed process
+
+
+def _on_begin(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of one trial: built anew from (seed, number), so that an interruption changes nothing."""
+    own_seed = derive_seed(seed, "sampler", number)
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=own_seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if kind == "gp":
+            return optuna.samplers.GPSampler(seed=own_seed)
+        return optuna.samplers.TPESampler(seed=own_seed, multivariate=True, constant_liar=True)
+
+
+def _pruner(kind: str) -> optuna.pruners.BasePruner:
+    if kind == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(
+        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=PRUNER_WARMUP_EPOCHS
+    )
+
+
+@dataclass(slots=True)
+class Claim:
+    """A trial that this process, and no other, is to run: its number and parameters."""
+
+    number: int
+    lr: float
+    batch_size: int
+    resumed: bool
+    _study: optuna.Study
+    _trial: optuna.Trial
+    _lock: FileLock
+    _last_step: int
+
+    def keep_going(self, metrics: EpochMetrics) -> bool:
+        """Report an epoch's accuracy and return False where the pruner would end the trial here.
+
+        Epochs that an earlier attempt has reported are neither reported nor judged again: the pruner looks
+        at the largest step, which such an epoch has yet to reach.
+        """
+        if isinstance(self._study.pruner, optuna.pruners.NopPruner):
+            return True
+        if metrics.epoch > self._last_step:
+            self._trial.report(metrics.val_accuracy, metrics.epoch)
+        return metrics.epoch < self._last_step or not self._trial.should_prune()
+
+    def finish(self, result: TrialResult) -> None:
+        """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again."""
+        if result.state == "interrupted":
+            self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
+        else:
+            about = {"best": None, "reason": result.reason}
+            if result.best is not None:
+                about["best"] = {name: getattr(result.best, name) for name in EpochMetrics.__slots__}  # type: ignore[assignment]
+            self._trial.set_user_attr(RESULT_KEY, about)
+            if result.state == "complete":
+                assert result.best is not None
+                self._study.tell(self._trial, result.best.val_accuracy)
+            else:
+                state = TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL
+                self._study.tell(self._trial, state=state)
+        self._lock.release(remove=True)
+
+
+class Study:
+    """An Optuna study that the harness made: its spec, its trials, and the next one to run."""
+
+    def __init__(self, study: optuna.Study, work_folder: Path) -> None:
+        attributes = study.user_attrs
+        if SPEC_KEY not in attributes:
+            raise StudyError(
+                f"study {study.study_name!r} was not made by harness, or never finished being made",
+                legal="a study that harness sweep made",
+                run=f"harness delete {study.study_name} --yes, or --study NEW",
+            )
+        self._study = study
+        self._claim_lock = FileLock(work_folder / "claim.lock")
+        self.work_folder = work_folder
+        self.name = study.study_name
+        self.spec: dict[str, Any] = attributes[SPEC_KEY]
+        self.context: dict[str, Any] = attributes[CONTEXT_KEY]
+        study.pruner = _pruner(self.spec["pruner"])
+
+    @classmethod
+    def open(cls, storage: RDBStorage, name: str, work_folder: Path) -> Study:
+        """Open an existing study.
+
+        Raises StudyError where there is none of that name, naming those there are.
+        """
+        try:
+            return cls(optuna.load_study(study_name=name, storage=storage, sampler=None), work_folder)
+        except KeyError:
+            names = ", ".join(sorted(s.study_name for s in optuna.get_all_study_summaries(storage))) or "none yet"
+            raise StudyError(
+                f"there is no study {name!r}", legal=names, run="harness status, or harness sweep to make one"
+            ) from None
+
+    @classmethod
+    def create(cls, storage: RDBStorage, spec: StudySpec, context: dict[str, Any], work_folder: Path) -> Study:
+        """Open the study of that name, or make it with the report's own setting waiting as its first trial.
+
+        `context` is what the record should know beyond the fingerprint: the data folder, the lists of the split.
+
+        Raises StudyError where it exists with another fingerprint.
+        """
+        with FileLock(work_folder / "claim.lock"):
+            study = optuna.create_study(
+                study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
+            )
+            if SPEC_KEY in study.user_attrs:
+                _check_fingerprint(spec, study.user_attrs[SPEC_KEY])
+            else:
+                study.set_user_attr(CONTEXT_KEY, context)
+                if not study.get_trials(deepcopy=False) and _within(spec.search, REPORT_SETTING):
+                    study.enqueue_trial(REPORT_SETTING)
+                study.set_user_attr(SPEC_KEY, spec.fingerprint())  # last: with it the study is whole
+        return cls(study, work_folder)
+
+    def claim(self, *, total: int, allowed_failures: int) -> Claim | None:
+        """Take the next trial, a waiting one first; None where the total is reached or too many have failed."""
+        with self._claim_lock:
+            trials = self._recover_dead()
+            counts = _count(trials)
+            if counts.finished + counts.running >= total or counts.failed >= allowed_failures:
+                return None
+            waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
+            number = len(trials) if waiting is None else waiting
+            lock = self._trial_lock(number)
+            lock.acquire()
+            self._study.sampler = _sampler(self.spec["sampler"], self.spec["seed"], number)
+            trial = self._study.ask()
+            assert trial.number == number
+            search = self.spec["search"]
+            before = self._study._storage.get_trial(trial._trial_id)
+            return Claim(
+                number=number,
+                lr=trial.suggest_float("lr", search["lr"]["low"], search["lr"]["high"], log=search["lr"]["log"]),
+                batch_size=trial.suggest_categorical("batch_size", search["batch_size"]),
+                resumed=bool(before.params),
+                _study=self._study,
+                _trial=trial,
+                _lock=lock,
+                _last_step=max(before.intermediate_values, default=0),
+            )
+
+    def _recover_dead(self) -> list[FrozenTrial]:
+        """Give back the trials whose worker is dead, and return all trials."""
+        trials = self._study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                lock = self._trial_lock(trial.number)
+                if lock.acquire(wait=False):
+                    self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                    lock.release(remove=True)
+        return self._study.get_trials(deepcopy=False)
+
+    def recover(self) -> None:
+        """Give back the trials whose worker is dead: what the start of every sweep does."""
+        with self._claim_lock:
+            self._recover_dead()
+
+    def _trial_lock(self, number: int) -> FileLock:
+        return FileLock(self.work_folder / f"trial-{number:05d}.lock")
+
+    def counts(self) -> TrialCounts:
+        """Count the trials by state."""
+        return _count(self._study.get_trials(deepcopy=False))
+
+    def rows(self) -> list[TrialRow]:
+        """Return every trial, in the order of their numbers."""
+        return [_row(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    def best(self) -> TrialRow | None:
+        """Return the complete trial of highest validation accuracy (of several, the first), or None."""
+        complete = [row for row in self.rows() if row.state == "COMPLETE"]
+        return max(complete, key=lambda row: (row.val_accuracy or 0.0, -row.number), default=None)
+
+    def importances(self) -> dict[str, float]:
+        """Return each parameter's share of the accuracy's variance (fANOVA), empty where it cannot be told.
+
+        Source: Hutter, Hoos and Leyton-Brown (2014), An efficient approach for assessing hyperparameter
+        importance, as Optuna implements it, with a fixed seed.
+        """
+        complete = [row for row in self.rows() if row.state == "COMPLETE"]
+        if len({row.val_accuracy for row in complete}) < 2 or len({(r.lr, r.batch_size) for r in complete}) < 2:
+            return {}
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOverview:
+    """A line of `harness status`."""
+
+    name: str
+    model: str
+    counts: TrialCounts
+    best: float | None
+    last_touched: datetime | None
+
+
+def list_studies(storage: RDBStorage) -> list[StudyOverview]:
+    """Return every study that the harness made in this storage, the last touched first."""
+    overviews = []
+    for summary in optuna.get_all_study_summaries(storage):
+        spec = summary.user_attrs.get(SPEC_KEY)
+        if spec is None:
+            continue
+        trials = optuna.load_study(study_name=summary.study_name, storage=storage).get_trials(deepcopy=False)
+        times = [time for trial in trials for time in (trial.datetime_start, trial.datetime_complete) if time]
+        values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        overviews.append(
+            StudyOverview(
+                name=summary.study_name,
+                model=spec["model"],
+                counts=_count(trials),
+                best=max(values, default=None),
+                last_touched=max(times, default=None),
+            )
+        )
+    return sorted(overviews, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
+
+
+def delete_study(storage: RDBStorage, name: str) -> bool:
+    """Delete a study from the storage; return False where there is none of that name."""
+    try:
+        optuna.delete_study(study_name=name, storage=storage)
+    except KeyError:
+        return False
+    return True
+
+
+@contextmanager
+def no_running_trials(storage: RDBStorage, name: str, work_folder: Path) -> Iterator[None]:
+    """Hold the study's lock while no live process runs one of its trials.
+
+    Raises StudyError where one does.
+    """
+    with FileLock(work_folder / "claim.lock"):
+        for lock_path in work_folder.glob("trial-*.lock"):
+            lock = FileLock(lock_path)
+            if not lock.acquire(wait=False):
+                raise StudyError(f"study {name!r} is running in another process", run="stop it first (Ctrl-C)")
+            lock.release()
+        yield
+
+
+def _within(search: SearchSpace, setting: dict[str, Any]) -> bool:
+    return search.lr.low <= setting["lr"] <= search.lr.high and setting["batch_size"] in search.batch_size
+
+
+def _check_fingerprint(spec: StudySpec, recorded: dict[str, Any]) -> None:
+    wanted = spec.fingerprint()
+    differences = [
+        f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"
+        for key, value in wanted.items()
+        if recorded.get(key) != value
+    ]
+    if differences:
+        raise StudyError(
+            f"study {spec.name!r} was made with other settings:\n  " + "\n  ".join(differences),
+            legal="to continue a study with the settings it was made with",
+            run="the same command with --study NEW, for a study of its own",
+        )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 8:
+        return f"{len(value)} of them"
+    text = json.dumps(value)
+    return text if len(text) < 60 else f"{text[:20]}...{text[-8:]}"
+
+
+def _count(trials: list[FrozenTrial]) -> TrialCounts:
+    states = [trial.state for trial in trials]
+    return TrialCounts(
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        running=states.count(TrialState.RUNNING),
+        waiting=states.count(TrialState.WAITING),
+    )
+
+
+def _row(trial: FrozenTrial) -> TrialRow:
+    result = trial.user_attrs.get(RESULT_KEY) or {}
+    best = result.get("best") or {}
+    return TrialRow(
+        number=trial.number,
+        state=trial.state.name,
+        lr=trial.params.get("lr"),
+        batch_size=trial.params.get("batch_size"),
+        val_accuracy=best.get("val_accuracy"),
+        val_loss=best.get("val_loss"),
+        best_epoch=best.get("epoch"),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+        reason=result.get("reason"),
+    )
+
+

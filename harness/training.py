@@ -1,0 +1,164 @@
+"""One network trained on one split: seeds, device, the loop, evaluation. Knows neither Optuna nor MLflow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.data import Part, TrainingData
+from harness.errors import Diverged, Interrupted, SettingsError
+from harness.models import NORMALISERS, Classifier, ModelSpec, build_classifier
+from harness.records import EpochMetrics, TrialConfig, derive_seed
+
+EVALUATION_BATCH = 64  # activations of the CNN at this size stay near 150 MB
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means on this machine.
+
+    Raises SettingsError for another word and for a GPU that is not there.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    legal = "auto, cpu, cuda or cuda:N"
+    kind, _, index = wanted.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+        raise SettingsError(f"there is no device {wanted!r}", legal=legal)
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise SettingsError(
+            f"device {wanted!r} was asked for, and PyTorch sees {torch.cuda.device_count()} CUDA device(s)",
+            legal=legal,
+            run="the same command with --device auto",
+        )
+    return torch.device(wanted)
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """A training run at the end of an epoch: all that is needed to go on as if nothing had happened.
+
+    The random state is not part of it: what is random in an epoch follows from the trial's seed and the
+    epoch's number. `best_weights` are those of the epoch `best`.
+    """
+
+    config: TrialConfig
+    classifier: Classifier
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    best: EpochMetrics | None = None
+    best_weights: dict[str, Tensor] | None = None
+
+
+def start_training(
+    config: TrialConfig, spec: ModelSpec, data: TrainingData, device: torch.device
+) -> TrainingState:
+    """Return the state before the first epoch: fresh weights, the normaliser fitted on the train part."""
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    normalise = NORMALISERS[spec.representation].fit(data.train.inputs)
+    classifier = build_classifier(spec, normalise, len(data.columns), len(data.genres))
+    # Channels last is the layout in which convolutions run fastest; tensors without channels are untouched.
+    classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(classifier.network.parameters(), lr=config.lr, fused=True)
+    return TrainingState(config, classifier, optimizer)
+
+
+def fit(
+    state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
+) -> Iterator[EpochMetrics]:
+    """Train from `state` to the configured number of epochs, yielding each epoch's figures as it ends.
+
+    At each yield `state` stands at the end of that epoch. `data` lies on the device of the classifier. The
+    consumer logs, saves, asks whether to go on, and may simply stop.
+
+    Raises Diverged when a loss is not finite, and Interrupted when `stop` (asked between batches) says so;
+    after either, `state` is in the middle of an epoch and of no use but for its best weights.
+    """
+    config, network = state.config, state.classifier.network
+    train, valid = _ahead(state.classifier, data.train), _ahead(state.classifier, data.valid)
+    forward = _forward(state.classifier)
+    precision = autocast(config.precision, train.inputs.device)
+    while state.epoch < config.epochs:
+        epoch, started = state.epoch + 1, time.perf_counter()
+        torch.manual_seed(derive_seed(config.seed, "epoch", epoch))
+        order = torch.randperm(len(train)).to(train.inputs.device)
+        network.train()
+        total = torch.zeros((), device=train.inputs.device)  # summed there: reading each loss would wait for it
+        for inputs, targets in _batches(train.inputs[order], train.targets[order], config.batch_size):
+            if stop():
+                raise Interrupted(f"stopped in epoch {epoch}")
+            with precision:
+                logits = forward(inputs)
+            loss = F.cross_entropy(logits.float(), targets)
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            state.optimizer.step()
+            total += loss.detach() * len(targets)
+        train_loss = total.item() / len(train)
+        val_loss, val_accuracy = _loss_and_accuracy(_logits(forward, network, valid.inputs, precision), valid)
+        for name, value in (("train", train_loss), ("validation", val_loss)):
+            if not math.isfinite(value):
+                raise Diverged(f"the {name} loss of epoch {epoch} is {value}")
+        metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, time.perf_counter() - started)
+        state.epoch = epoch
+        if metrics.better_than(state.best):
+            state.best = metrics
+            state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}
+        yield metrics
+
+
+def evaluate(classifier: Classifier, part: Part, precision: str = "fp32") -> Tensor:
+    """Return the logits [n, classes] (float32) of a part that lies on the classifier's device."""
+    context = autocast(precision, part.inputs.device)
+    return _logits(classifier, classifier, part.inputs, context)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which a forward pass runs in that precision, `fp32` or `bf16`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _ahead(classifier: Classifier, part: Part) -> Part:
+    if not classifier.normalise.ahead_of_training:
+        return part
+    return Part(part.ids, classifier.normalise(part.inputs), part.targets)
+
+
+def _forward(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    return classifier.network if classifier.normalise.ahead_of_training else classifier
+
+
+def _batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut into batches of `size`; a last one of a single row joins the batch before it.
+
+    Batch normalisation has no variance to divide by in a batch of one.
+    """
+    count = len(targets)
+    starts = list(range(0, count, size))
+    if count % size == 1 and len(starts) > 1:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], count], strict=True):
+        yield inputs[start:end], targets[start:end]
+
+
+@torch.inference_mode()
+def _logits(
+    forward: Callable[[Tensor], Tensor],
+    network: torch.nn.Module,
+    inputs: Tensor,
+    precision: AbstractContextManager[object],
+) -> Tensor:
+    network.eval()
+    with precision:
+        return torch.cat([forward(batch).float() for batch in inputs.split(EVALUATION_BATCH)])
+
+
+def _loss_and_accuracy(logits: Tensor, part: Part) -> tuple[float, float]:
+    loss = F.cross_entropy(logits, part.targets).item()
+    return loss, (logits.argmax(1) == part.targets).sum().item() / len(part)

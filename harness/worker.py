@@ -1,0 +1,258 @@
+"""A trial from start to end, and the process that runs one after another.
+
+A worker talks to Optuna (which trial, go on or not) and to its trial's journal; it never waits for MLflow and
+does not import it. Whoever started the worker sends the journals on (see recorder.py).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.checkpoint import (
+    Architecture,
+    ResumePoint,
+    clear_resume,
+    load_resume,
+    save_checkpoint,
+    save_resume,
+)
+from harness.data import Tracks, TrainingData, training_data
+from harness.errors import Diverged, HarnessError, Interrupted
+from harness.journal import Journal
+from harness.models import ModelSpec, model_spec
+from harness.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult, derive_seed
+from harness.study import Claim, Study, open_storage
+from harness.training import choose_device, fit, start_training
+
+RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
+LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
+ORPHAN_SECONDS = 10.0  # what a worker has to put its trial away once the process that started it is gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTask:
+    """All that a worker process needs, sent to it when it starts.
+
+    `deadline` is in seconds since 1970: no trial is begun after it.
+    """
+
+    spec: StudySpec
+    storage: str
+    tracks: Tracks
+    split: Split
+    work_folder: Path
+    total: int
+    allowed_failures: int
+    device: str
+    deadline: float | None = None
+
+
+def trial_config(spec: StudySpec, model: ModelSpec, number: int, lr: float, batch_size: int) -> TrialConfig:
+    """Return the configuration of a study's trial: its seed follows from the study's seed and its number."""
+    return TrialConfig(
+        model=spec.model,
+        lr=lr,
+        batch_size=batch_size,
+        epochs=spec.epochs,
+        seed=derive_seed(spec.seed, "trial", number),
+        threads=min(model.threads, usable_cores()),
+        precision=spec.precision,
+    )
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def journal_path(work_folder: Path, number: int) -> Path:
+    """Return where the journal of a trial lies; its checkpoints lie in the folder of the same name."""
+    return work_folder / f"trial-{number:05d}.jsonl"
+
+
+def run_trial(
+    config: TrialConfig,
+    data: TrainingData,
+    device: torch.device,
+    *,
+    journal: Journal,
+    folder: Path,
+    about: dict[str, Any],
+    keep_going: Callable[[EpochMetrics], bool] = lambda _: True,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrialResult:
+    """Train one configuration, from its resume checkpoint where `folder` has one, and write down how it went.
+
+    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `about` in their
+    description. `keep_going` ends the trial as pruned; `stop` interrupts it, leaving in `folder` the state of
+    its last whole epoch. A loss that is not finite makes the result `diverged`; other exceptions rise.
+    """
+    model = model_spec(config.model)
+    state = start_training(config, model, data, device)
+    load_resume(folder, state)
+    recorded, saved, held = journal.last_epoch, time.monotonic(), None
+    short_epochs = False
+
+    def stop_between_batches() -> bool:
+        return not short_epochs and stop()
+
+    result = None
+    try:
+        if stop():
+            raise Interrupted("stopped before the next epoch")
+        for metrics in fit(state, data, stop=stop_between_batches):
+            if metrics.epoch > recorded:
+                journal.append("epoch", **{name: getattr(metrics, name) for name in EpochMetrics.__slots__})
+            if not keep_going(metrics):
+                result = TrialResult(state="pruned", best=state.best)
+                break
+            short_epochs = metrics.seconds < LONG_EPOCH_SECONDS
+            held = None if short_epochs else ResumePoint.of(state)
+            if metrics.epoch == config.epochs:
+                continue
+            if stop():
+                held = held or ResumePoint.of(state)
+                raise Interrupted(f"stopped after epoch {metrics.epoch}")
+            if time.monotonic() - saved > RESUME_SECONDS:
+                save_resume(folder, held or ResumePoint.of(state))
+                saved = time.monotonic()
+    except Diverged as divergence:
+        result = TrialResult(state="diverged", best=state.best, reason=str(divergence))
+    except Interrupted as interruption:
+        if held is not None:
+            save_resume(folder, held)
+        return TrialResult(state="interrupted", best=state.best, reason=str(interruption))
+    result = result or TrialResult(state="complete", best=state.best)
+    if result.state != "diverged" and result.best is not None and state.best_weights is not None:
+        architecture = Architecture(
+            model=config.model, representation=model.representation, columns=data.columns, genres=data.genres
+        )
+        about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}
+        save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)
+    clear_resume(folder)
+    return result
+
+
+class Worker:
+    """Runs trials of one study, one at a time, until there is none left to take or it is told to stop."""
+
+    def __init__(self, task: WorkerTask) -> None:
+        self.task = task
+        self.stopping = threading.Event()
+        self.model = model_spec(task.spec.model)
+        torch.set_num_threads(min(self.model.threads, usable_cores()))
+        self.device = choose_device(task.device)
+        data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns)
+        self.data = TrainingData(
+            data.train.to(self.device), data.valid.to(self.device), data.columns, data.genres
+        )
+        self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder)
+
+    def run(self) -> None:
+        """Take trials and run them."""
+        task = self.task
+        while not self.stopping.is_set() and (task.deadline is None or time.time() < task.deadline):
+            claim = self.study.claim(total=task.total, allowed_failures=task.allowed_failures)
+            if claim is None:
+                return
+            self.run_claim(claim)
+
+    def run_claim(self, claim: Claim) -> None:
+        """Run a claimed trial, and tell the journal and then the study how it ended.
+
+        The journal comes first: a worker killed in between leaves an end on record, which the next one to
+        take the trial only has to pass on.
+        """
+        spec = self.task.spec
+        path = journal_path(self.task.work_folder, claim.number)
+        journal = Journal(path)
+        last = journal.events[-1] if journal.events else {"event": "none"}
+        if last["event"] == "end" and last["state"] != "interrupted":
+            best = None if last["best"] is None else EpochMetrics(**last["best"])
+            claim.finish(TrialResult(state=last["state"], best=best, reason=last["reason"]))
+            journal.append("closed", sync=True)
+            journal.close()
+            return
+        config = trial_config(spec, self.model, claim.number, claim.lr, claim.batch_size)
+        journal.append(
+            "start",
+            trial=claim.number,
+            config=config.as_dict(),
+            resumed=claim.resumed,
+            device=str(self.device),
+            total=self.task.total,
+        )
+        about = {
+            "study": spec.name,
+            "trial": claim.number,
+            "data_digest": spec.data_digest,
+            "split_digest": spec.split_digest,
+            "synthetic": self.task.tracks.synthetic,
+        }
+        try:
+            result = run_trial(
+                config,
+                self.data,
+                self.device,
+                journal=journal,
+                folder=path.with_suffix(""),
+                about=about,
+                keep_going=claim.keep_going,
+                stop=self.stopping.is_set,
+            )
+        except Exception:
+            # A bug, not an outcome: it is put on record and then rises, which stops the sweep.
+            result = TrialResult(state="failed", best=None, reason=traceback.format_exc(limit=-8))
+            self._end(claim, journal, result)
+            raise
+        self._end(claim, journal, result)
+
+    def _end(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
+        best = None if result.best is None else asdict(result.best)
+        journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
+        claim.finish(result)
+        if result.state != "interrupted":
+            journal.append("closed", sync=True)
+        journal.close()
+
+
+def work(task: WorkerTask) -> None:
+    """Be a worker process: signals from the terminal are left to the parent, SIGTERM asks to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        worker = Worker(task)
+        worker.stopping = asked
+        threading.Thread(target=_stop_with_parent, args=(asked,), daemon=True).start()
+        worker.run()
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - the last frame of the process: shown, and told by the exit code
+        traceback.print_exc()
+        sys.exit(70)
+
+
+def _stop_with_parent(asked: threading.Event) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    wait([parent.sentinel])
+    asked.set()
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)  # whatever it is stuck in, nobody waits for it any more
