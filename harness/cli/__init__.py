@@ -1,0 +1,52 @@
+"""The command line: parse, call, print. PyTorch and MLflow are imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness import __version__
+from harness.cli.data import data_app
+from harness.cli.export import export
+from harness.cli.studies import delete, status, ui
+from harness.cli.sweep import sweep
+from harness.errors import HarnessError
+
+app = typer.Typer(
+    name="harness",
+    help="Tune networks with Optuna, record every trial in MLflow, export the best checkpoint.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (sweep, status, ui, export, delete):
+    app.command()(command)
+app.add_typer(data_app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Tune networks with Optuna, record every trial in MLflow, export the best checkpoint."""
+
+
+def main() -> None:
+    """Run the command line; a HarnessError is printed to stderr and sets the exit code."""
+    try:
+        app()
+    except HarnessError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,39 @@
+"""`harness export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json, TrackingUri
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist or be empty.")],
+    model: Annotated[str | None, typer.Option("--model", help="Export the study EXPERIMENT-MODEL.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="Export the best trial of this study.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Export this run's checkpoint.")] = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="Experiment that --model means.")] = "gtzan",
+    data: Annotated[
+        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Write the best checkpoint as a folder and measure it on the test part.
+
+    Example: [bold]harness export --model fcnn --out best-fcnn[/bold]
+    """
+    named = [name for name, value in (("--model", model), ("--study", study), ("--run", run)) if value]
+    if len(named) != 1:
+        found = " and ".join(named) or "none of them"
+        raise typer.BadParameter(f"give one of --model, --study and --run; got {found}")
+    from harness.export import export_best
+
+    bundle = export_best(
+        out, study=study or (model and f"{experiment}-{model}"), run_id=run, data=data, tracking_uri=tracking_uri
+    )
+    print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())

@@ -1,0 +1,115 @@
+"""The worker processes of a sweep: started from a warm fork server, told to stop, waited for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from types import FrameType
+
+from harness.worker import WorkerTask, work
+
+STOP_SECONDS = 60.0  # what workers have to put their trials away before they are killed
+REPLACEMENTS = 3  # workers that died by a signal and are replaced before the sweep gives up
+# Activations of a batch are tens of megabytes: glibc would return each to the kernel and fault it in again.
+KEEP_LARGE_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+
+
+def warm_up() -> None:
+    """Start the process that workers are forked from; it imports PyTorch while this one goes on.
+
+    It and its children are out of reach of the terminal's Ctrl-C, which only the parent answers.
+    """
+    for name, value in KEEP_LARGE_BLOCKS.items():
+        os.environ.setdefault(name, value)
+    # torch._dynamo is what the first optimiser of a process imports, at two seconds a process.
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["harness.worker", "torch._dynamo"])
+    resource_tracker.ensure_running()  # it unblocks the signals that are about to be blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Crew:
+    """Workers on one study, from their start to their end.
+
+    After `run`, `signal` is the number of the signal that stopped it (or None), `abandoned` says that a second
+    Ctrl-C killed the workers, and `fault` is what broke a worker (or None).
+    """
+
+    def __init__(self, tasks: Sequence[WorkerTask]) -> None:
+        self._tasks = list(tasks)
+        self._workers: dict[ForkServerProcess, WorkerTask] = {}
+        self._stopped_at: float | None = None
+        self._died = 0
+        self.signal: int | None = None
+        self.abandoned = False
+        self.fault: str | None = None
+
+    def run(self) -> None:
+        """Start one worker for each task and wait for the last of them to end."""
+        with self._signals():
+            for task in self._tasks:
+                self._start(task)
+            while self._workers:
+                wait([worker.sentinel for worker in self._workers], timeout=0.5)
+                for worker in [worker for worker in self._workers if not worker.is_alive()]:
+                    self._ended(worker, self._workers.pop(worker))
+                if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
+                    self._kill()
+
+    def _start(self, task: WorkerTask) -> None:
+        context = multiprocessing.get_context("forkserver")
+        worker = context.Process(target=work, args=(task,), daemon=True)
+        worker.start()
+        self._workers[worker] = task
+
+    def _ended(self, worker: ForkServerProcess, task: WorkerTask) -> None:
+        code = worker.exitcode or 0
+        if code == 0 or self._stopped_at is not None:
+            return
+        if code > 0:
+            self.fault = "a worker met an error"
+            self.stop()
+            return
+        self._died += 1
+        if self._died > REPLACEMENTS:
+            self.fault = f"{self._died} workers were killed, the last by signal {-code}"
+            self.stop()
+        else:
+            self._start(task)  # the next claim takes up the trial that the dead worker left
+
+    def stop(self) -> None:
+        """Ask the workers to put their trials away and end."""
+        self._stopped_at = self._stopped_at or time.monotonic()
+        for worker in self._workers:
+            worker.terminate()
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            if self.signal is not None and number == signal.SIGINT:
+                self.abandoned = True
+                self._kill()
+                return
+            self.signal = self.signal or number
+            self.stop()
+
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
