@@ -77,7 +77,8 @@ class Recorder:
             tail = self._tails.setdefault(path, _Tail(number, path))
             events, tail.offset = read_events(path, tail.offset)
             for event in events:
-                self._listener(number, event)
+                if event["time"] >= self._began:
+                    self._listener(number, event)
             if events and not tail.pending:
                 tail.waiting_since = time.monotonic()
             tail.pending += events

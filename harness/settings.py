@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from harness.errors import SettingsError
 from harness.files import sqlite_path
@@ -143,7 +144,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise SettingsError(f"there is no settings file {path}", legal="a TOML file, as experiments/fcnn.toml") from None
+        raise SettingsError(
+            f"there is no settings file {path}", legal="a TOML file, as experiments/fcnn.toml"
+        ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
     legal = [field.name for field in fields(SweepSettings)]
@@ -169,8 +172,7 @@ def _search_space(table: dict[str, Any], path: Path | None) -> SearchSpace:
             raise SettingsError(f"{where}lr is {lr!r}", legal=legal)
         _refuse_unknown(lr, ["low", "high", "log"], f"{where}lr: ")
         low, high, log = lr.get("low"), lr.get("high"), lr.get("log", True)
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
-        if not numbers or not isinstance(log, bool) or not 0 < low <= high < float("inf"):
+        if not (_is_number(low) and _is_number(high) and isinstance(log, bool) and 0 < low <= high < math.inf):
             raise SettingsError(f"{where}lr is {lr!r}", legal=legal)
         space = replace(space, lr=FloatRange(low=float(low), high=float(high), log=log))
     if "batch_size" in table:
@@ -178,10 +180,15 @@ def _search_space(table: dict[str, Any], path: Path | None) -> SearchSpace:
         whole = isinstance(sizes, list) and all(type(size) is int and size >= 2 for size in sizes)
         if not whole or not sizes or len(set(sizes)) != len(sizes):
             raise SettingsError(
-                f"{where}batch_size is {sizes!r}", legal="a list of different whole numbers from 2, as [16, 32]"
+                f"{where}batch_size is {sizes!r}",
+                legal="a list of different whole numbers from 2, as [16, 32]",
             )
         space = replace(space, batch_size=tuple(sizes))
     return space
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refuse_unknown(table: dict[str, Any], legal: list[str], where: str) -> None:
@@ -200,7 +207,7 @@ def _checked(settings: SweepSettings) -> SweepSettings:
             raise SettingsError(f"{name} is {getattr(settings, name)}", legal=f"a whole number from {low}")
     if settings.split_seed >= 2**32:
         raise SettingsError(f"split_seed is {settings.split_seed}", legal="a whole number below 2**32")
-    if settings.timeout is not None and not 0 < settings.timeout < float("inf"):
+    if settings.timeout is not None and not 0 < settings.timeout < math.inf:
         raise SettingsError(f"timeout is {settings.timeout}", legal="a number of minutes above 0")
     if settings.sampler == "gp" and settings.pruner == "median":
         raise SettingsError(

@@ -25,7 +25,15 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import StudyError
 from harness.files import FileLock, make_database, sqlite_path
 from harness.models import REPORT_SETTING
-from harness.records import EpochMetrics, SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow, derive_seed
+from harness.records import (
+    EpochMetrics,
+    SearchSpace,
+    StudySpec,
+    TrialCounts,
+    TrialResult,
+    TrialRow,
+    derive_seed,
+)
 
 SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"
 PRUNER_STARTUP_TRIALS = 5
@@ -92,9 +100,7 @@ def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
 def _pruner(kind: str) -> optuna.pruners.BasePruner:
     if kind == "none":
         return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=PRUNER_WARMUP_EPOCHS
-    )
+    return optuna.pruners.MedianPruner(n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=PRUNER_WARMUP_EPOCHS)
 
 
 @dataclass(slots=True)
@@ -165,13 +171,19 @@ class Study:
 
         Raises StudyError where there is none of that name, naming those there are.
         """
-        try:
-            return cls(optuna.load_study(study_name=name, storage=storage, sampler=None), work_folder)
-        except KeyError:
-            names = ", ".join(sorted(s.study_name for s in optuna.get_all_study_summaries(storage))) or "none yet"
+        cls.check_exists(storage, name)
+        return cls(optuna.load_study(study_name=name, storage=storage), work_folder)
+
+    @staticmethod
+    def check_exists(storage: RDBStorage, name: str) -> None:
+        """Raise StudyError where there is no study of that name, naming those there are."""
+        names = sorted(optuna.get_all_study_names(storage))
+        if name not in names:
             raise StudyError(
-                f"there is no study {name!r}", legal=names, run="harness status, or harness sweep to make one"
-            ) from None
+                f"there is no study {name!r}",
+                legal=", ".join(names) or "none yet",
+                run="harness status, or harness sweep to make one",
+            )
 
     @classmethod
     def create(cls, storage: RDBStorage, spec: StudySpec, context: dict[str, Any], work_folder: Path) -> Study:
@@ -236,6 +248,13 @@ class Study:
         """Give back the trials whose worker is dead: what the start of every sweep does."""
         with self._claim_lock:
             self._recover_dead()
+
+    def left_behind(self) -> Iterator[int]:
+        """Yield the numbers of trials that are over and held by no process, the lock held meanwhile."""
+        with self._claim_lock:
+            for row in self.rows():
+                if row.state in ("COMPLETE", "PRUNED", "FAIL"):
+                    yield row.number
 
     def _trial_lock(self, number: int) -> FileLock:
         return FileLock(self.work_folder / f"trial-{number:05d}.lock")
@@ -309,7 +328,7 @@ def delete_study(storage: RDBStorage, name: str) -> bool:
 
 
 @contextmanager
-def no_running_trials(storage: RDBStorage, name: str, work_folder: Path) -> Iterator[None]:
+def no_running_trials(name: str, work_folder: Path) -> Iterator[None]:
     """Hold the study's lock while no live process runs one of its trials.
 
     Raises StudyError where one does.
@@ -375,5 +394,3 @@ def _row(trial: FrozenTrial) -> TrialRow:
         ended=trial.datetime_complete,
         reason=result.get("reason"),
     )
-
-

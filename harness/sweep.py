@@ -25,7 +25,7 @@ from harness.report import write_study_report
 from harness.settings import SweepSettings, check_name, resolve_stores
 from harness.study import Study, open_storage
 from harness.tracking import RunRecord, Tracker, TrialLog
-from harness.worker import WorkerTask, usable_cores
+from harness.worker import WorkerTask, close_journals, usable_cores
 
 MINIMUM_ALLOWED_FAILURES = 10
 
@@ -156,18 +156,27 @@ def _check_half(tracks: Tracks, model: ModelSpec) -> None:
         )
 
 
-def run_sweep(plan: Plan, listener: Listener = lambda *_: None) -> StudySummary:
+def open_study(plan: Plan) -> Study:
+    """Open the plan's study, made on first use, with whatever an earlier crash left behind put right.
+
+    Raises StudyError where a study of that name has another fingerprint.
+    """
+    study = Study.create(open_storage(plan.storage), plan.spec, _context(plan), plan.work_folder)
+    study.recover()
+    close_journals(study)
+    return study
+
+
+def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) -> StudySummary:
     """Run trials until the study holds the number asked for, and bring both stores to its end.
 
-    Raises StudyError where the study cannot go on: another fingerprint, too many failures, a bug in a trial.
+    Raises StudyError where the study cannot go on: too many failures, or a bug in a trial.
     """
     began = time.monotonic()
     settings, spec, tracks = plan.settings, plan.spec, plan.tracks
-    study = Study.create(open_storage(plan.storage), spec, _context(plan), plan.work_folder)
-    study.recover()
     tracker = Tracker(plan.tracking_uri)
     tags = {"study_state": "running", "trials_asked": str(settings.trials)}
-    parent = tracker.begin_study(spec, tags, _description(plan))
+    parent = tracker.begin_study(spec, tags, _description(plan), plan.split, _context(plan))
     name = f"{spec.experiment} (synthetic)" if tracks.synthetic else spec.experiment
     profile = {"tracks": len(tracks.ids), "genres": len(tracks.genres), "digest": tracks.digest}
     dataset = {"name": name, "folder": str(tracks.folder), "profile": profile}
@@ -250,9 +259,7 @@ def _description(plan: Plan) -> str:
     )
 
 
-def _log_report(
-    plan: Plan, study: Study, tracker: Tracker, parent: str, runs: dict[int, RunRecord]
-) -> None:
+def _log_report(plan: Plan, study: Study, tracker: Tracker, parent: str, runs: dict[int, RunRecord]) -> None:
     """Store the study's pictures, its table of trials and its split in the parent run."""
     with tempfile.TemporaryDirectory() as name:
         run_ids = {number: run.run_id for number, run in runs.items()}
@@ -299,7 +306,9 @@ def _figures(
 
 def _failure(plan: Plan, study: Study, fault: str | None) -> StudyError:
     failed = [row for row in study.rows() if row.state == "FAIL"]
-    reasons = "".join(f"\n  trial {row.number}: {(row.reason or 'no reason on record').strip()}" for row in failed[-3:])
+    reasons = "".join(
+        f"\n  trial {row.number}: {(row.reason or 'no reason on record').strip()}" for row in failed[-3:]
+    )
     if fault is not None:
         return StudyError(
             f"study {plan.spec.name!r} stopped: {fault}{reasons}",

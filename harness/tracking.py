@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -33,7 +33,7 @@ from harness import __version__
 from harness.errors import TrackingError
 from harness.files import make_database, sqlite_path
 from harness.journal import Event
-from harness.records import StudySpec, TrialState
+from harness.records import Split, StudySpec, TrialState
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -53,6 +53,7 @@ EPOCH_METRICS = {
     "val_accuracy": "val_accuracy",
     "seconds": "epoch_seconds",
 }
+SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
 TAG_LIMIT = 5000  # characters that every MLflow store takes
 
 
@@ -83,9 +84,15 @@ def _translated(doing: str) -> Iterator[None]:
 class Tracker:
     """A client of one MLflow store."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, create: bool = True) -> None:
         self.uri = uri
         self._database = sqlite_path(uri)
+        if self._database is not None and not create and not self._database.exists():
+            raise TrackingError(
+                f"there is no MLflow store at {self._database}",
+                legal="a store that harness sweep made",
+                run="harness sweep first, or --tracking-uri",
+            )
         with _translated(f"opening the store {uri}"):
             if self._database is not None:
                 make_database(self._database, _make_schema)
@@ -102,8 +109,13 @@ class Tracker:
                 location = (self._database.parent / "artifacts" / name).as_uri()
             return str(self.client.create_experiment(name, artifact_location=location))
 
-    def begin_study(self, spec: StudySpec, tags: dict[str, str], description: str) -> str:
-        """Return the id of the study's parent run, made or reopened, with status RUNNING."""
+    def begin_study(
+        self, spec: StudySpec, tags: dict[str, str], description: str, split: Split, context: dict[str, Any]
+    ) -> str:
+        """Return the id of the study's parent run, made or reopened, with status RUNNING.
+
+        A new one gets the split and `context` as artifacts, from which an export finds its data again.
+        """
         with _translated(f"opening the run of study {spec.name!r}"):
             experiment = self.experiment_id(spec.experiment)
             found = self.study_run(spec.name, experiment)
@@ -122,6 +134,8 @@ class Tracker:
             )
             params = {**_study_params(spec), "search": json.dumps(spec.fingerprint()["search"])}
             self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+            self.client.log_dict(run.info.run_id, asdict(split), SPLIT_FILE)
+            self.client.log_dict(run.info.run_id, context, CONTEXT_FILE)
             return str(run.info.run_id)
 
     def end_study(self, run_id: str, status: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
@@ -166,7 +180,7 @@ class Tracker:
         """Remove a run's `checkpoint/`, and say so in its tags."""
         with _translated("removing a checkpoint"):
             run = self.client.get_run(run_id)
-            get_artifact_repository(run.info.artifact_uri).delete_artifacts("checkpoint")
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts("checkpoint")  # type: ignore[no-untyped-call]
             self.client.set_tag(run_id, "checkpoint", "removed")
 
     def run(self, run_id: str) -> RunRecord:
@@ -186,6 +200,16 @@ class Tracker:
         """Return the runs of a study's trials, in the order of the trials."""
         found = self._search(f"tags.study = '{study}' and tags.kind = 'trial'")
         return sorted(found, key=lambda record: int(record.tags["trial"]))
+
+    def study_names(self) -> list[str]:
+        """Return the names of the studies on record."""
+        return sorted(record.tags["study"] for record in self._search("tags.kind = 'study'"))
+
+    def count_test_opening(self, run_id: str) -> int:
+        """Put on record that a run is about to see the test part; return how often it has now."""
+        openings = int(self.run(run_id).tags.get("test_openings", "0")) + 1
+        self.set_tags(run_id, {"test_openings": str(openings)})
+        return openings
 
     def _search(self, query: str, experiment: str | None = None) -> list[RunRecord]:
         with _translated("searching runs"):
@@ -208,7 +232,7 @@ class Tracker:
                 if urlparse(uri).scheme == "file":
                     shutil.rmtree(Path(unquote(urlparse(uri).path)).parent, ignore_errors=True)
                 else:
-                    get_artifact_repository(uri).delete_artifacts(".")
+                    get_artifact_repository(uri).delete_artifacts(".")  # type: ignore[no-untyped-call]
         return len(records)
 
 

@@ -156,7 +156,7 @@ def _logits(
 ) -> Tensor:
     network.eval()
     with precision:
-        return torch.cat([forward(batch).float() for batch in inputs.split(EVALUATION_BATCH)])
+        return torch.cat([forward(batch).float() for batch in torch.split(inputs, EVALUATION_BATCH)])
 
 
 def _loss_and_accuracy(logits: Tensor, part: Part) -> tuple[float, float]:

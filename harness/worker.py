@@ -83,6 +83,17 @@ def journal_path(work_folder: Path, number: int) -> Path:
     return work_folder / f"trial-{number:05d}.jsonl"
 
 
+def close_journals(study: Study) -> None:
+    """Close the journals of trials that are over in the study, but whose worker died before it said so."""
+    for number in study.left_behind():
+        path = journal_path(study.work_folder, number)
+        if path.exists():
+            journal = Journal(path)
+            if journal.events and journal.events[-1]["event"] == "end":
+                journal.append("closed", sync=True)
+            journal.close()
+
+
 def run_trial(
     config: TrialConfig,
     data: TrainingData,
@@ -155,9 +166,8 @@ class Worker:
         self.model = model_spec(task.spec.model)
         torch.set_num_threads(min(self.model.threads, usable_cores()))
         self.device = choose_device(task.device)
-        data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns)
-        self.data = TrainingData(
-            data.train.to(self.device), data.valid.to(self.device), data.columns, data.genres
+        self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
+            self.device
         )
         self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder)
 
@@ -179,8 +189,8 @@ class Worker:
         spec = self.task.spec
         path = journal_path(self.task.work_folder, claim.number)
         journal = Journal(path)
-        last = journal.events[-1] if journal.events else {"event": "none"}
-        if last["event"] == "end" and last["state"] != "interrupted":
+        last = journal.events[-1] if journal.events else None
+        if last is not None and last["event"] == "end" and last["state"] != "interrupted":
             best = None if last["best"] is None else EpochMetrics(**last["best"])
             claim.finish(TrialResult(state=last["state"], best=best, reason=last["reason"]))
             journal.append("closed", sync=True)

@@ -34,6 +34,10 @@ def export(
     from harness.export import export_best
 
     bundle = export_best(
-        out, study=study or (model and f"{experiment}-{model}"), run_id=run, data=data, tracking_uri=tracking_uri
+        out,
+        study=study or (model and f"{experiment}-{model}"),
+        run_id=run,
+        data=data,
+        tracking_uri=tracking_uri,
     )
     print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())

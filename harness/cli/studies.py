@@ -49,7 +49,9 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
 
 def delete(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this the command only says what it would do.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this the command only says what it would do.")
+    ] = False,
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
 ) -> None:
@@ -77,7 +79,9 @@ def delete(
 
 
 def ui(
-    port: Annotated[int | None, typer.Option("--port", show_default="a free one", help="Port to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", show_default="a free one", help="Port to listen on.")
+    ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open the MLflow UI on the harness's store, on 127.0.0.1; stop it with Ctrl-C.
@@ -93,7 +97,17 @@ def ui(
         raise HarnessError(f"there is no store {path} yet", run="harness sweep --model fcnn --data demo")
     port = port or _free_port()
     print(f"MLflow UI: http://127.0.0.1:{port}", flush=True)
-    server = ["server", "--backend-store-uri", tracking, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server = [
+        "server",
+        "--backend-store-uri",
+        tracking,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

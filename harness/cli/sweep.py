@@ -86,18 +86,25 @@ def _announce(console: Console, plan: Plan) -> None:
     ]
     if tracks.synthetic:
         lines.append("these data are SYNTHETIC (harness data demo): figures say nothing about music")
-    lines += [f"left out: {reason}" for reason in (*tracks.left_out, *split.left_out)]
+    lines += [f"left out: {reason}" for reason in (*tracks.left_out_lines(), *split.left_out)]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(console: Console, plan: Plan) -> StudySummary:
     from harness.display import SweepDisplay
-    from harness.sweep import run_sweep
+    from harness.sweep import open_study, run_sweep
 
-    display = SweepDisplay(console, plan.spec.name, total=plan.settings.trials)
-    with display:
-        return run_sweep(plan, display)
+    study, total = open_study(plan), plan.settings.trials
+    finished, best = study.counts().finished, study.best()
+    if finished >= total:
+        console.print(f"study {study.name} already holds {finished} finished trials of {total}", highlight=False)
+    elif finished:
+        console.print(f"going on with study {study.name}: {finished} of {total} trials finished", highlight=False)
+    with SweepDisplay(
+        console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
+    ) as display:
+        return run_sweep(plan, study, display)
 
 
 def _print_summary(summary: StudySummary) -> None:
@@ -117,6 +124,8 @@ def _print_summary(summary: StudySummary) -> None:
         lines.append(f"run:  {summary.best_run_id}")
     if counts.finished < summary.asked:
         stopped = "interrupted" if summary.signal is not None else "time is up"
-        lines.append(f"{stopped}, {summary.asked - counts.finished} trials left: the same command goes on from here")
+        lines.append(
+            f"{stopped}, {summary.asked - counts.finished} trials left: the same command goes on from here"
+        )
     lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
     print("\n".join(lines))

@@ -1,0 +1,100 @@
+"""`harness data`: check a data folder, bring one into place, make the synthetic one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from harness.data import Tracks
+
+data_app = typer.Typer(help="Check, import, fetch or make a data set.", no_args_is_help=True)
+Out = Annotated[Path, typer.Option("--out", help="Folder to lay out.")]
+
+
+@data_app.command()
+def check(
+    folder: Annotated[str, typer.Argument(help="Data folder, or demo: the synthetic set.")] = "input",
+    split: Annotated[Path | None, typer.Option("--split", help="Folder of split lists to check too.")] = None,
+) -> None:
+    """Say what a data folder holds; exit 1 on a fault.
+
+    Example: [bold]harness data check input[/bold]
+    """
+    from harness.data import demo_data_folder, load_tracks, read_split
+
+    tracks = load_tracks(demo_data_folder() if folder == "demo" else Path(folder))
+    _print_tracks(tracks)
+    if split is not None:
+        lists = read_split(split, tracks)
+        sizes = f"{len(lists.train)} train, {len(lists.valid)} validation, {len(lists.test)} test"
+        _print([("split", f"{split}: {sizes}"), *(("left out", line) for line in lists.left_out)])
+
+
+@data_app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Kaggle's zip, or a folder that was unpacked from it.")],
+    out: Out = Path("input"),
+) -> None:
+    """Lay out input/ from Kaggle's zip or an unpacked folder.
+
+    Example: [bold]harness data import archive.zip[/bold]
+    """
+    from harness.data import import_data, load_tracks
+
+    import_data(source, out)
+    _print_tracks(load_tracks(out))
+
+
+@data_app.command()
+def fetch(out: Out = Path("input")) -> None:
+    """Download GTZAN from Kaggle (extra [fetch]) and lay out input/.
+
+    Example: [bold]harness data fetch[/bold]
+    """
+    from harness.data import fetch_data, load_tracks
+
+    fetch_data(out)
+    _print_tracks(load_tracks(out))
+
+
+@data_app.command()
+def demo(out: Out = Path("input/demo")) -> None:
+    """Make the synthetic demo set; it is the same every time.
+
+    Example: [bold]harness data demo[/bold]
+    """
+    from harness.data import load_tracks, make_demo
+    from harness.errors import DataError
+
+    if out.exists():
+        raise DataError(
+            f"{out} is there already", legal="a new folder", run="--out OTHER, or --data demo as it is"
+        )
+    make_demo(out)
+    _print_tracks(load_tracks(out))
+
+
+def _print_tracks(tracks: Tracks) -> None:
+    counts = ", ".join(f"{genre} {(tracks.labels == i).sum()}" for i, genre in enumerate(tracks.genres))
+    halves = [f"{len(tracks.columns)} feature columns"] if tracks.columns else []
+    halves += ["pictures"] if tracks.pictures else []
+    _print(
+        [
+            ("folder", f"{tracks.folder}{' (SYNTHETIC data)' if tracks.synthetic else ''}"),
+            ("tracks", f"{len(tracks.ids)} with {' and '.join(halves)}"),
+            ("genres", f"{len(tracks.genres)}: {counts}"),
+            *(("left out", line) for line in tracks.left_out_lines()),
+            *(("identical", ", ".join(group)) for group in tracks.duplicates),
+            ("digest", tracks.digest),
+        ]
+    )
+
+
+def _print(rows: list[tuple[str, str]]) -> None:
+    console = Console(soft_wrap=True)
+    for name, value in rows:
+        console.print(f"{name:10s} {value}", markup=False, highlight=False)

@@ -1,0 +1,150 @@
+"""A synthetic data set in GTZAN's layout: features and pictures drawn from one hidden style of each track.
+
+The genres are invented and their styles overlap, so that classifiers land well between chance and 1. It is
+for trying the harness and for its tests; figures from it say nothing about music.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
+from harness.data.images import PICTURES_FOLDER
+from harness.data.tracks import MARKER_FILE
+from harness.files import FileLock
+
+DEMO_FOLDER = Path("input/demo")
+GENRES = ("amber", "birch", "coral", "delta", "ember", "fjord", "grove", "haze", "iris", "jade")
+TRACKS_PER_GENRE = 30
+STYLE = 6  # brightness, tempo, pitch, richness, noise, beat
+SPREAD = 0.85  # of the genres' centres, where tracks scatter by 1 around their own
+FEATURE_NOISE = 0.7
+WIDTH, HEIGHT = 432, 288
+SEED = 20020527
+# What a column is worth: (centre, scale) of the means as in GTZAN, so that unscaled features hurt here too.
+MEANS = {
+    "length": (661794.0, 900.0),
+    "tempo": (120.0, 28.0),
+    "chroma_stft": (0.38, 0.08),
+    "rms": (0.13, 0.04),
+    "spectral_centroid": (2200.0, 500.0),
+    "spectral_bandwidth": (2240.0, 400.0),
+    "rolloff": (4570.0, 1100.0),
+    "zero_crossing_rate": (0.10, 0.025),
+    "harmony": (-1e-4, 1e-3),
+    "perceptr": (-1e-5, 1e-3),
+    "mfcc1": (-144.0, 70.0),
+}
+VARIANCES = {
+    "chroma_stft": 0.086,
+    "rms": 0.003,
+    "spectral_centroid": 4.7e5,
+    "spectral_bandwidth": 1.4e5,
+    "rolloff": 1.8e6,
+    "zero_crossing_rate": 0.0026,
+    "harmony": 0.013,
+    "perceptr": 0.008,
+    "mfcc1": 3000.0,
+}
+NOTE = """# Synthetic data
+
+This folder was made by `harness data demo`. Its features and pictures are drawn by a program from invented
+styles of invented genres; nothing in it was measured on music, and figures obtained on it say nothing about
+music. It is laid out as GTZAN is, so that everything can be tried on it.
+"""
+
+
+def demo_data_folder() -> Path:
+    """Return the demo set's folder, `input/demo`, making it on first use.
+
+    Safe when several processes ask at once: one makes it, the others wait.
+    """
+    if not DEMO_FOLDER.exists():
+        DEMO_FOLDER.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(DEMO_FOLDER.with_name(".demo.lock")):
+            if not DEMO_FOLDER.exists():
+                make_demo(DEMO_FOLDER)
+    return DEMO_FOLDER
+
+
+def make_demo(folder: Path, *, tracks_per_genre: int = TRACKS_PER_GENRE) -> None:
+    """Write the demo set to a folder that appears whole or not at all; the same numbers every time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        generator = np.random.default_rng(SEED)
+        centres = SPREAD * generator.normal(size=(len(GENRES), STYLE))
+        weights = generator.normal(size=(len(FEATURE_COLUMNS), STYLE)) / np.sqrt(STYLE)
+        names = [(genre, number) for genre in GENRES for number in range(tracks_per_genre)]
+        styles = np.repeat(centres, tracks_per_genre, axis=0) + generator.normal(size=(len(names), STYLE))
+        scores = styles @ weights.T + FEATURE_NOISE * generator.normal(size=(len(names), len(FEATURE_COLUMNS)))
+        # The length of a clip is no property of its style.
+        scores[:, FEATURE_COLUMNS.index("length")] = generator.normal(size=len(names))
+        _write_features(temporary / FEATURES_FILE, names, scores)
+        seeds = generator.integers(2**32, size=len(names))
+        for genre in GENRES:
+            (temporary / PICTURES_FOLDER / genre).mkdir(parents=True)
+
+        def draw(index: int) -> None:
+            genre, number = names[index]
+            path = temporary / PICTURES_FOLDER / genre / f"{genre}{number:05d}.png"
+            _draw(styles[index], np.random.default_rng(seeds[index])).save(path, compress_level=1)
+
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(draw, range(len(names))):
+                pass
+        (temporary / MARKER_FILE).write_text(NOTE)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_features(path: Path, names: list[tuple[str, int]], scores: np.ndarray) -> None:
+    columns = [_in_units(name, scores[:, place]) for place, name in enumerate(FEATURE_COLUMNS)]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", *FEATURE_COLUMNS, "label"])
+        for (genre, number), values in zip(names, np.stack(columns, axis=1).tolist(), strict=True):
+            writer.writerow([f"{genre}.{number:05d}.wav", int(values[0]), *values[1:], genre])
+
+
+def _in_units(column: str, scores: np.ndarray) -> np.ndarray:
+    name, _, moment = column.rpartition("_")
+    if moment == "var":
+        variance: np.ndarray = VARIANCES.get(name, 150.0) * np.exp(0.5 * scores)
+        return variance
+    centre, scale = MEANS.get(name or column, (0.0, 10.0))
+    return centre + scale * scores
+
+
+def _draw(style: np.ndarray, generator: np.random.Generator) -> Image.Image:
+    """Draw a spectrogram-like picture: harmonic stacks that change with time, beats, a noise floor."""
+    brightness, tempo, pitch, richness, noise, beat = style
+    time = np.arange(WIDTH) / WIDTH
+    frequency = np.linspace(0, 1, HEIGHT)[:, None]
+    level = np.zeros((HEIGHT, WIDTH))
+    decay = 5.0 * np.exp(-0.35 * brightness)
+    steps = np.cumsum(generator.normal(scale=0.05, size=8))
+    base = (0.035 * np.exp(0.35 * pitch + steps))[(time * 8).astype(int)]
+    for harmonic in range(1, 4 + int(np.clip(4 + 2 * richness, 0, 10))):
+        line = np.exp(-(((frequency - harmonic * base) / 0.006) ** 2))
+        level += line * np.exp(-decay * harmonic * base)
+    beats = 6 * np.exp(0.3 * tempo)
+    phase = (time * beats + generator.uniform()) % 1
+    pulses = np.exp(-phase * 6) * 0.5 / (1 + np.exp(-beat))
+    level += pulses * np.exp(-decay * frequency)
+    level += (
+        (0.12 * np.exp(0.4 * noise)) * generator.gamma(2.0, 0.5, size=level.shape) * np.exp(-decay * frequency)
+    )
+    rgba = colormaps["inferno"](np.clip(level[::-1], 0, 1) ** 0.6, bytes=True)
+    return Image.fromarray(rgba, "RGBA")

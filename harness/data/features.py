@@ -1,0 +1,123 @@
+"""The feature half of a data set: `features_30_sec.csv`, read cell by cell and believed only when it is sound."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.errors import DataError
+
+FEATURES_FILE = "features_30_sec.csv"
+_SPECTRAL = (
+    "chroma_stft",
+    "rms",
+    "spectral_centroid",
+    "spectral_bandwidth",
+    "rolloff",
+    "zero_crossing_rate",
+    "harmony",
+    "perceptr",
+)
+_MFCC = tuple(f"mfcc{number}" for number in range(1, 21))
+# The 58 numeric columns of Kaggle's file, in its order.
+FEATURE_COLUMNS: tuple[str, ...] = (
+    "length",
+    *(f"{name}_{moment}" for name in _SPECTRAL for moment in ("mean", "var")),
+    "tempo",
+    *(f"{name}_{moment}" for name in _MFCC for moment in ("mean", "var")),
+)
+LARGEST = float(np.finfo(np.float32).max)  # networks take float32
+TRACK_FILE = re.compile(r"(?P<genre>.+)\.(?P<number>\d+)\.wav")
+CHECK = "harness data check DIR, once it is mended"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTable:
+    """The rows of the CSV, sorted by track id: float64 [n, 58], with the genre that each row names."""
+
+    ids: tuple[str, ...]
+    genres: tuple[str, ...]
+    values: np.ndarray
+
+
+def read_features(path: Path) -> FeatureTable:
+    """Read and check the CSV.
+
+    Raises DataError naming the line (the header is line 1), the column and the offending value.
+    """
+    rows = _rows(path)
+    if not rows:
+        raise DataError(f"{path} is empty", legal=_legal_header(), run=CHECK)
+    header = [name.strip() for name in rows[0][1]]
+    _check_header(path, header)
+    if len(rows) == 1:
+        raise DataError(f"{path} has a header and no rows", legal="one row for each track", run=CHECK)
+    place = {name: header.index(name) for name in ("filename", *FEATURE_COLUMNS, "label")}
+    found: dict[str, tuple[str, list[float]]] = {}
+    for line, cells in rows[1:]:
+        where = f"{path}, line {line}"
+        if len(cells) != len(header):
+            raise DataError(
+                f"{where}: {len(cells)} cells", legal=f"{len(header)} cells, as in the header", run=CHECK
+            )
+        track, genre = _track(where, cells[place["filename"]])
+        label = cells[place["label"]]
+        if label != genre:
+            raise DataError(
+                f"{where}, column label: {label!r} contradicts the track's name {cells[place['filename']]!r}",
+                legal=repr(genre),
+                run=CHECK,
+            )
+        if track in found:
+            raise DataError(f"{where}, column filename: track {track} stands here again", legal="once", run=CHECK)
+        numbers = [_number(f"{where}, column {name}", cells[place[name]]) for name in FEATURE_COLUMNS]
+        found[track] = (genre, numbers)
+    ids = tuple(sorted(found))
+    values = np.array([found[track][1] for track in ids], dtype=np.float64)
+    return FeatureTable(ids, tuple(found[track][0] for track in ids), values)
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            return [(reader.line_num, cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}", legal="a UTF-8 CSV file", run=CHECK) from error
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    legal = {"filename", *FEATURE_COLUMNS, "label"}
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    missing = [name for name in ("filename", *FEATURE_COLUMNS, "label") if name not in header]
+    extra = [name for name in header if name not in legal]
+    for what, names in (("has twice", repeated), ("lacks", missing), ("has the unknown", extra)):
+        if names:
+            shown = ", ".join(repr(name) for name in names[:6]) + (" and others" if len(names) > 6 else "")
+            raise DataError(f"{path}, line 1: the header {what} column {shown}", legal=_legal_header(), run=CHECK)
+
+
+def _legal_header() -> str:
+    return "filename, the 58 features of Kaggle's file (length, chroma_stft_mean, ... mfcc20_var), label"
+
+
+def _track(where: str, name: str) -> tuple[str, str]:
+    match = TRACK_FILE.fullmatch(name)
+    if match is None or "/" in name:
+        raise DataError(f"{where}, column filename: {name!r}", legal="GENRE.NNNNN.wav", run=CHECK)
+    return name.removesuffix(".wav"), match["genre"]
+
+
+def _number(where: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or abs(value) > LARGEST or "_" in text:
+        raise DataError(f"{where}: {text!r}", legal="a finite number", run=CHECK)
+    return value

@@ -1,0 +1,213 @@
+"""The picture half of a data set: decoded once, resized once, held in a file that is mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from harness.errors import DataError
+from harness.files import replacing, sha256_of
+
+PICTURES_FOLDER = "images_original"
+PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
+SMALLEST, LARGEST = 16, 4096  # pixels a side, checked before anything is decoded
+CACHE_FORMAT = 1  # raised when the same bytes would give other pixels
+HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+CHECK = "harness data check DIR, once it is mended"
+
+
+def resize(pictures: Tensor) -> Tensor:
+    """Resize pictures to the network's size: uint8 [..., 3, height, width] to uint8 [..., 3, 216, 144].
+
+    Bilinear with antialiasing. The one resize of the package: cache and export both call it.
+    """
+    resized: Tensor = transforms.resize(
+        pictures, list(PICTURE_SIZE), interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
+    return resized
+
+
+def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
+    """Return `{track id: (genre, file)}` for every picture under `images_original`, nested or flattened.
+
+    `blues/blues00000.png` and `blues/blues.00000.png` are the track `blues.00000`; in the flattened form the
+    last five digits are the number. Raises DataError for a file that is no picture's, a name that contradicts
+    its folder, and a track that has two pictures.
+    """
+    found: dict[str, tuple[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if HIDDEN.fullmatch(path.name):
+            continue
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        for file in files:
+            if HIDDEN.fullmatch(file.name):
+                continue
+            genre, number = _parse(file, path.name if path.is_dir() else None)
+            track = f"{genre}.{number}"
+            if track in found:
+                raise DataError(
+                    f"{file}: track {track} has a picture already, {found[track][1]}",
+                    legal="one picture a track",
+                    run=CHECK,
+                )
+            found[track] = (genre, file)
+    return found
+
+
+def _parse(file: Path, genre: str | None) -> tuple[str, str]:
+    stem, legal = file.stem, "images_original/GENRE/GENRENNNNN.png, or images_original/GENRENNNNN.png"
+    if file.suffix.lower() != ".png" or not file.is_file():
+        raise DataError(f"{file} is not a PNG file", legal=legal, run=CHECK)
+    if genre is None:
+        match = re.fullmatch(r"(?P<genre>.*[^.])\.?(?P<number>\d{5})", stem)
+        if match is None:
+            raise DataError(f"{file}: {file.name!r} names no track", legal=legal, run=CHECK)
+        return match["genre"], match["number"]
+    number = stem.removeprefix(genre).removeprefix(".")
+    if not stem.startswith(genre) or not re.fullmatch(r"\d+", number, re.ASCII):
+        raise DataError(
+            f"{file}: {file.name!r} contradicts its folder {genre!r}", legal=f"{genre}NNNNN.png", run=CHECK
+        )
+    return genre, number
+
+
+def cached_pictures(files: Sequence[Path], digest: str) -> Path:
+    """Return the cache file of these pictures, decoding them where it is missing or damaged.
+
+    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with the SHA-256 of its pixels beside it;
+    `digest` names what the pictures' files contain. Safe when several processes make it at once: each writes
+    its own and the last one stands.
+
+    Raises DataError for a picture that cannot be decoded or is of another size than the first, and where the
+    cache folder cannot be written.
+    """
+    path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
+    checksum = path.with_suffix(".sha256")
+    if path.is_file() and checksum.is_file() and checksum.read_text().strip() == sha256_of(path):
+        return path
+    pixels = _decode_all(files)
+    try:
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                np.save(file, pixels)
+            sha256 = sha256_of(temporary)
+        with replacing(checksum) as temporary:
+            temporary.write_text(sha256 + "\n")
+    except OSError as error:
+        raise DataError(
+            f"the picture cache {path.parent} cannot be written: {error}",
+            legal=f"a folder with {pixels.nbytes / 1e6:.0f} MB of free space",
+            run="the same command with HARNESS_CACHE=FOLDER in its environment",
+        ) from error
+    return path
+
+
+def open_pictures(path: Path) -> np.ndarray:
+    """Map a cache file into memory: uint8 [n, 216, 144, 3], read-only."""
+    pixels: np.ndarray = np.load(path, mmap_mode="r")
+    return pixels
+
+
+def cache_folder() -> Path:
+    """Return where decoded pictures are kept: $HARNESS_CACHE, else `harness` in the user's cache folder."""
+    own = os.environ.get("HARNESS_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "harness"
+
+
+def pictures_digest(ids: Sequence[str], files: Sequence[Path]) -> str:
+    """Return the SHA-256 over each track's id and the bytes of its picture's file."""
+    with ThreadPoolExecutor(_threads()) as pool:
+        digests = pool.map(_digest_file, files)
+        whole = hashlib.sha256()
+        for track, digest in zip(ids, digests, strict=True):
+            whole.update(f"{track} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def _digest_file(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}", legal="a readable PNG file", run=CHECK) from error
+
+
+def _decode_all(files: Sequence[Path]) -> np.ndarray:
+    size = _size(files[0])
+    pixels = np.empty((len(files), *PICTURE_SIZE, 3), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        pixels[index] = decode_picture(files[index], size)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the pool's threads are the parallelism
+    try:
+        with ThreadPoolExecutor(_threads()) as pool:
+            for _ in pool.map(decode, range(len(files))):
+                pass
+    finally:
+        torch.set_num_threads(threads)
+    return pixels
+
+
+def decode_picture(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode a PNG of any colour mode and resize it: uint8 [216, 144, 3].
+
+    Raises DataError where it cannot be decoded, is absurdly large or small, or not of `size` (width, height).
+    """
+    with _opened(path) as image:
+        if size is not None and image.size != size:
+            raise DataError(
+                f"{path} is {image.size[0]}x{image.size[1]} pixels",
+                legal=f"{size[0]}x{size[1]}, as the others of this set",
+                run=CHECK,
+            )
+        try:
+            rgb = image.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{path} cannot be decoded: {error}", legal="a whole PNG file", run=CHECK) from error
+    picture: np.ndarray = resize(transforms.pil_to_tensor(rgb)).permute(1, 2, 0).numpy()
+    return picture
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with _opened(path) as image:
+        return image.size
+
+
+def _opened(path: Path) -> Image.Image:
+    def unreadable(reason: object) -> DataError:
+        return DataError(f"{path} cannot be read as a picture: {reason}", legal="a PNG file", run=CHECK)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is tighter
+            image = Image.open(path, formats=["PNG"])
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise unreadable(error) from error
+    if not all(SMALLEST <= side <= LARGEST for side in image.size):
+        image.close()
+        raise DataError(
+            f"{path} is {image.size[0]}x{image.size[1]} pixels",
+            legal=f"{SMALLEST} to {LARGEST} pixels a side",
+            run=CHECK,
+        )
+    return image
+
+
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)

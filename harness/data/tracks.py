@@ -1,0 +1,149 @@
+"""A data folder, read and checked as a whole: which tracks it has, what is left out and why, its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, FeatureTable, read_features
+from harness.data.images import PICTURES_FOLDER, cached_pictures, find_pictures, pictures_digest
+from harness.errors import DataError
+from harness.files import sha256_of
+
+MARKER_FILE = "SYNTHETIC.md"  # stands in a folder that `harness data demo` made
+MINIMUM_GENRES, MINIMUM_TRACKS = 2, 5
+WAYS_OUT = "harness data fetch, harness data import PATH, or --data demo for a synthetic set"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tracks:
+    """The tracks of a data set that can be used, in the order of their ids.
+
+    `labels` is int64 [n], an index into `genres`; `features` is float64 [n, columns] as in the CSV; `pictures`
+    is a cache file whose row i belongs to `ids[i]`. Either half may be missing (None); where both are there,
+    the tracks are those that have both. `left_out` maps an id to the reason it is not among them.
+    `duplicates` are groups of ids with identical features (without a CSV: with identical picture files).
+    `digest` covers both halves and depends on nothing but their content.
+    """
+
+    folder: Path
+    ids: tuple[str, ...]
+    genres: tuple[str, ...]
+    labels: np.ndarray
+    columns: tuple[str, ...]
+    features: np.ndarray | None
+    pictures: Path | None
+    left_out: Mapping[str, str]
+    duplicates: tuple[tuple[str, ...], ...]
+    digest: str
+    synthetic: bool
+
+    def left_out_lines(self) -> list[str]:
+        """Return `id: reason` for each track that is left out."""
+        return [f"{track}: {reason}" for track, reason in self.left_out.items()]
+
+
+def load_tracks(folder: Path) -> Tracks:
+    """Read a data folder, decoding its pictures on first use.
+
+    Raises DataError for whatever is wrong with it; nothing but the picture cache is written.
+    """
+    folder = folder.absolute()
+    csv_file, picture_folder = folder / FEATURES_FILE, folder / PICTURES_FOLDER
+    if not folder.is_dir():
+        raise DataError(f"there is no data folder {folder}", legal=_layout(), run=WAYS_OUT)
+    if not csv_file.exists() and not picture_folder.exists():
+        raise DataError(f"{folder} holds no data set", legal=_layout(), run=WAYS_OUT)
+    table = read_features(csv_file) if csv_file.exists() else None
+    found = find_pictures(picture_folder) if picture_folder.exists() else None
+    if found is not None and not found:
+        raise DataError(f"{picture_folder} holds no pictures", legal=_layout(), run=WAYS_OUT)
+    genre_of = _join(folder, table, found)
+    ids = tuple(sorted(genre_of))
+    genres = _check_genres(folder, genre_of)
+
+    row_of = {} if table is None else {track: row for row, track in enumerate(table.ids)}
+    features = None if table is None else table.values[[row_of[track] for track in ids]]
+    files = None if found is None else [found[track][1] for track in ids]
+    digest, pictures = hashlib.sha256(), None
+    for track in ids:
+        digest.update(f"{track} {genre_of[track]}\n".encode())
+    if features is not None:
+        digest.update("\n".join(FEATURE_COLUMNS).encode())
+        digest.update(features.astype("<f8").tobytes())
+    if files is not None:
+        of_pictures = pictures_digest(ids, files)
+        digest.update(of_pictures.encode())
+        pictures = cached_pictures(files, of_pictures)
+    if features is not None:
+        contents = [row.tobytes() for row in features]
+    else:
+        contents = [sha256_of(file).encode() for file in files or ()]
+    return Tracks(
+        folder=folder,
+        ids=ids,
+        genres=genres,
+        labels=np.array([genres.index(genre_of[track]) for track in ids], dtype=np.int64),
+        columns=() if features is None else FEATURE_COLUMNS,
+        features=features,
+        pictures=pictures,
+        left_out=_left_out(table, found),
+        duplicates=_duplicates(ids, contents),
+        digest=digest.hexdigest(),
+        synthetic=(folder / MARKER_FILE).exists(),
+    )
+
+
+def _layout() -> str:
+    return f"a folder with {FEATURES_FILE}, {PICTURES_FOLDER}/GENRE/GENRENNNNN.png, or both"
+
+
+def _join(folder: Path, table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
+    """Return the genre of each track that every half at hand has."""
+    of_table = None if table is None else dict(zip(table.ids, table.genres, strict=True))
+    of_pictures = None if found is None else {track: genre for track, (genre, _) in found.items()}
+    if of_table is None or of_pictures is None:
+        return of_table or of_pictures or {}
+    both = {track: genre for track, genre in of_table.items() if track in of_pictures}
+    if not both:
+        raise DataError(
+            f"{folder}: no track has both features and a picture "
+            f"(features: {next(iter(of_table))} ..., pictures: {next(iter(of_pictures))} ...)",
+            legal="the same ids in both halves, as blues.00000.wav and blues00000.png",
+        )
+    return both
+
+
+def _left_out(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
+    if table is None or found is None:
+        return {}
+    reasons = {track: "features but no picture" for track in table.ids if track not in found}
+    reasons |= {track: "picture but no features" for track in found if track not in set(table.ids)}
+    return dict(sorted(reasons.items()))
+
+
+def _check_genres(folder: Path, genre_of: dict[str, str]) -> tuple[str, ...]:
+    counts = Counter(genre_of.values())
+    genres = tuple(sorted(counts))
+    if len(genres) < MINIMUM_GENRES:
+        raise DataError(f"{folder} has one genre only, {genres[0]!r}", legal=f"at least {MINIMUM_GENRES} genres")
+    for genre in genres:
+        if counts[genre] < MINIMUM_TRACKS:
+            raise DataError(
+                f"{folder}: genre {genre!r} has {counts[genre]} usable track(s)",
+                legal=f"at least {MINIMUM_TRACKS} in each genre, so that every part of a split can hold one",
+                run="add tracks of that genre, or remove it",
+            )
+    return genres
+
+
+def _duplicates(ids: tuple[str, ...], contents: list[bytes]) -> tuple[tuple[str, ...], ...]:
+    groups: dict[bytes, list[str]] = {}
+    for track, content in zip(ids, contents, strict=True):
+        groups.setdefault(content, []).append(track)
+    return tuple(sorted(tuple(group) for group in groups.values() if len(group) > 1))

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SettingsError
+from harness.records import FloatRange, SearchSpace
+from harness.settings import SweepSettings, check_name, load_settings, parse_jobs, parse_keep, resolve_stores
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_was_given_is_stronger_than_the_file(tmp_path: Path) -> None:
+    config = write(tmp_path, 'model = "cnn"\ntrials = 7\nwithout = ["length"]\n')
+    settings = load_settings(config, {"model": "fcnn", "trials": None, "epochs": 3, "without": ()})
+    assert settings == SweepSettings(model="fcnn", trials=7, epochs=3, without=("length",))
+
+
+@pytest.mark.parametrize("model", ["fcnn", "cnn"])
+def test_the_recipes_write_out_the_default_search_space(model: str) -> None:
+    settings = load_settings(EXPERIMENTS / f"{model}.toml", {})
+    assert settings.model == model
+    assert settings.search == SearchSpace(
+        lr=FloatRange(low=1e-5, high=1e-1, log=True), batch_size=(16, 32, 64, 128)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("modle = 'fcnn'", ["modle", "model", "epochs"]),
+        ("model = 'fcnn'\n[search]\nmomentum = 1", ["momentum", "lr", "batch_size"]),
+        ("model = 'fcnn'\n[search]\nlr = { low = 1, hi = 2 }", ["hi", "high"]),
+        ("model = 'fcnn'\n[search]\nlr = { low = 2.0, high = 1.0 }", ["2.0", "low <= high"]),
+        ("model = 'fcnn'\n[search]\nlr = 3", ["3", "low"]),
+        ("model = 'fcnn'\n[search]\nlr = { low = 0.0, high = nan }", ["nan"]),
+        ("model = 'fcnn'\n[search]\nbatch_size = [1]", ["[1]", "from 2"]),
+        ("model = 'fcnn'\n[search]\nbatch_size = [16, 16]", ["[16, 16]"]),
+        ("model = 'fcnn'\n[search]\nbatch_size = []", ["[]"]),
+        ("model = 'fcnn'\ntrials = 'many'", ["trials", "many", "int"]),
+        ("model = 'fcnn'\ntrials = true", ["trials", "True"]),
+        ("model = 'fcnn'\ntrials = 0", ["trials", "0", "from 1"]),
+        ("model = 'fcnn'\nsampler = 'grid'", ["grid", "tpe, gp, random"]),
+        ("model = 'fcnn'\nsampler = 'gp'\npruner = 'median'", ["gp", "--pruner none"]),
+        ("model = 'fcnn'\ntimeout = -1", ["timeout", "-1"]),
+        ("model = 'fcnn'\nkeep = 'best:0'", ["best:0", "best:N"]),
+        ("model = 'fcnn'\njobs = 'some'", ["some", "auto"]),
+        ("trials = 3", ["no model", "--model fcnn"]),
+        ("model = ", ["TOML"]),
+    ],
+)
+def test_a_wrong_file_is_named_and_put_right(tmp_path: Path, text: str, quoted: list[str]) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(write(tmp_path, text), {})
+    for word in quoted:
+        assert word in str(error.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no settings file .*none\.toml"):
+        load_settings(tmp_path / "none.toml", {})
+
+
+def test_words() -> None:
+    assert parse_jobs("auto") is None
+    assert parse_jobs("3") == 3
+    assert parse_keep("all") is None
+    assert parse_keep("best:5") == 5
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", "-a", "a'b", "x" * 101])
+def test_names_that_are_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="usable name"):
+        check_name("study", name)
+
+
+def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracking, storage, work = resolve_stores(None, None)
+    assert tracking == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert storage == f"sqlite:///{tmp_path}/mlruns/optuna.db"
+    assert work == tmp_path / "mlruns" / "work"
+    _, storage, work = resolve_stores("http://127.0.0.1:5000", "sqlite:///other/search.db")
+    assert (storage, work) == (f"sqlite:///{tmp_path}/other/search.db", tmp_path / "other" / "work")
+    with pytest.raises(SettingsError, match="same database"):
+        resolve_stores("sqlite:///one.db", "sqlite:///one.db")
+    with pytest.raises(SettingsError, match="not a URL"):
+        resolve_stores("mlruns", None)
