@@ -37,7 +37,7 @@ from harness.records import (
 
 SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"
 PRUNER_STARTUP_TRIALS = 5
-PRUNER_WARMUP_EPOCHS = 5
+PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -97,10 +97,12 @@ def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(seed=own_seed, multivariate=True, constant_liar=True)
 
 
-def _pruner(kind: str) -> optuna.pruners.BasePruner:
+def _pruner(kind: str, epochs: int) -> optuna.pruners.BasePruner:
     if kind == "none":
         return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=PRUNER_WARMUP_EPOCHS)
+    return optuna.pruners.MedianPruner(
+        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=int(PRUNER_WARMUP * epochs)
+    )
 
 
 @dataclass(slots=True)
@@ -163,7 +165,7 @@ class Study:
         self.name = study.study_name
         self.spec: dict[str, Any] = attributes[SPEC_KEY]
         self.context: dict[str, Any] = attributes[CONTEXT_KEY]
-        study.pruner = _pruner(self.spec["pruner"])
+        study.pruner = _pruner(self.spec["pruner"], self.spec["epochs"])
 
     @classmethod
     def open(cls, storage: RDBStorage, name: str, work_folder: Path) -> Study:

@@ -1,0 +1,113 @@
+"""Fixtures: the demo set made once, stores of one's own, the command line as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from harness.data import Tracks, load_tracks, make_demo
+
+# How long an example takes says nothing here: the machine that runs the tests is shared.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    for name in list(os.environ):
+        if name.startswith(("HARNESS_", "MLFLOW_TRACKING")) and name not in ("HARNESS_CACHE", "HARNESS_GTZAN"):
+            patch.delenv(name)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo set; for reading only."""
+    folder = tmp_path_factory.mktemp("data") / "demo"
+    make_demo(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_tracks(demo_data: Path) -> Tracks:
+    return load_tracks(demo_data)
+
+
+@pytest.fixture
+def demo_copy(demo_data: Path, tmp_path: Path) -> Path:
+    """A copy of the demo set, to be spoilt."""
+    return Path(shutil.copytree(demo_data, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def gtzan() -> Path:
+    """The real data set."""
+    folder = os.environ.get("HARNESS_GTZAN")
+    if not folder:
+        pytest.skip("HARNESS_GTZAN names no folder with the real data set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both databases with their schemas and nothing else: making them anew for each test takes 7 s."""
+    from harness.study import open_storage
+    from harness.tracking import Tracker
+
+    folder = tmp_path_factory.mktemp("stores")
+    open_storage(f"sqlite:///{folder}/optuna.db").engine.dispose()
+    Tracker(f"sqlite:///{folder}/mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def workspace(empty_stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, as the current one, with empty stores under `mlruns/`."""
+    folder = tmp_path / "workspace"
+    (folder / "mlruns").mkdir(parents=True)
+    for name in ("optuna.db", "mlflow.db"):
+        shutil.copy(empty_stores / name, folder / "mlruns" / name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+Harness = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "harness.cli", *arguments]
+
+
+@pytest.fixture
+def harness() -> Harness:
+    """Run a `harness` command in the current folder and return what it printed."""
+
+    def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = subprocess.run(
+            command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "80", **environment},
+            check=False,
+        )
+        assert process.returncode == code, process.stdout + process.stderr
+        return process
+
+    return run
+
+
+def last_json(process: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(process.stdout)

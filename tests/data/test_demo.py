@@ -1,0 +1,79 @@
+import hashlib
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from harness.data import Tracks, demo_data_folder, make_demo, stratified_split, training_data
+
+
+def content(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def test_it_is_the_same_every_time(demo_data: Path, tmp_path: Path) -> None:
+    make_demo(tmp_path / "again")
+    assert content(tmp_path / "again") == content(demo_data)
+
+
+def test_it_says_that_it_is_synthetic(demo_data: Path) -> None:
+    assert "synthetic" in (demo_data / "SYNTHETIC.md").read_text().lower()
+
+
+def test_features_are_neither_hopeless_nor_easy(demo_tracks: Tracks) -> None:
+    scores, raw = [], []
+    for seed in range(4):
+        data = training_data(
+            demo_tracks, stratified_split(demo_tracks, seed=seed), "features", demo_tracks.columns
+        )
+        x, y = data.train.inputs.numpy(), data.train.targets.numpy()
+        valid = data.valid.inputs.numpy(), data.valid.targets.numpy()
+        scores.append(make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y).score(*valid))
+        raw.append(KNeighborsClassifier().fit(x, y).score(*valid))
+    assert 0.4 < np.mean(scores) < 0.9
+    assert np.mean(raw) < np.mean(scores) - 0.1
+
+
+def test_pictures_and_features_tell_of_the_same_style(demo_tracks: Tracks) -> None:
+    data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "pictures", ())
+    # Brightness by height, the coarsest thing a picture shows.
+    rows = [part.inputs.float().mean(dim=(2, 3)).numpy()[:, ::8] for part in (data.train, data.valid)]
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    score = model.fit(rows[0], data.train.targets.numpy()).score(rows[1], data.valid.targets.numpy())
+    assert 0.2 < score < 0.9
+
+
+def make_in(folder: str) -> None:
+    os.chdir(folder)
+    demo_data_folder()
+
+
+def test_two_processes_make_it_at_once(demo_data: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=make_in, args=(str(tmp_path),)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert content(tmp_path / "input" / "demo") == content(demo_data)
+
+
+def test_nothing_is_left_of_one_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.data.demo._draw", fail)
+    with pytest.raises(KeyboardInterrupt):
+        make_demo(tmp_path / "demo")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,145 @@
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data import FEATURES_FILE, PICTURES_FOLDER, Tracks, import_data, load_tracks
+from harness.data.importing import _wanted
+from harness.errors import DataError
+
+
+@pytest.fixture
+def archive(demo_data: Path, tmp_path: Path) -> Path:
+    """A zip as Kaggle's: everything under Data/, with files that are not taken."""
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.write(demo_data / FEATURES_FILE, f"Data/{FEATURES_FILE}")
+        for picture in sorted((demo_data / PICTURES_FOLDER).rglob("*.png")):
+            file.write(picture, f"Data/{picture.relative_to(demo_data)}")
+        file.writestr("Data/features_3_sec.csv", "not,taken\n")
+        file.writestr("Data/genres_original/amber/amber.00000.wav", b"RIFF")
+        file.writestr("__MACOSX/Data/images_original/amber/._amber00000.png", b"x")
+    return path
+
+
+def laid_out(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_kaggles_zip(archive: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "README.md").write_text("a note")
+    import_data(archive, tmp_path / "input")
+    assert laid_out(tmp_path / "input") == ["README.md", FEATURES_FILE, PICTURES_FOLDER]
+    assert load_tracks(tmp_path / "input").digest == demo_tracks.digest
+
+
+@pytest.mark.parametrize("inside", ["", "Data"])
+def test_an_unpacked_folder(demo_data: Path, demo_tracks: Tracks, tmp_path: Path, inside: str) -> None:
+    shutil.copytree(demo_data, tmp_path / "unpacked" / inside)
+    import_data(tmp_path / "unpacked", tmp_path / "new" / "input")
+    assert load_tracks(tmp_path / "new" / "input").digest == demo_tracks.digest
+
+
+def test_flattened_pictures_get_their_folders(demo_copy: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
+    for path in sorted((demo_copy / PICTURES_FOLDER).glob("*/*.png")):
+        path.rename(demo_copy / PICTURES_FOLDER / path.name)
+    import_data(demo_copy, tmp_path / "input")
+    assert (tmp_path / "input" / PICTURES_FOLDER / "jade" / "jade00029.png").is_file()
+    assert load_tracks(tmp_path / "input").digest == demo_tracks.digest
+
+
+def test_a_set_that_is_there_is_not_touched(archive: Path, demo_copy: Path) -> None:
+    before = (demo_copy / FEATURES_FILE).read_bytes()
+    with pytest.raises(DataError, match="there already"):
+        import_data(archive, demo_copy)
+    assert (demo_copy / FEATURES_FILE).read_bytes() == before
+
+
+def refused(source: Path, folder: Path, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        import_data(source, folder / "input")
+    assert not (folder / "input").exists()
+
+
+def with_entry(archive: Path, name: str, content: bytes = b"x") -> Path:
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(name, content)
+    return archive
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"../{PICTURES_FOLDER}/amber/amber00099.png",
+        f"/{PICTURES_FOLDER}/amber/amber00099.png",
+        f"Data/{PICTURES_FOLDER}/../../../amber00099.png",
+        f"..\\{PICTURES_FOLDER}\\amber\\amber00099.png",
+        f"C:/{PICTURES_FOLDER}/amber/amber00099.png",
+        f"../../{FEATURES_FILE}",
+    ],
+)
+def test_names_that_climb_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
+    refused(with_entry(archive, name), tmp_path, "outside its folder")
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(["..", "a", PICTURES_FOLDER, "/", ".", "x.png", FEATURES_FILE, "C:"]), min_size=1
+    )
+)
+def test_whatever_is_taken_stays_inside(parts: list[str]) -> None:
+    try:
+        target = _wanted("/".join(parts))
+    except DataError:
+        return
+    if target is not None:
+        assert not target.is_absolute()
+        assert ".." not in target.parts
+        assert target.parts[0] in (PICTURES_FOLDER, FEATURES_FILE)
+
+
+def test_sizes_are_counted_not_believed(archive: Path, tmp_path: Path) -> None:
+    bomb = with_entry(archive, f"Data/{PICTURES_FOLDER}/amber/amber00099.png", bytes(17 << 20))
+    refused(bomb, tmp_path, "too large")
+
+
+def test_a_damaged_zip(archive: Path, tmp_path: Path) -> None:
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    refused(archive, tmp_path, "cannot be unpacked")
+
+
+def test_a_bad_set_is_refused_whole(demo_copy: Path, tmp_path: Path) -> None:
+    (demo_copy / PICTURES_FOLDER / "amber" / "amber00000.png").write_bytes(b"x")
+    refused(demo_copy, tmp_path, "cannot be read")
+
+
+def test_nothing_to_import(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", tmp_path, "holds no data set")
+    refused(tmp_path / "none.zip", tmp_path, "there is no")
+
+
+def test_links_are_not_followed(demo_copy: Path, tmp_path: Path) -> None:
+    path = demo_copy / PICTURES_FOLDER / "amber" / "amber00000.png"
+    path.rename(tmp_path / "elsewhere.png")
+    path.symlink_to(tmp_path / "elsewhere.png")
+    refused(demo_copy, tmp_path, "is a link")
+
+
+def test_fetching_without_kagglehub_says_what_to_install(tmp_path: Path) -> None:
+    # A process of its own, in which the package cannot be found whether or not it is installed.
+    code = (
+        "import sys; sys.modules['kagglehub'] = None; sys.argv[1:] = ['data', 'fetch']; "
+        "from harness.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "pip install -e '.[fetch]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,157 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data import Tracks, load_tracks, read_split, stratified_split
+from harness.errors import DataError
+from harness.records import Split
+
+
+def tracks_of(sizes: list[int], duplicates: tuple[tuple[str, ...], ...] = ()) -> Tracks:
+    """Tracks of a data set with so many tracks in each genre; no files behind them."""
+    genres = tuple(f"genre{index}" for index in range(len(sizes)))
+    ids = [f"{genre}.{number:05d}" for genre, size in zip(genres, sizes, strict=True) for number in range(size)]
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return Tracks(
+        folder=Path("data"),
+        ids=tuple(ids),
+        genres=genres,
+        labels=labels,
+        columns=(),
+        features=None,
+        pictures=None,
+        left_out={"genre0.99999": "features but no picture"},
+        duplicates=duplicates,
+        digest="",
+        synthetic=True,
+    )
+
+
+@given(
+    sizes=st.lists(st.integers(12, 60), min_size=2, max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+    pairs=st.integers(0, 4),
+)
+def test_a_stratified_split(sizes: list[int], seed: int, pairs: int) -> None:
+    plain = tracks_of(sizes)
+    # Each pair is a track of one genre and a track of the next: repeats may cross genres.
+    groups = tuple((f"genre0.{n:05d}", f"genre1.{n:05d}") for n in range(pairs))
+    tracks = tracks_of(sizes, groups)
+    split = stratified_split(tracks, seed=seed)
+    parts = (split.train, split.valid, split.test)
+    assert sorted(track for part in parts for track in part) == sorted(tracks.ids)
+    for group in groups:
+        assert sum(bool(set(group) & set(part)) for part in parts) == 1
+    assert split == stratified_split(tracks, seed=seed)
+    for part, fraction in zip(parts, (0.64, 0.16, 0.20), strict=True):
+        counts = Counter(track.split(".")[0] for track in part)
+        for genre, size in zip(tracks.genres, sizes, strict=True):
+            assert abs(counts[genre] - fraction * size) <= 2.5 + pairs
+    assert {split.digest} == {stratified_split(tracks, seed=seed).digest}
+    assert stratified_split(plain, seed=seed).name == f"stratified, seed {seed}"
+
+
+def test_other_seeds_give_other_splits(demo_tracks: Tracks) -> None:
+    digests = {stratified_split(demo_tracks, seed=seed).digest for seed in range(20)}
+    assert len(digests) == 20
+
+
+def test_a_genre_too_small_for_every_part() -> None:
+    with pytest.raises(DataError, match="genre1"):
+        stratified_split(tracks_of([50, 2]), seed=0)
+
+
+def test_fractions_are_checked(demo_tracks: Tracks) -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        stratified_split(demo_tracks, seed=0, fractions=(0.5, 0.1, 0.1))
+
+
+def write_lists(folder: Path, split: Split, suffix: str = "_filtered") -> Path:
+    folder.mkdir()
+    for part in ("train", "valid", "test"):
+        lines = [f"{track.split('.')[0]}/{track}.wav" for track in getattr(split, part)]
+        (folder / f"{part}{suffix}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    return write_lists(tmp_path / "lists", stratified_split(tracks_of([20, 20]), seed=0))
+
+
+def append(folder: Path, part: str, line: str) -> None:
+    with (folder / f"{part}_filtered.txt").open("a") as file:
+        file.write(line + "\n")
+
+
+def test_lists_are_read_back(lists: Path) -> None:
+    tracks = tracks_of([20, 20])
+    drawn = stratified_split(tracks, seed=0)
+    append(lists, "test", "")
+    append(lists, "train", "genre0/genre0.99999.wav")
+    split = read_split(lists, tracks)
+    assert split.digest == drawn.digest
+    assert split.name == "lists, lists"
+    assert split.left_out == ("genre0.99999: in train_filtered.txt, features but no picture",)
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "quoted"),
+    [
+        ("test", "genre0/genre0.00077.wav", ["test_filtered.txt", "line 9", "genre0.00077"]),
+        ("test", "genre1/genre0.00001.wav", ["'genre1/genre0.00001.wav'", "names no track"]),
+        ("valid", "nonsense", ["valid_filtered.txt", "'nonsense'"]),
+    ],
+)
+def test_a_wrong_line(lists: Path, part: str, line: str, quoted: list[str]) -> None:
+    append(lists, part, line)
+    with pytest.raises(DataError) as error:
+        read_split(lists, tracks_of([20, 20]))
+    for word in quoted:
+        assert word in str(error.value)
+
+
+def test_a_track_on_two_lists(lists: Path) -> None:
+    line = (lists / "train_filtered.txt").read_text().splitlines()[0]
+    append(lists, "valid", line)
+    with pytest.raises(DataError, match=r"valid_filtered\.txt, line .* stands in .*train_filtered\.txt, line 1"):
+        read_split(lists, tracks_of([20, 20]))
+
+
+def test_lists_that_are_missing_empty_or_too_many(lists: Path, tmp_path: Path) -> None:
+    tracks = tracks_of([20, 20])
+    (lists / "test_filtered.txt").write_text("\n")
+    with pytest.raises(DataError, match="lists no usable track"):
+        read_split(lists, tracks)
+    (lists / "test_filtered.txt").unlink()
+    with pytest.raises(DataError, match=r"0 lists test\*\.txt"):
+        read_split(lists, tracks)
+    (lists / "train2.txt").write_text("")
+    with pytest.raises(DataError, match=r"train2\.txt"):
+        read_split(lists, tracks)
+    with pytest.raises(DataError, match="no folder of split lists"):
+        read_split(tmp_path / "none", tracks)
+
+
+def test_a_genre_that_is_never_trained(tmp_path: Path) -> None:
+    tracks = tracks_of([20, 20])
+    whole = stratified_split(tracks, seed=0)
+    one_genre = tuple(track for track in whole.train if track.startswith("genre0"))
+    folder = write_lists(tmp_path / "l", Split(name="", train=one_genre, valid=whole.valid, test=whole.test))
+    with pytest.raises(DataError, match=r"'genre1'.*train part"):
+        read_split(folder, tracks)
+
+
+def test_gtzan_splits(gtzan: Path) -> None:
+    tracks = load_tracks(gtzan)
+    split = stratified_split(tracks, seed=0)
+    assert (len(split.train), len(split.valid), len(split.test)) == (640, 160, 199)
+    side = {track: part for part in ("train", "valid", "test") for track in getattr(split, part)}
+    assert all(len({side[track] for track in group}) == 1 for group in tracks.duplicates)
+    lists = read_split(gtzan / "splits" / "fault-filtered", tracks)
+    assert (len(lists.train), len(lists.valid), len(lists.test)) == (442, 197, 290)
+    assert lists.left_out == ("jazz.00054: in train_filtered.txt, features but no picture",)

@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.checkpoint import (
+    Architecture,
+    ResumePoint,
+    clear_resume,
+    load_checkpoint,
+    load_resume,
+    save_checkpoint,
+    save_resume,
+)
+from harness.data import Part, TrainingData
+from harness.errors import CheckpointError
+from harness.models import model_spec
+from harness.records import TrialConfig
+from harness.training import TrainingState, fit, start_training
+
+CONFIG = TrialConfig(model="fcnn", lr=0.01, batch_size=8, epochs=3, seed=0, threads=1)
+COLUMNS, GENRES = ("a", "b", "c"), ("x", "y")
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(30, 3, generator=generator) * 1000
+    part = Part(tuple(map(str, range(30))), inputs, (inputs[:, 0] > 0).long())
+    return TrainingData(part, part, COLUMNS, GENRES)
+
+
+@pytest.fixture
+def state(data: TrainingData) -> TrainingState:
+    state = start_training(CONFIG, model_spec("fcnn"), data, torch.device("cpu"))
+    next(fit(state, data))
+    return state
+
+
+@pytest.fixture
+def saved(state: TrainingState, tmp_path: Path) -> Path:
+    architecture = Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES)
+    save_checkpoint(tmp_path / "checkpoint", architecture, state.classifier.state_dict(), {"study": "s"})
+    return tmp_path / "checkpoint"
+
+
+def test_the_folder_alone_rebuilds_the_network(saved: Path, state: TrainingState, data: TrainingData) -> None:
+    classifier, about = load_checkpoint(saved)
+    assert about["study"] == "s"
+    assert about["architecture"]["genres"] == list(GENRES)
+    assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
+    state.classifier.eval()
+    assert torch.equal(classifier(data.train.inputs), state.classifier(data.train.inputs))
+
+
+def test_saving_again_replaces_the_folder(saved: Path, state: TrainingState) -> None:
+    architecture = Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES)
+    save_checkpoint(saved, architecture, state.classifier.state_dict(), {"study": "other"})
+    assert load_checkpoint(saved)[1]["study"] == "other"
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_damage_is_noticed(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
+def test_a_description_that_is_none(saved: Path, text: str) -> None:
+    (saved / "model.json").write_text(text)
+    with pytest.raises(CheckpointError, match="not a checkpoint's description"):
+        load_checkpoint(saved)
+
+
+def test_another_format_and_no_checkpoint(saved: Path, tmp_path: Path) -> None:
+    description = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps({**description, "format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        load_checkpoint(saved)
+    with pytest.raises(CheckpointError, match=r"holds no model\.json"):
+        load_checkpoint(tmp_path)
+
+
+def test_resume_files(state: TrainingState, data: TrainingData, tmp_path: Path) -> None:
+    def fresh(config: TrialConfig = CONFIG) -> TrainingState:
+        return start_training(config, model_spec("fcnn"), data, torch.device("cpu"))
+
+    assert not load_resume(tmp_path, fresh())
+    save_resume(tmp_path, ResumePoint.of(state))
+    next(fit(state, data))
+    save_resume(tmp_path, ResumePoint.of(state))
+    assert len(list(tmp_path.iterdir())) == 2  # the older tensors are gone
+    resumed = fresh()
+    assert load_resume(tmp_path, resumed)
+    assert resumed.epoch == 2
+    other = TrialConfig(**{**CONFIG.as_dict(), "lr": 0.02})
+    assert not load_resume(tmp_path, fresh(other))
+    (tensors,) = tmp_path.glob("*.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    assert not load_resume(tmp_path, fresh())
+    clear_resume(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resume_point_is_a_copy(state: TrainingState, data: TrainingData) -> None:
+    point = ResumePoint.of(state)
+    before = {name: tensor.clone() for name, tensor in point.tensors.items()}
+    list(fit(state, data))
+    assert all(torch.equal(before[name], tensor) for name, tensor in point.tensors.items())
