@@ -39,25 +39,29 @@ SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"
 PRUNER_STARTUP_TRIALS = 5
 PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
 
+_OPENING = (OSError, ImportError, RuntimeError)  # what drivers and Optuna's version check raise besides
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def open_storage(url: str) -> RDBStorage:
-    """Open (and on first use make) the storage behind an SQLAlchemy URL.
+def open_storage(url: str, *, create: bool = True) -> RDBStorage:
+    """Open (and on first use, unless `create` forbids it, make) the storage behind an SQLAlchemy URL.
 
     On SQLite every transaction takes the write lock when it begins: the default, taking it at the first
     write, hands one waiting trial to two processes (measured, see docs/architecture.md).
 
-    Raises StudyError where the database cannot be opened.
+    Raises StudyError where the database cannot be opened, or is missing and not to be made.
     """
     path = sqlite_path(url)
+    if path is not None and not create and not path.exists():
+        raise StudyError(f"there are no studies yet: no {path}", run="harness sweep first, or --storage URL")
     try:
         if path is None:
             return RDBStorage(url)
         make_database(path, lambda new: RDBStorage(new).engine.dispose())
         storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
-    except (sqlalchemy.exc.SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
         raise StudyError(
             f"cannot open Optuna's storage {mask_password(url)}: {error}",
             legal="an SQLAlchemy URL such as sqlite:///mlruns/optuna.db of a database that this Optuna can read",

@@ -67,7 +67,7 @@ def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
         torch.manual_seed(derive_seed(FCNN.seed, "epoch", epoch))
         model.train()
         losses = 0.0
-        for index in torch.randperm(len(features.train)).split(FCNN.batch_size):
+        for index in torch.split(torch.randperm(len(features.train)), FCNN.batch_size):
             x = ((features.train.inputs[index] - mean) / std).float()
             loss = F.cross_entropy(model(x), features.train.targets[index])
             optimizer.zero_grad()

@@ -69,7 +69,7 @@ def delete(
     from harness.study import Study, delete_study, no_running_trials, open_storage
     from harness.tracking import Tracker
 
-    opened, work_folder = open_storage(url), work_root / study
+    opened, work_folder = open_storage(url, create=False), work_root / study
     Study.check_exists(opened, study)
     with no_running_trials(study, work_folder):
         runs = Tracker(tracking).delete_study(study)

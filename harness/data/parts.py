@@ -84,7 +84,7 @@ def _part(tracks: Tracks, ids: tuple[str, ...], representation: Representation, 
     rows = np.array([row_of[track] for track in ids], dtype=np.int64)
     if representation == "features":
         assert tracks.features is not None
-        chosen = [tracks.columns.index(name) for name in columns]
+        chosen = np.array([tracks.columns.index(name) for name in columns], dtype=np.int64)
         inputs = torch.from_numpy(tracks.features[np.ix_(rows, chosen)].astype(np.float32))
     else:
         assert tracks.pictures is not None

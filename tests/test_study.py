@@ -1,0 +1,267 @@
+"""The search: exact totals, trials taken once, a study that an interruption does not change."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from harness.errors import StudyError
+from harness.records import EpochMetrics, FloatRange, SearchSpace, StudySpec, TrialResult
+from harness.study import Claim, Study, delete_study, list_studies, mask_password, open_storage
+
+SPEC = StudySpec(
+    name="test-fcnn",
+    experiment="test",
+    model="fcnn",
+    data_digest="d",
+    split_name="s",
+    split_digest="sd",
+    columns=("a", "b"),
+    epochs=30,
+    seed=0,
+    search=SearchSpace(lr=FloatRange(low=1e-5, high=1e-1), batch_size=(16, 32, 64, 128)),
+    sampler="tpe",
+    pruner="none",
+    precision="fp32",
+)
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlruns/optuna.db"
+
+
+def study_in(folder: Path, spec: StudySpec = SPEC) -> Study:
+    return Study.create(open_storage(url(folder)), spec, {"data": "x"}, folder / "work" / spec.name)
+
+
+def read_back(folder: Path, name: str = SPEC.name) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=url(folder)).get_trials()
+
+
+def score(claim: Claim) -> float:
+    """A stand-in for training: smooth in the parameters, so that samplers have something to learn."""
+    return 1 / (1 + abs(claim.lr - 0.003) * 100 + abs(claim.batch_size - 32) / 100)
+
+
+def complete(claim: Claim, value: float | None = None) -> None:
+    accuracy = score(claim) if value is None else value
+    claim.finish(TrialResult(state="complete", best=EpochMetrics(3, 1.0, 0.5, accuracy, 0.1)))
+
+
+def take(study: Study, total: int = 100, allowed_failures: int = 10) -> Claim:
+    claim = study.claim(total=total, allowed_failures=allowed_failures)
+    assert claim is not None
+    return claim
+
+
+def test_the_reports_setting_comes_first(workspace: Path) -> None:
+    claim = take(study_in(workspace))
+    assert (claim.number, claim.lr, claim.batch_size, claim.resumed) == (0, 0.001, 32, False)
+    complete(claim)
+
+
+def test_unless_the_search_space_excludes_it(workspace: Path) -> None:
+    space = SearchSpace(lr=FloatRange(low=1e-2, high=1e-1), batch_size=(64,))
+    claim = take(study_in(workspace, replace(SPEC, search=space)))
+    assert claim.lr >= 1e-2
+    assert claim.batch_size == 64
+    complete(claim)
+
+
+def test_the_total_is_exact_and_then_there_is_none(workspace: Path) -> None:
+    study = study_in(workspace)
+    for number in range(5):
+        claim = take(study, total=5)
+        assert claim.number == number
+        complete(claim)
+    assert study.claim(total=5, allowed_failures=10) is None
+    running = take(study, total=6)
+    assert study.claim(total=6, allowed_failures=10) is None
+    complete(running)
+
+
+def test_failed_trials_do_not_count_until_there_are_too_many(workspace: Path) -> None:
+    study = study_in(workspace)
+    for _ in range(3):
+        take(study, total=2, allowed_failures=3).finish(TrialResult(state="diverged", best=None, reason="nan"))
+    assert study.claim(total=2, allowed_failures=3) is None
+    assert study.counts().failed == 3
+    assert study.rows()[0].reason == "nan"
+    assert study.best() is None
+
+
+def run_worker(folder: str, total: int) -> None:
+    study = Study.open(open_storage(url(Path(folder))), SPEC.name, Path(folder) / "work" / SPEC.name)
+    while claim := study.claim(total=total, allowed_failures=10):
+        time.sleep(0.01)
+        (Path(folder) / f"ran-{claim.number}-{os.getpid()}").touch()
+        complete(claim)
+
+
+def test_many_workers_run_each_trial_once(workspace: Path) -> None:
+    study_in(workspace)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=run_worker, args=(str(workspace), 40)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    trials = read_back(workspace)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
+    assert sorted(trial.number for trial in trials) == list(range(40))
+    ran = [path.name.split("-") for path in workspace.glob("ran-*")]
+    assert len(ran) == 40
+    assert len({worker for _, _, worker in ran}) > 1  # it was really several
+
+
+def claim_and_die(folder: str) -> None:
+    study = Study.open(open_storage(url(Path(folder))), SPEC.name, Path(folder) / "work" / SPEC.name)
+    claim = take(study)
+    assert claim.number == 0
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_workers_trial_is_taken_up_again(workspace: Path) -> None:
+    study = study_in(workspace)
+    process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(str(workspace),))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert read_back(workspace)[0].state == TrialState.RUNNING
+    again = take(study)
+    assert (again.number, again.lr, again.resumed) == (0, 0.001, True)
+    complete(again)
+    assert len(read_back(workspace)) == 1
+
+
+def test_a_live_workers_trial_is_left_alone(workspace: Path) -> None:
+    study = study_in(workspace)
+    first = take(study)
+    study.recover()
+    assert read_back(workspace)[0].state == TrialState.RUNNING
+    second = take(study)
+    assert second.number == 1
+    complete(first)
+    complete(second)
+
+
+def run_all(study: Study, total: int, interrupt: Callable[[Claim], bool] = lambda _: False) -> None:
+    interrupted = set()
+    while claim := study.claim(total=total, allowed_failures=10):
+        if interrupt(claim) and claim.number not in interrupted:
+            interrupted.add(claim.number)
+            claim.finish(TrialResult(state="interrupted", best=None))
+        else:
+            complete(claim)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_an_interrupted_study_equals_an_uninterrupted_one(workspace: Path, sampler: str) -> None:
+    spec = replace(SPEC, sampler=sampler)  # type: ignore[arg-type]
+    run_all(study_in(workspace, spec), 16)
+    broken = replace(spec, name="broken")
+    for total in (3, 11, 12, 16):  # and begun anew four times
+        run_all(study_in(workspace, broken), total, interrupt=lambda claim: claim.number in (0, 2, 11, 14))
+    whole, pieces = read_back(workspace), read_back(workspace, "broken")
+    assert [trial.params for trial in pieces] == [trial.params for trial in whole]
+    assert [trial.value for trial in pieces] == [trial.value for trial in whole]
+    assert [trial.state for trial in pieces] == [TrialState.COMPLETE] * 16
+
+
+def test_seeds_matter(workspace: Path) -> None:
+    run_all(study_in(workspace), 4)
+    run_all(study_in(workspace, replace(SPEC, name="other", seed=1)), 4)
+    assert read_back(workspace)[1].params != read_back(workspace, "other")[1].params
+
+
+def metrics(epoch: int, accuracy: float) -> EpochMetrics:
+    return EpochMetrics(epoch, 1.0, 1.0, accuracy, 0.1)
+
+
+def test_the_median_pruner_prunes_what_lags(workspace: Path) -> None:
+    study = study_in(workspace, replace(SPEC, pruner="median"))
+    for _ in range(6):
+        claim = take(study)
+        assert all(claim.keep_going(metrics(epoch, 0.5)) for epoch in range(1, 31))
+        complete(claim, 0.5)
+    claim = take(study)
+    going = [claim.keep_going(metrics(epoch, 0.1)) for epoch in range(1, 31)]
+    assert going.index(False) == 9  # after a third of the epochs
+    claim.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
+    last = read_back(workspace)[-1]
+    assert last.state == TrialState.PRUNED
+    assert study.rows()[-1].val_accuracy == 0.1
+
+
+def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(workspace: Path) -> None:
+    study = study_in(workspace, replace(SPEC, pruner="median"))
+    for _ in range(6):
+        claim = take(study)
+        for epoch in range(1, 31):
+            claim.keep_going(metrics(epoch, 0.5))
+        complete(claim, 0.5)
+    claim = take(study)
+    for epoch in range(1, 10):
+        claim.keep_going(metrics(epoch, 0.1))
+    # The worker reported epoch 10, where the trial would be pruned, and died before it asked.
+    claim._trial.report(0.1, 10)
+    claim.finish(TrialResult(state="interrupted", best=None))
+    again = take(study)
+    assert again.resumed
+    assert [again.keep_going(metrics(epoch, 0.1)) for epoch in range(1, 11)] == [True] * 9 + [False]
+    assert len(read_back(workspace)[-1].intermediate_values) == 10
+    again.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
+
+
+def test_another_fingerprint_is_refused_by_name(workspace: Path) -> None:
+    study_in(workspace)
+    study_in(workspace)  # the same one goes on
+    with pytest.raises(StudyError) as error:
+        study_in(workspace, replace(SPEC, epochs=31, data_digest="e", sampler="gp"))
+    for word in ("epochs: the study has 30, this sweep 31", "data_digest", "sampler", "--study NEW"):
+        assert word in str(error.value)
+    assert "seed" not in str(error.value)
+
+
+def test_a_missing_study_lists_those_there_are(workspace: Path) -> None:
+    study_in(workspace)
+    with pytest.raises(StudyError, match="test-fcnn"):
+        Study.open(open_storage(url(workspace)), "none", workspace)
+
+
+def test_list_and_delete(workspace: Path) -> None:
+    run_all(study_in(workspace), 3)
+    storage = open_storage(url(workspace))
+    (overview,) = list_studies(storage)
+    assert (overview.name, overview.model, overview.counts.finished) == ("test-fcnn", "fcnn", 3)
+    assert overview.best == max(trial.value or 0 for trial in read_back(workspace))
+    assert delete_study(storage, SPEC.name)
+    assert not delete_study(storage, SPEC.name)
+    assert list_studies(storage) == []
+
+
+def test_importances(workspace: Path) -> None:
+    study = study_in(workspace)
+    assert study.importances() == {}
+    run_all(study, 12)
+    importances = study.importances()
+    assert set(importances) == {"lr", "batch_size"}
+    assert sum(importances.values()) == pytest.approx(1)
+
+
+def test_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_text("not a database, and long enough to be looked at as one" * 30)
+    with pytest.raises(StudyError, match="cannot open Optuna's storage"):
+        open_storage(f"sqlite:///{tmp_path}/optuna.db")
+
+
+def test_passwords_are_masked() -> None:
+    assert mask_password("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
