@@ -41,8 +41,9 @@ def warm_up() -> None:
 class Crew:
     """Workers on one study, from their start to their end.
 
-    After `run`, `signal` is the number of the signal that stopped it (or None), `abandoned` says that a second
-    Ctrl-C killed the workers, and `fault` is what broke a worker (or None).
+    `signal` is the number of the signal that stopped it (or None), `fault` what broke a worker (or None). While
+    `answering_signals`, the first SIGINT or SIGTERM lets the workers put their trials away; a second SIGINT
+    kills them and raises KeyboardInterrupt.
     """
 
     def __init__(self, tasks: Sequence[WorkerTask]) -> None:
@@ -51,26 +52,26 @@ class Crew:
         self._stopped_at: float | None = None
         self._died = 0
         self.signal: int | None = None
-        self.abandoned = False
         self.fault: str | None = None
 
     def run(self) -> None:
         """Start one worker for each task and wait for the last of them to end."""
-        with self._signals():
-            for task in self._tasks:
-                self._start(task)
-            while self._workers:
-                wait([worker.sentinel for worker in self._workers], timeout=0.5)
-                for worker in [worker for worker in self._workers if not worker.is_alive()]:
-                    self._ended(worker, self._workers.pop(worker))
-                if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
-                    self._kill()
+        for task in self._tasks if self._stopped_at is None else []:
+            self._start(task)
+        while self._workers:
+            wait([worker.sentinel for worker in self._workers], timeout=0.5)
+            for worker in [worker for worker in self._workers if not worker.is_alive()]:
+                self._ended(worker, self._workers.pop(worker))
+            if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
+                self._kill()
 
     def _start(self, task: WorkerTask) -> None:
         context = multiprocessing.get_context("forkserver")
         worker = context.Process(target=work, args=(task,), daemon=True)
         worker.start()
         self._workers[worker] = task
+        if self._stopped_at is not None:  # a signal came meanwhile
+            worker.terminate()
 
     def _ended(self, worker: ForkServerProcess, task: WorkerTask) -> None:
         code = worker.exitcode or 0
@@ -98,12 +99,13 @@ class Crew:
             worker.kill()
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def answering_signals(self) -> Iterator[None]:
+        """Answer SIGINT and SIGTERM in here, and leave them to whoever answered them before afterwards."""
+
         def on_signal(number: int, _frame: FrameType | None) -> None:
             if self.signal is not None and number == signal.SIGINT:
-                self.abandoned = True
                 self._kill()
-                return
+                raise KeyboardInterrupt
             self.signal = self.signal or number
             self.stop()
 

@@ -18,10 +18,10 @@ from harness.checkpoint import (
 )
 from harness.data import open_test
 from harness.errors import CheckpointError, DataError, StudyError, TrackingError
+from harness.plan import load_data
 from harness.records import Split
 from harness.settings import check_name, resolve_stores
 from harness.statistics import wilson_interval
-from harness.sweep import load_data
 from harness.tracking import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker
 from harness.training import evaluate
 

@@ -1,4 +1,4 @@
-"""A sweep from the settings to the summary: data, split, stores, workers, the end of the study."""
+"""A sweep from its plan to the summary: stores, workers, the end of the study."""
 
 from __future__ import annotations
 
@@ -9,44 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.crew import Crew
-from harness.data import (
-    Tracks,
-    demo_data_folder,
-    load_tracks,
-    read_split,
-    stratified_split,
-    used_columns,
-)
-from harness.errors import DataError, StudyError
-from harness.models import ModelSpec, model_spec
+from harness.errors import StudyError
+from harness.plan import Plan
 from harness.recorder import Listener, Recorder
-from harness.records import Split, StudySpec, TrialCounts, TrialRow
+from harness.records import StudySpec, TrialCounts, TrialRow
 from harness.report import write_study_report
-from harness.settings import SweepSettings, check_name, resolve_stores
 from harness.study import Study, open_storage
 from harness.tracking import RunRecord, Tracker, TrialLog
 from harness.worker import WorkerTask, close_journals, usable_cores
-
-MINIMUM_ALLOWED_FAILURES = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a sweep is going to do, with everything that can be checked beforehand already checked."""
-
-    settings: SweepSettings
-    spec: StudySpec
-    tracks: Tracks
-    split: Split
-    model: ModelSpec
-    tracking_uri: str
-    storage: str
-    work_folder: Path
-
-    @property
-    def allowed_failures(self) -> int:
-        """How many trials may fail before the sweep gives up."""
-        return max(MINIMUM_ALLOWED_FAILURES, self.settings.trials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,71 +61,6 @@ class StudySummary:
         }
 
 
-def load_data(name: str) -> Tracks:
-    """Read the data folder of that name; `demo` is the synthetic set, made on first use."""
-    return load_tracks(demo_data_folder() if name == "demo" else Path(name))
-
-
-def default_experiment(tracks: Tracks) -> str:
-    """Return the experiment that a data set's runs go into: the synthetic set has one of its own."""
-    return "demo" if tracks.synthetic else "gtzan"
-
-
-def plan_sweep(settings: SweepSettings) -> Plan:
-    """Read the data, make the split and fix the study's spec; nothing is written but the cache of pictures.
-
-    Raises DataError and SettingsError for whatever is wrong with them.
-    """
-    model = model_spec(settings.model)
-    tracks = load_data(settings.data)
-    _check_half(tracks, model)
-    if settings.split is None:
-        split = stratified_split(tracks, seed=settings.split_seed)
-    else:
-        split = read_split(Path(settings.split), tracks)
-    experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
-    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
-    spec = StudySpec(
-        name=check_name("study", settings.study or f"{experiment}-{model.name}"),
-        experiment=experiment,
-        model=model.name,
-        data_digest=tracks.digest,
-        split_name=split.name,
-        split_digest=split.digest,
-        columns=used_columns(tracks, settings.without) if model.representation == "features" else (),
-        epochs=settings.epochs,
-        seed=settings.seed,
-        search=settings.search or model.search,
-        sampler=settings.sampler,
-        pruner=settings.pruner or ("none" if settings.sampler == "gp" else "median"),
-        precision=settings.precision,
-    )
-    return Plan(
-        settings=settings,
-        spec=spec,
-        tracks=tracks,
-        split=split,
-        model=model,
-        tracking_uri=tracking_uri,
-        storage=storage,
-        work_folder=work_root / spec.name,
-    )
-
-
-def _check_half(tracks: Tracks, model: ModelSpec) -> None:
-    half = tracks.features if model.representation == "features" else tracks.pictures
-    if half is None:
-        legal = {
-            "features": "features_30_sec.csv",
-            "pictures": "images_original/<genre>/<genre>NNNNN.png",
-        }
-        raise DataError(
-            f"{tracks.folder} has no {model.representation}, which {model.name} is trained on",
-            legal=legal[model.representation],
-            run="harness data import PATH, or sweep the other model",
-        )
-
-
 def open_study(plan: Plan) -> Study:
     """Open the plan's study, made on first use, with whatever an earlier crash left behind put right.
 
@@ -173,52 +78,54 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
     Raises StudyError where the study cannot go on: too many failures, or a bug in a trial.
     """
     began = time.monotonic()
-    settings, spec, tracks = plan.settings, plan.spec, plan.tracks
-    tracker = Tracker(plan.tracking_uri)
-    tags = {"study_state": "running", "trials_asked": str(settings.trials)}
-    parent = tracker.begin_study(spec, tags, _description(plan), plan.split, _context(plan))
-    name = f"{spec.experiment} (synthetic)" if tracks.synthetic else spec.experiment
-    profile = {"tracks": len(tracks.ids), "genres": len(tracks.genres), "digest": tracks.digest}
-    dataset = {"name": name, "folder": str(tracks.folder), "profile": profile}
-    recorder = Recorder(TrialLog(tracker, spec, parent, dataset), plan.work_folder, listener)
-    deadline = None if settings.timeout is None else time.time() + 60 * settings.timeout
+    deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
     crew = Crew([_task(plan, deadline)] * _jobs(plan, study.counts()))
-    recorder.start()
-    crew.run()
-    if crew.abandoned:
-        raise KeyboardInterrupt
-    recorder.close()
-
-    counts = study.counts()
-    short = counts.finished < settings.trials
-    timed_out = deadline is not None and time.time() >= deadline
-    if crew.signal is not None:
-        status, state = "KILLED", "interrupted"
-    elif crew.fault or (short and not timed_out):
-        status, state = "FAILED", "failed"
-    else:
-        status, state = "FINISHED", "timed out" if short else "complete"
-    best, runs = study.best(), {int(run.tags["trial"]): run for run in tracker.trial_runs(spec.name)}
-    if status == "FINISHED":
-        _log_report(plan, study, tracker, parent, runs)
-        if settings.keep is not None:
-            _keep_best(settings.keep, study, tracker, runs)
-    best_run_id = None if best is None else runs[best.number].run_id
-    tracker.end_study(parent, status, *_figures(counts, best, best_run_id, state))
+    with crew.answering_signals():
+        tracker = Tracker(plan.tracking_uri)
+        tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
+        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, _context(plan))
+        recorder = Recorder(TrialLog(tracker, plan.spec, parent, _dataset(plan)), plan.work_folder, listener)
+        recorder.start()
+        crew.run()
+        recorder.close()
+        timed_out = deadline is not None and time.time() >= deadline
+        status, state = _outcome(crew, study.counts().finished < plan.settings.trials, timed_out)
+        best_run_id = _conclude(plan, study, tracker, parent, status, state)
     if status == "FAILED":
         raise _failure(plan, study, crew.fault)
     return StudySummary(
-        spec=spec,
-        counts=counts,
-        asked=settings.trials,
-        best=best,
+        spec=plan.spec,
+        counts=study.counts(),
+        asked=plan.settings.trials,
+        best=study.best(),
         best_run_id=best_run_id,
         parent_run_id=parent,
         seconds=time.monotonic() - began,
         tracking_uri=plan.tracking_uri,
-        synthetic=tracks.synthetic,
+        synthetic=plan.tracks.synthetic,
         signal=crew.signal,
     )
+
+
+def _outcome(crew: Crew, short: bool, timed_out: bool) -> tuple[str, str]:
+    """Return the status of the study's run and the finer word for it."""
+    if crew.signal is not None:
+        return "KILLED", "interrupted"
+    if crew.fault or (short and not timed_out):
+        return "FAILED", "failed"
+    return "FINISHED", "timed out" if short else "complete"
+
+
+def _conclude(plan: Plan, study: Study, tracker: Tracker, parent: str, status: str, state: str) -> str | None:
+    """Give the study's run its figures, pictures and status; return the id of the best trial's run."""
+    best, runs = study.best(), {int(run.tags["trial"]): run for run in tracker.trial_runs(plan.spec.name)}
+    if status == "FINISHED":
+        _log_report(plan, study, tracker, parent, runs)
+        if plan.settings.keep is not None:
+            _keep_best(plan.settings.keep, study, tracker, runs)
+    best_run_id = runs[best.number].run_id if best is not None and best.number in runs else None
+    tracker.end_study(parent, status, *_figures(study.counts(), best, best_run_id, state))
+    return best_run_id
 
 
 def _task(plan: Plan, deadline: float | None) -> WorkerTask:
@@ -239,6 +146,15 @@ def _jobs(plan: Plan, counts: TrialCounts) -> int:
     """Return how many workers to start: no more than there are trials left."""
     wanted = plan.settings.jobs or max(1, usable_cores() // plan.model.threads)
     return max(0, min(wanted, plan.settings.trials - counts.finished))
+
+
+def _dataset(plan: Plan) -> dict[str, Any]:
+    tracks, name = plan.tracks, plan.spec.experiment
+    return {
+        "name": f"{name} (synthetic)" if tracks.synthetic else name,
+        "folder": str(tracks.folder),
+        "profile": {"tracks": len(tracks.ids), "genres": len(tracks.genres), "digest": tracks.digest},
+    }
 
 
 def _context(plan: Plan) -> dict[str, Any]:

@@ -18,6 +18,7 @@ ROOMS = [
     "settings",
     "training",
     "checkpoint",
+    "plan",
     "tracking",
     "study",
     "worker",

@@ -14,9 +14,10 @@ from harness.checkpoint import load_checkpoint
 from harness.data import DEMO_FOLDER, Tracks, stratified_split
 from harness.errors import CheckpointError, DataError, HarnessError, StudyError, TrackingError
 from harness.export import export_best
+from harness.plan import plan_sweep
 from harness.settings import SweepSettings
 from harness.statistics import wilson_interval
-from harness.sweep import StudySummary, open_study, plan_sweep, run_sweep
+from harness.sweep import StudySummary, open_study, run_sweep
 
 
 @pytest.fixture

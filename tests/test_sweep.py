@@ -16,9 +16,10 @@ from PIL import Image
 from harness.checkpoint import load_checkpoint
 from harness.data import DEMO_FOLDER, stratified_split
 from harness.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.plan import plan_sweep
 from harness.records import FloatRange, SearchSpace
 from harness.settings import SweepSettings
-from harness.sweep import StudySummary, open_study, plan_sweep, run_sweep
+from harness.sweep import StudySummary, open_study, run_sweep
 
 FAST = SweepSettings(model="fcnn", trials=4, epochs=4, jobs=1, pruner="none")
 

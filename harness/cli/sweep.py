@@ -12,7 +12,8 @@ from rich.console import Console
 from harness.cli.options import Json, Storage, TrackingUri
 
 if TYPE_CHECKING:
-    from harness.sweep import Plan, StudySummary
+    from harness.plan import Plan
+    from harness.sweep import StudySummary
 
 
 def _option(flag: str, default: str, text: str) -> Any:
@@ -64,7 +65,7 @@ def sweep(
     from harness.crew import warm_up
 
     warm_up()
-    from harness.sweep import plan_sweep
+    from harness.plan import plan_sweep
 
     plan = plan_sweep(settings)
     console = Console(stderr=True)

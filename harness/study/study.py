@@ -1,92 +1,27 @@
-"""The search: Optuna's storage, sampler, pruner, exact totals. The only room that imports Optuna.
-
-Workers share a study through its storage. A claim (taking the next trial) holds a lock of the study, so that
-no trial is run twice and the total is never overshot; a running trial is held by a lock file that dies with
-its process, so that a dead worker's trial is told from a live one at once.
-"""
+"""A study: its sampler and pruner, the claim of the next trial, the end of each."""
 
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import StudyError
-from harness.files import FileLock, make_database, sqlite_path
+from harness.files import FileLock
 from harness.models import REPORT_SETTING
-from harness.records import (
-    EpochMetrics,
-    SearchSpace,
-    StudySpec,
-    TrialCounts,
-    TrialResult,
-    TrialRow,
-    derive_seed,
-)
+from harness.records import EpochMetrics, SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow, derive_seed
+from harness.study.overview import CONTEXT_KEY, RESULT_KEY, SPEC_KEY, count_trials, trial_row
 
-SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"
 PRUNER_STARTUP_TRIALS = 5
 PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
-
-_OPENING = (OSError, ImportError, RuntimeError)  # what drivers and Optuna's version check raise besides
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def open_storage(url: str, *, create: bool = True) -> RDBStorage:
-    """Open (and on first use, unless `create` forbids it, make) the storage behind an SQLAlchemy URL.
-
-    On SQLite every transaction takes the write lock when it begins: the default, taking it at the first
-    write, hands one waiting trial to two processes (measured, see docs/architecture.md).
-
-    Raises StudyError where the database cannot be opened, or is missing and not to be made.
-    """
-    path = sqlite_path(url)
-    if path is not None and not create and not path.exists():
-        raise StudyError(f"there are no studies yet: no {path}", run="harness sweep first, or --storage URL")
-    try:
-        if path is None:
-            return RDBStorage(url)
-        make_database(path, lambda new: RDBStorage(new).engine.dispose())
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
-        raise StudyError(
-            f"cannot open Optuna's storage {mask_password(url)}: {error}",
-            legal="an SQLAlchemy URL such as sqlite:///mlruns/optuna.db of a database that this Optuna can read",
-        ) from error
-    sqlalchemy.event.listen(storage.engine, "connect", _on_connect)
-    sqlalchemy.event.listen(storage.engine, "begin", _on_begin)
-    storage.engine.dispose()  # connections made before the listeners were there
-    return storage
-
-
-def mask_password(url: str) -> str:
-    """Return a URL fit to be shown: its password as three stars."""
-    try:
-        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return "(not a URL)"
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transaction of its own: _on_begin does
-    connection.execute("PRAGMA synchronous=NORMAL")  # with a write-ahead log, safe against a killed process
-
-
-def _on_begin(connection: sqlalchemy.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
@@ -216,7 +151,7 @@ class Study:
         """Take the next trial, a waiting one first; None where the total is reached or too many have failed."""
         with self._claim_lock:
             trials = self._recover_dead()
-            counts = _count(trials)
+            counts = count_trials(trials)
             if counts.finished + counts.running >= total or counts.failed >= allowed_failures:
                 return None
             waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
@@ -267,11 +202,11 @@ class Study:
 
     def counts(self) -> TrialCounts:
         """Count the trials by state."""
-        return _count(self._study.get_trials(deepcopy=False))
+        return count_trials(self._study.get_trials(deepcopy=False))
 
     def rows(self) -> list[TrialRow]:
         """Return every trial, in the order of their numbers."""
-        return [_row(trial) for trial in self._study.get_trials(deepcopy=False)]
+        return [trial_row(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def best(self) -> TrialRow | None:
         """Return the complete trial of highest validation accuracy (of several, the first), or None."""
@@ -289,48 +224,6 @@ class Study:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyOverview:
-    """A line of `harness status`."""
-
-    name: str
-    model: str
-    counts: TrialCounts
-    best: float | None
-    last_touched: datetime | None
-
-
-def list_studies(storage: RDBStorage) -> list[StudyOverview]:
-    """Return every study that the harness made in this storage, the last touched first."""
-    overviews = []
-    for summary in optuna.get_all_study_summaries(storage):
-        spec = summary.user_attrs.get(SPEC_KEY)
-        if spec is None:
-            continue
-        trials = optuna.load_study(study_name=summary.study_name, storage=storage).get_trials(deepcopy=False)
-        times = [time for trial in trials for time in (trial.datetime_start, trial.datetime_complete) if time]
-        values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-        overviews.append(
-            StudyOverview(
-                name=summary.study_name,
-                model=spec["model"],
-                counts=_count(trials),
-                best=max(values, default=None),
-                last_touched=max(times, default=None),
-            )
-        )
-    return sorted(overviews, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
-
-
-def delete_study(storage: RDBStorage, name: str) -> bool:
-    """Delete a study from the storage; return False where there is none of that name."""
-    try:
-        optuna.delete_study(study_name=name, storage=storage)
-    except KeyError:
-        return False
-    return True
 
 
 @contextmanager
@@ -372,31 +265,3 @@ def _short(value: Any) -> str:
         return f"{len(value)} of them"
     text = json.dumps(value)
     return text if len(text) < 60 else f"{text[:20]}...{text[-8:]}"
-
-
-def _count(trials: list[FrozenTrial]) -> TrialCounts:
-    states = [trial.state for trial in trials]
-    return TrialCounts(
-        complete=states.count(TrialState.COMPLETE),
-        pruned=states.count(TrialState.PRUNED),
-        failed=states.count(TrialState.FAIL),
-        running=states.count(TrialState.RUNNING),
-        waiting=states.count(TrialState.WAITING),
-    )
-
-
-def _row(trial: FrozenTrial) -> TrialRow:
-    result = trial.user_attrs.get(RESULT_KEY) or {}
-    best = result.get("best") or {}
-    return TrialRow(
-        number=trial.number,
-        state=trial.state.name,
-        lr=trial.params.get("lr"),
-        batch_size=trial.params.get("batch_size"),
-        val_accuracy=best.get("val_accuracy"),
-        val_loss=best.get("val_loss"),
-        best_epoch=best.get("epoch"),
-        started=trial.datetime_start,
-        ended=trial.datetime_complete,
-        reason=result.get("reason"),
-    )

@@ -1,4 +1,4 @@
-"""The record: experiments, runs, metrics and artifacts in MLflow. The only room that imports MLflow.
+"""A client of one MLflow store: experiments, the runs of studies, reading back.
 
 Runs are always named by their id (no "active run" of the fluent API, which would be marked finished at exit
 whatever became of it), and every metric point carries its own time and step, so that sending it twice is
@@ -26,34 +26,18 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from harness import __version__
 from harness.errors import TrackingError
 from harness.files import make_database, sqlite_path
-from harness.journal import Event
-from harness.records import Split, StudySpec, TrialState
+from harness.records import Split, StudySpec
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 
-# How a trial's end is recorded as the status of its run; the tag `trial_state` has the finer word.
-STATUS: dict[TrialState, str] = {
-    "running": "RUNNING",
-    "complete": "FINISHED",
-    "pruned": "KILLED",
-    "diverged": "FAILED",
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-}
-EPOCH_METRICS = {
-    "train_loss": "train_loss",
-    "val_loss": "val_loss",
-    "val_accuracy": "val_accuracy",
-    "seconds": "epoch_seconds",
-}
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
 TAG_LIMIT = 5000  # characters that every MLflow store takes
 
@@ -70,7 +54,8 @@ class RunRecord:
 
 
 @contextmanager
-def _translated(doing: str) -> Iterator[None]:
+def translated(doing: str) -> Iterator[None]:
+    """Raise what MLflow raises in here as a TrackingError."""
     try:
         yield
     except (MlflowException, OSError) as error:
@@ -94,14 +79,14 @@ class Tracker:
                 legal="a store that harness sweep made",
                 run="harness sweep first, or --tracking-uri",
             )
-        with _translated(f"opening the store {uri}"):
+        with translated(f"opening the store {uri}"):
             if self._database is not None:
                 make_database(self._database, _make_schema)
             self.client = MlflowClient(tracking_uri=uri)
 
     def experiment_id(self, name: str) -> str:
         """Return the id of an experiment, making it on first use."""
-        with _translated(f"making the experiment {name!r}"):
+        with translated(f"making the experiment {name!r}"):
             experiment = self.client.get_experiment_by_name(name)
             if experiment is not None:
                 return str(experiment.experiment_id)
@@ -117,7 +102,7 @@ class Tracker:
 
         A new one gets the split and `context` as artifacts, from which an export finds its data again.
         """
-        with _translated(f"opening the run of study {spec.name!r}"):
+        with translated(f"opening the run of study {spec.name!r}"):
             experiment = self.experiment_id(spec.experiment)
             found = self.study_run(spec.name, experiment)
             if found is not None:
@@ -128,12 +113,12 @@ class Tracker:
                 experiment,
                 run_name=spec.name,
                 tags={
-                    **_common_tags(spec, "study"),
+                    **common_tags(spec, "study"),
                     "mlflow.note.content": description,
                     **tags,
                 },
             )
-            params = {**_study_params(spec), "search": json.dumps(spec.fingerprint()["search"])}
+            params = {**study_params(spec), "search": json.dumps(spec.fingerprint()["search"])}
             self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
             self.client.log_dict(run.info.run_id, asdict(split), SPLIT_FILE)
             self.client.log_dict(run.info.run_id, context, CONTEXT_FILE)
@@ -141,7 +126,7 @@ class Tracker:
 
     def end_study(self, run_id: str, status: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
         """Give a parent run its figures and its status: FINISHED, KILLED or FAILED."""
-        with _translated("ending the study's run"):
+        with translated("ending the study's run"):
             now = time.time_ns() // 1_000_000
             self.client.log_batch(
                 run_id,
@@ -152,34 +137,34 @@ class Tracker:
 
     def add_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
         """Add metric points to a run whatever its status."""
-        with _translated("adding metrics"):
+        with translated("adding metrics"):
             now = time.time_ns() // 1_000_000
             points = [Metric(name, value, now, step) for name, value in metrics.items()]
             self.client.log_batch(run_id, metrics=points)
 
     def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
         """Set tags of a run whatever its status."""
-        with _translated("setting tags"):
+        with translated("setting tags"):
             self.client.log_batch(run_id, tags=[RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items()])
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
         """Store every file of a folder as artifacts of a run."""
-        with _translated("storing artifacts"):
+        with translated("storing artifacts"):
             self.client.log_artifacts(run_id, str(folder), artifact_path)
 
     def read_json(self, run_id: str, artifact: str) -> Any:
         """Return a JSON artifact of a run."""
-        with _translated(f"reading {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
+        with translated(f"reading {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
             return json.loads(Path(self.client.download_artifacts(run_id, artifact, folder)).read_text())
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copy an artifact, a file or a folder, into `folder` and return where it lies."""
-        with _translated(f"reading {artifact} of run {run_id}"):
+        with translated(f"reading {artifact} of run {run_id}"):
             return Path(self.client.download_artifacts(run_id, artifact, str(folder)))
 
     def remove_checkpoint(self, run_id: str) -> None:
         """Remove a run's `checkpoint/`, and say so in its tags."""
-        with _translated("removing a checkpoint"):
+        with translated("removing a checkpoint"):
             run = self.client.get_run(run_id)
             get_artifact_repository(run.info.artifact_uri).delete_artifacts("checkpoint")  # type: ignore[no-untyped-call]
             self.client.set_tag(run_id, "checkpoint", "removed")
@@ -189,22 +174,22 @@ class Tracker:
 
         Raises TrackingError where there is none of that id.
         """
-        with _translated(f"reading run {run_id!r}"):
+        with translated(f"reading run {run_id!r}"):
             return _record(self.client.get_run(run_id))
 
     def study_run(self, study: str, experiment: str | None = None) -> RunRecord | None:
         """Return the parent run of a study, or None; without `experiment` (an id) every experiment is searched."""
-        found = self._search(f"tags.study = '{study}' and tags.kind = 'study'", experiment)
+        found = self.search(f"tags.study = '{study}' and tags.kind = 'study'", experiment)
         return found[0] if found else None
 
     def trial_runs(self, study: str) -> list[RunRecord]:
         """Return the runs of a study's trials, in the order of the trials."""
-        found = self._search(f"tags.study = '{study}' and tags.kind = 'trial'")
+        found = self.search(f"tags.study = '{study}' and tags.kind = 'trial'")
         return sorted(found, key=lambda record: int(record.tags["trial"]))
 
     def study_names(self) -> list[str]:
         """Return the names of the studies on record."""
-        return sorted(record.tags["study"] for record in self._search("tags.kind = 'study'"))
+        return sorted(record.tags["study"] for record in self.search("tags.kind = 'study'"))
 
     def count_test_opening(self, run_id: str) -> int:
         """Put on record that a run is about to see the test part; return how often it has now."""
@@ -212,8 +197,9 @@ class Tracker:
         self.set_tags(run_id, {"test_openings": str(openings)})
         return openings
 
-    def _search(self, query: str, experiment: str | None = None) -> list[RunRecord]:
-        with _translated("searching runs"):
+    def search(self, query: str, experiment: str | None = None) -> list[RunRecord]:
+        """Return every run that matches an MLflow query, in one experiment (an id) or in all."""
+        with translated("searching runs"):
             ids = [experiment] if experiment else [e.experiment_id for e in self.client.search_experiments()]
             records, token = [], None
             while True:
@@ -225,8 +211,8 @@ class Tracker:
 
     def delete_study(self, study: str) -> int:
         """Delete the runs of a study with their files; return how many there were."""
-        records = self._search(f"tags.study = '{study}'")
-        with _translated(f"deleting the runs of {study!r}"):
+        records = self.search(f"tags.study = '{study}'")
+        with translated(f"deleting the runs of {study!r}"):
             for record in records:
                 uri = self.client.get_run(record.run_id).info.artifact_uri
                 self.client.delete_run(record.run_id)
@@ -237,100 +223,8 @@ class Tracker:
         return len(records)
 
 
-class TrialLog:
-    """Turns the journal events of a study's trials into MLflow runs under the study's parent run."""
-
-    def __init__(self, tracker: Tracker, spec: StudySpec, parent_run_id: str, dataset: dict[str, Any]) -> None:
-        self._tracker = tracker
-        self._client = tracker.client
-        self._spec = spec
-        self._parent = parent_run_id
-        self._experiment = tracker.experiment_id(spec.experiment)
-        # MLflow keeps 36 characters of a digest; the whole one is a tag of every run.
-        self._dataset = Dataset(
-            name=dataset["name"],
-            digest=spec.data_digest[:16],
-            source_type="local",
-            source=json.dumps({"uri": dataset["folder"]}),
-            profile=json.dumps(dataset["profile"]),
-        )
-
-    def run_of(self, start: Event, *, search: bool) -> str:
-        """Return the run of the trial that this `start` event begins; made, unless `search` finds it."""
-        number = start["trial"]
-        with _translated(f"opening the run of trial {number}"):
-            if search:
-                query = f"tags.study = '{self._spec.name}' and tags.kind = 'trial' and tags.trial = '{number}'"
-                found = self._tracker._search(query, self._experiment)
-                if found:
-                    return found[0].run_id
-            run = self._client.create_run(
-                self._experiment,
-                start_time=start["time"],
-                run_name=f"{self._spec.model}-{number:03d}",
-                tags={
-                    **_common_tags(self._spec, "trial"),
-                    "mlflow.parentRunId": self._parent,
-                    "trial": str(number),
-                },
-            )
-            return str(run.info.run_id)
-
-    def send(self, run_id: str, events: list[Event], checkpoint: Path) -> None:
-        """Send events of one trial, in their order; `checkpoint` is uploaded with the trial's end.
-
-        All points, params and tags go in one batch; then the files; the status comes last.
-        """
-        params: dict[str, str] = {}
-        metrics: list[Metric] = []
-        tags: dict[str, str] = {}
-        status, ended = None, None
-        for event in events:
-            if event["event"] == "start":
-                params |= self._params(event)
-                tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
-                tags |= {"threads": str(event["config"]["threads"])}
-                metrics.append(Metric("trial", event["trial"], event["time"], 0))
-                status, ended = "RUNNING", None
-            elif event["event"] == "epoch":
-                metrics += [
-                    Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()
-                ]
-            elif event["event"] == "end":
-                tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
-                if event["best"] is not None and event["state"] != "interrupted":
-                    best = event["best"]
-                    metrics += [
-                        Metric("best_val_accuracy", best["val_accuracy"], event["time"], 0),
-                        Metric("best_val_loss", best["val_loss"], event["time"], 0),
-                        Metric("best_epoch", best["epoch"], event["time"], 0),
-                    ]
-                status, ended = STATUS[event["state"]], event["time"]
-        with _translated(f"recording run {run_id}"):
-            for first in range(0, max(len(metrics), 1), 1000):  # what one batch may hold
-                self._client.log_batch(
-                    run_id,
-                    metrics=metrics[first : first + 1000],
-                    params=[Param(k, v) for k, v in params.items()] if first == 0 else [],
-                    tags=[RunTag(k, v) for k, v in tags.items()] if first == 0 else [],
-                )
-            if params:
-                context = [InputTag("mlflow.data.context", "training")]
-                self._client.log_inputs(run_id, [DatasetInput(self._dataset, context)])
-            if ended is not None and checkpoint.is_dir():
-                self._client.log_artifacts(run_id, str(checkpoint), "checkpoint")
-            if status == "RUNNING":
-                self._client.update_run(run_id, status=status)
-            elif status is not None:
-                self._client.set_terminated(run_id, status, ended)
-
-    def _params(self, start: Event) -> dict[str, str]:
-        config = start["config"]
-        own = {"lr": config["lr"], "batch_size": config["batch_size"], "trial_seed": config["seed"]}
-        return {name: str(value) for name, value in {**_study_params(self._spec), **own}.items()}
-
-
-def _study_params(spec: StudySpec) -> dict[str, Any]:
+def study_params(spec: StudySpec) -> dict[str, Any]:
+    """Return the params that every run of a study has."""
     return {
         "model": spec.model,
         "optimizer": "adam",
@@ -345,7 +239,8 @@ def _study_params(spec: StudySpec) -> dict[str, Any]:
     }
 
 
-def _common_tags(spec: StudySpec, kind: str) -> dict[str, str]:
+def common_tags(spec: StudySpec, kind: str) -> dict[str, str]:
+    """Return the tags that every run of a study has; `kind` is `study` or `trial`."""
     return {
         "kind": kind,
         "study": spec.name,

@@ -1,0 +1,98 @@
+"""What a sweep is going to do: settings, data and split brought together, checked before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data import Tracks, demo_data_folder, load_tracks, read_split, stratified_split, used_columns
+from harness.errors import DataError
+from harness.models import ModelSpec, model_spec
+from harness.records import Split, StudySpec
+from harness.settings import SweepSettings, check_name, resolve_stores
+
+MINIMUM_ALLOWED_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a sweep is going to do, with everything that can be checked beforehand already checked."""
+
+    settings: SweepSettings
+    spec: StudySpec
+    tracks: Tracks
+    split: Split
+    model: ModelSpec
+    tracking_uri: str
+    storage: str
+    work_folder: Path
+
+    @property
+    def allowed_failures(self) -> int:
+        """How many trials may fail before the sweep gives up."""
+        return max(MINIMUM_ALLOWED_FAILURES, self.settings.trials)
+
+
+def load_data(name: str) -> Tracks:
+    """Read the data folder of that name; `demo` is the synthetic set, made on first use."""
+    return load_tracks(demo_data_folder() if name == "demo" else Path(name))
+
+
+def default_experiment(tracks: Tracks) -> str:
+    """Return the experiment that a data set's runs go into: the synthetic set has one of its own."""
+    return "demo" if tracks.synthetic else "gtzan"
+
+
+def plan_sweep(settings: SweepSettings) -> Plan:
+    """Read the data, make the split and fix the study's spec; nothing is written but the cache of pictures.
+
+    Raises DataError and SettingsError for whatever is wrong with them.
+    """
+    model = model_spec(settings.model)
+    tracks = load_data(settings.data)
+    _check_half(tracks, model)
+    if settings.split is None:
+        split = stratified_split(tracks, seed=settings.split_seed)
+    else:
+        split = read_split(Path(settings.split), tracks)
+    experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
+    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
+    spec = StudySpec(
+        name=check_name("study", settings.study or f"{experiment}-{model.name}"),
+        experiment=experiment,
+        model=model.name,
+        data_digest=tracks.digest,
+        split_name=split.name,
+        split_digest=split.digest,
+        columns=used_columns(tracks, settings.without) if model.representation == "features" else (),
+        epochs=settings.epochs,
+        seed=settings.seed,
+        search=settings.search or model.search,
+        sampler=settings.sampler,
+        pruner=settings.pruner or ("none" if settings.sampler == "gp" else "median"),
+        precision=settings.precision,
+    )
+    return Plan(
+        settings=settings,
+        spec=spec,
+        tracks=tracks,
+        split=split,
+        model=model,
+        tracking_uri=tracking_uri,
+        storage=storage,
+        work_folder=work_root / spec.name,
+    )
+
+
+def _check_half(tracks: Tracks, model: ModelSpec) -> None:
+    half = tracks.features if model.representation == "features" else tracks.pictures
+    if half is None:
+        legal = {
+            "features": "features_30_sec.csv",
+            "pictures": "images_original/<genre>/<genre>NNNNN.png",
+        }
+        raise DataError(
+            f"{tracks.folder} has no {model.representation}, which {model.name} is trained on",
+            legal=legal[model.representation],
+            run="harness data import PATH, or sweep the other model",
+        )

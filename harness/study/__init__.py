@@ -1,0 +1,21 @@
+"""The search: Optuna's storage, sampler, pruner, exact totals. The only room that imports Optuna.
+
+Workers share a study through its storage. A claim (taking the next trial) holds a lock of the study, so that
+no trial is run twice and the total is never overshot; a running trial is held by a lock file that dies with
+its process, so that a dead worker's trial is told from a live one at once.
+"""
+
+from harness.study.overview import StudyOverview, delete_study, list_studies
+from harness.study.storage import mask_password, open_storage
+from harness.study.study import Claim, Study, no_running_trials
+
+__all__ = [
+    "Claim",
+    "Study",
+    "StudyOverview",
+    "delete_study",
+    "list_studies",
+    "mask_password",
+    "no_running_trials",
+    "open_storage",
+]

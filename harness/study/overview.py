@@ -1,0 +1,86 @@
+"""Trials and studies as they are shown: counts, rows, the list of studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.records import TrialCounts, TrialRow
+
+SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"  # user attributes of studies and trials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOverview:
+    """A line of `harness status`."""
+
+    name: str
+    model: str
+    counts: TrialCounts
+    best: float | None
+    last_touched: datetime | None
+
+
+def list_studies(storage: RDBStorage) -> list[StudyOverview]:
+    """Return every study that the harness made in this storage, the last touched first."""
+    overviews = []
+    for summary in optuna.get_all_study_summaries(storage):
+        spec = summary.user_attrs.get(SPEC_KEY)
+        if spec is None:
+            continue
+        trials = optuna.load_study(study_name=summary.study_name, storage=storage).get_trials(deepcopy=False)
+        times = [time for trial in trials for time in (trial.datetime_start, trial.datetime_complete) if time]
+        values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        overviews.append(
+            StudyOverview(
+                name=summary.study_name,
+                model=spec["model"],
+                counts=count_trials(trials),
+                best=max(values, default=None),
+                last_touched=max(times, default=None),
+            )
+        )
+    return sorted(overviews, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
+
+
+def delete_study(storage: RDBStorage, name: str) -> bool:
+    """Delete a study from the storage; return False where there is none of that name."""
+    try:
+        optuna.delete_study(study_name=name, storage=storage)
+    except KeyError:
+        return False
+    return True
+
+
+def count_trials(trials: list[FrozenTrial]) -> TrialCounts:
+    """Count trials by state."""
+    states = [trial.state for trial in trials]
+    return TrialCounts(
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        running=states.count(TrialState.RUNNING),
+        waiting=states.count(TrialState.WAITING),
+    )
+
+
+def trial_row(trial: FrozenTrial) -> TrialRow:
+    """Return a trial as a row."""
+    result = trial.user_attrs.get(RESULT_KEY) or {}
+    best = result.get("best") or {}
+    return TrialRow(
+        number=trial.number,
+        state=trial.state.name,
+        lr=trial.params.get("lr"),
+        batch_size=trial.params.get("batch_size"),
+        val_accuracy=best.get("val_accuracy"),
+        val_loss=best.get("val_loss"),
+        best_epoch=best.get("epoch"),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+        reason=result.get("reason"),
+    )

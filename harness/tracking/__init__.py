@@ -1,0 +1,11 @@
+"""The record: experiments, runs, metrics and artifacts in MLflow. The only room that imports MLflow.
+
+Runs are always named by their id (no "active run" of the fluent API, which would be marked finished at exit
+whatever became of it), and every metric point carries its own time and step, so that sending it twice is
+the same as sending it once.
+"""
+
+from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker
+from harness.tracking.trials import TrialLog
+
+__all__ = ["CONTEXT_FILE", "SPLIT_FILE", "RunRecord", "Tracker", "TrialLog"]

@@ -1,0 +1,122 @@
+"""The runs of trials: journal events turned into params, metrics, tags and artifacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+from harness.journal import Event
+from harness.records import StudySpec, TrialState
+from harness.tracking.tracker import TAG_LIMIT, Tracker, common_tags, study_params, translated
+
+# How a trial's end is recorded as the status of its run; the tag `trial_state` has the finer word.
+STATUS: dict[TrialState, str] = {
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+EPOCH_METRICS = {
+    "train_loss": "train_loss",
+    "val_loss": "val_loss",
+    "val_accuracy": "val_accuracy",
+    "seconds": "epoch_seconds",
+}
+
+
+class TrialLog:
+    """Turns the journal events of a study's trials into MLflow runs under the study's parent run."""
+
+    def __init__(self, tracker: Tracker, spec: StudySpec, parent_run_id: str, dataset: dict[str, Any]) -> None:
+        self._tracker = tracker
+        self._client = tracker.client
+        self._spec = spec
+        self._parent = parent_run_id
+        self._experiment = tracker.experiment_id(spec.experiment)
+        # MLflow keeps 36 characters of a digest; the whole one is a tag of every run.
+        self._dataset = Dataset(
+            name=dataset["name"],
+            digest=spec.data_digest[:16],
+            source_type="local",
+            source=json.dumps({"uri": dataset["folder"]}),
+            profile=json.dumps(dataset["profile"]),
+        )
+
+    def run_of(self, start: Event, *, search: bool) -> str:
+        """Return the run of the trial that this `start` event begins; made, unless `search` finds it."""
+        number = start["trial"]
+        with translated(f"opening the run of trial {number}"):
+            if search:
+                query = f"tags.study = '{self._spec.name}' and tags.kind = 'trial' and tags.trial = '{number}'"
+                found = self._tracker.search(query, self._experiment)
+                if found:
+                    return found[0].run_id
+            run = self._client.create_run(
+                self._experiment,
+                start_time=start["time"],
+                run_name=f"{self._spec.model}-{number:03d}",
+                tags={
+                    **common_tags(self._spec, "trial"),
+                    "mlflow.parentRunId": self._parent,
+                    "trial": str(number),
+                },
+            )
+            return str(run.info.run_id)
+
+    def send(self, run_id: str, events: list[Event], checkpoint: Path) -> None:
+        """Send events of one trial, in their order; `checkpoint` is uploaded with the trial's end.
+
+        All points, params and tags go in one batch; then the files; the status comes last.
+        """
+        params: dict[str, str] = {}
+        metrics: list[Metric] = []
+        tags: dict[str, str] = {}
+        status, ended = None, None
+        for event in events:
+            if event["event"] == "start":
+                params |= self._params(event)
+                tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
+                tags |= {"threads": str(event["config"]["threads"])}
+                metrics.append(Metric("trial", event["trial"], event["time"], 0))
+                status, ended = "RUNNING", None
+            elif event["event"] == "epoch":
+                metrics += [
+                    Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()
+                ]
+            elif event["event"] == "end":
+                tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
+                if event["best"] is not None and event["state"] != "interrupted":
+                    best = event["best"]
+                    metrics += [
+                        Metric("best_val_accuracy", best["val_accuracy"], event["time"], 0),
+                        Metric("best_val_loss", best["val_loss"], event["time"], 0),
+                        Metric("best_epoch", best["epoch"], event["time"], 0),
+                    ]
+                status, ended = STATUS[event["state"]], event["time"]
+        with translated(f"recording run {run_id}"):
+            for first in range(0, max(len(metrics), 1), 1000):  # what one batch may hold
+                self._client.log_batch(
+                    run_id,
+                    metrics=metrics[first : first + 1000],
+                    params=[Param(k, v) for k, v in params.items()] if first == 0 else [],
+                    tags=[RunTag(k, v) for k, v in tags.items()] if first == 0 else [],
+                )
+            if params:
+                context = [InputTag("mlflow.data.context", "training")]
+                self._client.log_inputs(run_id, [DatasetInput(self._dataset, context)])
+            if ended is not None and checkpoint.is_dir():
+                self._client.log_artifacts(run_id, str(checkpoint), "checkpoint")
+            if status == "RUNNING":
+                self._client.update_run(run_id, status=status)
+            elif status is not None:
+                self._client.set_terminated(run_id, status, ended)
+
+    def _params(self, start: Event) -> dict[str, str]:
+        config = start["config"]
+        own = {"lr": config["lr"], "batch_size": config["batch_size"], "trial_seed": config["seed"]}
+        return {name: str(value) for name, value in {**study_params(self._spec), **own}.items()}
