@@ -93,7 +93,9 @@ class Tracker:
             location = None  # a server's own choice
             if self._database is not None:
                 location = (self._database.parent / "artifacts" / name).as_uri()
-            return str(self.client.create_experiment(name, artifact_location=location))
+            # The kind decides which pages the UI opens with: training runs, not traces of language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
     def begin_study(
         self, spec: StudySpec, tags: dict[str, str], description: str, split: Split, context: dict[str, Any]

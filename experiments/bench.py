@@ -1,0 +1,349 @@
+"""Measure what the harness costs and how fast it trains, each figure against its reference in the same run.
+
+    .venv/bin/python experiments/bench.py --data input --json bench.json
+
+A harness figure and its reference are taken in turn, `--rounds` times; the value is the median of the ratios of
+the rounds. The references are in `bench_loops.py`, in processes of their own. `--tiny` runs every row at a size
+at which its value means nothing: it shows that the benchmark works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from harness.crew import KEEP_LARGE_BLOCKS, warm_up
+from harness.journal import Journal
+from harness.plan import load_data, plan_sweep
+from harness.recorder import Recorder
+from harness.records import EpochMetrics, FloatRange, SearchSpace, TrialResult
+from harness.settings import SweepSettings
+from harness.study import Study, open_storage
+from harness.sweep import open_study, run_sweep
+from harness.tracking import Tracker, TrialLog
+from harness.worker import journal_path, trial_config
+
+HERE = Path(__file__).parent
+FIXED = SearchSpace(lr=FloatRange(low=0.001, high=0.001), batch_size=(32,))
+# Multiply-adds of the CNN's forward pass on one picture, by layer; the first convolution needs no gradient of
+# its input, every other layer costs twice as much backward as forward.
+CONV1, REST = 216 * 144 * 16 * 27, 108 * 72 * 32 * 144 + 62208 * 128 + 128 * 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure: `better` is `lower` or `higher`, `runs` are the rounds that `value` is the median of."""
+
+    value: float
+    target: float
+    better: str
+    unit: str
+    runs: list[float]
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.target if self.better == "lower" else self.value >= self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is run: trials of the FCNN between which the slope is taken, epochs, rounds."""
+
+    data: str
+    rounds: int
+    few: int = 4
+    many: int = 24
+    epochs: int = 30
+    cnn_epochs: int = 30
+    trials: int = 40
+    late: int = 1000
+    tutorial: int = 3
+
+
+def median(values: list[float], target: float, better: str = "lower", unit: str = "ratio") -> Row:
+    return Row(statistics.median(values), target, better, unit, values)
+
+
+def loop(size: Size, name: str, configs: list[dict[str, Any]] | None = None, **options: object) -> list[float]:
+    """Run a loop of `bench_loops.py` in a process of its own and return what it measured."""
+    command = [sys.executable, str(HERE / "bench_loops.py"), name, "--data", size.data]
+    for option, value in options.items():
+        command += [f"--{option}", str(value)]
+    done = subprocess.run(
+        command, input=json.dumps(configs), capture_output=True, text=True, check=False, env=environment(name)
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    values: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def environment(name: str) -> dict[str, str]:
+    """The report's script knows nothing of glibc's settings; every other loop gets what the harness gets."""
+    own = {key: value for key, value in os.environ.items() if key not in KEEP_LARGE_BLOCKS}
+    return own if name == "report" else {**own, **KEEP_LARGE_BLOCKS}
+
+
+def config(model: str, epochs: int, precision: str | None = None) -> dict[str, Any]:
+    values = {"model": model, "lr": 0.001, "batch_size": 32, "epochs": epochs, "seed": 0}
+    return values if precision is None else {**values, "precision": precision}
+
+
+def settings(size: Size, model: str, trials: int, **changes: Any) -> SweepSettings:
+    epochs = size.epochs if model == "fcnn" else size.cnn_epochs
+    base = SweepSettings(
+        model=model, data=size.data, trials=trials, epochs=epochs, jobs=1, pruner="none", search=FIXED
+    )
+    return replace(base, study=f"bench-{time.time_ns()}", **changes)
+
+
+def sweep_seconds(wanted: SweepSettings) -> tuple[float, int]:
+    """Return the wall time of a sweep, record complete, and the epochs it trained."""
+    plan = plan_sweep(wanted)
+    study = open_study(plan)
+    started = time.perf_counter()
+    run_sweep(plan, study)
+    seconds = time.perf_counter() - started
+    trials = open_study(plan)._study.get_trials(deepcopy=False)
+    reported = sum(max(t.intermediate_values, default=wanted.epochs) for t in trials)
+    return seconds, reported
+
+
+def trial_ratio(size: Size, model: str, few: int, many: int, target: float, pruner: str = "none") -> Row:
+    """A trial in a sweep (the slope between a short and a long one) over the bare loop's."""
+    epochs = size.epochs if model == "fcnn" else size.cnn_epochs
+    threads = 1 if model == "fcnn" else 2
+    ratios = []
+    for _ in range(size.rounds):
+        bare = statistics.mean(loop(size, "bare", [config(model, epochs)] * (many - few), threads=threads))
+        short, long = (sweep_seconds(settings(size, model, n, pruner=pruner)) for n in (few, many))
+        ratios.append((long[0] - short[0]) / (long[1] - short[1]) * epochs / bare)
+    return median(ratios, target)
+
+
+def fcnn_trial(size: Size) -> Row:
+    return trial_ratio(size, "fcnn", size.few, size.many, 1.10)
+
+
+def fcnn_trial_median_pruner(size: Size) -> Row:
+    return trial_ratio(size, "fcnn", size.few, size.many, 1.25, pruner="median")
+
+
+def cnn_trial(size: Size) -> Row:
+    return trial_ratio(size, "cnn", 1, 2, 1.02)
+
+
+def whole_command(size: Size) -> Row:
+    """`harness sweep` with all cores, from its start to its exit, over its configurations one after the other."""
+    ratios = []
+    for _ in range(size.rounds):
+        name = f"bench-{time.time_ns()}"
+        command = [sys.executable, "-m", "harness.cli", "sweep", "--model", "fcnn", "--data", size.data]
+        command += [
+            "--trials",
+            str(size.trials),
+            "--epochs",
+            str(size.epochs),
+            "--pruner",
+            "none",
+            "--study",
+            name,
+        ]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        ours = time.perf_counter() - started
+        study = Study.open(open_storage(f"sqlite:///{Path.cwd()}/mlruns/optuna.db"), name, Path.cwd() / "work")
+        configs = [
+            {**config("fcnn", size.epochs), "lr": row.lr, "batch_size": row.batch_size} for row in study.rows()
+        ]
+        started = time.perf_counter()
+        loop(size, "bare", configs, threads=1)
+        ratios.append(ours / (time.perf_counter() - started))
+    return median(ratios, 1.0)
+
+
+def cnn_epoch(size: Size, target: float = 0.30, precision: str = "fp32") -> Row:
+    ratios = []
+    for _ in range(size.rounds):
+        ours = loop(size, "harness", [config("cnn", 3, precision)], threads=2)
+        ratios.append(statistics.median(ours[1:]) / statistics.median(loop(size, "report", epochs=2)))
+    return median(ratios, target)
+
+
+def cnn_epoch_bf16(size: Size) -> Row:
+    return cnn_epoch(size, 0.20, "bf16")
+
+
+def cnn_gemm_share(size: Size) -> Row:
+    """Arithmetic of an epoch (training and validation) a second, over the float32 matrix product rate."""
+    tracks = load_data(size.data)
+    train, valid = round(0.64 * len(tracks.ids)), round(0.16 * len(tracks.ids))
+    work = 2e-9 * (train * (2 * CONV1 + 3 * REST) + valid * (CONV1 + REST))
+    shares = []
+    for _ in range(size.rounds):
+        rate = statistics.median(loop(size, "gemm", threads=2))
+        seconds = statistics.median(loop(size, "harness", [config("cnn", 3, "fp32")], threads=2)[1:])
+        shares.append(work / seconds / rate)
+    return median(shares, 0.5, "higher", "share")
+
+
+def bookkeeping(size: Size) -> Row:
+    """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
+    plan = plan_sweep(settings(size, "fcnn", size.late, search=None))
+    study, tracker = open_study(plan), Tracker(plan.tracking_uri)
+    parent = tracker.begin_study(plan.spec, {}, "", plan.split, {})
+    dataset = {"name": "bench", "folder": "bench", "profile": {}}
+    recorder = Recorder(TrialLog(tracker, plan.spec, parent, dataset), plan.work_folder)
+    best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)
+    seconds = []
+    for number in range(size.late):
+        started = time.perf_counter()
+        claim = study.claim(total=size.late, allowed_failures=1)
+        assert claim is not None
+        journal = Journal(journal_path(plan.work_folder, number))
+        trial = trial_config(plan.spec, plan.model, number, claim.lr, claim.batch_size)
+        journal.append("start", trial=number, config=trial.as_dict(), resumed=False, device="cpu", total=size.late)
+        result = TrialResult(state="complete", best=replace(best, val_accuracy=1 / (1 + abs(claim.lr - 0.003))))
+        assert result.best is not None
+        journal.append("end", sync=True, state="complete", best=asdict(result.best), reason=None)
+        claim.finish(result)
+        journal.append("closed", sync=True)
+        journal.close()
+        recorder.pump(flush=True)
+        seconds.append(time.perf_counter() - started)
+    return median([statistics.median(seconds[-10:]) / statistics.median(seconds[10:20])], 1.5)
+
+
+def worker_memory(size: Size) -> Row:
+    values = [loop(size, "memory", [config("cnn", 2)], threads=2)[0] for _ in range(size.rounds)]
+    return median(values, 1024, unit="MB")
+
+
+def help_seconds(size: Size) -> Row:
+    values = []
+    for _ in range(max(3, size.rounds)):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "harness.cli", "--help"], check=True, capture_output=True)
+        values.append(time.perf_counter() - started)
+    return median(values, 0.4, unit="s")
+
+
+def second_use(size: Size) -> Row:
+    """Loading a data set whose pictures are cached over loading it the first time."""
+    code = "import sys, time; from harness.plan import load_data; load_data; t = time.perf_counter(); "
+    code += "load_data(sys.argv[1]); print(time.perf_counter() - t)"
+    ratios = []
+    for _ in range(size.rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            times = [
+                float(
+                    subprocess.run(
+                        [sys.executable, "-c", code, size.data],
+                        check=True,
+                        capture_output=True,
+                        text=True,
+                        env={**os.environ, "HARNESS_CACHE": cache},
+                    ).stdout
+                )
+                for _ in range(2)
+            ]
+        ratios.append(times[1] / times[0])
+    return median(ratios, 0.1)
+
+
+def tutorial(size: Size) -> Row:
+    """A trial in the way of MLflow's Optuna tutorial over the same trial in a sweep."""
+    configs = [config("fcnn", size.epochs)] * size.tutorial
+    ratios = []
+    for _ in range(size.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            theirs = statistics.median(loop(size, "tutorial", configs, threads=1, folder=folder))
+        (short, _), (long, _) = (sweep_seconds(settings(size, "fcnn", n)) for n in (size.few, size.many))
+        ratios.append(theirs / ((long - short) / (size.many - size.few)))
+    return median(ratios, 1.0, "higher")
+
+
+ROWS: dict[str, Callable[[Size], Row]] = {
+    "fcnn_trial": fcnn_trial,
+    "fcnn_trial_median_pruner": fcnn_trial_median_pruner,
+    "cnn_trial": cnn_trial,
+    "whole_command": whole_command,
+    "cnn_epoch": cnn_epoch,
+    "cnn_epoch_bf16": cnn_epoch_bf16,
+    "cnn_gemm_share": cnn_gemm_share,
+    "bookkeeping": bookkeeping,
+    "worker_memory": worker_memory,
+    "help": help_seconds,
+    "second_use": second_use,
+    "tutorial": tutorial,
+}
+
+
+@contextmanager
+def working_folder() -> Iterator[None]:
+    """A temporary current folder with warm stores."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            open_storage(f"sqlite:///{folder}/mlruns/optuna.db").engine.dispose()
+            Tracker(f"sqlite:///{folder}/mlruns/mlflow.db")
+            yield
+        finally:
+            os.chdir(before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="demo", help="data folder (default: the synthetic demo set)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--tiny", action="store_true", help="run every row at a meaningless size")
+    arguments = parser.parse_args()
+    tracks = load_data(arguments.data)  # makes the demo set, and warms the cache of pictures
+    size = Size(str(tracks.folder), arguments.rounds)
+    if arguments.tiny:
+        size = Size(str(tracks.folder), 1, few=1, many=2, epochs=1, cnn_epochs=1, trials=2, late=25, tutorial=1)
+    warm_up()
+    rows = {}
+    console = Console(stderr=True)
+    with working_folder():
+        for name in arguments.only:
+            started = time.perf_counter()
+            rows[name] = ROWS[name](size)
+            console.print(
+                f"{name}: {rows[name].value:.3f} ({time.perf_counter() - started:.0f} s)", highlight=False
+            )
+    table = Table("figure", "value", "target", "unit", "holds", "rounds")
+    for name, row in rows.items():
+        sign = "<=" if row.better == "lower" else ">="
+        spread = f"{min(row.runs):.3g} to {max(row.runs):.3g}"
+        table.add_row(
+            name, f"{row.value:.3g}", f"{sign} {row.target}", row.unit, "yes" if row.holds else "NO", spread
+        )
+    Console().print(table)
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
+    print(f"data: {tracks.folder.name}{' (synthetic)' if tracks.synthetic else ''}; {versions}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({name: asdict(row) for name, row in rows.items()}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
