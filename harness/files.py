@@ -52,6 +52,11 @@ class FileLock:
         self.path = path
         self._file: IO[bytes] | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._file is not None
+
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the lock and return True; with `wait=False` return False at once where another holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

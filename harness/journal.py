@@ -52,10 +52,12 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
     Reading stops at a line that is cut short or damaged. A missing file has no events.
     """
-    if not path.exists():
-        return [], offset
-    events = []
-    with path.open("rb") as file:
+    events: list[Event] = []
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return events, offset
+    with file:
         file.seek(offset)
         for line in file:
             checksum, _, body = line.rstrip(b"\n").partition(b" ")

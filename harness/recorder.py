@@ -2,7 +2,8 @@
 
 Reading a journal is cheap and happens often, so that whoever watches sees each epoch at once; sending is
 gathered: a trial that is over goes out whole, a running one every few seconds. Everything sent carries its
-own time, so sending it again after a crash changes nothing.
+own time, so sending it again after a crash changes nothing. Of several sweeps on one study, one at a time
+sends, for all of them: two that did would make two runs for one trial.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import TrackingError
+from harness.files import FileLock
 from harness.journal import Event, read_events
 from harness.tracking import TrialLog
 
@@ -45,6 +47,9 @@ class Recorder:
         self._listener = listener
         self._tails: dict[Path, _Tail] = {}
         self._began = time.time_ns() // 1_000_000
+        self._sending = FileLock(work_folder / "recorder.lock")
+        # Whoever sent before us, alive or dead, may have made runs for the trials we find.
+        self._alone = self._sending.acquire(wait=False)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="recorder", daemon=True)
         self.error: TrackingError | None = None
@@ -61,10 +66,24 @@ class Recorder:
         """
         self._closing.set()
         self._thread.join()
+        while not self._may_send() and self._left_to_another():
+            time.sleep(READ_SECONDS)
         self.error = None
         self.pump(flush=True)
+        self._sending.release()
         if self.error is not None:
             raise self.error
+
+    def _may_send(self) -> bool:
+        return self._sending.held or self._sending.acquire(wait=False)
+
+    def _left_to_another(self) -> bool:
+        """Say whether a trial is over that the sweep which does the sending has not sent yet."""
+        return any(
+            events[-1]["event"] == "closed"
+            for path in self._folder.glob("trial-*.jsonl")
+            if (events := read_events(path)[0])
+        )
 
     def _follow(self) -> None:
         while not self._closing.wait(READ_SECONDS):
@@ -84,7 +103,7 @@ class Recorder:
             tail.pending += events
             ended = any(event["event"] in ("end", "closed") for event in tail.pending)
             due = flush or ended or time.monotonic() - tail.waiting_since > SEND_SECONDS
-            if tail.pending and due:
+            if tail.pending and due and self._may_send():
                 try:
                     self._send(tail)
                 except TrackingError as error:
@@ -97,7 +116,8 @@ class Recorder:
         start = tail.pending[0]
         if tail.run_id is None:
             # A trial that began before this recorder did may have its run already.
-            tail.run_id = self._trials.run_of(start, search=start.get("resumed") or start["time"] < self._began)
+            search = start["resumed"] or start["time"] < self._began or not self._alone
+            tail.run_id = self._trials.run_of(start, search=search)
         self._trials.send(tail.run_id, tail.pending, checkpoint)
         shutil.rmtree(checkpoint, ignore_errors=True)
         closed = tail.pending[-1]["event"] == "closed"

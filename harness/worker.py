@@ -39,6 +39,7 @@ from harness.training import choose_device, fit, start_training
 
 RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
 LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
+WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last trials
 ORPHAN_SECONDS = 10.0  # what a worker has to put its trial away once the process that started it is gone
 
 
@@ -176,9 +177,12 @@ class Worker:
         task = self.task
         while not self.stopping.is_set() and (task.deadline is None or time.time() < task.deadline):
             claim = self.study.claim(total=task.total, allowed_failures=task.allowed_failures)
-            if claim is None:
+            if claim is not None:
+                self.run_claim(claim)
+            elif self.study.is_over(total=task.total, allowed_failures=task.allowed_failures):
                 return
-            self.run_claim(claim)
+            else:  # the last trials are others': should one of those workers die, its trial is taken up here
+                self.stopping.wait(WAIT_SECONDS)
 
     def run_claim(self, claim: Claim) -> None:
         """Run a claimed trial, and tell the journal and then the study how it ended.

@@ -253,3 +253,22 @@ def answer(request: urllib.request.Request, server: subprocess.Popen[str]) -> st
             assert server.poll() is None
             time.sleep(0.25)
     pytest.fail("the UI did not come up")
+
+
+def test_two_sweeps_of_one_study_at_once(place: Path) -> None:
+    together = (*SWEEP, "--trials", "14", "--epochs", "60", "--jobs", "1")
+    processes = [
+        subprocess.Popen(command(*together), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+    assert [trial.state.name for trial in trials()] == ["COMPLETE"] * 14
+    runs = store().search_runs([summary_experiment()], "tags.kind = 'trial'")
+    assert sorted(int(run.data.tags["trial"]) for run in runs) == list(range(14))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        points = store().get_metric_history(run.info.run_id, "val_loss")
+        assert [point.step for point in points] == list(range(1, 61))
+    assert not list((place / "mlruns" / "work" / "demo-fcnn").glob("trial-*"))

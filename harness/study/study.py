@@ -174,6 +174,11 @@ class Study:
                 _last_step=max(before.intermediate_values, default=0),
             )
 
+    def is_over(self, *, total: int, allowed_failures: int) -> bool:
+        """Say whether no trial will be claimed any more: the total is finished, or too many have failed."""
+        counts = self.counts()
+        return counts.finished >= total or counts.failed >= allowed_failures
+
     def _recover_dead(self) -> list[FrozenTrial]:
         """Give back the trials whose worker is dead, and return all trials."""
         trials = self._study.get_trials(deepcopy=False)

@@ -1,0 +1,25 @@
+"""The benchmark runs; what it measures at this size means nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[1] / "experiments" / "bench.py"
+
+
+def test_every_row_runs_at_a_tiny_size(demo_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCH), "--tiny", "--data", str(demo_data), "--json", str(tmp_path / "b.json")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, cwd=tmp_path, env={**os.environ}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())
+    assert len(rows) == 12
+    for name, row in rows.items():
+        assert set(row) == {"value", "target", "better", "unit", "runs"}, name
+        assert row["better"] in ("lower", "higher")
+        assert row["value"] > 0
+        assert name in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.json"]
