@@ -122,8 +122,7 @@ class ResumePoint:
     def of(cls, state: TrainingState) -> ResumePoint:
         """Copy a state that stands at the end of an epoch (the best epoch's weights are a copy already)."""
         tensors = {f"weights.{name}": t.clone() for name, t in state.classifier.state_dict().items()}
-        for index, values in state.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": t.clone() for key, t in values.items()}
+        tensors |= {f"optimizer.{name}": t.clone() for name, t in state.optimizer.state().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (state.best_weights or {}).items()}
         return cls(state.config, state.epoch, state.best, tensors)
 
@@ -166,15 +165,7 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
     state.classifier.load_state_dict(_under("weights", tensors))
-    optimizer = state.optimizer.state_dict()
-    parameters = state.optimizer.param_groups[0]["params"]
-    optimizer["state"] = {}
-    for name, tensor in _under("optimizer", tensors).items():
-        index, _, key = name.partition(".")
-        # Fused Adam walks the moments in the parameter's own memory layout.
-        like = parameters[int(index)] if tensor.ndim else tensor
-        optimizer["state"].setdefault(int(index), {})[key] = torch.empty_like(like).copy_(tensor)
-    state.optimizer.load_state_dict(optimizer)
+    state.optimizer.load(_under("optimizer", tensors))
     state.epoch = pointer["epoch"]
     state.best = None if pointer["best"] is None else EpochMetrics(**pointer["best"])
     device = next(state.classifier.parameters()).device

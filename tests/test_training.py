@@ -13,7 +13,7 @@ from harness.errors import Diverged, Interrupted, SettingsError
 from harness.journal import Journal
 from harness.models import GenreClassifierFCNN, model_spec
 from harness.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
-from harness.training import _batches, choose_device, evaluate, fit, start_training
+from harness.training import Adam, _batches, choose_device, evaluate, fit, start_training
 from harness.worker import run_trial
 
 CPU = torch.device("cpu")
@@ -217,3 +217,23 @@ def test_bf16_trains_too(pictures: TrainingData) -> None:
     plain = train(CNN, pictures)
     assert epochs[-1].train_loss == pytest.approx(plain[-1].train_loss, rel=0.2)
     assert epochs[-1].train_loss != plain[-1].train_loss
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_our_adam_is_torchs(memory_format: torch.memory_format) -> None:
+    networks = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+        network.to(memory_format=memory_format)
+        optimizer = Adam(network.parameters(), 0.01) if ours else None
+        theirs = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
+        for _ in range(5):
+            x, y = torch.randn(8, 3, 8, 8), torch.randint(3, (8,))
+            loss = F.cross_entropy(network(x), y)
+            (optimizer or theirs).zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            (optimizer or theirs).step()
+        networks.append(network.state_dict())
+    for name, value in networks[0].items():
+        assert torch.equal(value, networks[1][name]), name

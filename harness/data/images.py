@@ -18,12 +18,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from harness.errors import DataError
-from harness.files import replacing, sha256_of
+from harness.files import replacing
 
 PICTURES_FOLDER = "images_original"
 PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
 SMALLEST, LARGEST = 16, 4096  # pixels a side, checked before anything is decoded
-CACHE_FORMAT = 1  # raised when the same bytes would give other pixels
+CACHE_FORMAT = 2  # raised when the same bytes would give other pixels
 HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 CHECK = "harness data check DIR, once it is mended"
 
@@ -86,7 +86,7 @@ def _parse(file: Path, genre: str | None) -> tuple[str, str]:
 def cached_pictures(files: Sequence[Path], digest: str) -> Path:
     """Return the cache file of these pictures, decoding them where it is missing or damaged.
 
-    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with the SHA-256 of its pixels beside it;
+    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with a digest of its pixels beside it;
     `digest` names what the pictures' files contain. Safe when several processes make it at once: each writes
     its own and the last one stands.
 
@@ -94,17 +94,16 @@ def cached_pictures(files: Sequence[Path], digest: str) -> Path:
     cache folder cannot be written.
     """
     path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
-    checksum = path.with_suffix(".sha256")
-    if path.is_file() and checksum.is_file() and checksum.read_text().strip() == sha256_of(path):
+    checksum = path.with_suffix(".digest")
+    if path.is_file() and checksum.is_file() and checksum.read_text().strip() == _checksum_of(path):
         return path
     pixels = _decode_all(files)
     try:
         with replacing(path) as temporary:
             with temporary.open("wb") as file:
                 np.save(file, pixels)
-            sha256 = sha256_of(temporary)
         with replacing(checksum) as temporary:
-            temporary.write_text(sha256 + "\n")
+            temporary.write_text(_checksum(pixels) + "\n")
     except OSError as error:
         raise DataError(
             f"the picture cache {path.parent} cannot be written: {error}",
@@ -112,6 +111,20 @@ def cached_pictures(files: Sequence[Path], digest: str) -> Path:
             run="the same command with HARNESS_CACHE=FOLDER in its environment",
         ) from error
     return path
+
+
+def _checksum_of(path: Path) -> str | None:
+    try:
+        return _checksum(open_pictures(path))
+    except (OSError, ValueError):  # numpy's words for a file cut short
+        return None
+
+
+def _checksum(pixels: np.ndarray) -> str:
+    """Return a digest of the pixels, computed in slices so that every core has a share."""
+    with ThreadPoolExecutor(_threads()) as pool:
+        digests = pool.map(lambda part: hashlib.sha256(part).digest(), np.array_split(pixels, 16))
+        return hashlib.sha256(repr(pixels.shape).encode() + b"".join(digests)).hexdigest()
 
 
 def open_pictures(path: Path) -> np.ndarray:
@@ -131,19 +144,24 @@ def cache_folder() -> Path:
 
 def pictures_digest(ids: Sequence[str], files: Sequence[Path]) -> str:
     """Return the SHA-256 over each track's id and the bytes of its picture's file."""
+    step = -(-len(files) // _threads())
+    slices = [files[first : first + step] for first in range(0, len(files), step)]
     with ThreadPoolExecutor(_threads()) as pool:
-        digests = pool.map(_digest_file, files)
-        whole = hashlib.sha256()
-        for track, digest in zip(ids, digests, strict=True):
-            whole.update(f"{track} {digest}\n".encode())
+        digests = [digest for part in pool.map(_digest_files, slices) for digest in part]
+    whole = hashlib.sha256()
+    for track, digest in zip(ids, digests, strict=True):
+        whole.update(f"{track} {digest}\n".encode())
     return whole.hexdigest()
 
 
-def _digest_file(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}", legal="a readable PNG file", run=CHECK) from error
+def _digest_files(paths: Sequence[Path]) -> list[str]:
+    digests = []
+    for path in paths:
+        try:
+            digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}", legal="a readable PNG file", run=CHECK) from error
+    return digests
 
 
 def _decode_all(files: Sequence[Path]) -> np.ndarray:

@@ -123,7 +123,8 @@ def _left_out(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | N
     if table is None or found is None:
         return {}
     reasons = {track: "features but no picture" for track in table.ids if track not in found}
-    reasons |= {track: "picture but no features" for track in found if track not in set(table.ids)}
+    have_features = set(table.ids)
+    reasons |= {track: "picture but no features" for track in found if track not in have_features}
     return dict(sorted(reasons.items()))
 
 

@@ -36,11 +36,16 @@ def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(seed=own_seed, multivariate=True, constant_liar=True)
 
 
+def warmup_epochs(epochs: int) -> int:
+    """Return the first epoch at which the median pruner judges."""
+    return int(PRUNER_WARMUP * epochs)
+
+
 def _pruner(kind: str, epochs: int) -> optuna.pruners.BasePruner:
     if kind == "none":
         return optuna.pruners.NopPruner()
     return optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=int(PRUNER_WARMUP * epochs)
+        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=warmup_epochs(epochs)
     )
 
 
@@ -56,6 +61,7 @@ class Claim:
     _trial: optuna.Trial
     _lock: FileLock
     _last_step: int
+    _warmup: int
 
     def keep_going(self, metrics: EpochMetrics) -> bool:
         """Report an epoch's accuracy and return False where the pruner would end the trial here.
@@ -67,7 +73,9 @@ class Claim:
             return True
         if metrics.epoch > self._last_step:
             self._trial.report(metrics.val_accuracy, metrics.epoch)
-        return metrics.epoch < self._last_step or not self._trial.should_prune()
+        if metrics.epoch < max(self._last_step, self._warmup):  # asking the pruner reads the study's trials
+            return True
+        return not self._trial.should_prune()
 
     def finish(self, result: TrialResult) -> None:
         """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again."""
@@ -172,6 +180,7 @@ class Study:
                 _trial=trial,
                 _lock=lock,
                 _last_step=max(before.intermediate_values, default=0),
+                _warmup=warmup_epochs(self.spec["epochs"]),
             )
 
     def is_over(self, *, total: int, allowed_failures: int) -> bool:

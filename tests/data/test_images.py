@@ -56,10 +56,10 @@ def test_a_damaged_cache_is_made_again(
     elif damage == "flipped":
         path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
     else:
-        path.with_suffix(".sha256").unlink()
+        path.with_suffix(".digest").unlink()
     assert load_tracks(demo_data).pictures == path
     assert path.read_bytes() == content
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".sha256").name])
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".digest").name])
 
 
 def load_into(cache: str, folder: str) -> None:
