@@ -99,9 +99,8 @@ def cached_pictures(files: Sequence[Path], digest: str) -> Path:
         return path
     pixels = _decode_all(files)
     try:
-        with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                np.save(file, pixels)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, pixels)
         with replacing(checksum) as temporary:
             temporary.write_text(_checksum(pixels) + "\n")
     except OSError as error:
