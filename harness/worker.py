@@ -91,7 +91,7 @@ def close_journals(study: Study) -> None:
         if path.exists():
             journal = Journal(path)
             if journal.events and journal.events[-1]["event"] == "end":
-                journal.append("closed", sync=True)
+                journal.append("closed")
             journal.close()
 
 
@@ -197,7 +197,7 @@ class Worker:
         if last is not None and last["event"] == "end" and last["state"] != "interrupted":
             best = None if last["best"] is None else EpochMetrics(**last["best"])
             claim.finish(TrialResult(state=last["state"], best=best, reason=last["reason"]))
-            journal.append("closed", sync=True)
+            journal.append("closed")
             journal.close()
             return
         config = trial_config(spec, self.model, claim.number, claim.lr, claim.batch_size)
@@ -239,7 +239,7 @@ class Worker:
         journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
         claim.finish(result)
         if result.state != "interrupted":
-            journal.append("closed", sync=True)
+            journal.append("closed")
         journal.close()
 
 

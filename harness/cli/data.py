@@ -51,7 +51,7 @@ def import_(
 
 @data_app.command()
 def fetch(out: Out = Path("input")) -> None:
-    """Download GTZAN from Kaggle (extra [fetch]) and lay out input/.
+    """Download GTZAN from Kaggle (with the extra "fetch") and lay out input/.
 
     Example: [bold]harness data fetch[/bold]
     """

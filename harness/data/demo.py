@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +21,19 @@ from PIL import Image
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
 from harness.data.images import PICTURES_FOLDER
 from harness.data.tracks import MARKER_FILE
+from harness.errors import DataError
 from harness.files import FileLock
 
 DEMO_FOLDER = Path("input/demo")
 GENRES = ("amber", "birch", "coral", "delta", "ember", "fjord", "grove", "haze", "iris", "jade")
 TRACKS_PER_GENRE = 30
 STYLE = 6  # brightness, tempo, pitch, richness, noise, beat
-SPREAD = 0.85  # of the genres' centres, where tracks scatter by 1 around their own
+# Spread of the genres' centres, where tracks scatter by 1 around their own. At 1.2 a classifier on scaled
+# features reaches about 0.65, on raw ones about 0.2.
+SPREAD = 1.2
 FEATURE_NOISE = 0.7
 WIDTH, HEIGHT = 432, 288
+NOTES = 8  # in a picture, one after the other
 SEED = 20020527
 # What a column is worth: (centre, scale) of the means as in GTZAN, so that unscaled features hurt here too.
 MEANS = {
@@ -65,48 +71,68 @@ music. It is laid out as GTZAN is, so that everything can be tried on it.
 def demo_data_folder() -> Path:
     """Return the demo set's folder, `input/demo`, making it on first use.
 
-    Safe when several processes ask at once: one makes it, the others wait.
+    Safe when several processes ask at once: one makes it, the others wait. Raises DataError where it cannot be
+    written.
     """
     if not DEMO_FOLDER.exists():
-        DEMO_FOLDER.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(DEMO_FOLDER.with_name(".demo.lock")):
+        with _writing(DEMO_FOLDER), FileLock(DEMO_FOLDER.with_name(".demo.lock")):
             if not DEMO_FOLDER.exists():
                 make_demo(DEMO_FOLDER)
     return DEMO_FOLDER
 
 
 def make_demo(folder: Path, *, tracks_per_genre: int = TRACKS_PER_GENRE) -> None:
-    """Write the demo set to a folder that appears whole or not at all; the same numbers every time."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """Write the demo set to a folder that appears whole or not at all; the same numbers every time.
+
+    Raises DataError where the folder cannot be written, or is there and is not empty.
+    """
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            temporary.chmod(0o755)
+            _fill(temporary, tracks_per_genre)
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        temporary.chmod(0o755)
-        generator = np.random.default_rng(SEED)
-        centres = SPREAD * generator.normal(size=(len(GENRES), STYLE))
-        weights = generator.normal(size=(len(FEATURE_COLUMNS), STYLE)) / np.sqrt(STYLE)
-        names = [(genre, number) for genre in GENRES for number in range(tracks_per_genre)]
-        styles = np.repeat(centres, tracks_per_genre, axis=0) + generator.normal(size=(len(names), STYLE))
-        scores = styles @ weights.T + FEATURE_NOISE * generator.normal(size=(len(names), len(FEATURE_COLUMNS)))
-        # The length of a clip is no property of its style.
-        scores[:, FEATURE_COLUMNS.index("length")] = generator.normal(size=len(names))
-        _write_features(temporary / FEATURES_FILE, names, scores)
-        seeds = generator.integers(2**32, size=len(names))
-        for genre in GENRES:
-            (temporary / PICTURES_FOLDER / genre).mkdir(parents=True)
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the demo set cannot be written to {folder}: {error}",
+            legal="a new folder in a place that can be written, with 70 MB of free space",
+            run="harness data demo --out OTHER, then --data OTHER",
+        ) from error
 
-        def draw(index: int) -> None:
-            genre, number = names[index]
-            path = temporary / PICTURES_FOLDER / genre / f"{genre}{number:05d}.png"
-            _draw(styles[index], np.random.default_rng(seeds[index])).save(path, compress_level=1)
 
-        with ThreadPoolExecutor(4) as pool:
-            for _ in pool.map(draw, range(len(names))):
-                pass
-        (temporary / MARKER_FILE).write_text(NOTE)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+def _fill(folder: Path, tracks_per_genre: int) -> None:
+    generator = np.random.default_rng(SEED)
+    centres = SPREAD * generator.normal(size=(len(GENRES), STYLE))
+    weights = generator.normal(size=(len(FEATURE_COLUMNS), STYLE)) / np.sqrt(STYLE)
+    names = [(genre, number) for genre in GENRES for number in range(tracks_per_genre)]
+    styles = np.repeat(centres, tracks_per_genre, axis=0) + generator.normal(size=(len(names), STYLE))
+    scores = styles @ weights.T + FEATURE_NOISE * generator.normal(size=(len(names), len(FEATURE_COLUMNS)))
+    # The length of a clip is no property of its style.
+    scores[:, FEATURE_COLUMNS.index("length")] = generator.normal(size=len(names))
+    _write_features(folder / FEATURES_FILE, names, scores)
+    seeds = generator.integers(2**32, size=len(names))
+    for genre in GENRES:
+        (folder / PICTURES_FOLDER / genre).mkdir(parents=True)
+
+    def draw(index: int) -> None:
+        genre, number = names[index]
+        path = folder / PICTURES_FOLDER / genre / f"{genre}{number:05d}.png"
+        _draw(styles[index], np.random.default_rng(seeds[index])).save(path, compress_level=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(draw, range(len(names))):
+            pass
+    (folder / MARKER_FILE).write_text(NOTE)
 
 
 def _write_features(path: Path, names: list[tuple[str, int]], scores: np.ndarray) -> None:
@@ -132,19 +158,17 @@ def _draw(style: np.ndarray, generator: np.random.Generator) -> Image.Image:
     brightness, tempo, pitch, richness, noise, beat = style
     time = np.arange(WIDTH) / WIDTH
     frequency = np.linspace(0, 1, HEIGHT)[:, None]
-    level = np.zeros((HEIGHT, WIDTH))
     decay = 5.0 * np.exp(-0.35 * brightness)
-    steps = np.cumsum(generator.normal(scale=0.05, size=8))
-    base = (0.035 * np.exp(0.35 * pitch + steps))[(time * 8).astype(int)]
+    fade = np.exp(-decay * frequency)
+    notes = 0.035 * np.exp(0.35 * pitch + np.cumsum(generator.normal(scale=0.05, size=NOTES)))
+    stacks = np.zeros((HEIGHT, NOTES))
     for harmonic in range(1, 4 + int(np.clip(4 + 2 * richness, 0, 10))):
-        line = np.exp(-(((frequency - harmonic * base) / 0.006) ** 2))
-        level += line * np.exp(-decay * harmonic * base)
+        line = np.exp(-(((frequency - harmonic * notes) / 0.006) ** 2))
+        stacks += line * np.exp(-decay * harmonic * notes)
     beats = 6 * np.exp(0.3 * tempo)
     phase = (time * beats + generator.uniform()) % 1
     pulses = np.exp(-phase * 6) * 0.5 / (1 + np.exp(-beat))
-    level += pulses * np.exp(-decay * frequency)
-    level += (
-        (0.12 * np.exp(0.4 * noise)) * generator.gamma(2.0, 0.5, size=level.shape) * np.exp(-decay * frequency)
-    )
+    floor = 0.12 * np.exp(0.4 * noise) * generator.gamma(2.0, 0.5, size=(HEIGHT, WIDTH))
+    level = stacks[:, (time * NOTES).astype(int)] + fade * (pulses + floor)
     rgba = colormaps["inferno"](np.clip(level[::-1], 0, 1) ** 0.6, bytes=True)
     return Image.fromarray(rgba, "RGBA")

@@ -119,10 +119,11 @@ def _numbers(where: str, cells: list[str]) -> list[float]:
     except ValueError:
         numbers = []
     # A sum is finite only where every term is; whether all is well costs one look, which cell is not takes 58.
+    # (Not math.fsum: where the terms are finite and their sum is not, it raises.)
     if (
         numbers
         and "_" not in "".join(cells)
-        and math.isfinite(math.fsum(map(abs, numbers)))
+        and math.isfinite(sum(map(abs, numbers)))
         and max(map(abs, numbers)) <= LARGEST
     ):
         return numbers

@@ -6,8 +6,10 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ from harness.files import replacing
 PICTURES_FOLDER = "images_original"
 PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
 SMALLEST, LARGEST = 16, 4096  # pixels a side, checked before anything is decoded
-CACHE_FORMAT = 2  # raised when the same bytes would give other pixels
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of Pillow; converting 16-bit grey to RGB would saturate
+CACHE_FORMAT = 3  # raised when the same bytes would give other pixels
 HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 CHECK = "harness data check DIR, once it is mended"
 
@@ -47,13 +50,8 @@ def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
     its folder, and a track that has two pictures.
     """
     found: dict[str, tuple[str, Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if HIDDEN.fullmatch(path.name):
-            continue
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        for file in files:
-            if HIDDEN.fullmatch(file.name):
-                continue
+    for path in _entries(folder):
+        for file in _entries(path) if path.is_dir() else [path]:
             genre, number = _parse(file, path.name if path.is_dir() else None)
             track = f"{genre}.{number}"
             if track in found:
@@ -64,6 +62,13 @@ def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
                 )
             found[track] = (genre, file)
     return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not HIDDEN.fullmatch(path.name))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error}", legal="a folder of PNG files", run=CHECK) from error
 
 
 def _parse(file: Path, genre: str | None) -> tuple[str, str]:
@@ -86,23 +91,23 @@ def _parse(file: Path, genre: str | None) -> tuple[str, str]:
 def cached_pictures(files: Sequence[Path], digest: str) -> Path:
     """Return the cache file of these pictures, decoding them where it is missing or damaged.
 
-    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with a digest of its pixels beside it;
+    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with a digest of its bytes beside it;
     `digest` names what the pictures' files contain. Safe when several processes make it at once: each writes
     its own and the last one stands.
 
-    Raises DataError for a picture that cannot be decoded or is of another size than the first, and where the
-    cache folder cannot be written.
+    Raises DataError for a picture that cannot be decoded or is of another size than most, and where the cache
+    folder cannot be written.
     """
     path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
     checksum = path.with_suffix(".digest")
-    if path.is_file() and checksum.is_file() and checksum.read_text().strip() == _checksum_of(path):
+    if _is_whole(path, checksum):
         return path
     pixels = _decode_all(files)
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, pixels)
         with replacing(checksum) as temporary:
-            temporary.write_text(_checksum(pixels) + "\n")
+            temporary.write_text(_checksum(path) + "\n")
     except OSError as error:
         raise DataError(
             f"the picture cache {path.parent} cannot be written: {error}",
@@ -112,18 +117,19 @@ def cached_pictures(files: Sequence[Path], digest: str) -> Path:
     return path
 
 
-def _checksum_of(path: Path) -> str | None:
+def _is_whole(path: Path, checksum: Path) -> bool:
     try:
-        return _checksum(open_pictures(path))
-    except (OSError, ValueError):  # numpy's words for a file cut short
-        return None
+        return checksum.read_bytes().strip() == _checksum(path).encode()
+    except (OSError, ValueError):  # missing or unreadable; empty, which cannot be mapped
+        return False
 
 
-def _checksum(pixels: np.ndarray) -> str:
-    """Return a digest of the pixels, computed in slices so that every core has a share."""
+def _checksum(path: Path) -> str:
+    """Return a digest of a file's bytes, its header too, computed in slices so that every core has a share."""
+    content = np.memmap(path, dtype=np.uint8, mode="r")
     with ThreadPoolExecutor(_threads()) as pool:
-        digests = pool.map(lambda part: hashlib.sha256(part).digest(), np.array_split(pixels, 16))
-        return hashlib.sha256(repr(pixels.shape).encode() + b"".join(digests)).hexdigest()
+        digests = pool.map(lambda part: hashlib.sha256(part).digest(), np.array_split(content, 16))
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def open_pictures(path: Path) -> np.ndarray:
@@ -136,7 +142,7 @@ def cache_folder() -> Path:
     """Return where decoded pictures are kept: $HARNESS_CACHE, else `harness` in the user's cache folder."""
     own = os.environ.get("HARNESS_CACHE")
     if own:
-        return Path(own)
+        return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "harness"
 
@@ -164,16 +170,17 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
 
 
 def _decode_all(files: Sequence[Path]) -> np.ndarray:
-    size = _size(files[0])
     pixels = np.empty((len(files), *PICTURE_SIZE, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        pixels[index] = decode_picture(files[index], size)
+        pixels[index] = _decode(files[index], size)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the pool's threads are the parallelism
     try:
-        with ThreadPoolExecutor(_threads()) as pool:
+        with _quiet_pillow(), ThreadPoolExecutor(_threads()) as pool:
+            # The size of most, so that the odd one is named even where it comes first.
+            size = Counter(pool.map(_size, files)).most_common(1)[0][0]
             for _ in pool.map(decode, range(len(files))):
                 pass
     finally:
@@ -181,11 +188,24 @@ def _decode_all(files: Sequence[Path]) -> np.ndarray:
     return pixels
 
 
-def decode_picture(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode a PNG of any colour mode and resize it: uint8 [216, 144, 3].
+def decode_picture(path: Path) -> np.ndarray:
+    """Decode a PNG of 8 bits a channel, in any colour mode, and resize it: uint8 [216, 144, 3].
 
-    Raises DataError where it cannot be decoded, is absurdly large or small, or not of `size` (width, height).
+    Raises DataError where it cannot be decoded or is absurdly large or small.
     """
+    with _quiet_pillow():
+        return _decode(path)
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings; around a pool, not in its threads, which share one list of filters."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     with _opened(path) as image:
         if size is not None and image.size != size:
             raise DataError(
@@ -211,9 +231,7 @@ def _opened(path: Path) -> Image.Image:
         return DataError(f"{path} cannot be read as a picture: {reason}", legal="a PNG file", run=CHECK)
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is tighter
-            image = Image.open(path, formats=["PNG"])
+        image = Image.open(path, formats=["PNG"])
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise unreadable(error) from error
     if not all(SMALLEST <= side <= LARGEST for side in image.size):
@@ -221,6 +239,13 @@ def _opened(path: Path) -> Image.Image:
         raise DataError(
             f"{path} is {image.size[0]}x{image.size[1]} pixels",
             legal=f"{SMALLEST} to {LARGEST} pixels a side",
+            run=CHECK,
+        )
+    if image.mode not in MODES:
+        image.close()
+        raise DataError(
+            f"{path} has pixels of the kind {image.mode!r}",
+            legal="8 bits a channel: RGB, RGBA, palette or grey",
             run=CHECK,
         )
     return image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import shutil
 import tempfile
 import zipfile
@@ -13,25 +15,40 @@ from typing import BinaryIO
 
 from harness.data.features import FEATURES_FILE
 from harness.data.images import HIDDEN, PICTURES_FOLDER, find_pictures
-from harness.data.tracks import load_tracks
+from harness.data.tracks import MARKER_FILE, load_tracks
 from harness.errors import DataError
 
 KAGGLE_SLUG = "andradaolteanu/gtzan-dataset-music-genre-classification"
 MIB = 1 << 20
 LARGEST_CSV, LARGEST_PICTURE, LARGEST_TOTAL = 64 * MIB, 16 * MIB, 4096 * MIB
 MOST_FILES = 20_000
+# What zipfile raises for archives that are damaged (ValueError: a name that is not UTF-8), encrypted
+# (RuntimeError) or compressed in ways that it does not know.
+UNZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+)
+LAID_OUT = (MARKER_FILE, PICTURES_FOLDER, FEATURES_FILE)  # in the order in which they are put in place
 LEGAL = f"Kaggle's zip, or a folder with {FEATURES_FILE} and {PICTURES_FOLDER}/ in it (or in its Data/)"
 
 
 def import_data(source: Path, destination: Path) -> None:
     """Lay out `destination` as a data folder from a zip or an unpacked folder, checked before it is put in place.
 
-    Only the CSV of 30-second features and the PNG pictures are taken. Nothing that `source` says about names or
-    sizes is trusted: names may not climb, sizes are counted while reading. On any failure nothing is left.
+    Only the CSV of 30-second features and the PNG pictures are taken, and the note that marks a synthetic set,
+    which must not lose its name on the way. Nothing that `source` says about names or sizes is trusted: names
+    may not climb, links are not followed, sizes are counted while reading. On any failure nothing is left.
 
-    Raises DataError where the source holds no data set or a bad one, or the destination holds one already.
+    Raises DataError where the source holds no data set or a bad one, or the destination holds one already or
+    cannot be written.
     """
-    for name in (FEATURES_FILE, PICTURES_FOLDER):
+    for name in reversed(LAID_OUT):
         if (destination / name).exists():
             raise DataError(
                 f"{destination / name} is there already",
@@ -45,8 +62,17 @@ def import_data(source: Path, destination: Path) -> None:
             _copy_folder(source, working)
         else:
             _unpack(source, working)
-        _nest(working / PICTURES_FOLDER)
-        load_tracks(working)
+        if not _has_data(working):
+            raise DataError(f"{source} holds no data set", legal=LEGAL)
+        try:
+            _nest(working / PICTURES_FOLDER)
+            load_tracks(working)
+        except DataError as error:
+            # The working folder is about to vanish: name what the user can mend.
+            found = error.found.replace(str(working), str(source))
+            raise DataError(
+                found, legal=error.legal, run="harness data import again, once it is mended"
+            ) from error
         _put_in_place(working, destination)
 
 
@@ -74,36 +100,52 @@ def fetch_data(destination: Path) -> None:
 
 @contextmanager
 def _working_folder(destination: Path) -> Iterator[Path]:
-    made = [folder for folder in (destination, *destination.parents) if not folder.exists()]
-    destination.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=".import.", dir=destination))
+    """Give a folder to work in, inside the destination, so that what is ready is put in place by renaming."""
+    missing = [folder for folder in (destination, *destination.parents) if not folder.exists()]
+    working: Path | None = None
     try:
+        try:
+            destination.mkdir(parents=True, exist_ok=True)
+            working = Path(tempfile.mkdtemp(prefix=".import.", dir=destination.absolute()))
+        except OSError as error:
+            raise _unwritable(destination, error) from error
         yield working
     finally:
-        shutil.rmtree(working, ignore_errors=True)
-        for folder in made:  # empty only where nothing was put in place
-            if any(folder.iterdir()):
+        if working is not None:
+            shutil.rmtree(working, ignore_errors=True)
+        for folder in missing:
+            if not folder.exists():
+                continue
+            if any(folder.iterdir()):  # something was put in place
                 break
             folder.rmdir()
+
+
+def _unwritable(destination: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{destination} cannot be written: {error}", legal="a folder that can be written", run="--out OTHER"
+    )
 
 
 def _put_in_place(working: Path, destination: Path) -> None:
     moved: list[Path] = []
     try:
-        for name in (PICTURES_FOLDER, FEATURES_FILE):
+        for name in LAID_OUT:
             if (working / name).exists():
                 (working / name).rename(destination / name)
                 moved.append(destination / name)
-    except BaseException:
+    except BaseException as error:
         for path in moved:
             path.rename(working / path.name)
+        if isinstance(error, OSError):
+            raise _unwritable(destination, error) from error
         raise
 
 
 def _wanted(name: str) -> PurePosixPath | None:
     """Return where an entry belongs in the data folder, or None for what is not taken.
 
-    Raises DataError for a wanted file whose name climbs out of the folder.
+    Raises DataError for a wanted file whose name climbs out of the folder, or could not be shown in a message.
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if any(HIDDEN.fullmatch(part) for part in parts if part != "..") or "__MACOSX" in parts:
@@ -112,10 +154,14 @@ def _wanted(name: str) -> PurePosixPath | None:
         target = PurePosixPath(FEATURES_FILE)
     elif PICTURES_FOLDER in parts and name.lower().endswith(".png"):
         target = PurePosixPath(*parts[parts.index(PICTURES_FOLDER) :])
+    elif parts[-1:] == (MARKER_FILE,) and len(parts) <= 2:
+        target = PurePosixPath(MARKER_FILE)
     else:
         return None
+    if not name.isprintable():
+        raise DataError(f"the entry {name!r} has characters that cannot be printed", legal="plain names")
     if ".." in parts or parts[0] == "/" or ":" in parts[0]:
-        raise DataError(f"the archive's entry {name!r} points outside its folder", legal="relative names")
+        raise DataError(f"the entry {name!r} points outside its folder", legal="relative names")
     if len(target.parts) > 3:
         raise DataError(
             f"the entry {name!r} lies too deep", legal=f"{PICTURES_FOLDER}/GENRE/GENRENNNNN.png, or without GENRE/"
@@ -159,41 +205,41 @@ def _unpack(source: Path, working: Path) -> None:
                 if target is not None:
                     with archive.open(entry) as file:
                         budget.copy(entry.filename, file, working / target)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError is what zipfile raises for an encrypted entry.
+    except UNZIP_ERRORS as error:
         raise DataError(f"{source} cannot be unpacked: {error}", legal=LEGAL) from error
-    _check_found(source, working)
 
 
 def _copy_folder(source: Path, working: Path) -> None:
-    root = next((f for f in (source, source / "Data") if _has_data(f)), None)
+    root = next((folder for folder in (source, source / "Data") if _has_data(folder)), None)
     if root is None:
         raise DataError(f"{source} holds no data set", legal=LEGAL)
     budget = _Budget()
-    files = [root / FEATURES_FILE, *sorted((root / PICTURES_FOLDER).rglob("*"))]
-    for path in files:
-        target = _wanted(path.relative_to(root).as_posix())
-        if target is None or not path.is_file():
-            continue
-        if path.is_symlink() or any(
-            parent.is_symlink() for parent in path.relative_to(root).parents if parent.name
-        ):
-            raise DataError(f"{path} is a link", legal="plain files")
-        try:
-            with path.open("rb") as file:
-                budget.copy(str(path), file, working / target)
-        except OSError as error:
-            raise DataError(f"{path} cannot be copied: {error}", legal=LEGAL) from error
-    _check_found(source, working)
+    try:
+        for path in _listing(root):
+            if path.is_symlink():
+                raise DataError(f"{path} is a link", legal="plain files and folders")
+            target = _wanted(path.relative_to(root).as_posix())
+            if target is not None and path.is_file():
+                with path.open("rb") as file:
+                    budget.copy(str(path), file, working / target)
+    except OSError as error:
+        raise DataError(f"{source} cannot be copied: {error}", legal=LEGAL) from error
+
+
+def _listing(root: Path) -> Iterator[Path]:
+    """Yield what may be wanted of an unpacked folder, the links among it included, but nothing behind them."""
+
+    def fail(error: OSError) -> None:
+        raise error  # os.walk would go on without the folder that it cannot read
+
+    yield from (root / name for name in LAID_OUT if os.path.lexists(root / name))
+    if not (root / PICTURES_FOLDER).is_symlink() and (root / PICTURES_FOLDER).is_dir():
+        for folder, folders, files in os.walk(root / PICTURES_FOLDER, onerror=fail):
+            yield from (Path(folder) / name for name in sorted((*folders, *files)))
 
 
 def _has_data(folder: Path) -> bool:
     return (folder / FEATURES_FILE).is_file() or (folder / PICTURES_FOLDER).is_dir()
-
-
-def _check_found(source: Path, working: Path) -> None:
-    if not _has_data(working):
-        raise DataError(f"{source} holds no data set", legal=LEGAL)
 
 
 def _nest(folder: Path) -> None:

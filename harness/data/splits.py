@@ -74,7 +74,8 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
     A listed track that is known but left out (it lacks a half here) is left out of the split too and named.
 
     Raises DataError for a list that is missing or empty, a line that is no track's, an id that the data do not
-    know, and one that is listed twice; each with the file and the line.
+    know, and one that is listed twice, each with the file and the line; and for a genre that is to be judged
+    and is not in the train list.
     """
     listed_at: dict[str, str] = {}
     left_out: list[str] = []
@@ -107,9 +108,21 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
                 legal="tracks that the data folder has",
                 run="harness data check DIR, to see what it has",
             )
-    _check_all_genres(tracks, "train", sides["train"], genre_of)
+    _check_trained(_list_file(folder, "train"), tracks, sides, genre_of)
     parts = {part: tuple(sorted(side)) for part, side in sides.items()}
     return Split(name=f"lists, {folder.name}", left_out=tuple(left_out), **parts)
+
+
+def _check_trained(path: Path, tracks: Tracks, sides: dict[str, list[str]], genre_of: dict[str, int]) -> None:
+    trained = {genre_of[track] for track in sides["train"]}
+    for part in ("valid", "test"):
+        for track in sides[part]:
+            if genre_of[track] not in trained:
+                genre = tracks.genres[genre_of[track]]
+                raise DataError(
+                    f"{path}: genre {genre!r} has no track in the train part, but {track} is in the {part} part",
+                    legal="a train list with every genre that the other lists have",
+                )
 
 
 def _list_file(folder: Path, part: str) -> Path:

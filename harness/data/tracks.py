@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, FeatureTable, read_features
-from harness.data.images import PICTURES_FOLDER, cached_pictures, find_pictures, pictures_digest
+from harness.data.images import PICTURES_FOLDER, cache_folder, cached_pictures, find_pictures, pictures_digest
 from harness.errors import DataError
 from harness.files import sha256_of
 
@@ -63,6 +63,12 @@ def load_tracks(folder: Path) -> Tracks:
     found = find_pictures(picture_folder) if picture_folder.exists() else None
     if found is not None and not found:
         raise DataError(f"{picture_folder} holds no pictures", legal=_layout(), run=WAYS_OUT)
+    if found is not None and cache_folder().resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"the picture cache {cache_folder()} lies inside the data folder {folder}",
+            legal="a folder elsewhere: data folders are only read",
+            run="the same command with HARNESS_CACHE=FOLDER in its environment",
+        )
     genre_of = _join(folder, table, found)
     ids = tuple(sorted(genre_of))
     genres = _check_genres(folder, genre_of)

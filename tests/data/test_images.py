@@ -1,13 +1,17 @@
 import multiprocessing
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from harness.data import PICTURE_SIZE, PICTURES_FOLDER, Tracks, load_tracks, open_pictures, resize
-from harness.data.images import decode_picture, find_pictures
+from harness.data.images import cache_folder, decode_picture, find_pictures
 from harness.errors import DataError
 
 
@@ -27,6 +31,14 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(decoded, resize(plain).permute(1, 2, 0).numpy())
 
 
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    image = a_picture().quantize(64)
+    image.save(tmp_path / "a.png", transparency=bytes([0] * 32 + [255] * 32))
+    image.save(tmp_path / "opaque.png")
+    decoded = decode_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(decoded, decode_picture(tmp_path / "opaque.png"))
+
+
 def test_resizing_is_close_to_pillows() -> None:
     image = a_picture()
     ours = resize(torch.from_numpy(np.array(image)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
@@ -42,21 +54,34 @@ def test_a_cached_row_is_its_picture(demo_data: Path, demo_tracks: Tracks) -> No
         np.testing.assert_array_equal(cached[row], decode_picture(found[demo_tracks.ids[row]][1]))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "no checksum"])
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "flipped": lambda content: content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
+    "a zip": lambda content: b"PK\x03\x04" + content[4:],
+    "another type": lambda content: content.replace(b"|u1", b"|i1", 1),
+    "another order": lambda content: content.replace(b"'fortran_order': False", b"'fortran_order': True ", 1),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "no checksum", "checksum of junk"])
 def test_a_damaged_cache_is_made_again(
     demo_data: Path, demo_tracks: Tracks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    path = load_tracks(demo_data).pictures
-    assert path is not None
-    assert path.parent == tmp_path / "cache"
+    assert demo_tracks.pictures is not None
+    path = tmp_path / "cache" / demo_tracks.pictures.name
+    path.parent.mkdir()
+    for file in (demo_tracks.pictures, demo_tracks.pictures.with_suffix(".digest")):
+        shutil.copy(file, path.parent)
     content = path.read_bytes()
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
-    else:
+    if damage in DAMAGES:
+        path.write_bytes(DAMAGES[damage](content))
+        assert path.read_bytes() != content
+    elif damage == "no checksum":
         path.with_suffix(".digest").unlink()
+    else:
+        path.with_suffix(".digest").write_bytes(b"\xff\xfe\x00junk")
     assert load_tracks(demo_data).pictures == path
     assert path.read_bytes() == content
     assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".digest").name])
@@ -88,6 +113,56 @@ def test_a_cache_that_cannot_be_written(demo_data: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="HARNESS_CACHE=FOLDER"):
         load_tracks(demo_data)
+
+
+def test_a_cache_inside_the_data_folder_is_refused(demo_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(demo_copy / "cache"))
+    with pytest.raises(DataError, match="inside the data folder"):
+        load_tracks(demo_copy)
+    assert not (demo_copy / "cache").exists()
+
+
+def test_a_relative_cache_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", "cache")
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("HARNESS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "harness"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "harness"
+
+
+GENRE = st.from_regex(r"[a-z][a-z0-9 _-]{0,8}", fullmatch=True).filter(lambda name: not name[-1].isdigit())
+
+
+@given(
+    tracks=st.sets(st.tuples(GENRE, st.integers(0, 99999)), min_size=1, max_size=8),
+    dotted=st.booleans(),
+    nested=st.booleans(),
+)
+def test_names_of_pictures(
+    tmp_path_factory: pytest.TempPathFactory, tracks: set[tuple[str, int]], dotted: bool, nested: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("pictures")
+    for genre, number in tracks:
+        name = f"{genre}{'.' if dotted else ''}{number:05d}.png"
+        path = folder / genre / name if nested else folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = find_pictures(folder)
+    assert {track: genre for track, (genre, _) in found.items()} == {
+        f"{genre}.{number:05d}": genre for genre, number in tracks
+    }
+
+
+@pytest.mark.parametrize("name", ["rock00001.png", "blues0000x.png", "blues.png", "blues..00001.png", "1.png"])
+def test_a_name_that_contradicts_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "blues").mkdir()
+    (tmp_path / "blues" / name).touch()
+    with pytest.raises(DataError, match="contradicts its folder 'blues'"):
+        find_pictures(tmp_path)
 
 
 def test_nothing_is_written_into_the_data_folder(demo_data: Path, demo_tracks: Tracks) -> None:

@@ -39,6 +39,14 @@ def test_kaggles_zip(archive: Path, demo_tracks: Tracks, tmp_path: Path) -> None
     assert load_tracks(tmp_path / "input").digest == demo_tracks.digest
 
 
+def test_a_synthetic_set_stays_marked_as_one(demo_data: Path, tmp_path: Path) -> None:
+    import_data(demo_data, tmp_path / "folder")
+    assert load_tracks(tmp_path / "folder").synthetic
+    shutil.make_archive(str(tmp_path / "demo"), "zip", demo_data)
+    import_data(tmp_path / "demo.zip", tmp_path / "zip")
+    assert load_tracks(tmp_path / "zip").synthetic
+
+
 @pytest.mark.parametrize("inside", ["", "Data"])
 def test_an_unpacked_folder(demo_data: Path, demo_tracks: Tracks, tmp_path: Path, inside: str) -> None:
     shutil.copytree(demo_data, tmp_path / "unpacked" / inside)
@@ -109,6 +117,44 @@ def test_sizes_are_counted_not_believed(archive: Path, tmp_path: Path) -> None:
     refused(bomb, tmp_path, "too large")
 
 
+@pytest.mark.parametrize("name", [f"{PICTURES_FOLDER}/a/b/a00000.png", f"{PICTURES_FOLDER}/\x1b[31m/a00000.png"])
+def test_names_that_lie_too_deep_or_cannot_be_shown_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
+    refused(with_entry(archive, name), tmp_path, "too deep|cannot be printed")
+
+
+def spoilt(archive: Path, how: str, demo_data: Path) -> None:
+    """Spoil a zip in one of the ways that each make zipfile raise another kind of error."""
+    if how == "no zip":
+        archive.write_text("filename,length")
+        return
+    if how in ("deflate", "bzip2", "lzma"):
+        method = {"deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}[how]
+        with zipfile.ZipFile(archive, "w", method) as file:
+            file.write(demo_data / FEATURES_FILE, FEATURES_FILE)
+    if how == "name":
+        with_entry(archive, "\u00e9")
+    content = bytearray(archive.read_bytes())
+    match how:
+        case "encrypted":
+            content[content.index(b"PK\x01\x02") + 8] |= 1
+        case "name":
+            content = content.replace("\u00e9".encode(), b"\xff\xfe")
+        case _:
+            start = content.index(FEATURES_FILE.encode()) + 100
+            content[start : start + 200] = b"\xff" * 200
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["no zip", "checksum", "deflate", "bzip2", "lzma", "encrypted", "name"])
+def test_a_spoilt_zip(archive: Path, demo_data: Path, tmp_path: Path, how: str) -> None:
+    spoilt(archive, how, demo_data)
+    refused(archive, tmp_path, "archive.zip cannot be unpacked")
+
+
+def test_the_same_file_twice(archive: Path, tmp_path: Path) -> None:
+    refused(with_entry(archive, f"Other/{FEATURES_FILE}"), tmp_path, "comes twice")
+
+
 def test_a_damaged_zip(archive: Path, tmp_path: Path) -> None:
     content = archive.read_bytes()
     archive.write_bytes(content[: len(content) // 2])
@@ -117,7 +163,8 @@ def test_a_damaged_zip(archive: Path, tmp_path: Path) -> None:
 
 def test_a_bad_set_is_refused_whole(demo_copy: Path, tmp_path: Path) -> None:
     (demo_copy / PICTURES_FOLDER / "amber" / "amber00000.png").write_bytes(b"x")
-    refused(demo_copy, tmp_path, "cannot be read")
+    # The message names the file that was given, not the copy that is gone.
+    refused(demo_copy, tmp_path, f"{demo_copy}/{PICTURES_FOLDER}/amber/amber00000.png cannot be read")
 
 
 def test_nothing_to_import(tmp_path: Path) -> None:
@@ -126,11 +173,34 @@ def test_nothing_to_import(tmp_path: Path) -> None:
     refused(tmp_path / "none.zip", tmp_path, "there is no")
 
 
-def test_links_are_not_followed(demo_copy: Path, tmp_path: Path) -> None:
-    path = demo_copy / PICTURES_FOLDER / "amber" / "amber00000.png"
-    path.rename(tmp_path / "elsewhere.png")
-    path.symlink_to(tmp_path / "elsewhere.png")
-    refused(demo_copy, tmp_path, "is a link")
+@pytest.mark.parametrize(
+    "name",
+    [FEATURES_FILE, PICTURES_FOLDER, f"{PICTURES_FOLDER}/amber", f"{PICTURES_FOLDER}/amber/amber00000.png"],
+)
+def test_links_are_not_followed(demo_copy: Path, tmp_path: Path, name: str) -> None:
+    (demo_copy / name).rename(tmp_path / "elsewhere")
+    (demo_copy / name).symlink_to(tmp_path / "elsewhere")
+    refused(demo_copy, tmp_path, f"{name} is a link")
+
+
+@pytest.mark.parametrize("inside", ["", "input"])
+def test_a_destination_that_cannot_be_written(demo_data: Path, tmp_path: Path, inside: str) -> None:
+    (tmp_path / "file").write_text("a note")
+    with pytest.raises(DataError, match=r"file.* cannot be written"):
+        import_data(demo_data, tmp_path / "file" / inside)
+    assert laid_out(tmp_path) == ["file"]
+
+
+def test_nothing_is_left_of_one_that_was_interrupted(
+    demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.data.importing.load_tracks", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        import_data(demo_data, tmp_path / "new" / "input")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fetching_without_kagglehub_says_what_to_install(tmp_path: Path) -> None:

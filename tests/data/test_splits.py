@@ -65,6 +65,12 @@ def test_a_genre_too_small_for_every_part() -> None:
         stratified_split(tracks_of([50, 2]), seed=0)
 
 
+def test_the_order_of_duplicates_is_no_matter() -> None:
+    groups = (("genre0.00001", "genre1.00001"), ("genre0.00005", "genre0.00009", "genre1.00004"))
+    splits = {stratified_split(tracks_of([20, 20], order), seed=4).digest for order in (groups, groups[::-1])}
+    assert len(splits) == 1
+
+
 def test_fractions_are_checked(demo_tracks: Tracks) -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         stratified_split(demo_tracks, seed=0, fractions=(0.5, 0.1, 0.1))
@@ -142,8 +148,29 @@ def test_a_genre_that_is_never_trained(tmp_path: Path) -> None:
     whole = stratified_split(tracks, seed=0)
     one_genre = tuple(track for track in whole.train if track.startswith("genre0"))
     folder = write_lists(tmp_path / "l", Split(name="", train=one_genre, valid=whole.valid, test=whole.test))
-    with pytest.raises(DataError, match=r"'genre1'.*train part"):
+    with pytest.raises(DataError, match=r"train_filtered\.txt: genre 'genre1'.*train part, but genre1\."):
         read_split(folder, tracks)
+
+
+def test_a_genre_that_no_list_has(tmp_path: Path) -> None:
+    whole = stratified_split(tracks_of([20, 20]), seed=0)
+    split = read_split(write_lists(tmp_path / "l", whole), tracks_of([20, 20, 20]))
+    assert split.digest == whole.digest
+
+
+def test_lists_from_other_systems(lists: Path) -> None:
+    tracks = tracks_of([20, 20])
+    drawn = read_split(lists, tracks)
+    for path in lists.iterdir():
+        lines = [line.rpartition("/")[2] for line in path.read_text().splitlines()]  # bare names
+        path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*reversed(lines), "", ""]).encode())
+    assert read_split(lists, tracks) == drawn
+
+
+def test_a_list_that_is_no_text(lists: Path) -> None:
+    (lists / "valid_filtered.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"valid_filtered\.txt cannot be read"):
+        read_split(lists, tracks_of([20, 20]))
 
 
 def test_gtzan_splits(gtzan: Path) -> None:

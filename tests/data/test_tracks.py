@@ -64,6 +64,34 @@ def resize(folder: Path) -> None:
     Image.new("RGB", (100, 80)).save(picture(folder))
 
 
+def resize_first(folder: Path) -> None:
+    Image.new("RGB", (100, 80)).save(picture(folder, "amber/amber00000.png"))
+
+
+def sixteen_bits(folder: Path) -> None:
+    Image.fromarray(np.zeros((288, 432), dtype=np.uint16)).save(picture(folder))
+
+
+def huge_cells(folder: Path) -> None:
+    for column in ("rms_mean", "rms_var", "tempo"):  # finite each, infinite together
+        set_cell(folder, 6, column, "1.7e308")
+
+
+def file_for_folder(folder: Path) -> None:
+    shutil.rmtree(folder / PICTURES_FOLDER)
+    (folder / PICTURES_FOLDER).write_text("x")
+
+
+def folder_for_file(folder: Path) -> None:
+    (folder / FEATURES_FILE).unlink()
+    (folder / FEATURES_FILE).mkdir()
+
+
+def no_pictures(folder: Path) -> None:
+    shutil.rmtree(folder / PICTURES_FOLDER)
+    (folder / PICTURES_FOLDER).mkdir()
+
+
 def two_pictures(folder: Path) -> None:
     shutil.copy(picture(folder), folder / PICTURES_FOLDER / "amber00003.png")
 
@@ -81,6 +109,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "infinity": (lambda f: set_cell(f, 2, "length", "inf"), ["line 2", "length", "'inf'"]),
     "empty cell": (lambda f: set_cell(f, 301, "mfcc20_var", ""), ["line 301", "mfcc20_var", "''"]),
     "too large for float32": (lambda f: set_cell(f, 3, "mfcc1_var", "1e39"), ["line 3", "'1e39'"]),
+    "too large for a sum": (huge_cells, ["line 6", "rms_mean", "'1.7e308'", "finite number"]),
+    "digits with underscores": (lambda f: set_cell(f, 3, "tempo", "1_0"), ["line 3", "tempo", "'1_0'"]),
     "missing column": (lambda f: drop_column(f, "harmony_var"), ["line 1", "lacks", "'harmony_var'"]),
     "missing label": (lambda f: drop_column(f, "label"), ["lacks", "'label'"]),
     "extra column": (lambda f: add_column(f, "loudness"), ["unknown", "'loudness'"]),
@@ -100,6 +130,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "truncated picture": (truncate, ["amber00003.png", "cannot be decoded"]),
     "no picture at all": (lambda f: picture(f).write_text("hello"), ["amber00003.png", "cannot be read"]),
     "picture of another size": (resize, ["amber00003.png", "100x80", "432x288"]),
+    "first picture of another size": (resize_first, ["amber00000.png", "100x80", "432x288"]),
+    "picture of 16 bits": (sixteen_bits, ["amber00003.png", "'I;16'", "8 bits"]),
+    "pictures in a file": (file_for_folder, [PICTURES_FOLDER, "cannot be listed"]),
+    "no pictures": (no_pictures, [PICTURES_FOLDER, "holds no pictures"]),
+    "csv that is a folder": (
+        folder_for_file,
+        [FEATURES_FILE, "cannot be read as CSV"],
+    ),
     "picture of absurd size": (
         lambda f: Image.new("1", (9000, 9000)).save(picture(f)),
         ["amber00003.png", "9000x9000"],

@@ -1,0 +1,125 @@
+"""The parts of a split as tensors: the right rows, in the right order, and no way round to the test part."""
+
+import pickle
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data import (
+    Tracks,
+    TrainingData,
+    open_pictures,
+    open_test,
+    stratified_split,
+    training_data,
+    used_columns,
+)
+from harness.errors import DataError
+from harness.records import Split
+
+
+@pytest.fixture(scope="module")
+def split(demo_tracks: Tracks) -> Split:
+    return stratified_split(demo_tracks, seed=0)
+
+
+def test_features_stand_as_in_the_csv(demo_tracks: Tracks, split: Split) -> None:
+    columns = ("tempo", "length")  # not in the CSV's order
+    data = training_data(demo_tracks, split, "features", columns)
+    assert data.columns == columns
+    assert data.genres == demo_tracks.genres
+    assert demo_tracks.features is not None
+    for part, ids in ((data.train, split.train), (data.valid, split.valid)):
+        assert part.ids == ids
+        assert len(part) == len(ids)
+        assert part.inputs.dtype == torch.float32
+        assert part.targets.dtype == torch.int64
+        for row, track in enumerate(ids):
+            of_track = demo_tracks.ids.index(track)
+            values = [demo_tracks.features[of_track, demo_tracks.columns.index(name)] for name in columns]
+            assert part.inputs[row].tolist() == np.array(values, dtype=np.float32).tolist()
+            assert demo_tracks.genres[int(part.targets[row])] == track.split(".")[0]
+
+
+def test_pictures_are_those_of_their_tracks(demo_tracks: Tracks, split: Split) -> None:
+    data = training_data(demo_tracks, split, "pictures", ())
+    assert data.columns == ()
+    assert data.train.inputs.dtype == torch.uint8
+    assert data.train.inputs.shape == (len(split.train), 216, 144, 3)
+    assert demo_tracks.pictures is not None
+    cached = open_pictures(demo_tracks.pictures)
+    for row in (0, 5, len(split.valid) - 1):
+        of_track = demo_tracks.ids.index(split.valid[row])
+        np.testing.assert_array_equal(data.valid.inputs[row].numpy(), cached[of_track])
+
+
+def test_parts_are_copies(demo_tracks: Tracks, split: Split) -> None:
+    assert demo_tracks.features is not None
+    before = demo_tracks.features.copy()
+    data = training_data(demo_tracks, split, "features", demo_tracks.columns)
+    data.train.inputs.zero_()
+    data.train.targets.zero_()
+    np.testing.assert_array_equal(demo_tracks.features, before)
+    assert demo_tracks.labels.max() == 9
+    training_data(demo_tracks, split, "pictures", ()).train.inputs.zero_()
+    assert training_data(demo_tracks, split, "pictures", ()).train.inputs.any()
+
+
+def test_training_sees_nothing_of_the_test_part(demo_tracks: Tracks, split: Split) -> None:
+    assert [field.name for field in fields(TrainingData)] == ["train", "valid", "columns", "genres"]
+    assert demo_tracks.features is not None
+    spoilt = demo_tracks.features.copy()
+    labels = demo_tracks.labels.copy()
+    for track in split.test:
+        spoilt[demo_tracks.ids.index(track)] = np.nan
+        labels[demo_tracks.ids.index(track)] = -1
+    honest = training_data(demo_tracks, split, "features", demo_tracks.columns)
+    blind = training_data(
+        replace(demo_tracks, features=spoilt, labels=labels), split, "features", demo_tracks.columns
+    )
+    for part, other in ((honest.train, blind.train), (honest.valid, blind.valid)):
+        assert not set(part.ids) & set(split.test)
+        assert torch.equal(part.inputs, other.inputs)
+        assert torch.equal(part.targets, other.targets)
+
+
+@pytest.mark.parametrize("representation", ["features", "pictures"])
+def test_the_test_part_has_the_other_tracks(demo_tracks: Tracks, split: Split, representation: str) -> None:
+    columns = demo_tracks.columns if representation == "features" else ()
+    part = open_test(demo_tracks, split, "features" if representation == "features" else "pictures", columns)
+    assert part.ids == split.test
+    assert len(part) == len(part.inputs) == len(part.targets) == 60
+
+
+def test_columns_are_left_out_by_name(demo_tracks: Tracks, split: Split) -> None:
+    assert used_columns(demo_tracks, []) == demo_tracks.columns
+    columns = used_columns(demo_tracks, ["tempo", "length"])
+    assert columns == tuple(name for name in demo_tracks.columns if name not in ("length", "tempo"))
+    assert training_data(demo_tracks, split, "features", columns).train.inputs.shape[1] == 56
+
+
+def test_columns_that_cannot_be_left_out(demo_tracks: Tracks) -> None:
+    with pytest.raises(DataError) as error:
+        used_columns(demo_tracks, ["length", "lenght"])
+    assert "'lenght'" in str(error.value)
+    assert "chroma_stft_mean" in str(error.value)
+    with pytest.raises(DataError, match="every feature column was left out"):
+        used_columns(demo_tracks, demo_tracks.columns)
+
+
+def test_parts_move_to_a_device(demo_tracks: Tracks, split: Split) -> None:
+    data = training_data(demo_tracks, split, "features", demo_tracks.columns)
+    moved = data.to(torch.device("meta"))
+    assert moved.train.inputs.device.type == moved.valid.targets.device.type == "meta"
+    assert moved.train.ids == data.train.ids
+    assert data.train.inputs.device.type == "cpu"
+
+
+def test_tracks_travel_to_other_processes_without_their_pictures(demo_tracks: Tracks, split: Split) -> None:
+    sent = pickle.dumps(demo_tracks)
+    assert len(sent) < 500_000
+    arrived = pickle.loads(sent)  # noqa: S301 - our own bytes
+    ours, theirs = (training_data(tracks, split, "pictures", ()) for tracks in (demo_tracks, arrived))
+    assert torch.equal(ours.train.inputs, theirs.train.inputs)
