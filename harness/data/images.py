@@ -143,8 +143,9 @@ def cache_folder() -> Path:
     own = os.environ.get("HARNESS_CACHE")
     if own:
         return Path(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "harness"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG base directory specification has relative paths ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "harness"
 
 
 def pictures_digest(ids: Sequence[str], files: Sequence[Path]) -> str:

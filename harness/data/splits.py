@@ -110,7 +110,7 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             )
     _check_trained(_list_file(folder, "train"), tracks, sides, genre_of)
     parts = {part: tuple(sorted(side)) for part, side in sides.items()}
-    return Split(name=f"lists, {folder.name}", left_out=tuple(left_out), **parts)
+    return Split(name=f"lists, {folder.resolve().name}", left_out=tuple(left_out), **parts)
 
 
 def _check_trained(path: Path, tracks: Tracks, sides: dict[str, list[str]], genre_of: dict[str, int]) -> None:

@@ -108,6 +108,14 @@ def test_two_processes_make_the_cache_at_once(demo_data: Path, demo_tracks: Trac
     assert cache.read_bytes() == demo_tracks.pictures.read_bytes()
 
 
+def test_the_cache_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HARNESS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "harness"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path.home() / ".cache" / "harness"
+
+
 def test_a_cache_that_cannot_be_written(demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))

@@ -89,6 +89,13 @@ def lists(tmp_path: Path) -> Path:
     return write_lists(tmp_path / "lists", stratified_split(tracks_of([20, 20]), seed=0))
 
 
+def test_a_split_has_the_name_of_its_folder_however_it_is_reached(
+    lists: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lists)
+    assert read_split(Path(), tracks_of([20, 20])).name == "lists, lists"
+
+
 def append(folder: Path, part: str, line: str) -> None:
     with (folder / f"{part}_filtered.txt").open("a") as file:
         file.write(line + "\n")
