@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from harness.crew import KEEP_LARGE_BLOCKS, warm_up
 from harness.journal import Journal
@@ -141,7 +141,7 @@ def fcnn_trial(size: Size) -> Row:
     return trial_ratio(size, "fcnn", size.few, size.many, 1.10)
 
 
-def fcnn_trial_median_pruner(size: Size) -> Row:
+def fcnn_trial_pruner(size: Size) -> Row:
     return trial_ratio(size, "fcnn", size.few, size.many, 1.25, pruner="median")
 
 
@@ -281,7 +281,7 @@ def tutorial(size: Size) -> Row:
 
 ROWS: dict[str, Callable[[Size], Row]] = {
     "fcnn_trial": fcnn_trial,
-    "fcnn_trial_median_pruner": fcnn_trial_median_pruner,
+    "fcnn_trial_pruner": fcnn_trial_pruner,
     "cnn_trial": cnn_trial,
     "whole_command": whole_command,
     "cnn_epoch": cnn_epoch,
@@ -331,7 +331,7 @@ def main() -> None:
             console.print(
                 f"{name}: {rows[name].value:.3f} ({time.perf_counter() - started:.0f} s)", highlight=False
             )
-    table = Table("figure", "value", "target", "unit", "holds", "rounds")
+    table = Table(Column("figure", no_wrap=True), "value", "target", "unit", "holds", "rounds")
     for name, row in rows.items():
         sign = "<=" if row.better == "lower" else ">="
         spread = f"{min(row.runs):.3g} to {max(row.runs):.3g}"
