@@ -185,9 +185,7 @@ def _log_report(plan: Plan, study: Study, tracker: Tracker, parent: str, runs: d
 
 
 def _keep_best(keep: int, study: Study, tracker: Tracker, runs: dict[int, RunRecord]) -> None:
-    complete = [row for row in study.rows() if row.state == "COMPLETE"]
-    ranked = sorted(complete, key=lambda row: (-(row.val_accuracy or 0.0), row.number))
-    kept = {row.number for row in ranked[:keep]}
+    kept = {row.number for row in study.ranked()[:keep]}
     for number, run in runs.items():
         if number not in kept and run.tags.get("checkpoint") != "removed":
             tracker.remove_checkpoint(run.run_id)

@@ -127,7 +127,7 @@ def run_trial(
             raise Interrupted("stopped before the next epoch")
         for metrics in fit(state, data, stop=stop_between_batches):
             if metrics.epoch > recorded:
-                journal.append("epoch", **{name: getattr(metrics, name) for name in EpochMetrics.__slots__})
+                journal.append("epoch", **asdict(metrics))
             if not keep_going(metrics):
                 result = TrialResult(state="pruned", best=state.best)
                 break

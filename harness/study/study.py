@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,8 @@ class Claim:
         if result.state == "interrupted":
             self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
         else:
-            about = {"best": None, "reason": result.reason}
-            if result.best is not None:
-                about["best"] = {name: getattr(result.best, name) for name in EpochMetrics.__slots__}  # type: ignore[assignment]
-            self._trial.set_user_attr(RESULT_KEY, about)
+            best = None if result.best is None else asdict(result.best)
+            self._trial.set_user_attr(RESULT_KEY, {"best": best, "reason": result.reason})
             if result.state == "complete":
                 assert result.best is not None
                 self._study.tell(self._trial, result.best.val_accuracy)
@@ -195,7 +193,9 @@ class Study:
             if trial.state == TrialState.RUNNING:
                 lock = self._trial_lock(trial.number)
                 if lock.acquire(wait=False):
-                    self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                    # Read again: its worker may have ended it between our reading and its letting go.
+                    if self._study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
+                        self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                     lock.release(remove=True)
         return self._study.get_trials(deepcopy=False)
 
@@ -222,10 +222,14 @@ class Study:
         """Return every trial, in the order of their numbers."""
         return [trial_row(trial) for trial in self._study.get_trials(deepcopy=False)]
 
-    def best(self) -> TrialRow | None:
-        """Return the complete trial of highest validation accuracy (of several, the first), or None."""
+    def ranked(self) -> list[TrialRow]:
+        """Return the complete trials, the one of highest validation accuracy first (of equals, the earlier)."""
         complete = [row for row in self.rows() if row.state == "COMPLETE"]
-        return max(complete, key=lambda row: (row.val_accuracy or 0.0, -row.number), default=None)
+        return sorted(complete, key=lambda row: (-(row.val_accuracy or 0.0), row.number))
+
+    def best(self) -> TrialRow | None:
+        """Return the first of the ranked trials, or None."""
+        return next(iter(self.ranked()), None)
 
     def importances(self) -> dict[str, float]:
         """Return each parameter's share of the accuracy's variance (fANOVA), empty where it cannot be told.
@@ -233,7 +237,7 @@ class Study:
         Source: Hutter, Hoos and Leyton-Brown (2014), An efficient approach for assessing hyperparameter
         importance, as Optuna implements it, with a fixed seed.
         """
-        complete = [row for row in self.rows() if row.state == "COMPLETE"]
+        complete = self.ranked()
         if len({row.val_accuracy for row in complete}) < 2 or len({(r.lr, r.batch_size) for r in complete}) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)

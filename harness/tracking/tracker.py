@@ -129,12 +129,8 @@ class Tracker:
     def end_study(self, run_id: str, status: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
         """Give a parent run its figures and its status: FINISHED, KILLED or FAILED."""
         with translated("ending the study's run"):
-            now = time.time_ns() // 1_000_000
-            self.client.log_batch(
-                run_id,
-                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
-            )
+            self.add_metrics(run_id, metrics)
+            self.set_tags(run_id, tags)
             self.client.set_terminated(run_id, status)
 
     def add_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
