@@ -209,7 +209,7 @@ def bookkeeping(size: Size) -> Row:
     study, tracker = open_study(plan), Tracker(plan.tracking_uri)
     parent = tracker.begin_study(plan.spec, {}, "", plan.split, {})
     dataset = {"name": "bench", "folder": "bench", "profile": {}}
-    recorder = Recorder(TrialLog(tracker, plan.spec, parent, dataset), plan.work_folder)
+    recorder = Recorder(TrialLog(tracker, plan.spec, parent, dataset), study)
     best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)
     seconds = []
     for number in range(size.late):

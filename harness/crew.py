@@ -6,17 +6,19 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
 
-from harness.worker import WorkerTask, work
+from harness.study import Holder, new_name
+from harness.worker import OUT_OF_MEMORY, WorkerTask, work
 
 STOP_SECONDS = 60.0  # what workers have to put their trials away before they are killed
-REPLACEMENTS = 3  # workers that died by a signal and are replaced before the sweep gives up
+IDLE_DEATHS = 3  # workers in a row that died with no trial in hand: there is no trial to blame and give up
 # Activations of a batch are tens of megabytes: glibc would return each to the kernel and fault it in again.
 KEEP_LARGE_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
@@ -50,22 +52,27 @@ class Crew:
         self._tasks = list(tasks)
         self._workers: dict[ForkServerProcess, WorkerTask] = {}
         self._stopped_at: float | None = None
-        self._died = 0
+        self._idle_deaths = 0
         self.signal: int | None = None
         self.fault: str | None = None
 
-    def run(self) -> None:
-        """Start one worker for each task and wait for the last of them to end."""
+    def run(self, on_death: Callable[[str, str], int | None] = lambda *_: None) -> None:
+        """Start one worker for each task and wait for the last of them to end.
+
+        A worker that is killed or runs out of memory is replaced, once `on_death` (called with its name and the
+        cause) has seen to its trial; it returns the trial's number, or None where the worker had none in hand.
+        """
         for task in self._tasks if self._stopped_at is None else []:
             self._start(task)
         while self._workers:
             wait([worker.sentinel for worker in self._workers], timeout=0.5)
             for worker in [worker for worker in self._workers if not worker.is_alive()]:
-                self._ended(worker, self._workers.pop(worker))
+                self._ended(worker, self._workers.pop(worker), on_death)
             if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
                 self._kill()
 
     def _start(self, task: WorkerTask) -> None:
+        task = replace(task, holder=Holder(task.holder.crew, new_name()))
         context = multiprocessing.get_context("forkserver")
         worker = context.Process(target=work, args=(task,), daemon=True)
         worker.start()
@@ -73,20 +80,24 @@ class Crew:
         if self._stopped_at is not None:  # a signal came meanwhile
             worker.terminate()
 
-    def _ended(self, worker: ForkServerProcess, task: WorkerTask) -> None:
+    def _ended(
+        self, worker: ForkServerProcess, task: WorkerTask, on_death: Callable[[str, str], int | None]
+    ) -> None:
         code = worker.exitcode or 0
         if code == 0 or self._stopped_at is not None:
             return
-        if code > 0:
+        if code > 0 and code != OUT_OF_MEMORY:
             self.fault = "a worker met an error"
             self.stop()
             return
-        self._died += 1
-        if self._died > REPLACEMENTS:
-            self.fault = f"{self._died} workers were killed, the last by signal {-code}"
+        cause = "out of memory" if code == OUT_OF_MEMORY else f"killed by {_signal_name(-code)}"
+        in_hand = on_death(task.holder.worker, cause)
+        self._idle_deaths = self._idle_deaths + 1 if in_hand is None else 0
+        if self._idle_deaths > IDLE_DEATHS:
+            self.fault = f"{self._idle_deaths} workers in a row died before they had a trial, the last one {cause}"
             self.stop()
         else:
-            self._start(task)  # the next claim takes up the trial that the dead worker left
+            self._start(task)
 
     def stop(self) -> None:
         """Ask the workers to put their trials away and end."""
@@ -115,3 +126,10 @@ class Crew:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

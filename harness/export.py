@@ -17,8 +17,8 @@ from harness.checkpoint import (
     save_checkpoint,
 )
 from harness.data import open_test
-from harness.errors import CheckpointError, DataError, StudyError, TrackingError
-from harness.plan import load_data
+from harness.errors import CheckpointError, StudyError, TrackingError
+from harness.plan import load_recorded_data
 from harness.records import Split
 from harness.settings import check_name, resolve_stores
 from harness.statistics import wilson_interval
@@ -140,18 +140,9 @@ def _trial_run(tracker: Tracker, run_id: str) -> RunRecord:
 
 def _write(tracker: Tracker, run: RunRecord, data: str | None, working: Path, out: Path) -> Bundle:
     parent = run.tags["mlflow.parentRunId"]
-    recorded: dict[str, Any] = tracker.read_json(parent, SPLIT_FILE)
-    lists = {name: tuple(recorded[name]) for name in ("train", "valid", "test", "left_out")}
-    split = Split(name=recorded["name"], **lists)
+    split = Split.of(tracker.read_json(parent, SPLIT_FILE))
     context = tracker.read_json(parent, CONTEXT_FILE)
-    tracks = load_data(data or context["data"])
-    if tracks.digest != run.tags["data_digest"]:
-        raise DataError(
-            f"{tracks.folder} holds other data than the study was made on "
-            f"(digest {tracks.digest[:12]}, recorded {run.tags['data_digest'][:12]})",
-            legal="the data folder as it was",
-            run="harness data check, or --data with the folder that was used",
-        )
+    tracks = load_recorded_data(data or context["data"], run.tags["data_digest"])
     checkpoint = tracker.download(run.run_id, "checkpoint", working)
     classifier, description = load_checkpoint(checkpoint)
     architecture = Architecture(**description["architecture"])

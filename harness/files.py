@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,6 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+# What the operating system says when it is the disk, the quota or the permissions, and not the program.
+REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -78,6 +83,20 @@ class FileLock:
         except FileNotFoundError:
             return False
 
+    def annotate(self, note: str) -> None:
+        """Write into the held lock's file, for others to read, now and after this process's death."""
+        assert self._file is not None
+        self._file.truncate(0)
+        self._file.write(note.encode())
+        self._file.flush()
+
+    def note(self) -> str:
+        """Return what the last holder wrote into the file, empty where there is none."""
+        try:
+            return self.path.read_text()
+        except FileNotFoundError:
+            return ""
+
     def release(self, *, remove: bool = False) -> None:
         """Let go of the lock; with `remove` the file goes first, so that nobody locks what is about to vanish."""
         if self._file is None:
@@ -126,3 +145,21 @@ def sqlite_path(url: str) -> Path | None:
     if scheme.partition("+")[0] != "sqlite" or not rest.startswith("/"):
         return None
     return Path(rest[1:].partition("?")[0])
+
+
+def mask_password(url: str) -> str:
+    """Return a URL fit to be shown: what it has of passwords, in its address or its query, as three stars."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return "(not a URL)"
+    address, query = parts.netloc, parts.query
+    if password is None and "password" not in query.lower():
+        return url
+    if password is not None:
+        user, _, host = address.rpartition("@")
+        address = f"{user.partition(':')[0]}:***@{host}"
+    pairs = [(k, "***" if "password" in k.lower() else v) for k, v in parse_qsl(query, keep_blank_values=True)]
+    query = urlencode(pairs, safe="*/:")
+    return urlunsplit((parts.scheme, address, parts.path, query, parts.fragment))

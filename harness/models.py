@@ -134,7 +134,8 @@ class ModelSpec:
     """A model as the harness knows it: `network(inputs, classes)` builds it, the rest is how to train it.
 
     `threads` is the number of intra-op threads of a trial: a policy of the model, not of the number of jobs,
-    because it changes sums in the last digit.
+    because it changes sums in the last digit. `jobs_per_gpu` is how many trials share a GPU by default: a small
+    network leaves most of it idle.
     """
 
     name: str
@@ -142,6 +143,7 @@ class ModelSpec:
     representation: Representation
     search: SearchSpace = DEFAULT_SEARCH
     threads: int = 1
+    jobs_per_gpu: int = 1
 
 
 MODELS: dict[str, ModelSpec] = {
@@ -152,7 +154,7 @@ MODELS: dict[str, ModelSpec] = {
         threads=2,
     ),
     # A step of this network on two threads takes several times as long as on one.
-    "fcnn": ModelSpec(name="fcnn", network=GenreClassifierFCNN, representation="features", threads=1),
+    "fcnn": ModelSpec(name="fcnn", network=GenreClassifierFCNN, representation="features", jobs_per_gpu=4),
 }
 
 

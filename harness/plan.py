@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data import Tracks, demo_data_folder, load_tracks, read_split, stratified_split, used_columns
-from harness.errors import DataError
+from harness.errors import DataError, SettingsError
 from harness.models import ModelSpec, model_spec
 from harness.records import Split, StudySpec
-from harness.settings import SweepSettings, check_name, resolve_stores
+from harness.settings import SweepSettings, check_name, resolve_stores, work_folder_of
+from harness.training import choose_device
 
 MINIMUM_ALLOWED_FAILURES = 10
 
@@ -26,6 +27,7 @@ class Plan:
     tracking_uri: str
     storage: str
     work_folder: Path
+    devices: tuple[str, ...]
 
     @property
     def allowed_failures(self) -> int:
@@ -36,6 +38,22 @@ class Plan:
 def load_data(name: str) -> Tracks:
     """Read the data folder of that name; `demo` is the synthetic set, made on first use."""
     return load_tracks(demo_data_folder() if name == "demo" else Path(name))
+
+
+def load_recorded_data(name: str, digest: str) -> Tracks:
+    """Read a data folder that a record speaks of.
+
+    Raises DataError where it holds other data than were recorded.
+    """
+    tracks = load_data(name)
+    if tracks.digest != digest:
+        raise DataError(
+            f"{tracks.folder} holds other data than the study was made on "
+            f"(digest {tracks.digest[:12]}, recorded {digest[:12]})",
+            legal="the data folder as it was, the same on every machine",
+            run="harness data check, or --data with the folder that was used",
+        )
+    return tracks
 
 
 def default_experiment(tracks: Tracks) -> str:
@@ -80,8 +98,23 @@ def plan_sweep(settings: SweepSettings) -> Plan:
         model=model,
         tracking_uri=tracking_uri,
         storage=storage,
-        work_folder=work_root / spec.name,
+        work_folder=work_folder_of(work_root, storage, spec.name),
+        devices=devices_of(settings.device),
     )
+
+
+def devices_of(text: str) -> tuple[str, ...]:
+    """Return the devices that `--device` names, which jobs are dealt out to in turn.
+
+    Raises SettingsError for a device that this machine does not have, and for one named twice.
+    """
+    devices = tuple(str(choose_device(name.strip())) for name in text.split(","))
+    if len(set(devices)) < len(devices):
+        raise SettingsError(
+            f"device is {text!r}, which names one device twice",
+            legal="different devices, as cuda:0,cuda:1; --jobs says how many trials run at once",
+        )
+    return devices
 
 
 def _check_half(tracks: Tracks, model: ModelSpec) -> None:

@@ -37,6 +37,12 @@ class Split:
     test: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, recorded: dict[str, Any]) -> Split:
+        """Rebuild a split from its JSON form."""
+        lists = {part: tuple(recorded[part]) for part in ("train", "valid", "test", "left_out")}
+        return cls(name=recorded["name"], **lists)
+
     @property
     def digest(self) -> str:
         """SHA-256 of the three lists of ids: equal exactly when the same tracks fall on the same sides."""
@@ -129,6 +135,14 @@ class StudySpec:
         """Return what must agree for a study to be continued, as a JSON-able mapping."""
         everything: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return {key: value for key, value in everything.items() if key not in ("name", "experiment")}
+
+    @classmethod
+    def of(cls, name: str, experiment: str, fingerprint: dict[str, Any]) -> StudySpec:
+        """Rebuild a spec from its fingerprint, as `fingerprint` gave it."""
+        search = fingerprint["search"]
+        space = SearchSpace(lr=FloatRange(**search["lr"]), batch_size=tuple(search["batch_size"]))
+        rest = {**fingerprint, "search": space, "columns": tuple(fingerprint["columns"])}
+        return cls(name=name, experiment=experiment, **rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from harness.errors import SettingsError
-from harness.files import sqlite_path
+from harness.files import mask_password, sqlite_path
 from harness.records import FloatRange, SearchSpace
 
 RUNS_FOLDER = Path("mlruns")
@@ -42,6 +43,7 @@ class SweepSettings:
     jobs: int | None = None
     device: str = "auto"
     timeout: float | None = None
+    attempts: int = 3
     keep: int | None = None
     tracking_uri: str | None = None
     storage: str | None = None
@@ -53,6 +55,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "epochs": int,
     "seed": int,
     "split_seed": int,
+    "attempts": int,
     "timeout": (int, float),
     "jobs": (int, str),
 }
@@ -97,16 +100,29 @@ def parse_keep(text: str) -> int | None:
     return int(number)
 
 
+def check_timeout(minutes: float | None) -> float | None:
+    """Return the minutes as they are; None is no limit.
+
+    Raises SettingsError for what is not above 0.
+    """
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise SettingsError(f"timeout is {minutes}", legal="a number of minutes above 0")
+    return minutes
+
+
 def resolve_stores(tracking_uri: str | None, storage: str | None) -> tuple[str, str, Path]:
     """Return MLflow's URI, Optuna's URL and the folder for work in progress, with absolute paths.
 
     By default all of it lies under `mlruns/`. Work in progress (journals, locks) lies beside an SQLite
-    storage, so that the same command run from elsewhere finds it, and under `mlruns/` for any other.
+    storage, so that the same command run from elsewhere finds it; for a database server it lies under `mlruns/`.
+
+    Raises SettingsError for what is no URL of a store, and where both name the same database.
     """
     tracking = _absolute(tracking_uri) if tracking_uri else f"sqlite:///{RUNS_FOLDER.absolute() / 'mlflow.db'}"
     search = _absolute(storage) if storage else f"sqlite:///{RUNS_FOLDER.absolute() / 'optuna.db'}"
+    search = _with_driver(search)
     beside = sqlite_path(search)
-    if storage is not None and search == tracking:
+    if storage is not None and search == _with_driver(tracking):
         raise SettingsError(
             "MLflow and Optuna were given the same database, and both need a table of the same name",
             legal="two databases",
@@ -115,16 +131,31 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> tuple[str, 
     return tracking, search, (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
 
 
+def work_folder_of(work_root: Path, storage: str, study: str) -> Path:
+    """Return where a study's work in progress lies on this machine.
+
+    A study on a database server is worked on from many machines, which may share this folder.
+    """
+    folder = work_root / study
+    return folder if sqlite_path(storage) is not None else folder / socket.gethostname()
+
+
 def _absolute(url: str) -> str:
     path = sqlite_path(url)
     if path is not None:
         return f"sqlite:///{path.absolute()}"
     if "://" not in url:
         raise SettingsError(
-            f"{url!r} is not a URL of a store",
+            f"{mask_password(url)!r} is not a URL of a store",
             legal="sqlite:///FILE, http://HOST:PORT (MLflow), postgresql+psycopg://... (Optuna)",
         )
     return url
+
+
+def _with_driver(url: str) -> str:
+    """Name the one driver for PostgreSQL that the harness brings, where the URL names none."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgresql", "postgres") else url
 
 
 def check_name(kind: str, name: str) -> str:
@@ -202,13 +233,12 @@ def _checked(settings: SweepSettings) -> SweepSettings:
         value = getattr(settings, name)
         if value is not None and value not in legal:
             raise SettingsError(f"{name} is {value!r}", legal=", ".join(legal))
-    for name, low in (("trials", 1), ("epochs", 1), ("seed", 0), ("split_seed", 0)):
+    for name, low in (("trials", 1), ("epochs", 1), ("seed", 0), ("split_seed", 0), ("attempts", 1)):
         if getattr(settings, name) < low:
             raise SettingsError(f"{name} is {getattr(settings, name)}", legal=f"a whole number from {low}")
     if settings.split_seed >= 2**32:
         raise SettingsError(f"split_seed is {settings.split_seed}", legal="a whole number below 2**32")
-    if settings.timeout is not None and not 0 < settings.timeout < math.inf:
-        raise SettingsError(f"timeout is {settings.timeout}", legal="a number of minutes above 0")
+    check_timeout(settings.timeout)
     if settings.sampler == "gp" and settings.pruner == "median":
         raise SettingsError(
             "the gp sampler cannot learn from pruned trials", legal="--pruner none with --sampler gp"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
+import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.crew import Crew
 from harness.errors import StudyError
-from harness.plan import Plan
-from harness.recorder import Listener, Recorder
-from harness.records import StudySpec, TrialCounts, TrialRow
-from harness.report import write_study_report
-from harness.study import Study, open_storage
-from harness.tracking import RunRecord, Tracker, TrialLog
-from harness.worker import WorkerTask, close_journals, usable_cores
+from harness.files import mask_password, sqlite_path
+from harness.models import model_spec
+from harness.plan import Plan, devices_of, load_recorded_data
+from harness.reconcile import Record
+from harness.recorder import Listener
+from harness.records import Split, StudySpec, TrialCounts, TrialRow
+from harness.settings import SweepSettings, check_name, work_folder_of
+from harness.study import Holder, Study, new_name, open_storage, reaching
+from harness.tracking import SPLIT_FILE, Tracker, mend_artifact_paths
+from harness.worker import WorkerTask, bury, close_journals, usable_cores
+
+PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a sweep has to come back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,31 +71,44 @@ def open_study(plan: Plan) -> Study:
 
     Raises StudyError where a study of that name has another fingerprint.
     """
-    study = Study.create(open_storage(plan.storage), plan.spec, _context(plan), plan.work_folder)
-    study.recover()
-    close_journals(study)
+    with reaching(plan.storage):
+        study = Study.create(
+            open_storage(plan.storage), plan.spec, _context(plan), plan.work_folder, Holder(crew=new_name())
+        )
+        study.recover()
+        close_journals(study)
+        settings = plan.settings
+        study.ask_for({"trials": settings.trials, "attempts": settings.attempts, "keep": settings.keep})
     return study
 
 
 def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) -> StudySummary:
     """Run trials until the study holds the number asked for, and bring both stores to its end.
 
-    Raises StudyError where the study cannot go on: too many failures, or a bug in a trial.
+    Raises StudyError where the study cannot go on: too many failures, or a bug in a trial; TrackingError where
+    MLflow has not taken all of it.
     """
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
-    crew = Crew([_task(plan, deadline)] * _jobs(plan, study.counts()))
-    with crew.answering_signals():
-        tracker = Tracker(plan.tracking_uri)
-        tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
-        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, _context(plan))
-        recorder = Recorder(TrialLog(tracker, plan.spec, parent, _dataset(plan)), plan.work_folder, listener)
+    crew = Crew(_tasks(plan, study, deadline))
+    with crew.answering_signals(), reaching(plan.storage), study.leading():
+        record = _begin_record(plan, study)
+        recorder = record.recorder(listener)
         recorder.start()
-        crew.run()
-        recorder.close()
+
+        def on_death(worker: str, cause: str) -> int | None:
+            with recorder.paused():
+                return bury(study, worker, cause, plan.settings.attempts)
+
+        crew.run(on_death)
+        try:
+            recorder.close(patience=0.0 if crew.signal is not None else PATIENCE_SECONDS)
+        finally:
+            study.recover()  # what the workers were told to put away: by now the record has it
+        record.mend_runs()
         timed_out = deadline is not None and time.time() >= deadline
         status, state = _outcome(crew, study.counts().finished < plan.settings.trials, timed_out)
-        best_run_id = _conclude(plan, study, tracker, parent, status, state)
+        best_run_id = record.conclude(status, state)
     if status == "FAILED":
         raise _failure(plan, study, crew.fault)
     return StudySummary(
@@ -99,12 +117,75 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
         asked=plan.settings.trials,
         best=study.best(),
         best_run_id=best_run_id,
-        parent_run_id=parent,
+        parent_run_id=record.parent,
         seconds=time.monotonic() - began,
-        tracking_uri=plan.tracking_uri,
+        tracking_uri=mask_password(plan.tracking_uri),
         synthetic=plan.tracks.synthetic,
         signal=crew.signal,
     )
+
+
+def join_study(
+    name: str, *, storage: str, tracking_uri: str, work_root: Path, data: str | None, settings: dict[str, Any]
+) -> Plan:
+    """Return the plan of a worker that joins a study: everything but its own `settings` is the study's.
+
+    Raises StudyError where there is no such study, DataError where the data here are not those it was made on.
+    """
+    with reaching(storage):
+        opened = open_storage(storage, create=False)
+        folder = work_folder_of(work_root, storage, check_name("study", name))
+        study = Study.open(opened, name, folder)
+        spec, context, asked = study.study_spec(), study.context, study.asked
+    if "trials" not in asked:
+        raise StudyError(f"no sweep of study {name!r} has begun", run=f"harness sweep --study {name} first")
+    tracker = Tracker(tracking_uri, create=False)
+    run = tracker.study_run(name)
+    if run is None:
+        raise StudyError(
+            f"MLflow at {mask_password(tracking_uri)} has no run of study {name!r}",
+            legal="the --tracking-uri that harness sweep was given",
+            run="the same command with it",
+        )
+    wanted = data or ("demo" if context.get("synthetic") else context["data"])
+    tracks = load_recorded_data(wanted, spec.data_digest)
+    own = SweepSettings(
+        model=spec.model,
+        trials=asked["trials"],
+        attempts=asked["attempts"],
+        keep=asked["keep"],
+        data=wanted,
+        study=name,
+        experiment=spec.experiment,
+        tracking_uri=tracking_uri,
+        storage=storage,
+        **settings,
+    )
+    return Plan(
+        settings=own,
+        spec=spec,
+        tracks=tracks,
+        split=Split.of(tracker.read_json(run.run_id, SPLIT_FILE)),
+        model=model_spec(spec.model),
+        tracking_uri=tracking_uri,
+        storage=storage,
+        work_folder=folder,
+        devices=devices_of(own.device),
+    )
+
+
+def _begin_record(plan: Plan, study: Study) -> Record:
+    """Open the study's record: one run for the study, however many machines begin at once."""
+    database = sqlite_path(plan.tracking_uri)
+    if database is not None:
+        mend_artifact_paths(database)
+    tracker = Tracker(plan.tracking_uri)
+    tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
+    with study.lock():
+        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, _context(plan))
+    record = Record(study, tracker, parent)
+    record.mend_runs()
+    return record
 
 
 def _outcome(crew: Crew, short: bool, timed_out: bool) -> tuple[str, str]:
@@ -116,36 +197,29 @@ def _outcome(crew: Crew, short: bool, timed_out: bool) -> tuple[str, str]:
     return "FINISHED", "timed out" if short else "complete"
 
 
-def _conclude(plan: Plan, study: Study, tracker: Tracker, parent: str, status: str, state: str) -> str | None:
-    """Give the study's run its figures, pictures and status; return the id of the best trial's run."""
-    best, runs = study.best(), {int(run.tags["trial"]): run for run in tracker.trial_runs(plan.spec.name)}
-    if status == "FINISHED":
-        _log_report(plan, study, tracker, parent, runs)
-        if plan.settings.keep is not None:
-            _keep_best(plan.settings.keep, study, tracker, runs)
-    best_run_id = runs[best.number].run_id if best is not None and best.number in runs else None
-    tracker.end_study(parent, status, *_figures(study.counts(), best, best_run_id, state))
-    return best_run_id
-
-
-def _task(plan: Plan, deadline: float | None) -> WorkerTask:
-    return WorkerTask(
+def _tasks(plan: Plan, study: Study, deadline: float | None) -> list[WorkerTask]:
+    task = WorkerTask(
         spec=plan.spec,
         storage=plan.storage,
+        tracking_uri=plan.tracking_uri,
         tracks=plan.tracks,
         split=plan.split,
         work_folder=plan.work_folder,
         total=plan.settings.trials,
         allowed_failures=plan.allowed_failures,
-        device=plan.settings.device,
+        device=plan.devices[0],
+        holder=study.holder,
         deadline=deadline,
     )
+    devices = itertools.cycle(plan.devices)
+    return [replace(task, device=next(devices)) for _ in range(_jobs(plan, study.counts()))]
 
 
 def _jobs(plan: Plan, counts: TrialCounts) -> int:
     """Return how many workers to start: no more than there are trials left."""
-    wanted = plan.settings.jobs or max(1, usable_cores() // plan.model.threads)
-    return max(0, min(wanted, plan.settings.trials - counts.finished))
+    gpus = sum(device.startswith("cuda") for device in plan.devices)
+    auto = gpus * plan.model.jobs_per_gpu or max(1, usable_cores() // plan.model.threads)
+    return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
 
 
 def _dataset(plan: Plan) -> dict[str, Any]:
@@ -163,6 +237,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "data": str(plan.tracks.folder),
         "synthetic": plan.tracks.synthetic,
         "experiment": plan.spec.experiment,
+        "dataset": _dataset(plan),
     }
 
 
@@ -173,49 +248,6 @@ def _description(plan: Plan) -> str:
         f"({len(plan.split.train)} train, {len(plan.split.valid)} validation, {len(plan.split.test)} test). "
         "Trial 0 is the report's own setting (lr 0.001, batch size 32)."
     )
-
-
-def _log_report(plan: Plan, study: Study, tracker: Tracker, parent: str, runs: dict[int, RunRecord]) -> None:
-    """Store the study's pictures, its table of trials and its split in the parent run."""
-    with tempfile.TemporaryDirectory() as name:
-        run_ids = {number: run.run_id for number, run in runs.items()}
-        title = f"{plan.spec.name}{' (synthetic data)' if plan.tracks.synthetic else ''}"
-        write_study_report(Path(name), title, study.rows(), study.importances(), run_ids)
-        tracker.log_files(parent, Path(name))
-
-
-def _keep_best(keep: int, study: Study, tracker: Tracker, runs: dict[int, RunRecord]) -> None:
-    kept = {row.number for row in study.ranked()[:keep]}
-    for number, run in runs.items():
-        if number not in kept and run.tags.get("checkpoint") != "removed":
-            tracker.remove_checkpoint(run.run_id)
-
-
-def _figures(
-    counts: TrialCounts, best: TrialRow | None, best_run_id: str | None, state: str
-) -> tuple[dict[str, float], dict[str, str]]:
-    metrics: dict[str, float] = {
-        "trials_complete": counts.complete,
-        "trials_pruned": counts.pruned,
-        "trials_failed": counts.failed,
-    }
-    tags = {"study_state": state}
-    if best is not None and best_run_id is not None:
-        tags |= {
-            "best_run_id": best_run_id,
-            "best_trial": str(best.number),
-            "best_lr": str(best.lr),
-            "best_batch_size": str(best.batch_size),
-        }
-        figures = {
-            "best_val_accuracy": best.val_accuracy,
-            "best_val_loss": best.val_loss,
-            "best_epoch": best.best_epoch,
-            "best_lr": best.lr,
-            "best_batch_size": best.batch_size,
-        }
-        metrics |= {name: float(value) for name, value in figures.items() if value is not None}
-    return metrics, tags
 
 
 def _failure(plan: Plan, study: Study, fault: str | None) -> StudyError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -31,16 +32,18 @@ from harness.checkpoint import (
 )
 from harness.data import Tracks, TrainingData, training_data
 from harness.errors import Diverged, HarnessError, Interrupted
-from harness.journal import Journal
+from harness.files import REFUSED_WRITES
+from harness.journal import Journal, read_events
 from harness.models import ModelSpec, model_spec
 from harness.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult, derive_seed
-from harness.study import Claim, Study, open_storage
+from harness.study import STORAGE_ERRORS, Claim, Holder, Progress, Study, open_storage, reaching
 from harness.training import choose_device, fit, start_training
 
 RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
 LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
 WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last trials
 ORPHAN_SECONDS = 10.0  # what a worker has to put its trial away once the process that started it is gone
+OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory: as if the system had killed it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,14 @@ class WorkerTask:
 
     spec: StudySpec
     storage: str
+    tracking_uri: str
     tracks: Tracks
     split: Split
     work_folder: Path
     total: int
     allowed_failures: int
     device: str
+    holder: Holder
     deadline: float | None = None
 
 
@@ -86,13 +91,55 @@ def journal_path(work_folder: Path, number: int) -> Path:
 
 def close_journals(study: Study) -> None:
     """Close the journals of trials that are over in the study, but whose worker died before it said so."""
-    for number in study.left_behind():
-        path = journal_path(study.work_folder, number)
-        if path.exists():
-            journal = Journal(path)
-            if journal.events and journal.events[-1]["event"] == "end":
-                journal.append("closed")
-            journal.close()
+    with study.lock():
+        for number in study.over():
+            path = journal_path(study.work_folder, number)
+            if path.exists():
+                journal = Journal(path)
+                if journal.events and journal.events[-1]["event"] == "end":
+                    journal.append("closed")
+                journal.close()
+
+
+def remove_journal(path: Path) -> None:
+    """Remove a journal and what lies in the folder of the same name."""
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+def bury(study: Study, worker: str, cause: str, attempts: int) -> int | None:
+    """Give back the trial that a dead worker of this sweep held, or give it up after `attempts` deaths in a row.
+
+    Return the trial's number, or None where the worker held none.
+    """
+    number = study.held_by(worker)
+    if number is None:
+        return None
+    path = journal_path(study.work_folder, number)
+    deaths = study.count_death(number, _progress(path), attempts)
+    reason = None
+    if deaths is not None:
+        reason = f"given up: its worker died {deaths} times in a row, the last time {cause}"
+        journal = Journal(path)
+        if journal.events:
+            journal.append("end", sync=True, state="failed", best=None, reason=reason)
+    study.bury(number, reason)
+    if reason is not None:
+        close_journals(study)
+    return number
+
+
+def _progress(path: Path) -> Progress:
+    """Say how far the last attempt at a trial came."""
+    progress: Progress = "none"
+    for event in read_events(path)[0]:
+        if event["event"] == "start":
+            progress = "none"
+        elif event["event"] == "epoch":
+            progress = "new"
+        elif event["event"] == "again" and progress == "none":
+            progress = "repeated"
+    return progress
 
 
 def run_trial(
@@ -126,8 +173,9 @@ def run_trial(
         if stop():
             raise Interrupted("stopped before the next epoch")
         for metrics in fit(state, data, stop=stop_between_batches):
-            if metrics.epoch > recorded:
-                journal.append("epoch", **asdict(metrics))
+            # An epoch trained again has its points on record already.
+            event = "epoch" if metrics.epoch > recorded else "again"
+            journal.append(event, **asdict(metrics))
             if not keep_going(metrics):
                 result = TrialResult(state="pruned", best=state.best)
                 break
@@ -139,13 +187,13 @@ def run_trial(
                 held = held or ResumePoint.of(state)
                 raise Interrupted(f"stopped after epoch {metrics.epoch}")
             if time.monotonic() - saved > RESUME_SECONDS:
-                save_resume(folder, held or ResumePoint.of(state))
+                _save(folder, held or ResumePoint.of(state), journal)
                 saved = time.monotonic()
     except Diverged as divergence:
         result = TrialResult(state="diverged", best=state.best, reason=str(divergence))
     except Interrupted as interruption:
         if held is not None:
-            save_resume(folder, held)
+            _save(folder, held, journal)
         return TrialResult(state="interrupted", best=state.best, reason=str(interruption))
     result = result or TrialResult(state="complete", best=state.best)
     if result.state != "diverged" and result.best is not None and state.best_weights is not None:
@@ -156,6 +204,11 @@ def run_trial(
         save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)
     clear_resume(folder)
     return result
+
+
+def _save(folder: Path, point: ResumePoint, journal: Journal) -> None:
+    save_resume(folder, point)
+    journal.append("saved", sync=True, epoch=point.epoch)
 
 
 class Worker:
@@ -170,7 +223,7 @@ class Worker:
         self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
             self.device
         )
-        self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder)
+        self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder, task.holder)
 
     def run(self) -> None:
         """Take trials and run them."""
@@ -192,13 +245,15 @@ class Worker:
         """
         spec = self.task.spec
         path = journal_path(self.task.work_folder, claim.number)
+        if claim.moved:
+            remove_journal(path)  # another machine has had the trial since: its record is the one that counts
+            self._fetch_resume(claim.number, path.with_suffix(""))
         journal = Journal(path)
         last = journal.events[-1] if journal.events else None
         if last is not None and last["event"] == "end" and last["state"] != "interrupted":
             best = None if last["best"] is None else EpochMetrics(**last["best"])
-            claim.finish(TrialResult(state=last["state"], best=best, reason=last["reason"]))
-            journal.append("closed")
-            journal.close()
+            result = TrialResult(state=last["state"], best=best, reason=last["reason"])
+            self._finish(claim, journal, result)
             return
         config = trial_config(spec, self.model, claim.number, claim.lr, claim.batch_size)
         journal.append(
@@ -225,22 +280,45 @@ class Worker:
                 folder=path.with_suffix(""),
                 about=about,
                 keep_going=claim.keep_going,
-                stop=self.stopping.is_set,
+                stop=lambda: self.stopping.is_set() or claim.is_lost,
             )
-        except Exception:
+        except Exception as error:
+            if _is_the_machines_fault(error):
+                claim.leave()  # its sweep gives it back
+                raise
             # A bug, not an outcome: it is put on record and then rises, which stops the sweep.
             result = TrialResult(state="failed", best=None, reason=traceback.format_exc(limit=-8))
             self._end(claim, journal, result)
             raise
         self._end(claim, journal, result)
 
+    def _fetch_resume(self, number: int, folder: Path) -> None:
+        """Bring the resume checkpoint that another machine has put into the record, if there is one."""
+        from harness.tracking import Tracker  # takes three seconds, and only a trial that has moved needs it
+
+        Tracker(self.task.tracking_uri).fetch_resume(self.task.spec.name, number, folder)
+
     def _end(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
+        if claim.is_lost:
+            claim.leave()
+            journal.close()
+            return
         best = None if result.best is None else asdict(result.best)
         journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
-        claim.finish(result)
-        if result.state != "interrupted":
+        self._finish(claim, journal, result)
+
+    def _finish(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
+        if result.state == "interrupted" and self.study.is_shared:
+            claim.leave()  # given back by the sweep, once the record has all that another machine needs
+        elif claim.finish(result) and result.state != "interrupted":
             journal.append("closed")
         journal.close()
+
+
+def _is_the_machines_fault(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in REFUSED_WRITES
+    return isinstance(error, (HarnessError, MemoryError, torch.OutOfMemoryError, *STORAGE_ERRORS))
 
 
 def work(task: WorkerTask) -> None:
@@ -250,13 +328,23 @@ def work(task: WorkerTask) -> None:
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
-        worker = Worker(task)
-        worker.stopping = asked
-        threading.Thread(target=_stop_with_parent, args=(asked,), daemon=True).start()
-        worker.run()
+        with reaching(task.storage):
+            worker = Worker(task)
+            worker.stopping = asked
+            threading.Thread(target=_stop_with_parent, args=(asked,), daemon=True).start()
+            worker.run()
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        print(f"worker out of memory: {str(error).partition('.')[0]}", file=sys.stderr)
+        sys.exit(OUT_OF_MEMORY)
+    except OSError as error:
+        if error.errno not in REFUSED_WRITES:
+            traceback.print_exc()
+            sys.exit(70)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except Exception:  # noqa: BLE001 - the last frame of the process: shown, and told by the exit code
         traceback.print_exc()
         sys.exit(70)

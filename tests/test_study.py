@@ -4,17 +4,18 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.errors import StudyError
 from harness.records import EpochMetrics, FloatRange, SearchSpace, StudySpec, TrialResult
-from harness.study import Claim, Study, delete_study, list_studies, mask_password, open_storage
+from harness.study import Claim, Study, delete_study, list_studies, open_storage
 
 SPEC = StudySpec(
     name="test-fcnn",
@@ -33,16 +34,39 @@ SPEC = StudySpec(
 )
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, workspace: Path) -> Iterator[Path]:
+    """A folder whose study lives in one kind of storage or the other: what holds for one holds for both."""
+    if request.param == "postgres":
+        database = request.getfixturevalue("new_database")()
+        (workspace / "storage").write_text(database)
+    yield workspace
+    while OPENED:
+        OPENED.pop().engine.dispose()
+
+
 def url(folder: Path) -> str:
-    return f"sqlite:///{folder}/mlruns/optuna.db"
+    other = folder / "storage"
+    return other.read_text() if other.exists() else f"sqlite:///{folder}/mlruns/optuna.db"
+
+
+OPENED: list[RDBStorage] = []
+
+
+def opened(folder: Path) -> RDBStorage:
+    OPENED.append(open_storage(url(folder)))
+    return OPENED[-1]
 
 
 def study_in(folder: Path, spec: StudySpec = SPEC) -> Study:
-    return Study.create(open_storage(url(folder)), spec, {"data": "x"}, folder / "work" / spec.name)
+    return Study.create(opened(folder), spec, {"data": "x"}, folder / "work" / spec.name)
 
 
 def read_back(folder: Path, name: str = SPEC.name) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=name, storage=url(folder)).get_trials()
+    storage = RDBStorage(url(folder))
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials()
+    storage.engine.dispose()
+    return trials
 
 
 def score(claim: Claim) -> float:
@@ -75,8 +99,8 @@ def test_unless_the_search_space_excludes_it(workspace: Path) -> None:
     complete(claim)
 
 
-def test_the_total_is_exact_and_then_there_is_none(workspace: Path) -> None:
-    study = study_in(workspace)
+def test_the_total_is_exact_and_then_there_is_none(place: Path) -> None:
+    study = study_in(place)
     for number in range(5):
         claim = take(study, total=5)
         assert claim.number == number
@@ -87,8 +111,8 @@ def test_the_total_is_exact_and_then_there_is_none(workspace: Path) -> None:
     complete(running)
 
 
-def test_failed_trials_do_not_count_until_there_are_too_many(workspace: Path) -> None:
-    study = study_in(workspace)
+def test_failed_trials_do_not_count_until_there_are_too_many(place: Path) -> None:
+    study = study_in(place)
     for _ in range(3):
         take(study, total=2, allowed_failures=3).finish(TrialResult(state="diverged", best=None, reason="nan"))
     assert study.claim(total=2, allowed_failures=3) is None
@@ -105,19 +129,19 @@ def run_worker(folder: str, total: int) -> None:
         complete(claim)
 
 
-def test_many_workers_run_each_trial_once(workspace: Path) -> None:
-    study_in(workspace)
+def test_many_workers_run_each_trial_once(place: Path) -> None:
+    study_in(place)
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=run_worker, args=(str(workspace), 40)) for _ in range(4)]
+    workers = [context.Process(target=run_worker, args=(str(place), 40)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
-    trials = read_back(workspace)
+    trials = read_back(place)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
     assert sorted(trial.number for trial in trials) == list(range(40))
-    ran = [path.name.split("-") for path in workspace.glob("ran-*")]
+    ran = [path.name.split("-") for path in place.glob("ran-*")]
     assert len(ran) == 40
     assert len({worker for _, _, worker in ran}) > 1  # it was really several
 
@@ -129,24 +153,24 @@ def claim_and_die(folder: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_dead_workers_trial_is_taken_up_again(workspace: Path) -> None:
-    study = study_in(workspace)
-    process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(str(workspace),))
+def test_a_dead_workers_trial_is_taken_up_again(place: Path) -> None:
+    study = study_in(place)
+    process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(str(place),))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert read_back(workspace)[0].state == TrialState.RUNNING
+    assert read_back(place)[0].state == TrialState.RUNNING
     again = take(study)
     assert (again.number, again.lr, again.resumed) == (0, 0.001, True)
     complete(again)
-    assert len(read_back(workspace)) == 1
+    assert len(read_back(place)) == 1
 
 
-def test_a_live_workers_trial_is_left_alone(workspace: Path) -> None:
-    study = study_in(workspace)
+def test_a_live_workers_trial_is_left_alone(place: Path) -> None:
+    study = study_in(place)
     first = take(study)
     study.recover()
-    assert read_back(workspace)[0].state == TrialState.RUNNING
+    assert read_back(place)[0].state == TrialState.RUNNING
     second = take(study)
     assert second.number == 1
     complete(first)
@@ -201,8 +225,8 @@ def test_the_median_pruner_prunes_what_lags(workspace: Path) -> None:
     assert study.rows()[-1].val_accuracy == 0.1
 
 
-def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(workspace: Path) -> None:
-    study = study_in(workspace, replace(SPEC, pruner="median"))
+def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(place: Path) -> None:
+    study = study_in(place, replace(SPEC, pruner="median"))
     for _ in range(6):
         claim = take(study)
         for epoch in range(1, 31):
@@ -217,15 +241,15 @@ def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(workspace: P
     again = take(study)
     assert again.resumed
     assert [again.keep_going(metrics(epoch, 0.1)) for epoch in range(1, 11)] == [True] * 9 + [False]
-    assert len(read_back(workspace)[-1].intermediate_values) == 10
+    assert len(read_back(place)[-1].intermediate_values) == 10
     again.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
 
 
-def test_another_fingerprint_is_refused_by_name(workspace: Path) -> None:
-    study_in(workspace)
-    study_in(workspace)  # the same one goes on
+def test_another_fingerprint_is_refused_by_name(place: Path) -> None:
+    study_in(place)
+    study_in(place)  # the same one goes on
     with pytest.raises(StudyError) as error:
-        study_in(workspace, replace(SPEC, epochs=31, data_digest="e", sampler="gp"))
+        study_in(place, replace(SPEC, epochs=31, data_digest="e", sampler="gp"))
     for word in ("epochs: the study has 30, this sweep 31", "data_digest", "sampler", "--study NEW"):
         assert word in str(error.value)
     assert "seed" not in str(error.value)
@@ -237,12 +261,12 @@ def test_a_missing_study_lists_those_there_are(workspace: Path) -> None:
         Study.open(open_storage(url(workspace)), "none", workspace)
 
 
-def test_list_and_delete(workspace: Path) -> None:
-    run_all(study_in(workspace), 3)
-    storage = open_storage(url(workspace))
+def test_list_and_delete(place: Path) -> None:
+    run_all(study_in(place), 3)
+    storage = opened(place)
     (overview,) = list_studies(storage)
     assert (overview.name, overview.model, overview.counts.finished) == ("test-fcnn", "fcnn", 3)
-    assert overview.best == max(trial.value or 0 for trial in read_back(workspace))
+    assert overview.best == max(trial.value or 0 for trial in read_back(place))
     assert delete_study(storage, SPEC.name)
     assert not delete_study(storage, SPEC.name)
     assert list_studies(storage) == []
@@ -261,7 +285,3 @@ def test_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("not a database, and long enough to be looked at as one" * 30)
     with pytest.raises(StudyError, match="cannot open Optuna's storage"):
         open_storage(f"sqlite:///{tmp_path}/optuna.db")
-
-
-def test_passwords_are_masked() -> None:
-    assert mask_password("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"

@@ -11,9 +11,10 @@ from rich.console import Console
 from harness import __version__
 from harness.cli.data import data_app
 from harness.cli.export import export
-from harness.cli.studies import delete, status, ui
-from harness.cli.sweep import sweep
+from harness.cli.studies import delete, doctor, status, ui
+from harness.cli.sweep import sweep, worker
 from harness.errors import HarnessError
+from harness.files import REFUSED_WRITES
 
 app = typer.Typer(
     name="harness",
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, status, ui, export, delete):
+for command in (sweep, worker, status, ui, export, doctor, delete):
     app.command()(command)
 app.add_typer(data_app, name="data")
 
@@ -48,5 +49,16 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _print_error(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in REFUSED_WRITES:
+            raise
+        _print_error(
+            f"{error}\nlegal: a disk with room, and the permission to write there\nrun:   the same command again"
+        )
+        sys.exit(1)
+
+
+def _print_error(text: str) -> None:
+    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

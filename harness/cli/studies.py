@@ -16,8 +16,8 @@ from rich.table import Table
 
 from harness.cli.options import Json, Storage, TrackingUri
 from harness.errors import HarnessError, StudyError
-from harness.files import sqlite_path
-from harness.settings import check_name, resolve_stores
+from harness.files import mask_password, sqlite_path
+from harness.settings import check_name, resolve_stores, work_folder_of
 
 
 def status(storage: Storage = None, as_json: Json = False) -> None:
@@ -69,13 +69,42 @@ def delete(
     from harness.study import Study, delete_study, no_running_trials, open_storage
     from harness.tracking import Tracker
 
-    opened, work_folder = open_storage(url, create=False), work_root / study
+    opened = open_storage(url, create=False)
     Study.check_exists(opened, study)
-    with no_running_trials(study, work_folder):
+    with no_running_trials(opened, study, work_folder_of(work_root, url, study)):
         runs = Tracker(tracking).delete_study(study)
         delete_study(opened, study)
-    shutil.rmtree(work_folder, ignore_errors=True)
+    shutil.rmtree(work_root / study, ignore_errors=True)
     print(f"deleted study {study} and {runs} runs with their files")
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be put right.")] = False,
+    tracking_uri: TrackingUri = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Look for what a crash, an outage or a move has left behind in the stores; exit 1 while anything is wrong.
+
+    Example: [bold]harness doctor --fix[/bold]
+    """
+    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    from harness.doctor import examine
+
+    findings = list(examine(url, tracking, work_root, fix=fix))
+    if as_json:
+        print(json.dumps([finding.as_json() for finding in findings]))
+    else:
+        console = Console(soft_wrap=True, highlight=False)
+        for finding in findings:
+            where = "" if finding.study is None else f"{finding.study}: "
+            console.print(f"{'fixed' if finding.fixed else 'found'}  {where}{finding.found}", markup=False)
+        for run in dict.fromkeys(finding.run for finding in findings if finding.run):
+            console.print(f"run    {run}", markup=False)
+        if not findings:
+            console.print("nothing is wrong", markup=False)
+    if not all(finding.fixed for finding in findings):
+        raise typer.Exit(1)
 
 
 def ui(
@@ -90,7 +119,7 @@ def ui(
     """
     tracking, _, _ = resolve_stores(tracking_uri, None)
     if tracking.startswith(("http://", "https://")):
-        print(f"the store is a server, its UI is at {tracking}")
+        print(f"the store is a server, its UI is at {mask_password(tracking)}")
         return
     path = sqlite_path(tracking)
     if path is not None and not path.exists():

@@ -41,9 +41,14 @@ def sweep(
     pruner: Annotated[str | None, _option("--pruner", "median; none with gp", "median or none.")] = None,
     precision: Annotated[str | None, _option("--precision", "fp32", "fp32 or bf16 (autocast).")] = None,
     jobs: Annotated[str | None, _option("--jobs", "auto", "Trials at once, in processes; or auto.")] = None,
-    device: Annotated[str | None, _option("--device", "auto", "auto, cpu, cuda or cuda:N.")] = None,
+    device: Annotated[
+        str | None, _option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
+    ] = None,
     timeout: Annotated[
         float | None, _option("--timeout", "none", "Minutes after which no trial is begun.")
+    ] = None,
+    attempts: Annotated[
+        int | None, _option("--attempts", "3", "Deaths in a row of its worker that end a trial.")
     ] = None,
     keep: Annotated[
         str | None, _option("--keep", "all", "Checkpoints that stay at the end: all or best:N.")
@@ -67,7 +72,43 @@ def sweep(
     warm_up()
     from harness.plan import plan_sweep
 
-    plan = plan_sweep(settings)
+    _carry_out(plan_sweep(settings), as_json)
+
+
+def worker(
+    study: Annotated[str, typer.Option("--study", help="Name of the study to join.")],
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    data: Annotated[
+        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+    ] = None,
+    jobs: Annotated[str | None, _option("--jobs", "auto", "Trials at once, in processes; or auto.")] = None,
+    device: Annotated[
+        str, _option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
+    ] = "auto",
+    timeout: Annotated[
+        float | None, _option("--timeout", "none", "Minutes after which no trial is begun.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Join a study from any machine and run its trials until it is over.
+
+    Example: [bold]harness worker --study gtzan-cnn --storage postgresql://me@db/optuna --tracking-uri http://mlflow:5000[/bold]
+    """
+    from harness.settings import check_timeout, parse_jobs, resolve_stores
+
+    own = {"jobs": parse_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
+    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    from harness.crew import warm_up
+
+    warm_up()
+    from harness.sweep import join_study
+
+    plan = join_study(study, storage=url, tracking_uri=tracking, work_root=work_root, data=data, settings=own)
+    _carry_out(plan, as_json)
+
+
+def _carry_out(plan: Plan, as_json: bool) -> None:
     console = Console(stderr=True)
     _announce(console, plan)
     summary = _run(console, plan)

@@ -2,20 +2,27 @@
 
 Workers share a study through its storage. A claim (taking the next trial) holds a lock of the study, so that
 no trial is run twice and the total is never overshot; a running trial is held by a lock file that dies with
-its process, so that a dead worker's trial is told from a live one at once.
+its process, so that a dead worker's trial is told from a live one at once, and across machines by a lease.
 """
 
+from harness.study.holds import Holder, new_name
+from harness.study.leases import LEASE_SECONDS
 from harness.study.overview import StudyOverview, delete_study, list_studies
-from harness.study.storage import mask_password, open_storage
-from harness.study.study import Claim, Study, no_running_trials
+from harness.study.storage import STORAGE_ERRORS, open_storage, reaching
+from harness.study.study import Claim, Progress, Study, no_running_trials
 
 __all__ = [
+    "LEASE_SECONDS",
+    "STORAGE_ERRORS",
     "Claim",
+    "Holder",
+    "Progress",
     "Study",
     "StudyOverview",
     "delete_study",
     "list_studies",
-    "mask_password",
+    "new_name",
     "no_running_trials",
     "open_storage",
+    "reaching",
 ]

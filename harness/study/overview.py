@@ -9,9 +9,13 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.files import sqlite_path
 from harness.records import TrialCounts, TrialRow
+from harness.study.leases import Leases
 
-SPEC_KEY, CONTEXT_KEY, RESULT_KEY = "spec", "context", "result"  # user attributes of studies and trials
+# User attributes of studies and of trials.
+SPEC_KEY, CONTEXT_KEY, ASKED_KEY = "spec", "context", "asked"
+RESULT_KEY, DEATHS_KEY = "result", "deaths"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +52,13 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
 
 
 def delete_study(storage: RDBStorage, name: str) -> bool:
-    """Delete a study from the storage; return False where there is none of that name."""
+    """Delete a study, and its leases, from the storage; return False where there is none of that name."""
     try:
         optuna.delete_study(study_name=name, storage=storage)
     except KeyError:
         return False
+    if sqlite_path(str(storage.engine.url)) is None:
+        Leases(storage.engine, name, place="").delete()
     return True
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,9 +13,14 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 
 from harness.errors import StudyError
-from harness.files import make_database, sqlite_path
+from harness.files import make_database, mask_password, sqlite_path
+from harness.study.leases import advisory_lock, make_lease_table
 
 _OPENING = (OSError, ImportError, RuntimeError)  # what drivers and Optuna's version check raise besides
+
+# What a storage raises that cannot be reached or written any more.
+STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError)
+CONNECT_SECONDS = 10  # to a database server that does not answer
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -22,35 +30,74 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """Open (and on first use, unless `create` forbids it, make) the storage behind an SQLAlchemy URL.
 
     On SQLite every transaction takes the write lock when it begins: the default, taking it at the first
-    write, hands one waiting trial to two processes (measured, see docs/architecture.md).
+    write, hands one waiting trial to two processes (measured, see docs/architecture.md). On PostgreSQL the
+    table of leases is made beside Optuna's own.
 
-    Raises StudyError where the database cannot be opened, or is missing and not to be made.
+    Raises StudyError where the database cannot be opened, is missing and not to be made, or has the schema of
+    another Optuna.
     """
     path = sqlite_path(url)
     if path is not None and not create and not path.exists():
         raise StudyError(f"there are no studies yet: no {path}", run="harness sweep first, or --storage URL")
     try:
-        if path is None:
-            return RDBStorage(url)
-        make_database(path, lambda new: RDBStorage(new).engine.dispose())
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
+        return _open_server(url) if path is None else _open_file(url, path)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
+        raise _not_opened(url, error) from error
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Raise what a lost or full storage raises in here as a StudyError."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         raise StudyError(
-            f"cannot open Optuna's storage {mask_password(url)}: {error}",
-            legal="an SQLAlchemy URL such as sqlite:///mlruns/optuna.db of a database that this Optuna can read",
+            f"Optuna's storage {mask_password(url)} failed: {str(cause or error).strip().splitlines()[0]}",
+            legal="a database that can be reached and written",
+            run="the same command again once it can; what was trained is kept",
         ) from error
+
+
+def _open_file(url: str, path: Path) -> RDBStorage:
+    make_database(path, lambda new: RDBStorage(new).engine.dispose())
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
     sqlalchemy.event.listen(storage.engine, "connect", _on_connect)
     sqlalchemy.event.listen(storage.engine, "begin", _on_begin)
     storage.engine.dispose()  # connections made before the listeners were there
     return storage
 
 
-def mask_password(url: str) -> str:
-    """Return a URL fit to be shown: its password as three stars."""
-    try:
-        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return "(not a URL)"
+def _open_server(url: str) -> RDBStorage:
+    first = sqlalchemy.create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
+    with advisory_lock(first, "storage"):  # processes that start at once would make the same tables
+        storage = RDBStorage(
+            url, engine_kwargs={"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
+        )
+        make_lease_table(storage.engine)
+    first.dispose()
+    return storage
+
+
+def _not_opened(url: str, error: Exception) -> StudyError:
+    shown = mask_password(url)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, RuntimeError) and "upgrade" in str(error):
+        return StudyError(
+            f"Optuna's storage {shown} has the schema of an older Optuna",
+            legal=f"the schema of Optuna {optuna.__version__}",
+            run=f"a copy of the database first, then: optuna storage upgrade --storage '{shown}'",
+        )
+    if isinstance(error, ImportError):
+        return StudyError(
+            f"cannot open Optuna's storage {shown}: {reason}",
+            legal="an installed driver",
+            run="pip install 'harness[postgres]'",
+        )
+    return StudyError(
+        f"cannot open Optuna's storage {shown}: {reason}",
+        legal="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, readable to this Optuna",
+    )
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

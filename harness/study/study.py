@@ -8,20 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import StudyError
-from harness.files import FileLock
+from harness.files import sqlite_path
 from harness.models import REPORT_SETTING
 from harness.records import EpochMetrics, SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow, derive_seed
-from harness.study.overview import CONTEXT_KEY, RESULT_KEY, SPEC_KEY, count_trials, trial_row
+from harness.study.holds import Hold, Holder, LeasedHolds, LocalHolds
+from harness.study.overview import (
+    ASKED_KEY,
+    CONTEXT_KEY,
+    DEATHS_KEY,
+    RESULT_KEY,
+    SPEC_KEY,
+    count_trials,
+    trial_row,
+)
 
 PRUNER_STARTUP_TRIALS = 5
 PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
+STALE_DEATHS = 10  # times the attempts: deaths in a row of a trial that trains, but never further than before
 
 
 def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
@@ -49,19 +59,31 @@ def _pruner(kind: str, epochs: int) -> optuna.pruners.BasePruner:
     )
 
 
+Progress = Literal["none", "repeated", "new"]
+
+
 @dataclass(slots=True)
 class Claim:
-    """A trial that this process, and no other, is to run: its number and parameters."""
+    """A trial that this process, and no other, is to run: its number and parameters.
+
+    `resumed` says that somebody has begun it before, `moved` that it was somebody on another machine.
+    """
 
     number: int
     lr: float
     batch_size: int
     resumed: bool
+    moved: bool
     _study: optuna.Study
     _trial: optuna.Trial
-    _lock: FileLock
+    _hold: Hold
     _last_step: int
     _warmup: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the trial is, or may be, another's by now: nothing may be written about it any more."""
+        return self._hold.is_lost
 
     def keep_going(self, metrics: EpochMetrics) -> bool:
         """Report an epoch's accuracy and return False where the pruner would end the trial here.
@@ -71,14 +93,22 @@ class Claim:
         """
         if isinstance(self._study.pruner, optuna.pruners.NopPruner):
             return True
+        if self.is_lost:
+            return True  # whoever has the trial now reports; the next batch does not begin
         if metrics.epoch > self._last_step:
             self._trial.report(metrics.val_accuracy, metrics.epoch)
         if metrics.epoch < max(self._last_step, self._warmup):  # asking the pruner reads the study's trials
             return True
         return not self._trial.should_prune()
 
-    def finish(self, result: TrialResult) -> None:
-        """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again."""
+    def finish(self, result: TrialResult) -> bool:
+        """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.
+
+        Return False, and tell nothing, where the trial is another's by now.
+        """
+        if not self._hold.secure():
+            self._hold.release()
+            return False
         if result.state == "interrupted":
             self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
         else:
@@ -90,13 +120,20 @@ class Claim:
             else:
                 state = TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL
                 self._study.tell(self._trial, state=state)
-        self._lock.release(remove=True)
+        self._hold.release()
+        return True
+
+    def leave(self) -> None:
+        """Let go of the trial as it is, for the sweep that this process belongs to, to give it back."""
+        self._hold.leave()
 
 
 class Study:
     """An Optuna study that the harness made: its spec, its trials, and the next one to run."""
 
-    def __init__(self, study: optuna.Study, work_folder: Path) -> None:
+    def __init__(
+        self, study: optuna.Study, storage: RDBStorage, work_folder: Path, holder: Holder | None = None
+    ) -> None:
         attributes = study.user_attrs
         if SPEC_KEY not in attributes:
             raise StudyError(
@@ -105,7 +142,9 @@ class Study:
                 run=f"harness delete {study.study_name} --yes, or --study NEW",
             )
         self._study = study
-        self._claim_lock = FileLock(work_folder / "claim.lock")
+        self.holder = holder or Holder()
+        self._holds = make_holds(storage, study.study_name, work_folder, self.holder)
+        self.storage_url = str(storage.engine.url)  # its password, if any, as three stars
         self.work_folder = work_folder
         self.name = study.study_name
         self.spec: dict[str, Any] = attributes[SPEC_KEY]
@@ -113,13 +152,13 @@ class Study:
         study.pruner = _pruner(self.spec["pruner"], self.spec["epochs"])
 
     @classmethod
-    def open(cls, storage: RDBStorage, name: str, work_folder: Path) -> Study:
-        """Open an existing study.
+    def open(cls, storage: RDBStorage, name: str, work_folder: Path, holder: Holder | None = None) -> Study:
+        """Open an existing study, as `holder` where this process is to run trials.
 
         Raises StudyError where there is none of that name, naming those there are.
         """
         cls.check_exists(storage, name)
-        return cls(optuna.load_study(study_name=name, storage=storage), work_folder)
+        return cls(optuna.load_study(study_name=name, storage=storage), storage, work_folder, holder)
 
     @staticmethod
     def check_exists(storage: RDBStorage, name: str) -> None:
@@ -133,14 +172,21 @@ class Study:
             )
 
     @classmethod
-    def create(cls, storage: RDBStorage, spec: StudySpec, context: dict[str, Any], work_folder: Path) -> Study:
+    def create(
+        cls,
+        storage: RDBStorage,
+        spec: StudySpec,
+        context: dict[str, Any],
+        work_folder: Path,
+        holder: Holder | None = None,
+    ) -> Study:
         """Open the study of that name, or make it with the report's own setting waiting as its first trial.
 
-        `context` is what the record should know beyond the fingerprint: the data folder, the lists of the split.
+        `context` is what the record should know beyond the fingerprint: the data folder, what to call the data.
 
         Raises StudyError where it exists with another fingerprint.
         """
-        with FileLock(work_folder / "claim.lock"):
+        with make_holds(storage, spec.name, work_folder, Holder()).study_lock():
             study = optuna.create_study(
                 study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
             )
@@ -151,68 +197,151 @@ class Study:
                 if not study.get_trials(deepcopy=False) and _within(spec.search, REPORT_SETTING):
                     study.enqueue_trial(REPORT_SETTING)
                 study.set_user_attr(SPEC_KEY, spec.fingerprint())  # last: with it the study is whole
-        return cls(study, work_folder)
+        return cls(study, storage, work_folder, holder)
+
+    def study_spec(self) -> StudySpec:
+        """Return what the study was made with."""
+        return StudySpec.of(self.name, self.context["experiment"], self.spec)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may work on this study: it lives on a database server."""
+        return isinstance(self._holds, LeasedHolds)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the last sweep of the study asked for: `trials`, `attempts` and the rest a worker has to know."""
+        asked: dict[str, Any] = self._study.user_attrs.get(ASKED_KEY, {})
+        return asked
+
+    def ask_for(self, asked: dict[str, Any]) -> None:
+        """Put on record what this sweep asks for, for workers that join from elsewhere."""
+        if asked != self.asked:
+            self._study.set_user_attr(ASKED_KEY, asked)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process of the study, wherever it runs, from claiming, giving back or concluding."""
+        with self._holds.study_lock():
+            yield
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Be the sweep whose dead workers' trials nobody else gives back."""
+        self._holds.lead()
+        try:
+            yield
+        finally:
+            self._holds.stand_down()
 
     def claim(self, *, total: int, allowed_failures: int) -> Claim | None:
         """Take the next trial, a waiting one first; None where the total is reached or too many have failed."""
-        with self._claim_lock:
-            trials = self._recover_dead()
+        with self._holds.study_lock():
+            trials = self._recover()
             counts = count_trials(trials)
             if counts.finished + counts.running >= total or counts.failed >= allowed_failures:
                 return None
             waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
             number = len(trials) if waiting is None else waiting
-            lock = self._trial_lock(number)
-            lock.acquire()
             self._study.sampler = _sampler(self.spec["sampler"], self.spec["seed"], number)
             trial = self._study.ask()
             assert trial.number == number
-            search = self.spec["search"]
-            before = self._study._storage.get_trial(trial._trial_id)
-            return Claim(
-                number=number,
-                lr=trial.suggest_float("lr", search["lr"]["low"], search["lr"]["high"], log=search["lr"]["log"]),
-                batch_size=trial.suggest_categorical("batch_size", search["batch_size"]),
-                resumed=bool(before.params),
-                _study=self._study,
-                _trial=trial,
-                _lock=lock,
-                _last_step=max(before.intermediate_values, default=0),
-                _warmup=warmup_epochs(self.spec["epochs"]),
-            )
+            hold = self._holds.take(number, trial._trial_id)
+        search = self.spec["search"]
+        before = self._study._storage.get_trial(trial._trial_id)
+        return Claim(
+            number=number,
+            lr=trial.suggest_float("lr", search["lr"]["low"], search["lr"]["high"], log=search["lr"]["log"]),
+            batch_size=trial.suggest_categorical("batch_size", search["batch_size"]),
+            resumed=bool(before.params),
+            moved=hold.moved,
+            _study=self._study,
+            _trial=trial,
+            _hold=hold,
+            _last_step=max(before.intermediate_values, default=0),
+            _warmup=warmup_epochs(self.spec["epochs"]),
+        )
 
     def is_over(self, *, total: int, allowed_failures: int) -> bool:
         """Say whether no trial will be claimed any more: the total is finished, or too many have failed."""
         counts = self.counts()
         return counts.finished >= total or counts.failed >= allowed_failures
 
-    def _recover_dead(self) -> list[FrozenTrial]:
-        """Give back the trials whose worker is dead, and return all trials."""
+    def _recover(self) -> list[FrozenTrial]:
+        """Give back the trials that were abandoned, and return all trials; under the study's lock."""
         trials = self._study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                lock = self._trial_lock(trial.number)
-                if lock.acquire(wait=False):
-                    # Read again: its worker may have ended it between our reading and its letting go.
-                    if self._study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
-                        self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-                    lock.release(remove=True)
-        return self._study.get_trials(deepcopy=False)
+        running = {t.number: t._trial_id for t in trials if t.state == TrialState.RUNNING}
+        abandoned = self._holds.abandoned(running)
+        for number in abandoned:
+            self._give_back(trials[number])
+        return self._study.get_trials(deepcopy=False) if abandoned else trials
 
-    def recover(self) -> None:
-        """Give back the trials whose worker is dead: what the start of every sweep does."""
-        with self._claim_lock:
-            self._recover_dead()
+    def _give_back(self, trial: FrozenTrial) -> None:
+        # Read again: its worker may have ended it between our reading and its letting go.
+        if self._study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
+            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self._holds.let_go(trial.number, trial._trial_id)
 
-    def left_behind(self) -> Iterator[int]:
-        """Yield the numbers of trials that are over and held by no process, the lock held meanwhile."""
-        with self._claim_lock:
-            for row in self.rows():
-                if row.state in ("COMPLETE", "PRUNED", "FAIL"):
-                    yield row.number
+    def recover(self) -> list[int]:
+        """Give back the trials whose worker is dead, and return their numbers: a sweep starts and ends so."""
+        with self._holds.study_lock():
+            running = [t.number for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+            trials = self._recover()
+            return [number for number in running if trials[number].state == TrialState.WAITING]
 
-    def _trial_lock(self, number: int) -> FileLock:
-        return FileLock(self.work_folder / f"trial-{number:05d}.lock")
+    def stale(self) -> list[int]:
+        """Return the trials that are RUNNING and run by nobody, changing nothing."""
+        with self._holds.study_lock():
+            return [
+                trial.number
+                for trial in self._study.get_trials(deepcopy=False)
+                if trial.state == TrialState.RUNNING and not self._holds.is_running(trial.number, trial._trial_id)
+            ]
+
+    def is_led(self) -> bool:
+        """Say whether a live sweep of this machine is at work on the study."""
+        return self._holds.is_led()
+
+    def held_by(self, worker: str) -> int | None:
+        """Return the number of the trial that a worker of this machine held when it died, None for none."""
+        return self._holds.number_held_by(worker)
+
+    def count_death(self, number: int, progress: Progress, attempts: int) -> int | None:
+        """Count a worker's death on a trial; return how many deaths in a row it has led to once that is enough.
+
+        A death counts where the worker had not finished an epoch (`none`). Where it had, but none that was not
+        on record before (`repeated`), ten times as many are allowed; a `new` epoch starts the count again.
+        """
+        trial = self._trial(number)
+        deaths = dict(trial.user_attrs.get(DEATHS_KEY, {"none": 0, "repeated": 0}))
+        if progress == "new":
+            deaths = {"none": 0, "repeated": 0}
+        else:
+            deaths[progress] += 1
+        self._study._storage.set_trial_user_attr(trial._trial_id, DEATHS_KEY, deaths)
+        enough = deaths["none"] >= attempts or deaths["repeated"] >= STALE_DEATHS * attempts
+        return deaths["none"] + deaths["repeated"] if enough else None
+
+    def bury(self, number: int, reason: str | None) -> None:
+        """Give back the trial of a dead worker of this sweep, or end it as FAIL where there is a `reason` to."""
+        with self._holds.study_lock():
+            trial = self._trial(number)
+            if reason is not None and trial.state == TrialState.RUNNING:
+                storage = self._study._storage
+                storage.set_trial_user_attr(trial._trial_id, RESULT_KEY, {"best": None, "reason": reason})
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._give_back(trial)
+
+    def is_ours_to_record(self, number: int) -> bool:
+        """Say whether this machine's journal of a trial is the one that counts."""
+        return self._holds.is_ours_to_record(self._trial(number)._trial_id)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[number]
+
+    def over(self) -> list[int]:
+        """Return the numbers of the trials that have ended."""
+        return [row.number for row in self.rows() if row.state in ("COMPLETE", "PRUNED", "FAIL")]
 
     def counts(self) -> TrialCounts:
         """Count the trials by state."""
@@ -244,18 +373,24 @@ class Study:
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
 
 
+def make_holds(storage: RDBStorage, study: str, work_folder: Path, holder: Holder) -> LocalHolds:
+    """Return what tells who runs which trial: lock files beside an SQLite file, leases on a database server."""
+    if sqlite_path(str(storage.engine.url)) is not None:
+        return LocalHolds(work_folder, holder)
+    return LeasedHolds(work_folder, holder, storage.engine, study)
+
+
 @contextmanager
-def no_running_trials(name: str, work_folder: Path) -> Iterator[None]:
+def no_running_trials(storage: RDBStorage, name: str, work_folder: Path) -> Iterator[None]:
     """Hold the study's lock while no live process runs one of its trials.
 
     Raises StudyError where one does.
     """
-    with FileLock(work_folder / "claim.lock"):
-        for lock_path in work_folder.glob("trial-*.lock"):
-            lock = FileLock(lock_path)
-            if not lock.acquire(wait=False):
+    holds = make_holds(storage, name, work_folder, Holder())
+    with holds.study_lock():
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING and holds.is_running(trial.number, trial._trial_id):
                 raise StudyError(f"study {name!r} is running in another process", run="stop it first (Ctrl-C)")
-            lock.release()
         yield
 
 

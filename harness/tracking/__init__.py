@@ -5,7 +5,16 @@ whatever became of it), and every metric point carries its own time and step, so
 the same as sending it once.
 """
 
+from harness.tracking.places import mend_artifact_paths, moved_experiments
 from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker
 from harness.tracking.trials import TrialLog
 
-__all__ = ["CONTEXT_FILE", "SPLIT_FILE", "RunRecord", "Tracker", "TrialLog"]
+__all__ = [
+    "CONTEXT_FILE",
+    "SPLIT_FILE",
+    "RunRecord",
+    "Tracker",
+    "TrialLog",
+    "mend_artifact_paths",
+    "moved_experiments",
+]

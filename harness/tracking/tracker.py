@@ -24,21 +24,28 @@ from urllib.parse import unquote, urlparse
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# A server that is down is noticed at once: what cannot be sent waits in the journals and is sent again from there.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from harness import __version__
+from harness.checkpoint import RESUME_FILE
 from harness.errors import TrackingError
-from harness.files import make_database, sqlite_path
+from harness.files import make_database, mask_password, sqlite_path
 from harness.records import Split, StudySpec
+from harness.tracking.places import artifact_folder, check_artifact_paths
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
+RESUME_FOLDER = "resume"
 TAG_LIMIT = 5000  # characters that every MLflow store takes
 
 
@@ -59,9 +66,15 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if "database schema" in str(error):
+            raise TrackingError(
+                f"MLflow: {doing} failed: its database has the schema of another MLflow",
+                legal=f"the schema of MLflow {mlflow.__version__}",
+                run="a copy of the database first, then: mlflow db upgrade URL (the --tracking-uri)",
+            ) from error
         raise TrackingError(
-            f"MLflow: {doing} failed: {message}",
+            f"MLflow: {doing} failed: {lines[0]}",
             legal="a store that can be reached and written, of this MLflow's version",
             run="the same command again once it can, or another --tracking-uri",
         ) from error
@@ -79,9 +92,10 @@ class Tracker:
                 legal="a store that harness sweep made",
                 run="harness sweep first, or --tracking-uri",
             )
-        with translated(f"opening the store {uri}"):
+        with translated(f"opening the store {mask_password(uri)}"):
             if self._database is not None:
                 make_database(self._database, _make_schema)
+                check_artifact_paths(self._database)
             self.client = MlflowClient(tracking_uri=uri)
 
     def experiment_id(self, name: str) -> str:
@@ -92,7 +106,7 @@ class Tracker:
                 return str(experiment.experiment_id)
             location = None  # a server's own choice
             if self._database is not None:
-                location = (self._database.parent / "artifacts" / name).as_uri()
+                location = artifact_folder(self._database, name).as_uri()
             # The kind decides which pages the UI opens with: training runs, not traces of language models.
             kind = {"mlflow.experimentKind": "custom_model_development"}
             return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
@@ -130,7 +144,13 @@ class Tracker:
         """Give a parent run its figures and its status: FINISHED, KILLED or FAILED."""
         with translated("ending the study's run"):
             self.add_metrics(run_id, metrics)
-            self.set_tags(run_id, tags)
+            self.end_run(run_id, status, tags)
+
+    def end_run(self, run_id: str, status: str, tags: dict[str, str]) -> None:
+        """Give a run its status (FINISHED, KILLED or FAILED) and tags that say why."""
+        with translated(f"ending run {run_id}"):
+            if tags:
+                self.set_tags(run_id, tags)
             self.client.set_terminated(run_id, status)
 
     def add_metrics(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
@@ -160,11 +180,44 @@ class Tracker:
         with translated(f"reading {artifact} of run {run_id}"):
             return Path(self.client.download_artifacts(run_id, artifact, str(folder)))
 
+    def store_resume(self, run_id: str, folder: Path) -> None:
+        """Store the resume checkpoint that lies in `folder` with a run: its tensors, then what names them."""
+        try:
+            pointer = (folder / RESUME_FILE).read_text()
+            name = json.loads(pointer)["file"]
+            older = {Path(file.path).name for file in self.client.list_artifacts(run_id, RESUME_FOLDER)}
+            self.client.log_artifact(run_id, str(folder / name), RESUME_FOLDER)
+        except FileNotFoundError:
+            return  # the trial has gone on meanwhile: a newer one is on its way, or it is over
+        self.client.log_text(run_id, pointer, f"{RESUME_FOLDER}/{RESUME_FILE}")
+        for stale in older - {name, RESUME_FILE}:
+            self._remove(run_id, f"{RESUME_FOLDER}/{stale}")
+
+    def fetch_resume(self, study: str, number: int, folder: Path) -> bool:
+        """Copy a trial's resume checkpoint into `folder`; False where the record has none."""
+        with translated(f"reading the resume checkpoint of trial {number}"):
+            query = f"tags.study = '{study}' and tags.kind = 'trial' and tags.trial = '{number}'"
+            found = self.search(query)
+            if not found or not self.client.list_artifacts(found[0].run_id, RESUME_FOLDER):
+                return False
+            with tempfile.TemporaryDirectory() as name:
+                source = Path(self.client.download_artifacts(found[0].run_id, RESUME_FOLDER, name))
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+            return True
+
+    def remove_resume(self, run_id: str) -> None:
+        """Remove a run's resume checkpoint, if it has one."""
+        if self.client.list_artifacts(run_id, RESUME_FOLDER):
+            self._remove(run_id, RESUME_FOLDER)
+
+    def _remove(self, run_id: str, artifact: str) -> None:
+        uri = self.client.get_run(run_id).info.artifact_uri
+        get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(artifact)  # type: ignore[no-untyped-call]
+
     def remove_checkpoint(self, run_id: str) -> None:
         """Remove a run's `checkpoint/`, and say so in its tags."""
         with translated("removing a checkpoint"):
-            run = self.client.get_run(run_id)
-            get_artifact_repository(run.info.artifact_uri).delete_artifacts("checkpoint")  # type: ignore[no-untyped-call]
+            self._remove(run_id, "checkpoint")
             self.client.set_tag(run_id, "checkpoint", "removed")
 
     def run(self, run_id: str) -> RunRecord:
@@ -217,7 +270,7 @@ class Tracker:
                 if urlparse(uri).scheme == "file":
                     shutil.rmtree(Path(unquote(urlparse(uri).path)).parent, ignore_errors=True)
                 else:
-                    get_artifact_repository(uri).delete_artifacts(".")  # type: ignore[no-untyped-call]
+                    get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(".")  # type: ignore[no-untyped-call]
         return len(records)
 
 

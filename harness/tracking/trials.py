@@ -47,15 +47,20 @@ class TrialLog:
             profile=json.dumps(dataset["profile"]),
         )
 
-    def run_of(self, start: Event, *, search: bool) -> str:
-        """Return the run of the trial that this `start` event begins; made, unless `search` finds it."""
+    def run_of(self, start: Event, *, search: bool) -> tuple[str, frozenset[int]]:
+        """Return the run of the trial that this `start` event begins, and the epochs that it has on record.
+
+        The run is made, unless `search` finds it.
+        """
         number = start["trial"]
         with translated(f"opening the run of trial {number}"):
             if search:
                 query = f"tags.study = '{self._spec.name}' and tags.kind = 'trial' and tags.trial = '{number}'"
                 found = self._tracker.search(query, self._experiment)
                 if found:
-                    return found[0].run_id
+                    last = list(EPOCH_METRICS.values())[-1]  # an epoch that has its last metric has all
+                    points = self._client.get_metric_history(found[0].run_id, last)
+                    return found[0].run_id, frozenset(point.step for point in points)
             run = self._client.create_run(
                 self._experiment,
                 start_time=start["time"],
@@ -66,12 +71,14 @@ class TrialLog:
                     "trial": str(number),
                 },
             )
-            return str(run.info.run_id)
+            return str(run.info.run_id), frozenset()
 
-    def send(self, run_id: str, events: list[Event], checkpoint: Path) -> None:
-        """Send events of one trial, in their order; `checkpoint` is uploaded with the trial's end.
+    def send(self, run_id: str, events: list[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
+        """Send events of one trial, in their order; the folder `checkpoint` is uploaded with the trial's end.
 
-        All points, params and tags go in one batch; then the files; the status comes last.
+        All points, params and tags go in one batch; then the files; the status comes last. `resume` is the
+        folder with the resume checkpoint, where another machine may have to go on from it: uploaded after the
+        epochs that it comes after, and removed with the trial's end.
         """
         params: dict[str, str] = {}
         metrics: list[Metric] = []
@@ -111,6 +118,11 @@ class TrialLog:
                 self._client.log_inputs(run_id, [DatasetInput(self._dataset, context)])
             if ended is not None and checkpoint.is_dir():
                 self._client.log_artifacts(run_id, str(checkpoint), "checkpoint")
+            over = ended is not None and tags["trial_state"] != "interrupted"
+            if resume is not None and over:
+                self._tracker.remove_resume(run_id)
+            elif resume is not None and any(event["event"] == "saved" for event in events):
+                self._tracker.store_resume(run_id, resume)
             if status == "RUNNING":
                 self._client.update_run(run_id, status=status)
             elif status is not None:

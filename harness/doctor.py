@@ -1,0 +1,176 @@
+"""What is wrong with the stores, study by study, and how it is put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.files import FileLock, mask_password, sqlite_path
+from harness.journal import read_events
+from harness.reconcile import Record
+from harness.settings import work_folder_of
+from harness.study import Holder, Study, list_studies, new_name, open_storage, reaching
+from harness.tracking import Tracker, mend_artifact_paths, moved_experiments
+from harness.worker import close_journals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is not as it should be: where, what, whether it was mended, and what to run if it was not."""
+
+    study: str | None
+    found: str
+    fixed: bool
+    run: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return asdict(self)
+
+
+FIX = "harness doctor --fix"
+
+
+def examine(storage: str, tracking_uri: str, work_root: Path, *, fix: bool) -> Iterator[Finding]:
+    """Look through both stores and the work in progress of this machine; with `fix`, put right what can be.
+
+    Nothing that a live process is at work on is touched, and without `fix` nothing is written at all.
+    """
+    for findings in (_moved(tracking_uri, fix), _studies(storage, tracking_uri, work_root, fix)):
+        try:
+            yield from findings
+        except HarnessError as error:
+            yield Finding(study=None, found=error.found, fixed=False, run=error.run)
+
+
+def _moved(tracking_uri: str, fix: bool) -> Iterator[Finding]:
+    database = sqlite_path(tracking_uri)
+    if database is None or not database.exists():
+        return
+    for name, uri in moved_experiments(database).items():
+        yield Finding(
+            study=None,
+            found=f"{database.parent} was moved or copied: the artifacts of {name!r} are recorded at {uri}",
+            fixed=fix,
+            run=None if fix else FIX,
+        )
+    if fix:
+        mend_artifact_paths(database)
+
+
+def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Iterator[Finding]:
+    for url in (storage, tracking_uri):
+        path = sqlite_path(url)
+        if path is not None and not path.exists():
+            yield Finding(
+                study=None, found=f"there is no store {path} yet", fixed=False, run="harness sweep, to make one"
+            )
+            return
+    with reaching(storage):
+        opened = open_storage(storage, create=False)
+        studies = [
+            Study.open(opened, line.name, work_folder_of(work_root, storage, line.name), Holder(crew=new_name()))
+            for line in list_studies(opened)
+        ]
+        for study in studies:
+            yield from _stale_trials(study, fix)
+    tracker = Tracker(tracking_uri, create=False)
+    with reaching(storage):
+        for study in studies:
+            run = tracker.study_run(study.name)
+            if run is None:
+                yield Finding(
+                    study=study.name,
+                    found=f"MLflow at {mask_password(tracking_uri)} has no run of the study",
+                    fixed=False,
+                    run=f"harness sweep --study {study.name}, with what it was made with",
+                )
+            else:
+                record = Record(study, tracker, run.run_id)
+                yield from _unsent_journals(record, fix)
+                yield from _orphaned_runs(record, run.status, fix)
+    yield from _unknown_runs(tracker, {study.name for study in studies}, fix)
+
+
+def _stale_trials(study: Study, fix: bool) -> Iterator[Finding]:
+    for number in study.recover() if fix else study.stale():
+        yield Finding(
+            study=study.name,
+            found=f"trial {number} was RUNNING, and no process runs it",
+            fixed=fix,
+            run=None if fix else FIX,
+        )
+    if fix:
+        close_journals(study)
+
+
+def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
+    """Journals that hold what MLflow has not got; those of trials that are to go on are kept after sending."""
+    sending = FileLock(record.study.work_folder / "recorder.lock")
+    if sending.path.exists() and not sending.acquire(wait=False):
+        return  # a sweep is at work and sends them
+    sending.release()
+    ended = {}
+    for path in sorted(record.study.work_folder.glob("trial-*.jsonl")):
+        events, sound = read_events(path)
+        number = int(path.stem.removeprefix("trial-"))
+        if sound < path.stat().st_size:
+            yield Finding(
+                study=record.study.name,
+                found=f"the journal {path} has a line that is cut short or damaged; what follows it is not used",
+                fixed=False,
+                run=f"harness sweep --study {record.study.name}: the trial goes on from what is sound",
+            )
+        if events and events[-1]["event"] in ("end", "closed") and events[-1].get("state") != "interrupted":
+            ended[number] = sum(event["event"] == "epoch" for event in events)
+    if fix:
+        record.recorder().close()
+    for number, epochs in ended.items():
+        yield Finding(
+            study=record.study.name,
+            found=f"trial {number} had ended, and its record ({epochs} epochs) was not in MLflow",
+            fixed=fix,
+            run=None if fix else FIX,
+        )
+
+
+def _orphaned_runs(record: Record, status: str, fix: bool) -> Iterator[Finding]:
+    study = record.study
+    for run, _, state in record.orphans():
+        yield Finding(
+            study=study.name,
+            found=f"the run of trial {run.tags['trial']} ({run.run_id}) was RUNNING; its trial is {state}",
+            fixed=fix,
+            run=None if fix else FIX,
+        )
+    if fix:
+        record.mend_runs()
+    if status != "RUNNING" or study.counts().running or study.is_led():
+        return
+    short = study.counts().finished < study.asked.get("trials", 0)
+    yield Finding(
+        study=study.name,
+        found="the study's run was RUNNING, and no process is at work on it",
+        fixed=fix,
+        run=None if fix else FIX,
+    )
+    if fix:
+        record.conclude(*(("KILLED", "interrupted") if short else ("FINISHED", "complete")))
+
+
+def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Finding]:
+    for run in tracker.search("attributes.status = 'RUNNING'"):
+        study = run.tags.get("study")
+        if study is None or study in known or run.tags.get("kind") not in ("study", "trial"):
+            continue
+        yield Finding(
+            study=study,
+            found=f"run {run.run_id} was RUNNING, and Optuna knows no study {study!r}",
+            fixed=fix,
+            run=None if fix else FIX,
+        )
+        if fix:
+            tracker.end_run(run.run_id, "KILLED", {"mended": "its study is not in Optuna's storage"})

@@ -1,0 +1,113 @@
+"""Leases: which machine runs which trial, in a table beside Optuna's own, on the database's clock.
+
+A lease is renewed while its worker lives and expires when it does not. Every change is one conditional UPDATE,
+so whoever comes second finds that it has come second; clocks of different machines are never compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy
+from sqlalchemy import text
+
+RENEW_SECONDS = 10.0
+LEASE_SECONDS = 60.0
+
+_UNTIL = f"now() + interval '{LEASE_SECONDS} seconds'"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS harness_leases (
+    trial_id BIGINT PRIMARY KEY,
+    study TEXT NOT NULL,
+    place TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    expires TIMESTAMPTZ NOT NULL
+)
+"""
+
+
+@contextmanager
+def advisory_lock(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
+    """Hold a PostgreSQL advisory lock of that name; the server lets go of it when the connection dies.
+
+    It belongs to a transaction, so that it also works behind a pooler that hands connections around.
+    Source: PostgreSQL documentation, 13.3.5 Advisory Locks.
+    """
+    key = int.from_bytes(hashlib.sha256(f"harness {name}".encode()).digest()[:8], signed=True)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        yield
+
+
+def make_lease_table(engine: sqlalchemy.Engine) -> None:
+    """Make the table of leases unless it is there."""
+    with engine.begin() as connection:
+        connection.execute(text(_TABLE))
+
+
+class Leases:
+    """The leases of one study as a process of one place (a machine's work folder) sees them."""
+
+    def __init__(self, engine: sqlalchemy.Engine, study: str, place: str) -> None:
+        self._engine = engine
+        self._study = study
+        self._place = place
+
+    def take(self, trial_id: int, worker: str) -> bool:
+        """Take a trial's lease; return whether another place had it last. Called under the study's lock."""
+        before = self.holders([trial_id]).get(trial_id)
+        self._change(
+            f"INSERT INTO harness_leases VALUES (:trial, :study, :place, :worker, {_UNTIL}) "
+            "ON CONFLICT (trial_id) DO UPDATE "
+            "SET place = excluded.place, worker = excluded.worker, expires = excluded.expires",
+            trial_id,
+            worker,
+        )
+        return before is not None and before[0] != self._place
+
+    def renew(self, trial_id: int, worker: str) -> bool:
+        """Renew a worker's lease; False where it has expired or is another's."""
+        return self._change(
+            f"UPDATE harness_leases SET expires = {_UNTIL} "
+            "WHERE trial_id = :trial AND place = :place AND worker = :worker AND expires > now()",
+            trial_id,
+            worker,
+        )
+
+    def secure(self, trial_id: int) -> bool:
+        """Make sure that this place has a trial for a full lease from now; False where another has taken it."""
+        return self._change(
+            f"UPDATE harness_leases SET expires = greatest(expires, {_UNTIL}) "
+            "WHERE trial_id = :trial AND place = :place",
+            trial_id,
+        )
+
+    def expire(self, trial_id: int) -> None:
+        """Let a trial of this place be taken by any."""
+        self._change(
+            "UPDATE harness_leases SET expires = now() WHERE trial_id = :trial AND place = :place", trial_id
+        )
+
+    def reclaim(self, trial_id: int) -> bool:
+        """Take an expired lease from whoever had it; False where it has not expired."""
+        return self._change(
+            "UPDATE harness_leases SET place = '' WHERE trial_id = :trial AND expires <= now()", trial_id
+        )
+
+    def holders(self, trial_ids: list[int]) -> dict[int, tuple[str, bool]]:
+        """Return, for each of the trials that ever had a lease, its place and whether the lease has expired."""
+        query = text("SELECT trial_id, place, expires <= now() FROM harness_leases WHERE trial_id = ANY(:trials)")
+        with self._engine.begin() as connection:
+            return {row[0]: (row[1], row[2]) for row in connection.execute(query, {"trials": trial_ids})}
+
+    def delete(self) -> None:
+        """Remove every lease of the study."""
+        with self._engine.begin() as connection:
+            connection.execute(text("DELETE FROM harness_leases WHERE study = :study"), {"study": self._study})
+
+    def _change(self, statement: str, trial_id: int, worker: str = "") -> bool:
+        values = {"trial": trial_id, "study": self._study, "place": self._place, "worker": worker}
+        with self._engine.begin() as connection:
+            return bool(connection.execute(text(statement), values).rowcount)
