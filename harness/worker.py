@@ -161,7 +161,8 @@ def run_trial(
     """
     model = model_spec(config.model)
     state = start_training(config, model, data, device)
-    load_resume(folder, state)
+    if load_resume(folder, state):
+        journal.append("resumed", epoch=state.epoch)
     recorded, saved, held = journal.last_epoch, time.monotonic(), None
     short_epochs = False
 

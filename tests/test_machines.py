@@ -1,0 +1,136 @@
+"""Several machines on one study: a real PostgreSQL, a real MLflow server, working folders of their own."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Harness, Server, command
+from invariants import Stores, epochs_on_record, family, left_behind, wait_for, workers
+
+from harness.data import DEMO_FOLDER
+
+STUDY = "shared"
+
+
+class Machine:
+    """A working folder with processes of its own, sharing nothing with others but the two servers."""
+
+    def __init__(self, folder: Path, stores: Stores, demo_data: Path) -> None:
+        self.folder = folder
+        self.options = ["--storage", stores.storage, "--tracking-uri", stores.tracking, "--study", STUDY]
+        (folder / "input").mkdir(parents=True)
+        (folder / DEMO_FOLDER).symlink_to(demo_data)
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command(name, *self.options, *arguments),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    @property
+    def work_folder(self) -> Path:
+        (found,) = self.folder.glob(f"mlruns/work/{STUDY}/*")
+        return found
+
+    def is_training(self) -> bool:
+        return any(epochs_on_record(found) for found in self.folder.glob(f"mlruns/work/{STUDY}/*"))
+
+    def kill_all(self) -> None:
+        """What a power cut does."""
+        for process in self.processes:
+            for pid in [process.pid, *family(process.pid)]:
+                os.kill(pid, signal.SIGKILL)
+            process.communicate()
+
+
+def end_of(process: subprocess.Popen[str], code: int = 0) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+@pytest.fixture
+def stores(new_database: Callable[[], str], mlflow_server: Server) -> Stores:
+    return Stores(new_database(), mlflow_server.url)
+
+
+@pytest.fixture
+def machine(stores: Stores, demo_data: Path, tmp_path: Path) -> Iterator[Callable[[str], Machine]]:
+    made = []
+
+    def make(name: str) -> Machine:
+        made.append(Machine(tmp_path / name, stores, demo_data))
+        return made[-1]
+
+    yield make
+    for each in made:
+        for process in each.processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+SWEEP = ["--data", "demo", "--model", "fcnn", "--pruner", "none", "--jobs", "1"]
+
+
+def test_a_worker_is_killed_and_a_machine_is_lost(stores: Stores, machine: Callable[[str], Machine]) -> None:
+    total, epochs = 10, 400
+    first, second, third = machine("first"), machine("second"), machine("third")
+    sweep = first.start("sweep", *SWEEP, "--trials", str(total), "--epochs", str(epochs))
+    wait_for(first.is_training)
+    joined = second.start("worker", "--jobs", "1")
+    third.start("worker", "--jobs", "1")
+    wait_for(second.is_training)
+    (victim,) = workers(second.work_folder, joined.pid)
+    os.kill(victim, signal.SIGKILL)  # in mid-epoch; its machine lives, and so gives its trial back at once
+    wait_for(third.is_training)
+    third.kill_all()  # nobody is left to say so: the lease tells, once it has run out
+    end_of(sweep)
+    end_of(joined)
+    stores.check(STUDY, total, epochs)
+    assert left_behind(first.work_folder) == left_behind(second.work_folder) == []
+
+
+def test_a_machine_goes_on_where_another_was_told_to_stop(
+    stores: Stores, machine: Callable[[str], Machine]
+) -> None:
+    options = ["--data", "demo", "--model", "cnn", "--pruner", "none", "--jobs", "1", "--trials", "1"]
+    first, second = machine("first"), machine("second")
+    sweep = first.start("sweep", *options, "--epochs", "8")
+    wait_for(lambda: first.is_training() and epochs_on_record(first.work_folder) >= 3)
+    sweep.send_signal(signal.SIGTERM)
+    assert "the same command goes on from here" in end_of(sweep, 143)
+    (run,) = stores.runs(STUDY, "trial")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "interrupted")
+    kept = [file.path for file in stores.client().list_artifacts(run.info.run_id, "resume")]
+    assert "resume/resume.json" in kept
+    done = len(stores.client().get_metric_history(run.info.run_id, "val_loss"))
+    assert f"resume/resume-{done:05d}.safetensors" in kept
+    end_of(second.start("worker"))
+    stores.check(STUDY, 1, 8)
+    (run,) = stores.runs(STUDY, "trial")
+    assert run.data.tags["resumed_after_epoch"] == str(done)
+    # The numbers are those of one machine.
+    end_of(machine("whole").start("sweep", *options, "--epochs", "8", "--study", "whole"))
+    stores.same_numbers(STUDY, "whole")
+
+
+def test_other_data_are_refused(
+    stores: Stores, machine: Callable[[str], Machine], demo_copy: Path, harness: Harness
+) -> None:
+    first = machine("first")
+    end_of(first.start("sweep", *SWEEP, "--trials", "1", "--epochs", "1"))
+    csv = demo_copy / "features_30_sec.csv"
+    csv.write_text(csv.read_text().replace("0.1", "0.2"))
+    output = end_of(first.start("worker", "--data", str(demo_copy)), 1)
+    assert "holds other data than the study was made on" in output
+    assert "no study 'none'" in harness("worker", *first.options, "--study", "none", code=1).stderr
