@@ -196,5 +196,29 @@ def harness() -> Harness:
     return run
 
 
+@pytest.fixture
+def inside(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Harness:
+    """Run a `harness` command in this process, which has imported everything already."""
+
+    def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        from harness.cli import main
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["harness", *arguments])
+            for name, value in {"NO_COLOR": "1", "COLUMNS": "80", **environment}.items():
+                patch.setenv(name, value)
+            capfd.readouterr()
+            found: object = 0
+            try:
+                main()
+            except SystemExit as end:
+                found = end.code or 0
+            output = capfd.readouterr()
+        assert found == code, output.out + output.err
+        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
+
+    return run
+
+
 def last_json(process: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(process.stdout)

@@ -35,8 +35,8 @@ def trials(study: str = "demo-fcnn") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=study, storage=f"sqlite:///{Path.cwd()}/mlruns/optuna.db").get_trials()
 
 
-def test_from_sweep_to_delete(place: Path, harness: Harness) -> None:
-    first = harness(*SWEEP, "--trials", "3", "--epochs", "3", "--json")
+def test_from_sweep_to_delete(place: Path, inside: Harness) -> None:
+    first = inside(*SWEEP, "--trials", "3", "--epochs", "3", "--json")
     summary = last_json(first)
     assert set(summary) == {
         "study", "model", "experiment", "trials", "best", "parent_run_id", "seconds", "tracking_uri",
@@ -49,24 +49,24 @@ def test_from_sweep_to_delete(place: Path, harness: Harness) -> None:
     assert len(re.findall(r"^trial +\d+ complete", first.stderr, re.MULTILINE)) == 3
     assert "\x1b" not in first.stderr
 
-    again = harness(*SWEEP, "--trials", "3", "--epochs", "3")
+    again = inside(*SWEEP, "--trials", "3", "--epochs", "3")
     assert "already holds 3 finished trials of 3" in again.stderr
     assert f"run:  {summary['best']['run_id']}" in again.stdout
 
-    status = harness("status").stdout
+    status = inside("status").stdout
     assert "demo-fcnn" in status
     assert max(map(len, status.splitlines())) <= 80
-    (overview,) = last_json(harness("status", "--json"))
+    (overview,) = last_json(inside("status", "--json"))
     assert overview["counts"]["complete"] == 3
 
-    exported = last_json(harness("export", "--study", "demo-fcnn", "--out", "best", "--json"))
+    exported = last_json(inside("export", "--study", "demo-fcnn", "--out", "best", "--json"))
     assert exported["run_id"] == summary["best"]["run_id"]
-    assert "harness delete demo-fcnn --yes" in harness("delete", "demo-fcnn", code=1).stderr
-    assert "4 runs" in harness("delete", "demo-fcnn", "--yes").stdout
-    assert "no study" in harness("delete", "demo-fcnn", "--yes", code=1).stderr
+    assert "harness delete demo-fcnn --yes" in inside("delete", "demo-fcnn", code=1).stderr
+    assert "4 runs" in inside("delete", "demo-fcnn", "--yes").stdout
+    assert "no study" in inside("delete", "demo-fcnn", "--yes", code=1).stderr
     assert store().search_runs([summary_experiment()]) == []
     assert not [path for path in Path("mlruns/artifacts").rglob("*") if path.is_file()]
-    assert "no studies yet" in harness("status").stdout
+    assert "no studies yet" in inside("status").stdout
 
 
 def summary_experiment() -> str:
@@ -75,7 +75,7 @@ def summary_experiment() -> str:
     return str(experiment.experiment_id)
 
 
-def test_ctrl_c_and_on(place: Path, harness: Harness) -> None:
+def test_ctrl_c_and_on(place: Path, inside: Harness) -> None:
     """An interrupted trial goes back with its number and parameters, and its run is the same one afterwards."""
     long = (*SWEEP, "--trials", "3", "--epochs", "400", "--jobs", "1")
     process = subprocess.Popen(command(*long), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -94,8 +94,8 @@ def test_ctrl_c_and_on(place: Path, harness: Harness) -> None:
     assert interrupted.info.status == "KILLED"
     assert store().search_runs([summary_experiment()], "tags.kind = 'study'")[0].info.status == "KILLED"
 
-    harness(*long)
-    harness(*long, "--study", "whole")
+    inside(*long)
+    inside(*long, "--study", "whole")
     assert [trial.params for trial in trials()] == [trial.params for trial in trials("whole")]
     assert [trial.value for trial in trials()] == [trial.value for trial in trials("whole")]
     again = store().get_run(interrupted.info.run_id)
@@ -153,7 +153,7 @@ def test_sigterm_gives_the_trial_back_too(place: Path) -> None:
 )
 def test_mistakes_leave_nothing_behind(
     tmp_path: Path,
-    harness: Harness,
+    inside: Harness,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
     code: int,
@@ -161,7 +161,7 @@ def test_mistakes_leave_nothing_behind(
 ) -> None:
     (tmp_path / "input").mkdir()
     monkeypatch.chdir(tmp_path)
-    done = harness(*arguments, code=code)
+    done = inside(*arguments, code=code)
     for word in quoted:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
@@ -170,30 +170,30 @@ def test_mistakes_leave_nothing_behind(
     assert left == [], left
 
 
-def test_environment_over_file_and_flag_over_environment(place: Path, harness: Harness) -> None:
+def test_environment_over_file_and_flag_over_environment(place: Path, inside: Harness) -> None:
     Path("s.toml").write_text('model = "fcnn"\ndata = "demo"\ntrials = 3\nepochs = 2\npruner = "none"\n')
-    summary = last_json(harness("sweep", "--config", "s.toml", "--epochs", "1", "--json", HARNESS_TRIALS="2"))
+    summary = last_json(inside("sweep", "--config", "s.toml", "--epochs", "1", "--json", HARNESS_TRIALS="2"))
     assert summary["trials"]["complete"] == 2
     run = store().get_run(summary["best"]["run_id"])
     assert run.data.params["epochs"] == "1"
 
 
-def test_data_check(demo_data: Path, harness: Harness) -> None:
-    out = harness("data", "check", str(demo_data)).stdout
+def test_data_check(demo_data: Path, inside: Harness) -> None:
+    out = inside("data", "check", str(demo_data)).stdout
     assert "SYNTHETIC" in out
     assert "300 with 58 feature columns and pictures" in out
     assert re.search(r"digest +[0-9a-f]{64}", out)
 
 
-def test_data_demo_and_import(workspace: Path, harness: Harness) -> None:
-    assert "300" in harness("data", "demo").stdout
-    assert "there already" in harness("data", "demo", code=1).stderr
-    assert "300" in harness("data", "import", "input/demo", "--out", "mine").stdout
+def test_data_demo_and_import(workspace: Path, inside: Harness) -> None:
+    assert "300" in inside("data", "demo").stdout
+    assert "there already" in inside("data", "demo", code=1).stderr
+    assert "300" in inside("data", "import", "input/demo", "--out", "mine").stdout
 
 
-def test_data_check_on_gtzan(gtzan: Path, harness: Harness) -> None:
+def test_data_check_on_gtzan(gtzan: Path, inside: Harness) -> None:
     lists = gtzan / "splits" / "fault-filtered"
-    out = harness("data", "check", str(gtzan), "--split", str(lists)).stdout
+    out = inside("data", "check", str(gtzan), "--split", str(lists)).stdout
     assert "999 with 58 feature columns and pictures" in out
     assert out.count("identical") == 14
     assert "jazz.00054: features but no picture" in out
@@ -203,8 +203,8 @@ def test_data_check_on_gtzan(gtzan: Path, harness: Harness) -> None:
 @pytest.mark.parametrize(
     "name", ["", "sweep", "status", "ui", "export", "delete", "data", "data check", "data import"]
 )
-def test_help_fits_eighty_columns_and_gives_an_example(harness: Harness, name: str) -> None:
-    out = harness(*name.split(), "--help").stdout
+def test_help_fits_eighty_columns_and_gives_an_example(inside: Harness, name: str) -> None:
+    out = inside(*name.split(), "--help").stdout
     assert max(map(len, out.splitlines())) <= 80
     if name not in ("", "data"):
         assert f"Example: harness {name}" in re.sub(r"\s+", " ", out)
@@ -221,8 +221,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_ui_serves_the_right_store(place: Path, harness: Harness) -> None:
-    summary = last_json(harness(*SWEEP, "--trials", "1", "--epochs", "1", "--json"))
+def test_the_ui_serves_the_right_store(place: Path, inside: Harness) -> None:
+    summary = last_json(inside(*SWEEP, "--trials", "1", "--epochs", "1", "--json"))
     # A session of its own, so that the server's workers end with it.
     server = subprocess.Popen(
         command("ui"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True

@@ -47,56 +47,56 @@ def run_killed(study: str, model: str = "cnn") -> None:
     kill(process)
 
 
-def test_healthy_stores(place: Path, harness: Harness) -> None:
-    harness(*SWEEP, "--model", "fcnn", "--trials", "2", "--epochs", "1")
-    assert harness("doctor").stdout == "nothing is wrong\n"
-    assert last_json(harness("doctor", "--fix", "--json")) == []
+def test_healthy_stores(place: Path, inside: Harness) -> None:
+    inside(*SWEEP, "--model", "fcnn", "--trials", "2", "--epochs", "1")
+    assert inside("doctor").stdout == "nothing is wrong\n"
+    assert last_json(inside("doctor", "--fix", "--json")) == []
 
 
-def test_after_everything_was_killed(place: Path, harness: Harness) -> None:
+def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
     run_killed("gone")
     before = Stores.here().trials("gone")[0].state
-    report = harness("doctor", code=1).stdout
+    report = inside("doctor", code=1).stdout
     assert "gone: trial 0 was RUNNING, and no process runs it" in report
     assert "gone: the study's run was RUNNING" not in report  # while its trial still counts as running
     assert "run    harness doctor --fix" in report
     assert Stores.here().trials("gone")[0].state == before  # reporting changes nothing
-    fixed = last_json(harness("doctor", "--fix", "--json"))
+    fixed = last_json(inside("doctor", "--fix", "--json"))
     assert all(finding["fixed"] for finding in fixed)
-    assert harness("doctor").stdout == "nothing is wrong\n"
+    assert inside("doctor").stdout == "nothing is wrong\n"
     stores = Stores.here()
     assert [trial.state.name for trial in stores.trials("gone")] == ["WAITING"]
     assert stores.runs("gone", "study")[0].info.status == "KILLED"
     (run,) = stores.runs("gone", "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "interrupted")
     assert len(stores.client().get_metric_history(run.info.run_id, "val_loss")) > 1  # what was done is on record
-    harness(*SWEEP, "--model", "cnn", "--trials", "1", "--epochs", "30", "--jobs", "1", "--study", "gone")
+    inside(*SWEEP, "--model", "cnn", "--trials", "1", "--epochs", "30", "--jobs", "1", "--study", "gone")
     stores.check("gone", 1, 30)
 
 
-def test_a_live_sweep_is_left_alone(place: Path, harness: Harness) -> None:
+def test_a_live_sweep_is_left_alone(place: Path, inside: Harness) -> None:
     process = start("--model", "fcnn", "--trials", "3", "--epochs", "800", "--jobs", "1", "--study", "alive")
     wait_for(lambda: epochs_on_record(work_folder("alive")) > 1)
-    assert harness("doctor", "--fix").stdout == "nothing is wrong\n"
+    assert inside("doctor", "--fix").stdout == "nothing is wrong\n"
     process.communicate(timeout=120)
     assert process.returncode == 0
     Stores.here().check("alive", 3, 800)
 
 
-def test_a_run_whose_study_is_gone(place: Path, harness: Harness) -> None:
+def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
     run_killed("lost", "fcnn")
     (place / "mlruns" / "optuna.db").unlink()
     for leftover in (place / "mlruns").glob("optuna.db-*"):
         leftover.unlink()
-    harness(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", "--study", "other")
-    assert "Optuna knows no study 'lost'" in harness("doctor", code=1).stdout
-    harness("doctor", "--fix")
+    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", "--study", "other")
+    assert "Optuna knows no study 'lost'" in inside("doctor", code=1).stdout
+    inside("doctor", "--fix")
     assert {run.info.status for run in Stores.here().runs("lost", "study")} == {"KILLED"}
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_folder_that_was_moved(
-    place: Path, harness: Harness, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, inside: Harness, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [
         "--model",
@@ -108,45 +108,45 @@ def test_a_folder_that_was_moved(
         "--experiment",
         "music é 1".replace(" ", "-")[:5],
     ]
-    harness(*SWEEP, *options, "--trials", "2")
+    inside(*SWEEP, *options, "--trials", "2")
     elsewhere = tmp_path / "else where"
     elsewhere.mkdir()
     (shutil.move if how == "moved" else shutil.copytree)(str(place / "mlruns"), str(elsewhere / "mlruns"))
     shutil.copytree(place / "input", elsewhere / "input", symlinks=True)
     monkeypatch.chdir(elsewhere)
-    wrong = harness("export", "--study", "s", "--out", "best", code=1).stderr
+    wrong = inside("export", "--study", "s", "--out", "best", code=1).stderr
     assert "was moved or copied" in wrong
     assert "harness doctor --fix" in wrong
-    assert "was moved or copied" in harness("doctor", code=1).stdout
-    harness("doctor", "--fix")
-    assert harness("doctor").stdout == "nothing is wrong\n"
-    harness("export", "--study", "s", "--out", "best")
-    harness(*SWEEP, *options, "--trials", "3")
+    assert "was moved or copied" in inside("doctor", code=1).stdout
+    inside("doctor", "--fix")
+    assert inside("doctor").stdout == "nothing is wrong\n"
+    inside("export", "--study", "s", "--out", "best")
+    inside(*SWEEP, *options, "--trials", "3")
     for run in Stores.here().runs("s", "trial"):
         assert run.info.artifact_uri.startswith((elsewhere / "mlruns").as_uri())
     Stores.here().check("s", 3, 2)
 
 
 def test_the_start_of_a_sweep_mends_a_moved_folder(
-    place: Path, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness(*SWEEP, "--model", "fcnn", "--epochs", "2", "--study", "s", "--trials", "1")
+    inside(*SWEEP, "--model", "fcnn", "--epochs", "2", "--study", "s", "--trials", "1")
     moved = tmp_path / "moved"
     place.rename(moved)
     monkeypatch.chdir(moved)
-    harness(*SWEEP, "--model", "fcnn", "--epochs", "2", "--study", "s", "--trials", "2")
+    inside(*SWEEP, "--model", "fcnn", "--epochs", "2", "--study", "s", "--trials", "2")
     Stores.here().check("s", 2, 2)
 
 
 def test_a_folder_reached_by_another_name_is_not_moved(
-    place: Path, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness(*SWEEP, "--model", "fcnn", "--epochs", "1", "--study", "s", "--trials", "1")
+    inside(*SWEEP, "--model", "fcnn", "--epochs", "1", "--study", "s", "--trials", "1")
     (tmp_path / "link").symlink_to(place)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mlruns").symlink_to(place / "mlruns")
     monkeypatch.chdir(tmp_path / "other")
-    assert harness("doctor").stdout == "nothing is wrong\n"
+    assert inside("doctor").stdout == "nothing is wrong\n"
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_a_folder_reached_by_another_name_is_not_moved(
         ("mlflow.db", "UPDATE alembic_version SET version_num = '451aebb31d03'", "mlflow db upgrade"),
     ],
 )
-def test_an_old_schema(place: Path, harness: Harness, database: str, revision: str, upgrade: str) -> None:
+def test_an_old_schema(place: Path, inside: Harness, database: str, revision: str, upgrade: str) -> None:
     with closing(sqlite3.connect(place / "mlruns" / database)) as connection, connection:
         connection.execute(revision)
-    assert upgrade in harness("doctor", code=1).stdout
-    assert upgrade in harness("doctor", "--fix", code=1).stdout
-    refused = harness(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", code=1).stderr
+    assert upgrade in inside("doctor", code=1).stdout
+    assert upgrade in inside("doctor", "--fix", code=1).stdout
+    refused = inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", code=1).stderr
     assert upgrade in refused
     assert "schema" in refused
 
@@ -219,7 +219,7 @@ def test_a_tracking_server_that_is_down_for_a_while(place: Path, mlflow_server: 
     stores.check("patient", 6, 600)
 
 
-def test_a_tracking_server_that_stays_down(place: Path, mlflow_server: Server, harness: Harness) -> None:
+def test_a_tracking_server_that_stays_down(place: Path, mlflow_server: Server, inside: Harness) -> None:
     stores = Stores(f"sqlite:///{place}/mlruns/optuna.db", mlflow_server.url)
     process = start(*tracked(mlflow_server, "late"), "--trials", "3", "--epochs", "300")
     wait_for(lambda: epochs_on_record(work_folder("late")) > 1)
@@ -230,10 +230,10 @@ def test_a_tracking_server_that_stays_down(place: Path, mlflow_server: Server, h
     assert "are not in MLflow yet" in output
     assert "harness doctor --fix" in output
     assert [trial.state.name for trial in stores.trials("late")] == ["COMPLETE"] * 3
-    assert "failed" in harness("doctor", "--tracking-uri", mlflow_server.url, code=1).stdout  # to reach it
+    assert "failed" in inside("doctor", "--tracking-uri", mlflow_server.url, code=1).stdout  # to reach it
     mlflow_server.start()
-    assert "was not in MLflow" in harness("doctor", "--tracking-uri", mlflow_server.url, code=1).stdout
-    harness("doctor", "--tracking-uri", mlflow_server.url, "--fix")
+    assert "was not in MLflow" in inside("doctor", "--tracking-uri", mlflow_server.url, code=1).stdout
+    inside("doctor", "--tracking-uri", mlflow_server.url, "--fix")
     stores.check("late", 3, 300)
-    assert harness("doctor", "--tracking-uri", mlflow_server.url).stdout == "nothing is wrong\n"
+    assert inside("doctor", "--tracking-uri", mlflow_server.url).stdout == "nothing is wrong\n"
     assert left_behind(work_folder("late")) == []
