@@ -190,6 +190,11 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     # safetensors takes dense row-major tensors only; the convolutions' weights are channels last in memory.
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # how safetensors says that the disk is full
+        raise CheckpointError(
+            f"cannot write {path}: {error}", legal="a disk with room", run="the same command again, once it has"
+        ) from error
     with path.open("rb") as written:
         os.fsync(written.fileno())

@@ -43,6 +43,8 @@ from harness.tracking.places import artifact_folder, check_artifact_paths
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
+# What it would print as a traceback is raised as well, and told in a sentence.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
 RESUME_FOLDER = "resume"

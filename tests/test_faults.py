@@ -1,0 +1,91 @@
+"""Disks that are full, folders that cannot be written, files that are damaged: an error, never a wrong result."""
+
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Harness, command
+from invariants import Stores, epochs_on_record, family, left_behind, wait_for
+
+from harness.data import DEMO_FOLDER
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def place(workspace: Path, demo_data: Path) -> Path:
+    (workspace / "input").mkdir()
+    (workspace / DEMO_FOLDER).symlink_to(demo_data)
+    return workspace
+
+
+def sweep(model: str, *, trials: int = 2, epochs: int = 3) -> list[str]:
+    options = ["--model", model, "--trials", str(trials), "--epochs", str(epochs)]
+    return ["sweep", "--data", "demo", "--pruner", "none", "--jobs", "1", "--study", "s", *options]
+
+
+@pytest.mark.parametrize(("model", "room"), [("cnn", 20 * MB), ("fcnn", MB // 8)])
+def test_a_full_disk(place: Path, inside: Harness, model: str, room: int) -> None:
+    """A limit on the size of files stands in for the disk: a checkpoint, or a database, does not fit any more."""
+    process = subprocess.run(
+        command(*sweep(model, trials=6)),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert process.returncode == 1, process.stderr
+    assert "error: " in process.stderr
+    assert "run:   " in process.stderr
+    assert "Traceback" not in process.stderr
+    inside("doctor", "--fix")
+    inside(*sweep(model, trials=6))
+    Stores.here().check("s", 6, 3)
+    assert left_behind(place / "mlruns" / "work" / "s") == []
+
+
+def test_artifacts_that_cannot_be_written(place: Path, inside: Harness) -> None:
+    artifacts = place / "mlruns" / "artifacts"
+    artifacts.write_text("a file where the folder should be")
+    refused = inside(*sweep("fcnn"), code=1).stderr
+    assert "error: MLflow:" in refused
+    assert str(artifacts) in refused
+    artifacts.unlink()
+    inside(*sweep("fcnn"))
+    Stores.here().check("s", 2, 3)
+
+
+def kill_in_mid_epoch(place: Path, model: str, epochs: int) -> Path:
+    """Kill everything of a sweep once it has recorded a few epochs; return the journal."""
+    process = subprocess.Popen(
+        command(*sweep(model, trials=1, epochs=epochs)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    folder = place / "mlruns" / "work" / "s"
+    wait_for(lambda: epochs_on_record(folder) > 5)
+    wait_for(lambda: bool(Stores.here().runs("s", "trial")))  # and MLflow has heard of it
+    for pid in [process.pid, *family(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    (journal,) = folder.glob("trial-*.jsonl")
+    return journal
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "emptied"])
+def test_a_damaged_journal(place: Path, inside: Harness, damage: str) -> None:
+    journal = kill_in_mid_epoch(place, "cnn", 14)
+    whole = journal.read_bytes()
+    middle = len(whole) // 2
+    journal.write_bytes(
+        {
+            "torn": whole[:-7],
+            "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+            "emptied": b"",
+        }[damage]
+    )
+    if damage != "emptied":
+        assert "cut short or damaged" in inside("doctor", code=1).stdout
+    inside(*sweep("cnn", trials=1, epochs=14))
+    Stores.here().check("s", 1, 14)
