@@ -172,7 +172,9 @@ class Recorder:
         news = [e for e in tail.pending if e["event"] != "epoch" or e["epoch"] not in tail.on_record]
         resume = folder if self._study.is_shared else None
         self._trials.send(tail.run_id, news, checkpoint=folder / "checkpoint", resume=resume)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        if any(event["event"] == "end" for event in tail.pending):
+            # Not before: the worker may just have written it, and be about to say that the trial has ended.
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         closed = tail.pending[-1]["event"] == "closed"
         tail.pending = []
         if closed:

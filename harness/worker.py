@@ -316,10 +316,17 @@ class Worker:
         journal.close()
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an exception means that there is no memory left, on the machine or on the GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # PyTorch's word on a CPU
+
+
 def _is_the_machines_fault(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in REFUSED_WRITES
-    return isinstance(error, (HarnessError, MemoryError, torch.OutOfMemoryError, *STORAGE_ERRORS))
+    return isinstance(error, (HarnessError, *STORAGE_ERRORS)) or is_out_of_memory(error)
 
 
 def work(task: WorkerTask) -> None:
@@ -337,16 +344,13 @@ def work(task: WorkerTask) -> None:
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        print(f"worker out of memory: {str(error).partition('.')[0]}", file=sys.stderr)
-        sys.exit(OUT_OF_MEMORY)
-    except OSError as error:
-        if error.errno not in REFUSED_WRITES:
-            traceback.print_exc()
-            sys.exit(70)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Exception:  # noqa: BLE001 - the last frame of the process: shown, and told by the exit code
+    except Exception as error:  # noqa: BLE001 - the last frame of the process: shown, and told by the exit code
+        if is_out_of_memory(error):
+            print(f"worker out of memory: {str(error).partition('.')[0]}", file=sys.stderr)
+            sys.exit(OUT_OF_MEMORY)
+        if _is_the_machines_fault(error):
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
         traceback.print_exc()
         sys.exit(70)
 

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from harness.data import Tracks, load_tracks, make_demo
 
+pytest.register_assert_rewrite("invariants")
 # How long an example takes says nothing here: the machine that runs the tests is shared.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("tests")

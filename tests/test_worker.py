@@ -1,0 +1,25 @@
+"""What a worker makes of the exceptions that it meets."""
+
+import errno
+
+import pytest
+import torch
+
+from harness.errors import StudyError
+from harness.worker import _is_the_machines_fault, is_out_of_memory
+
+
+def test_out_of_memory_is_told_from_bugs() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_the_machines_faults_are_told_from_bugs() -> None:
+    assert _is_the_machines_fault(OSError(errno.ENOSPC, "No space left on device"))
+    assert _is_the_machines_fault(StudyError("lost"))
+    assert not _is_the_machines_fault(FileExistsError(errno.EEXIST, "File exists"))
+    assert not _is_the_machines_fault(ValueError("a bug"))
