@@ -66,9 +66,26 @@ CASES = {
 }
 
 
+LONG = {
+    "fcnn-one-job": (("--model", "fcnn", "--trials", "12", "--epochs", "150", "--jobs", "1"), 12, 150, 40),
+    "fcnn-two-jobs": (("--model", "fcnn", "--trials", "30", "--epochs", "120", "--jobs", "2"), 30, 120, 40),
+    "cnn-one-job": (("--model", "cnn", "--trials", "8", "--epochs", "8", "--jobs", "1"), 8, 8, 20),
+    "cnn-two-jobs": (("--model", "cnn", "--trials", "10", "--epochs", "8", "--jobs", "2"), 10, 8, 20),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LONG)
+def test_killed_at_random_moments_for_long(place: Path, case: str) -> None:
+    kill_and_check(case, *LONG[case])
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_random_moments(place: Path, case: str) -> None:
-    arguments, total, epochs, kills = CASES[case]
+    kill_and_check(case, *CASES[case])
+
+
+def kill_and_check(case: str, arguments: tuple[str, ...], total: int, epochs: int, kills: int) -> None:
     chance = random.Random(f"{SEED} {case}")
     done = run_with_kills((*arguments, "--study", case), case, kills, chance)
     assert done == kills

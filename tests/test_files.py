@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import FileLock, make_database, replacing, sqlite_path
+from harness.files import FileLock, make_database, mask_password, replacing, sqlite_path
 
 
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -98,3 +98,19 @@ def test_a_database_half_made_is_made_again(tmp_path: Path) -> None:
 )
 def test_sqlite_path(url: str, path: Path | None) -> None:
     assert sqlite_path(url) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@host:5432/db", "postgresql+psycopg://me:***@host:5432/db"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("https://me:sec@ret@mlflow:5000/path", "https://me:***@mlflow:5000/path"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:////abs/a.db", "sqlite:////abs/a.db"),
+        ("http://[broken:secret@", "(not a URL)"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert mask_password(url) == shown
+    assert "sec" not in mask_password(url)

@@ -1,10 +1,21 @@
+import socket
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import SettingsError
+from harness.plan import devices_of
 from harness.records import FloatRange, SearchSpace
-from harness.settings import SweepSettings, check_name, load_settings, parse_jobs, parse_keep, resolve_stores
+from harness.settings import (
+    SweepSettings,
+    check_name,
+    load_settings,
+    parse_jobs,
+    parse_keep,
+    resolve_stores,
+    work_folder_of,
+)
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -87,7 +98,30 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert work == tmp_path / "mlruns" / "work"
     _, storage, work = resolve_stores("http://127.0.0.1:5000", "sqlite:///other/search.db")
     assert (storage, work) == (f"sqlite:///{tmp_path}/other/search.db", tmp_path / "other" / "work")
+    _, storage, work = resolve_stores("http://mlflow:5000", "postgresql://me:secret@db/optuna")
+    assert (storage, work) == ("postgresql+psycopg://me:secret@db/optuna", tmp_path / "mlruns" / "work")
+    assert work_folder_of(work, storage, "s") == work / "s" / socket.gethostname()
+    assert work_folder_of(work, "sqlite:///other/search.db", "s") == work / "s"
+    with pytest.raises(SettingsError, match="same database"):
+        resolve_stores("postgresql+psycopg://db/one", "postgres://db/one")
     with pytest.raises(SettingsError, match="same database"):
         resolve_stores("sqlite:///one.db", "sqlite:///one.db")
     with pytest.raises(SettingsError, match="not a URL"):
         resolve_stores("mlruns", None)
+
+
+@pytest.mark.parametrize("changes", [{"attempts": 0}, {"timeout": 0.0}, {"timeout": float("nan")}])
+def test_numbers_out_of_range(changes: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(changes))):
+        load_settings(None, {"model": "fcnn", **changes})
+
+
+def test_devices() -> None:
+    assert devices_of("cpu") == ("cpu",)
+    with pytest.raises(SettingsError, match="one device twice"):
+        devices_of("cpu, cpu")
+    with pytest.raises(SettingsError, match="'tpu'"):
+        devices_of("cpu,tpu")
+    missing = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(SettingsError, match=f"'{missing}' was asked for"):
+        devices_of(f"cpu,{missing}")
