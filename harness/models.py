@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +34,31 @@ class GenreClassifierCNN(nn.Module):
         """Return logits."""
         # ReLU is monotonic, so it may follow the pooling (the same values and gradients) and sees a
         # quarter of the elements.
-        x = F.relu(self.pool(self.conv1(x)))
-        x = F.relu(self.pool(self.conv2(x)))
+        if _blocks_pay(x):
+            x = x.to_mkldnn()
+        x = torch.relu(self.pool(self.conv1(x)))
+        x = torch.relu(self.pool(self.conv2(x)))
+        if x.is_mkldnn:
+            x = x.to_dense()
         x = torch.flatten(x, 1)
         x = F.relu(self.fc1(x))
         logits: Tensor = self.fc2(x)
         return logits
+
+
+def _blocks_pay(x: Tensor) -> bool:
+    """Say whether to keep pictures in oneDNN's own blocked layout from the first convolution to the last pooling.
+
+    The same arithmetic without reordering in between; pooling keeps 1 byte an index instead of 8.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and platform.machine() in ("x86_64", "AMD64")
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 class GenreClassifierFCNN(nn.Module):
