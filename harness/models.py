@@ -54,7 +54,7 @@ def _blocks_pay(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and platform.machine() in ("x86_64", "AMD64")
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
