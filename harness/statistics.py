@@ -1,8 +1,35 @@
-"""Intervals and tests; the arithmetic is scipy's."""
+"""Intervals and tests for the comparison of classifiers; numpy and scipy do the arithmetic.
+
+Accuracies and differences are fractions in [0, 1] and [-1, 1]; `confidence` is the coverage of an interval.
+"""
 
 from __future__ import annotations
 
-from scipy.stats import binomtest
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, t
+
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its interval, and the p-value of the hypothesis that it is zero (two-sided)."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside the interval."""
+        return self.low > 0 or self.high < 0
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -12,3 +39,108 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     """
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def corrected_resampled_t(
+    differences: Sequence[float], train: int, test: int, confidence: float = 0.95
+) -> Estimate:
+    """Return the mean difference over redrawn splits with its corrected resampled t interval.
+
+    `differences` has one value a split, `train` and `test` are the sizes of the parts. Redrawn splits share
+    tracks, so the differences are not independent: their variance is taken (1/k + test/train) times instead of
+    1/k. Differences that never vary give an interval without width.
+
+    Raises ValueError for fewer than two differences.
+    Source: Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
+    """
+    values = np.asarray(differences, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} difference(s); the variance needs two")
+    mean = float(values.mean())
+    error = math.sqrt(float(values.var(ddof=1)) * (1 / len(values) + test / train))
+    degrees = len(values) - 1
+    half = float(t.ppf((1 + confidence) / 2, degrees)) * error
+    if error > 0:
+        p = float(2 * t.sf(abs(mean) / error, degrees))
+    else:
+        p = 1.0 if mean == 0 else 0.0
+    return Estimate(mean, mean - half, mean + half, p)
+
+
+def mcnemar_exact(correct_a: Booleans, correct_b: Booleans) -> float:
+    """Return the exact two-sided p-value that two classifiers err equally often on the same tracks.
+
+    Takes bool [tracks] each: which tracks each got right. Only those count that one alone got right.
+    Source: McNemar (1947), Note on the sampling error of the difference between correlated proportions; the
+    binomial form.
+    """
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+
+def paired_bootstrap(
+    correct_a: Booleans, correct_b: Booleans, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Estimate:
+    """Return the difference of two accuracies on one test part, with a bootstrap interval over tracks and seeds.
+
+    Takes bool [seeds, tracks] each; row i of both was trained with the same seed. Tracks and seeds are drawn
+    with replacement independently of one another, the same for both classifiers, so that what is hard for both
+    cancels. The interval is the percentile one; the p-value counts the resamples on the other side of zero.
+    Source: Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 8, 13 and 16; Owen (2007),
+    The pigeonhole bootstrap, for two crossed factors.
+    """
+    difference = correct_a.astype(float) - correct_b.astype(float)
+    seeds, tracks = difference.shape
+    chance = np.random.default_rng(seed)
+    # How often each seed and each track is drawn: their product weighs the table, as drawing rows would.
+    of_seeds = chance.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    of_tracks = chance.multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples)
+    means = np.einsum("rs,st,rt->r", of_seeds, difference, of_tracks, optimize=True) / (seeds * tracks)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    p = min(1.0, 2 * (beyond + 1) / (resamples + 1))
+    return Estimate(float(difference.mean()), float(low), float(high), p)
+
+
+def probability_of_outperforming(
+    scores_a: Sequence[float], scores_b: Sequence[float], *, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return how probable it is that A scores higher than B in a repeat, with a bootstrap interval.
+
+    Scores are paired: the same split and seed for both; a tie counts half. The authors call a difference
+    meaningful where the probability is above 0.75 and the lower end of its interval above 0.5.
+    Source: Bouthillier et al. (2021), Accounting for variance in machine learning benchmarks, MLSys.
+    """
+    a, b = np.asarray(scores_a, dtype=float), np.asarray(scores_b, dtype=float)
+    wins = (a > b) + 0.5 * (a == b)
+    drawn = np.random.default_rng(seed).integers(len(wins), size=(10_000, len(wins)))
+    low, high = np.quantile(wins[drawn].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(wins.mean()), float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for being looked at together, in their own order.
+
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def holm_confidences(p_values: Sequence[float], confidence: float = 0.95) -> list[float]:
+    """Return the confidence at which each interval is to be drawn so that it excludes zero where Holm rejects.
+
+    The smallest p-value is held against alpha / m, the next against alpha / (m - 1), and so on; from the first
+    that is not rejected on, all are held against that one's level.
+    """
+    alpha, found = 1 - confidence, [confidence] * len(p_values)
+    level, stopped = alpha, False
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        if not stopped:
+            level = alpha / (len(p_values) - rank)
+            stopped = p_values[index] > level
+        found[index] = 1 - level
+    return found

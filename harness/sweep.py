@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.crew import Crew
-from harness.errors import StudyError
+from harness.errors import StudyError, TrackingError
 from harness.files import mask_password, sqlite_path
 from harness.models import model_spec
 from harness.plan import Plan, devices_of, load_recorded_data
@@ -26,7 +26,10 @@ PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySummary:
-    """What came of a sweep: counts, the best trial with its run, and what stopped it early, if anything did."""
+    """What came of a sweep: counts, the best trial with its run, and what stopped it early, if anything did.
+
+    `signal` is the number of the signal that interrupted it; `unsent` says what MLflow did not take then.
+    """
 
     spec: StudySpec
     counts: TrialCounts
@@ -38,6 +41,7 @@ class StudySummary:
     tracking_uri: str
     synthetic: bool
     signal: int | None = None
+    unsent: TrackingError | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -101,14 +105,20 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
                 return bury(study, worker, cause, plan.settings.attempts)
 
         crew.run(on_death)
+        unsent, status, best_run_id = None, "KILLED", None
         try:
             recorder.close(patience=0.0 if crew.signal is not None else PATIENCE_SECONDS)
+        except TrackingError as error:
+            if crew.signal is None:
+                raise
+            unsent = error  # said along with the interruption, which the exit code tells
         finally:
             study.recover()  # what the workers were told to put away: by now the record has it
-        record.mend_runs()
-        timed_out = deadline is not None and time.time() >= deadline
-        status, state = _outcome(crew, study.counts().finished < plan.settings.trials, timed_out)
-        best_run_id = record.conclude(status, state)
+        if unsent is None:
+            record.mend_runs()
+            timed_out = deadline is not None and time.time() >= deadline
+            status, state = _outcome(crew, study.counts().finished < plan.settings.trials, timed_out)
+            best_run_id = record.conclude(status, state)
     if status == "FAILED":
         raise _failure(plan, study, crew.fault)
     return StudySummary(
@@ -122,6 +132,7 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
         tracking_uri=mask_password(plan.tracking_uri),
         synthetic=plan.tracks.synthetic,
         signal=crew.signal,
+        unsent=unsent,
     )
 
 

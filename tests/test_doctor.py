@@ -219,6 +219,20 @@ def test_a_tracking_server_that_is_down_for_a_while(place: Path, mlflow_server: 
     stores.check("patient", 6, 600)
 
 
+def test_a_signal_while_the_tracking_server_is_down(place: Path, mlflow_server: Server, inside: Harness) -> None:
+    stores = Stores(f"sqlite:///{place}/mlruns/optuna.db", mlflow_server.url)
+    process = start(*tracked(mlflow_server, "both"), "--trials", "3", "--epochs", "400")
+    wait_for(lambda: epochs_on_record(work_folder("both")) > 1)
+    mlflow_server.stop()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "are not in MLflow yet" in output
+    mlflow_server.start()
+    inside(*SWEEP, *tracked(mlflow_server, "both"), "--trials", "3", "--epochs", "400")
+    stores.check("both", 3, 400)
+
+
 def test_a_tracking_server_that_stays_down(place: Path, mlflow_server: Server, inside: Harness) -> None:
     stores = Stores(f"sqlite:///{place}/mlruns/optuna.db", mlflow_server.url)
     process = start(*tracked(mlflow_server, "late"), "--trials", "3", "--epochs", "300")

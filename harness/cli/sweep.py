@@ -116,6 +116,8 @@ def _carry_out(plan: Plan, as_json: bool) -> None:
         print(json.dumps(summary.as_json()))
     else:
         _print_summary(summary)
+    if summary.unsent is not None:
+        console.print(f"error: {summary.unsent}", style="red", markup=False, highlight=False, soft_wrap=True)
     if summary.signal is not None:
         raise typer.Exit(128 + summary.signal)
 
