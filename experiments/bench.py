@@ -207,7 +207,7 @@ def bookkeeping(size: Size) -> Row:
     """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
     plan = plan_sweep(settings(size, "fcnn", size.late, search=None))
     study, tracker = open_study(plan), Tracker(plan.tracking_uri)
-    parent = tracker.begin_study(plan.spec, {}, "", plan.split, {})
+    parent = tracker.begin_study(plan.spec, {}, "", plan.split, study.context)
     dataset = {"name": "bench", "folder": "bench", "profile": {}}
     recorder = Recorder(TrialLog(tracker, plan.spec, parent, dataset), study)
     best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)
@@ -218,7 +218,16 @@ def bookkeeping(size: Size) -> Row:
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
         trial = trial_config(plan.spec, plan.model, number, claim.lr, claim.batch_size)
-        journal.append("start", trial=number, config=trial.as_dict(), resumed=False, device="cpu", total=size.late)
+        crew = study.holder.crew
+        journal.append(
+            "start",
+            trial=number,
+            crew=crew,
+            config=trial.as_dict(),
+            resumed=False,
+            device="cpu",
+            total=size.late,
+        )
         result = TrialResult(state="complete", best=replace(best, val_accuracy=1 / (1 + abs(claim.lr - 0.003))))
         assert result.best is not None
         journal.append("end", sync=True, state="complete", best=asdict(result.best), reason=None)

@@ -174,7 +174,9 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
 
 
 def clear_resume(folder: Path) -> None:
-    """Remove what `save_resume` left, the pointer first."""
+    """Remove what `save_resume` left, if anything, the pointer first."""
+    if not folder.is_dir():
+        return
     (folder / RESUME_FILE).unlink(missing_ok=True)
     for path in folder.glob("resume-*.safetensors"):
         path.unlink()

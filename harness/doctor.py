@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.files import FileLock, mask_password, sqlite_path
+from harness.errors import HarnessError, mask_password
+from harness.files import sqlite_path
 from harness.journal import read_events
 from harness.reconcile import Record
 from harness.settings import work_folder_of
 from harness.study import Holder, Study, list_studies, new_name, open_storage, reaching
-from harness.tracking import Tracker, mend_artifact_paths, moved_experiments
+from harness.tracking import Tracker, mend_artifact_paths, moved_experiments, translated
 from harness.worker import close_journals
 
 
@@ -50,7 +50,9 @@ def _moved(tracking_uri: str, fix: bool) -> Iterator[Finding]:
     database = sqlite_path(tracking_uri)
     if database is None or not database.exists():
         return
-    for name, uri in moved_experiments(database).items():
+    with translated(f"reading {database}"):
+        moved = moved_experiments(database)
+    for name, uri in moved.items():
         yield Finding(
             study=None,
             found=f"{database.parent} was moved or copied: the artifacts of {name!r} are recorded at {uri}",
@@ -109,10 +111,8 @@ def _stale_trials(study: Study, fix: bool) -> Iterator[Finding]:
 
 def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
     """Journals that hold what MLflow has not got; those of trials that are to go on are kept after sending."""
-    sending = FileLock(record.study.work_folder / "recorder.lock")
-    if sending.path.exists() and not sending.acquire(wait=False):
+    if record.study.is_led():
         return  # a sweep is at work and sends them
-    sending.release()
     ended = {}
     for path in sorted(record.study.work_folder.glob("trial-*.jsonl")):
         events, sound = read_events(path)

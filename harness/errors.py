@@ -4,20 +4,36 @@ A `HarnessError` is for the person at the terminal: what was found, what is lega
 command line prints it and exits with `exit_code`; anything else that escapes is a bug and keeps its traceback.
 """
 
+import re
+
+_ADDRESS = re.compile(r"[\w+.-]+://\S+")
+
+
+def mask_password(url: str) -> str:
+    """Return a URL fit to be shown: what it has of passwords, in its address or its query, as three stars."""
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&][^=&]*password[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
+def mask_passwords(text: str) -> str:
+    """Return a text with the passwords of every URL in it as three stars."""
+    return _ADDRESS.sub(lambda found: mask_password(found[0]), text)
+
 
 class HarnessError(Exception):
     """A mistake that the user can mend.
 
-    `found` says what was found, `legal` what would have been right, `run` the command to run next.
+    `found` says what was found, `legal` what would have been right, `run` the command to run next. Passwords in
+    URLs are masked here, so that no message of a library can bring one to the screen.
     """
 
     exit_code = 1
 
     def __init__(self, found: str, *, legal: str | None = None, run: str | None = None) -> None:
-        super().__init__(found)
-        self.found = found
+        super().__init__(mask_passwords(found))
+        self.found = mask_passwords(found)
         self.legal = legal
-        self.run = run
+        self.run = None if run is None else mask_passwords(run)
 
     def __str__(self) -> str:
         lines = [self.found]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 # What the operating system says when it is the disk, the quota or the permissions, and not the program.
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -145,21 +144,3 @@ def sqlite_path(url: str) -> Path | None:
     if scheme.partition("+")[0] != "sqlite" or not rest.startswith("/"):
         return None
     return Path(rest[1:].partition("?")[0])
-
-
-def mask_password(url: str) -> str:
-    """Return a URL fit to be shown: what it has of passwords, in its address or its query, as three stars."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return "(not a URL)"
-    address, query = parts.netloc, parts.query
-    if password is None and "password" not in query.lower():
-        return url
-    if password is not None:
-        user, _, host = address.rpartition("@")
-        address = f"{user.partition(':')[0]}:***@{host}"
-    pairs = [(k, "***" if "password" in k.lower() else v) for k, v in parse_qsl(query, keep_blank_values=True)]
-    query = urlencode(pairs, safe="*/:")
-    return urlunsplit((parts.scheme, address, parts.path, query, parts.fragment))

@@ -28,6 +28,7 @@ class Plan:
     storage: str
     work_folder: Path
     devices: tuple[str, ...]
+    joins: bool = False  # a study that somebody else's sweep has made and asked for
 
     @property
     def allowed_failures(self) -> int:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from harness.recorder import Listener, Recorder
 from harness.records import TrialCounts, TrialRow
 from harness.report import write_study_report
-from harness.study import LEASE_SECONDS, Study
+from harness.study import Study
 from harness.tracking import RunRecord, Tracker, TrialLog
 
 OTHERS_SECONDS = 15.0  # that other machines have to send the ends of the last trials before a study is summed up
@@ -45,11 +44,10 @@ class Record:
     def orphans(self) -> list[tuple[RunRecord, str, str]]:
         """Return the runs of trials that are RUNNING while their trials are not: run, status, finer word.
 
-        One whose journal tells how the trial ended is none: sending that ends it. Nor, on a study that others
-        may work on, is one whose trial has only just ended.
+        One whose journal tells how the trial ended is none: sending that ends it. Nor is one whose record another
+        machine may be about to send.
         """
         rows = {row.number: row for row in self.study.rows()}
-        lately = datetime.now() - timedelta(seconds=LEASE_SECONDS if self.study.is_shared else 0.0)
         unsent = {int(path.stem.removeprefix("trial-")) for path in self.study.work_folder.glob("trial-*.jsonl")}
         found = []
         for run in self.tracker.trial_runs(self.study.name):
@@ -58,7 +56,7 @@ class Record:
             state = "WAITING" if row is None else row.state
             if run.status != "RUNNING" or state == "RUNNING" or (number in unsent and state != "WAITING"):
                 continue
-            if row is None or row.ended is None or row.ended < lately:
+            if row is None or state == "WAITING" or self.study.is_settled(number):
                 found.append((run, *ENDED[state]))
         return found
 
@@ -72,12 +70,12 @@ class Record:
     def conclude(self, status: str, state: str) -> str | None:
         """Give the parent run its figures, pictures and status; return the id of the best trial's run.
 
-        While others are still at work on the study, an interruption is theirs to outlive: it stays RUNNING.
+        While others are still at work on the study it stays RUNNING, and the last of them concludes it.
         """
         study = self.study
-        if status != "FINISHED" and study.counts().running:
+        if study.counts().running:
             return self._best_run_id(self._runs())
-        if status == "FINISHED" and study.is_shared:
+        if status == "FINISHED" and (study.is_shared or not study.is_alone()):
             self._wait_for_others()
         with study.lock():
             runs = self._runs()
@@ -90,7 +88,7 @@ class Record:
             if status == "FINISHED":
                 self._log_report(runs)
                 keep = study.asked.get("keep")
-                if keep is not None:
+                if keep is not None and state == "complete":
                     self._keep_best(keep, runs)
             self.tracker.end_study(self.parent, status, *_figures(counts, best, best_run_id, state))
         return best_run_id
@@ -120,8 +118,9 @@ class Record:
 
     def _keep_best(self, keep: int, runs: dict[int, RunRecord]) -> None:
         kept = {row.number for row in self.study.ranked()[:keep]}
-        for number, run in runs.items():
-            if number not in kept and run.tags.get("checkpoint") != "removed":
+        for number in self.study.over():
+            run = runs.get(number)
+            if run is not None and number not in kept and run.tags.get("checkpoint") != "removed":
                 self.tracker.remove_checkpoint(run.run_id)
 
 

@@ -2,16 +2,18 @@
 
 Reading a journal is cheap and happens often, so that whoever watches sees each epoch at once; sending is
 gathered: a trial that is over goes out whole, a running one every few seconds. Everything sent carries its
-own time, so sending it again after a crash changes nothing. Of several sweeps on one study, one at a time
-sends, for all of them: two that did would make two runs for one trial. Of several machines, each sends the
-journals of the trials that are its own.
+own time, so sending it again after a crash changes nothing. Of several sweeps on one study each sends the
+journals of its own trials, and those of sweeps that are dead; of several machines, each those of the trials that
+are its own.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from harness.worker import remove_journal
 
 READ_SECONDS = 0.2
 SEND_SECONDS = 5.0
+HURRY_SECONDS = 4.0  # for a request to the tracking server, once the sweep has been told to stop
 
 Listener = Callable[[int, Event], None]
 
@@ -36,9 +39,11 @@ class _Tail:
 
     number: int
     path: Path
-    identity: int  # of the file under that path
+    identity: tuple[int, int]  # of the file under that path: its inode, and what its first line says
     offset: int = 0
+    crew: str = ""  # the sweep that runs the trial, by the last start on record
     run_id: str | None = None
+    looked: bool = False  # whether a run was asked for before, and may have been made without our knowing
     on_record: frozenset[int] = frozenset()  # epochs that the run had when this recorder found it
     pending: list[Event] = field(default_factory=list)
     waiting_since: float = 0.0
@@ -55,9 +60,6 @@ class Recorder:
         self._listener = listener
         self._tails: dict[Path, _Tail] = {}
         self._began = time.time_ns() // 1_000_000
-        self._sending = FileLock(self._folder / "recorder.lock")
-        # Whoever sent before us, alive or dead, may have made runs for the trials we find.
-        self._alone = self._sending.acquire(wait=False)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="recorder", daemon=True)
         self._pumping = threading.Lock()
@@ -67,32 +69,36 @@ class Recorder:
         """Begin to follow the journals."""
         self._thread.start()
 
-    def close(self, *, patience: float = 0.0) -> None:
+    def close(self, *, patience: float = 0.0, hurry: bool = False) -> None:
         """Send what is left and stop, trying for `patience` seconds where MLflow does not take it.
+
+        With `hurry` a server that does not answer is given up within seconds.
 
         Raises TrackingError where it still does not; the journals then stay, and are sent by the next sweep of
         the study or by harness doctor.
         """
         self._closing.set()
+        if hurry:
+            os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(int(HURRY_SECONDS))
+        if self._thread.ident is not None:
+            self._thread.join(HURRY_SECONDS if hurry else None)
         if self._thread.is_alive():
-            self._thread.join()
-        while not self._may_send() and self._left_to_another():
-            time.sleep(READ_SECONDS)
+            raise self._unsent(TrackingError("MLflow does not answer"))
         until = time.monotonic() + patience
         self.pump(flush=True)
         while self.error is not None and time.monotonic() < until:
             time.sleep(1.0)
             self.pump(flush=True)
-        self._sending.release()
         if self.error is not None:
             raise self._unsent(self.error)
 
     def _unsent(self, error: HarnessError) -> TrackingError:
-        numbers = sorted(tail.number for tail in self._tails.values() if tail.pending)
-        points = sum(event["event"] == "epoch" for tail in self._tails.values() for event in tail.pending)
+        tails = [tail for tail in self._tails.values() if tail.pending and self._is_ours(tail)]
+        numbers = ", ".join(str(number) for number in sorted(tail.number for tail in tails))
+        points = sum(event["event"] == "epoch" for tail in tails for event in tail.pending)
         return TrackingError(
-            f"{error.found}\n  study {self._study.name!r}: {points} epochs of the trials "
-            f"{', '.join(map(str, numbers))} are not in MLflow yet; they are safe in {self._folder}",
+            f"{error.found}\n  study {self._study.name!r}: {points} epochs of the trials {numbers} "
+            f"are not in MLflow yet; they are safe in {self._folder}",
             legal=error.legal,
             run="harness doctor --fix (or the same command again), once MLflow takes them",
         )
@@ -104,17 +110,6 @@ class Recorder:
         with self._pumping:
             yield
 
-    def _may_send(self) -> bool:
-        return self._sending.held or self._sending.acquire(wait=False)
-
-    def _left_to_another(self) -> bool:
-        """Say whether a trial is over that the sweep which does the sending has not sent yet."""
-        return any(
-            events[-1]["event"] == "closed"
-            for path in self._folder.glob("trial-*.jsonl")
-            if (events := read_events(path)[0])
-        )
-
     def _follow(self) -> None:
         while not self._closing.wait(READ_SECONDS):
             self.pump()
@@ -124,30 +119,45 @@ class Recorder:
         with self._pumping:
             if flush:
                 self.error = None
-            for path in sorted(self._folder.glob("trial-*.jsonl")):
+            paths = sorted(self._folder.glob("trial-*.jsonl"))
+            for gone in set(self._tails) - set(paths):  # another sweep has sent the last of it
+                del self._tails[gone]
+            for path in paths:
                 tail = self._read(path)
-                if tail is None:
+                if tail is None or not tail.pending:
                     continue
-                ended = any(event["event"] in ("saved", "end", "closed") for event in tail.pending)
+                urgent = any(event["event"] in ("saved", "end", "closed") for event in tail.pending)
                 waited = time.monotonic() - tail.waiting_since
-                due = flush or ((ended or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
-                if tail.pending and due and self._may_send():
-                    try:
-                        self._send(tail)
-                    except HarnessError as error:
-                        self.error = error
-                        tail.not_before = time.monotonic() + SEND_SECONDS  # tried again in a while
+                due = flush or ((urgent or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
+                # A server that has just failed to take one journal is not asked to take the next as well.
+                if due and self.error is None and self._is_ours(tail):
+                    self._try_to_send(tail)
+            if not flush:
+                self.error = None
+
+    def _is_ours(self, tail: _Tail) -> bool:
+        """Say whether this sweep sends a journal: its own ones, and those whose sweep is dead."""
+        return tail.crew == self._study.holder.crew or not self._study.sweep_lives(tail.crew)
+
+    def _try_to_send(self, tail: _Tail) -> None:
+        try:
+            self._send(tail)
+        except HarnessError as error:
+            self.error = error
+            tail.not_before = time.monotonic() + SEND_SECONDS  # tried again in a while
 
     def _read(self, path: Path) -> _Tail | None:
-        tail = self._tails.get(path)
         try:
-            identity = path.stat().st_ino
-        except FileNotFoundError:  # another sweep has just sent the last of it
+            identity = (path.stat().st_ino, zlib.crc32(_first_line(path)))
+        except FileNotFoundError:
             return None
+        tail = self._tails.get(path)
         if tail is None or tail.identity != identity:  # a journal begun anew under the same name
             tail = self._tails[path] = _Tail(int(path.stem.removeprefix("trial-")), path, identity)
         events, tail.offset = read_events(path, tail.offset)
         for event in events:
+            if event["event"] == "start":
+                tail.crew = event.get("crew", "")
             if event["time"] >= self._began:
                 self._listener(tail.number, event)
         if events and not tail.pending:
@@ -165,10 +175,7 @@ class Recorder:
             del self._tails[tail.path]
             return
         if tail.run_id is None:
-            start = tail.pending[0]
-            # A trial that began before this recorder did may have its run already.
-            search = start["resumed"] or start["time"] < self._began or not self._alone
-            tail.run_id, tail.on_record = self._trials.run_of(start, search=search)
+            tail.run_id, tail.on_record = self._find_run(tail)
         news = [e for e in tail.pending if e["event"] != "epoch" or e["epoch"] not in tail.on_record]
         resume = folder if self._study.is_shared else None
         self._trials.send(tail.run_id, news, checkpoint=folder / "checkpoint", resume=resume)
@@ -180,3 +187,20 @@ class Recorder:
         if closed:
             remove_journal(tail.path)  # both stores know the end: the journal has done its work
             del self._tails[tail.path]
+
+    def _find_run(self, tail: _Tail) -> tuple[str, frozenset[int]]:
+        """Return the trial's run, made where it has none, and the epochs that it has on record.
+
+        It is looked for wherever somebody may have made it: an earlier attempt, a sweep that is dead, one that
+        sends the same dead sweep's journals, or a request of ours whose answer was lost.
+        """
+        start, ours = tail.pending[0], self._study.holder.crew
+        new = start.get("crew") == ours and not start["resumed"] and self._study.is_alone() and not tail.looked
+        tail.looked = True
+        with FileLock(self._folder / "runs.lock"):
+            return self._trials.run_of(start, search=not new)
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline()

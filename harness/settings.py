@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
-from harness.errors import SettingsError
-from harness.files import mask_password, sqlite_path
+from harness.errors import SettingsError, mask_password
+from harness.files import sqlite_path
 from harness.records import FloatRange, SearchSpace
 
 RUNS_FOLDER = Path("mlruns")

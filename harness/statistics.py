@@ -60,11 +60,8 @@ def corrected_resampled_t(
     error = math.sqrt(float(values.var(ddof=1)) * (1 / len(values) + test / train))
     degrees = len(values) - 1
     half = float(t.ppf((1 + confidence) / 2, degrees)) * error
-    if error > 0:
-        p = float(2 * t.sf(abs(mean) / error, degrees))
-    else:
-        p = 1.0 if mean == 0 else 0.0
-    return Estimate(mean, mean - half, mean + half, p)
+    statistic = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf
+    return Estimate(mean, mean - half, mean + half, float(2 * t.sf(statistic, degrees)))
 
 
 def mcnemar_exact(correct_a: Booleans, correct_b: Booleans) -> float:

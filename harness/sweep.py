@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.crew import Crew
-from harness.errors import StudyError, TrackingError
-from harness.files import mask_password, sqlite_path
+from harness.errors import StudyError, TrackingError, mask_password
+from harness.files import sqlite_path
 from harness.models import model_spec
 from harness.plan import Plan, devices_of, load_recorded_data
 from harness.reconcile import Record
@@ -18,7 +18,7 @@ from harness.recorder import Listener
 from harness.records import Split, StudySpec, TrialCounts, TrialRow
 from harness.settings import SweepSettings, check_name, work_folder_of
 from harness.study import Holder, Study, new_name, open_storage, reaching
-from harness.tracking import SPLIT_FILE, Tracker, mend_artifact_paths
+from harness.tracking import SPLIT_FILE, Tracker, mend_artifact_paths, translated
 from harness.worker import WorkerTask, bury, close_journals, usable_cores
 
 PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a sweep has to come back
@@ -81,8 +81,9 @@ def open_study(plan: Plan) -> Study:
         )
         study.recover()
         close_journals(study)
-        settings = plan.settings
-        study.ask_for({"trials": settings.trials, "attempts": settings.attempts, "keep": settings.keep})
+        if not plan.joins:
+            settings = plan.settings
+            study.ask_for({"trials": settings.trials, "attempts": settings.attempts, "keep": settings.keep})
     return study
 
 
@@ -107,7 +108,10 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
         crew.run(on_death)
         unsent, status, best_run_id = None, "KILLED", None
         try:
-            recorder.close(patience=0.0 if crew.signal is not None else PATIENCE_SECONDS)
+            if crew.signal is not None:
+                recorder.close(hurry=True)
+            else:
+                recorder.close(patience=PATIENCE_SECONDS)
         except TrackingError as error:
             if crew.signal is None:
                 raise
@@ -182,6 +186,7 @@ def join_study(
         storage=storage,
         work_folder=folder,
         devices=devices_of(own.device),
+        joins=True,
     )
 
 
@@ -189,11 +194,12 @@ def _begin_record(plan: Plan, study: Study) -> Record:
     """Open the study's record: one run for the study, however many machines begin at once."""
     database = sqlite_path(plan.tracking_uri)
     if database is not None:
-        mend_artifact_paths(database)
+        with translated(f"mending the paths in {database}"):
+            mend_artifact_paths(database)
     tracker = Tracker(plan.tracking_uri)
     tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
     with study.lock():
-        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, _context(plan))
+        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, study.context)
     record = Record(study, tracker, parent)
     record.mend_runs()
     return record
@@ -248,6 +254,7 @@ def _context(plan: Plan) -> dict[str, Any]:
         "data": str(plan.tracks.folder),
         "synthetic": plan.tracks.synthetic,
         "experiment": plan.spec.experiment,
+        "identity": new_name(),  # tells this study from an earlier one of the same name
         "dataset": _dataset(plan),
     }
 

@@ -31,7 +31,7 @@ from harness.checkpoint import (
     save_resume,
 )
 from harness.data import Tracks, TrainingData, training_data
-from harness.errors import Diverged, HarnessError, Interrupted
+from harness.errors import Diverged, HarnessError, Interrupted, TrackingError
 from harness.files import REFUSED_WRITES
 from harness.journal import Journal, read_events
 from harness.models import ModelSpec, model_spec
@@ -41,6 +41,7 @@ from harness.training import choose_device, fit, start_training
 
 RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
 LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
+FETCH_SECONDS = 5.0  # between two tries to reach a tracking server that is down
 WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last trials
 ORPHAN_SECONDS = 10.0  # what a worker has to put its trial away once the process that started it is gone
 OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory: as if the system had killed it
@@ -116,16 +117,17 @@ def bury(study: Study, worker: str, cause: str, attempts: int) -> int | None:
     if number is None:
         return None
     path = journal_path(study.work_folder, number)
-    deaths = study.count_death(number, _progress(path), attempts)
-    reason = None
-    if deaths is not None:
+
+    def give_up(deaths: int) -> str:
         reason = f"given up: its worker died {deaths} times in a row, the last time {cause}"
         journal = Journal(path)
         if journal.events:
             journal.append("end", sync=True, state="failed", best=None, reason=reason)
-    study.bury(number, reason)
-    if reason is not None:
-        close_journals(study)
+        journal.close()
+        return reason
+
+    study.bury(number, _progress(path), attempts, give_up)
+    close_journals(study)
     return number
 
 
@@ -203,7 +205,6 @@ def run_trial(
         )
         about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}
         save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)
-    clear_resume(folder)
     return result
 
 
@@ -246,9 +247,13 @@ class Worker:
         """
         spec = self.task.spec
         path = journal_path(self.task.work_folder, claim.number)
-        if claim.moved:
-            remove_journal(path)  # another machine has had the trial since: its record is the one that counts
-            self._fetch_resume(claim.number, path.with_suffix(""))
+        if claim.moved or not claim.resumed:
+            # Another machine has had the trial since, and its record is the one that counts; or nobody has, and
+            # what lies here is of an earlier study of that name.
+            remove_journal(path)
+        if claim.resumed and self.study.is_shared and not path.exists() and not self._fetch_resume(claim):
+            claim.leave()
+            return
         journal = Journal(path)
         last = journal.events[-1] if journal.events else None
         if last is not None and last["event"] == "end" and last["state"] != "interrupted":
@@ -260,6 +265,7 @@ class Worker:
         journal.append(
             "start",
             trial=claim.number,
+            crew=self.task.holder.crew,
             config=config.as_dict(),
             resumed=claim.resumed,
             device=str(self.device),
@@ -293,19 +299,33 @@ class Worker:
             raise
         self._end(claim, journal, result)
 
-    def _fetch_resume(self, number: int, folder: Path) -> None:
-        """Bring the resume checkpoint that another machine has put into the record, if there is one."""
+    def _fetch_resume(self, claim: Claim) -> bool:
+        """Bring the resume checkpoint that another machine has put into the record, if there is one.
+
+        A tracking server that is down is waited for: without its record hours of training would be lost.
+        Return False where the worker is told to stop meanwhile, or loses the trial.
+        """
         from harness.tracking import Tracker  # takes three seconds, and only a trial that has moved needs it
 
-        Tracker(self.task.tracking_uri).fetch_resume(self.task.spec.name, number, folder)
+        folder = journal_path(self.task.work_folder, claim.number).with_suffix("")
+        while not (self.stopping.is_set() or claim.is_lost):
+            try:
+                Tracker(self.task.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
+            except TrackingError:
+                self.stopping.wait(FETCH_SECONDS)
+            else:
+                return True
+        return False
 
     def _end(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
         if claim.is_lost:
-            claim.leave()
+            claim.abandon()
             journal.close()
             return
         best = None if result.best is None else asdict(result.best)
         journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
+        if result.state != "interrupted":
+            clear_resume(journal_path(self.task.work_folder, claim.number).with_suffix(""))  # not before
         self._finish(claim, journal, result)
 
     def _finish(self, claim: Claim, journal: Journal, result: TrialResult) -> None:

@@ -56,6 +56,28 @@ def test_artifacts_that_cannot_be_written(place: Path, inside: Harness) -> None:
     artifacts.unlink()
     inside(*sweep("fcnn"))
     Stores.here().check("s", 2, 3)
+    inside("export", "--study", "s", "--out", "best")  # the study's run has all it should, though begun in vain
+
+
+def test_journals_of_an_earlier_study_of_that_name(place: Path, inside: Harness) -> None:
+    journal = kill_in_mid_epoch(place, "cnn", 14)
+    for file in (place / "mlruns").glob("optuna.db*"):
+        file.unlink()
+    refused = inside(*sweep("cnn", trials=1), code=1).stderr
+    assert "MLflow has the runs of another study 's'" in refused
+    assert journal.exists()
+    inside("delete", "s", "--yes")
+    inside(*sweep("cnn", trials=1))
+    Stores.here().check("s", 1, 3)
+
+
+def test_databases_that_are_none(place: Path, inside: Harness) -> None:
+    (place / "mlruns" / "mlflow.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    assert "file is not a database" in inside(*sweep("fcnn"), code=1).stderr
+    assert "file is not a database" in inside("doctor", code=1).stdout
+    wrong = inside("status", "--storage", "postgresql://me:secret@db:port/optuna", code=1).stderr
+    assert "cannot open Optuna's storage" in wrong
+    assert "secret" not in wrong
 
 
 def kill_in_mid_epoch(place: Path, model: str, epochs: int) -> Path:

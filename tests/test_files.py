@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import FileLock, make_database, mask_password, replacing, sqlite_path
+from harness.errors import mask_password
+from harness.files import FileLock, make_database, replacing, sqlite_path
 
 
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_sqlite_path(url: str, path: Path | None) -> None:
         ("https://me:sec@ret@mlflow:5000/path", "https://me:***@mlflow:5000/path"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("sqlite:////abs/a.db", "sqlite:////abs/a.db"),
-        ("http://[broken:secret@", "(not a URL)"),
+        ("postgresql://me:sec/r#e?t@db/optuna", "postgresql://me:***@db/optuna"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:

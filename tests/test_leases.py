@@ -59,6 +59,34 @@ def test_another_machines_trial_is_left_alone_until_its_lease_runs_out(
     assert (again.number, again.resumed, again.moved) == (0, True, True)
     for claim in (again, second):
         claim.finish(RESULT)
+    first.abandon()
+
+
+def test_a_trial_that_was_lost_goes_on_though_its_sweep_lives(storage: RDBStorage, tmp_path: Path) -> None:
+    sweep = machine(storage, tmp_path / "here")
+    with sweep.leading():
+        worker = Study.open(storage, SPEC.name, tmp_path / "here", Holder(sweep.holder.crew, new_name()))
+        lost = take(worker)
+        let_time_pass(storage)
+        assert not lost._hold.secure()  # what the renewal finds out
+        lost.abandon()
+        again = take(worker)
+        assert (again.number, again.moved) == (0, True)
+        assert again.finish(RESULT)
+
+
+def test_a_dead_workers_trial_that_another_took_is_not_given_back(storage: RDBStorage, tmp_path: Path) -> None:
+    here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
+    with here.leading():
+        dead = take(here)
+        dead.leave()
+        let_time_pass(storage)
+        taken = take(there)
+        here.bury(0, "none", attempts=1)
+        assert trials(storage)[0].state == TrialState.RUNNING
+        assert taken.finish(RESULT)
+        here.bury(0, "none", attempts=1)  # nor is one that has ended
+        assert trials(storage)[0].state == TrialState.COMPLETE
 
 
 def test_who_has_lost_a_trial_writes_nothing_about_it(storage: RDBStorage, tmp_path: Path) -> None:

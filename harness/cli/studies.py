@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli.options import Json, Storage, TrackingUri
-from harness.errors import HarnessError, StudyError
-from harness.files import mask_password, sqlite_path
+from harness.errors import HarnessError, StudyError, mask_password
+from harness.files import sqlite_path
 from harness.settings import check_name, resolve_stores, work_folder_of
 
 
@@ -29,9 +29,10 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     path = sqlite_path(url)
     studies = []
     if path is None or path.exists():  # looking makes no database
-        from harness.study import list_studies, open_storage
+        from harness.study import list_studies, open_storage, reaching
 
-        studies = list_studies(open_storage(url))
+        with reaching(url):
+            studies = list_studies(open_storage(url, create=False))
     if as_json:
         print(json.dumps([asdict(study) for study in studies], default=str))
         return

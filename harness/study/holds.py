@@ -134,9 +134,10 @@ class LocalHolds:
             self._crew_lock.release(remove=True)
             self._crew_lock = None
 
-    def is_led(self) -> bool:
-        """Say whether a live sweep of this machine is at work on the study."""
-        return any(self._is_held(FileLock(path)) for path in self.folder.glob("sweep-*.lock"))
+    def is_led(self, besides: str = "") -> bool:
+        """Say whether a live sweep of this machine, another than `besides`, is at work on the study."""
+        own = self._crew_lock_of(besides).path
+        return any(self._is_held(FileLock(path)) for path in self.folder.glob("sweep-*.lock") if path != own)
 
     @contextmanager
     def study_lock(self) -> Iterator[None]:
@@ -161,7 +162,7 @@ class LocalHolds:
             return False
         crew = _read_holder(lock).crew
         ours = self._crew_lock is not None and crew == self.holder.crew
-        abandoned = ours or not self._sweep_lives(crew)
+        abandoned = ours or not self.sweep_lives(crew)
         lock.release(remove=abandoned)
         return abandoned
 
@@ -180,11 +181,16 @@ class LocalHolds:
         """Say whether this place's journal of a trial is the one that counts."""
         return True
 
+    def is_settled(self, trial_id: int) -> bool:
+        """Say whether no other machine can still be sending a trial's record."""
+        return True
+
     def is_running(self, number: int, trial_id: int) -> bool:
         """Say whether a live process holds a trial, here or anywhere; nothing is changed."""
         return self._is_held(self._lock_of(number))
 
-    def _sweep_lives(self, crew: str) -> bool:
+    def sweep_lives(self, crew: str) -> bool:
+        """Say whether the sweep of that name is alive; it is one of this machine."""
         return bool(crew) and self._is_held(self._crew_lock_of(crew))
 
     def _is_held(self, lock: FileLock) -> bool:
@@ -251,6 +257,11 @@ class LeasedHolds(LocalHolds):
     def is_ours_to_record(self, trial_id: int) -> bool:
         """Say whether this place's journal of a trial is the one that counts, and see that it stays so."""
         return self.leases.secure(trial_id)
+
+    def is_settled(self, trial_id: int) -> bool:
+        """Say whether no other machine can still be sending a trial's record: its lease has run out."""
+        place, expired = self.leases.holders([trial_id]).get(trial_id, ("", True))
+        return expired or place == self._place
 
     def is_running(self, number: int, trial_id: int) -> bool:
         """Say whether a live process holds a trial, here or anywhere; nothing is changed."""

@@ -12,11 +12,16 @@ import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 
-from harness.errors import StudyError
-from harness.files import make_database, mask_password, sqlite_path
+from harness.errors import StudyError, mask_password
+from harness.files import make_database, sqlite_path
 from harness.study.leases import advisory_lock, make_lease_table
 
-_OPENING = (OSError, ImportError, RuntimeError)  # what drivers and Optuna's version check raise besides
+_OPENING = (
+    OSError,
+    ImportError,
+    RuntimeError,
+    ValueError,
+)  # what drivers and Optuna's version check raise besides
 
 # What a storage raises that cannot be reached or written any more.
 STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError)
@@ -40,7 +45,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     if path is not None and not create and not path.exists():
         raise StudyError(f"there are no studies yet: no {path}", run="harness sweep first, or --storage URL")
     try:
-        return _open_server(url) if path is None else _open_file(url, path)
+        return _open_server(url, create) if path is None else _open_file(url, path)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
         raise _not_opened(url, error) from error
 
@@ -68,8 +73,11 @@ def _open_file(url: str, path: Path) -> RDBStorage:
     return storage
 
 
-def _open_server(url: str) -> RDBStorage:
+def _open_server(url: str, create: bool) -> RDBStorage:
     first = sqlalchemy.create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
+    if not create and not sqlalchemy.inspect(first).has_table("harness_leases"):
+        first.dispose()
+        raise StudyError(f"there are no studies yet in {url}", run="harness sweep first, or --storage URL")
     with advisory_lock(first, "storage"):  # processes that start at once would make the same tables
         storage = RDBStorage(
             url, engine_kwargs={"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,6 +126,10 @@ class Claim:
     def leave(self) -> None:
         """Let go of the trial as it is, for the sweep that this process belongs to, to give it back."""
         self._hold.leave()
+
+    def abandon(self) -> None:
+        """Let go of a trial that is lost: whoever comes next takes it once its lease has run out."""
+        self._hold.release()
 
 
 class Study:
@@ -306,35 +310,54 @@ class Study:
         """Return the number of the trial that a worker of this machine held when it died, None for none."""
         return self._holds.number_held_by(worker)
 
-    def count_death(self, number: int, progress: Progress, attempts: int) -> int | None:
-        """Count a worker's death on a trial; return how many deaths in a row it has led to once that is enough.
+    def bury(
+        self, number: int, progress: Progress, attempts: int, give_up: Callable[[int], str] = lambda _: ""
+    ) -> None:
+        """Give back the trial of a dead worker of this sweep, or end it as FAIL after `attempts` deaths in a row.
 
         A death counts where the worker had not finished an epoch (`none`). Where it had, but none that was not
         on record before (`repeated`), ten times as many are allowed; a `new` epoch starts the count again.
+        `give_up` is called with the number of deaths before the trial is ended, and returns the reason. A trial
+        that has ended, or that another machine has taken meanwhile, is left as it is.
         """
-        trial = self._trial(number)
+        with self._holds.study_lock():
+            trial = self._study._storage.get_trial(self._trial(number)._trial_id)
+            if trial.state == TrialState.RUNNING and self._holds.is_ours_to_record(trial._trial_id):
+                storage = self._study._storage
+                deaths = self._count_death(trial, progress)
+                if deaths["none"] >= attempts or deaths["repeated"] >= STALE_DEATHS * attempts:
+                    result = {"best": None, "reason": give_up(sum(deaths.values()))}
+                    storage.set_trial_user_attr(trial._trial_id, RESULT_KEY, result)
+                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                else:
+                    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self._holds.let_go(number, trial._trial_id)
+
+    def _count_death(self, trial: FrozenTrial, progress: Progress) -> dict[str, int]:
         deaths = dict(trial.user_attrs.get(DEATHS_KEY, {"none": 0, "repeated": 0}))
         if progress == "new":
             deaths = {"none": 0, "repeated": 0}
         else:
             deaths[progress] += 1
         self._study._storage.set_trial_user_attr(trial._trial_id, DEATHS_KEY, deaths)
-        enough = deaths["none"] >= attempts or deaths["repeated"] >= STALE_DEATHS * attempts
-        return deaths["none"] + deaths["repeated"] if enough else None
-
-    def bury(self, number: int, reason: str | None) -> None:
-        """Give back the trial of a dead worker of this sweep, or end it as FAIL where there is a `reason` to."""
-        with self._holds.study_lock():
-            trial = self._trial(number)
-            if reason is not None and trial.state == TrialState.RUNNING:
-                storage = self._study._storage
-                storage.set_trial_user_attr(trial._trial_id, RESULT_KEY, {"best": None, "reason": reason})
-                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            self._give_back(trial)
+        return deaths
 
     def is_ours_to_record(self, number: int) -> bool:
-        """Say whether this machine's journal of a trial is the one that counts."""
-        return self._holds.is_ours_to_record(self._trial(number)._trial_id)
+        """Say whether this machine's journal of a trial is the one that counts; False for no trial at all."""
+        trials = self._study.get_trials(deepcopy=False)
+        return number < len(trials) and self._holds.is_ours_to_record(trials[number]._trial_id)
+
+    def is_settled(self, number: int) -> bool:
+        """Say whether no other machine can still be about to send the record of a trial that has ended."""
+        return self._holds.is_settled(self._trial(number)._trial_id)
+
+    def sweep_lives(self, crew: str) -> bool:
+        """Say whether a sweep of this machine, named in a journal, is alive."""
+        return self._holds.sweep_lives(crew)
+
+    def is_alone(self) -> bool:
+        """Say whether no other sweep of this machine is at work on the study."""
+        return not self._holds.is_led(besides=self.holder.crew)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]

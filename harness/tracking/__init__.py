@@ -6,7 +6,7 @@ the same as sending it once.
 """
 
 from harness.tracking.places import mend_artifact_paths, moved_experiments
-from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker
+from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker, translated
 from harness.tracking.trials import TrialLog
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "TrialLog",
     "mend_artifact_paths",
     "moved_experiments",
+    "translated",
 ]

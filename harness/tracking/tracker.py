@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A server that is down is noticed at once: what cannot be sent waits in the journals and is sent again from there.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
@@ -37,7 +38,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from harness import __version__
 from harness.checkpoint import RESUME_FILE
 from harness.errors import TrackingError
-from harness.files import make_database, mask_password, sqlite_path
+from harness.files import make_database, sqlite_path
 from harness.records import Split, StudySpec
 from harness.tracking.places import artifact_folder, check_artifact_paths
 
@@ -63,17 +64,17 @@ class RunRecord:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Raise what MLflow raises in here as a TrackingError."""
+def translated(doing: str, uri: str = "URL") -> Iterator[None]:
+    """Raise what MLflow raises in here as a TrackingError; `uri` is the store's."""
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, sqlite3.Error) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if "database schema" in str(error):
             raise TrackingError(
                 f"MLflow: {doing} failed: its database has the schema of another MLflow",
                 legal=f"the schema of MLflow {mlflow.__version__}",
-                run="a copy of the database first, then: mlflow db upgrade URL (the --tracking-uri)",
+                run=f"a copy of the database first, then: mlflow db upgrade '{uri}'",
             ) from error
         raise TrackingError(
             f"MLflow: {doing} failed: {lines[0]}",
@@ -94,11 +95,12 @@ class Tracker:
                 legal="a store that harness sweep made",
                 run="harness sweep first, or --tracking-uri",
             )
-        with translated(f"opening the store {mask_password(uri)}"):
+        with translated(f"opening the store {uri}", uri):
             if self._database is not None:
                 make_database(self._database, _make_schema)
                 check_artifact_paths(self._database)
             self.client = MlflowClient(tracking_uri=uri)
+            self.client.search_experiments(max_results=1)  # it would connect, and complain, at its first use
 
     def experiment_id(self, name: str) -> str:
         """Return the id of an experiment, making it on first use."""
@@ -123,24 +125,28 @@ class Tracker:
         with translated(f"opening the run of study {spec.name!r}"):
             experiment = self.experiment_id(spec.experiment)
             found = self.study_run(spec.name, experiment)
-            if found is not None:
-                self.client.update_run(found.run_id, status="RUNNING")
-                self.set_tags(found.run_id, tags)
-                return found.run_id
-            run = self.client.create_run(
-                experiment,
-                run_name=spec.name,
-                tags={
-                    **common_tags(spec, "study"),
-                    "mlflow.note.content": description,
-                    **tags,
-                },
-            )
-            params = {**study_params(spec), "search": json.dumps(spec.fingerprint()["search"])}
-            self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
-            self.client.log_dict(run.info.run_id, asdict(split), SPLIT_FILE)
-            self.client.log_dict(run.info.run_id, context, CONTEXT_FILE)
-            return str(run.info.run_id)
+            if found is None:
+                about = {**common_tags(spec, "study"), "mlflow.note.content": description}
+                about["study_identity"] = context["identity"]
+                run = self.client.create_run(experiment, run_name=spec.name, tags=about)
+                run_id = str(run.info.run_id)
+            elif found.tags.get("study_identity", context["identity"]) != context["identity"]:
+                raise TrackingError(
+                    f"MLflow has the runs of another study {spec.name!r}, which Optuna's storage no longer has",
+                    legal="one study of a name in both stores",
+                    run=f"harness delete {spec.name} --yes, or the same command with --study NEW",
+                )
+            else:
+                run_id = found.run_id
+                self.client.update_run(run_id, status="RUNNING")
+            self.set_tags(run_id, tags)
+            if found is None or found.tags.get("whole") != "yes":  # or its making was cut short
+                params = {**study_params(spec), "search": json.dumps(spec.fingerprint()["search"])}
+                self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
+                self.client.log_dict(run_id, asdict(split), SPLIT_FILE)
+                self.client.log_dict(run_id, context, CONTEXT_FILE)
+                self.set_tags(run_id, {"whole": "yes"})
+            return run_id
 
     def end_study(self, run_id: str, status: str, metrics: dict[str, float], tags: dict[str, str]) -> None:
         """Give a parent run its figures and its status: FINISHED, KILLED or FAILED."""
