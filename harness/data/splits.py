@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sklearn.model_selection import train_test_split
@@ -17,11 +18,19 @@ FRACTIONS = (0.64, 0.16, 0.20)
 LINE = re.compile(r"(?:(?P<folder>[^/]+)/)?(?P<track>(?P<genre>[^/]+)\.\d+)\.wav")
 
 
-def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
+def stratified_split(
+    tracks: Tracks,
+    *,
+    seed: int,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    never_test: Collection[str] = (),
+) -> Split:
     """Split by track into train, validation and test parts, each genre in the same proportions.
 
     Tracks with identical content fall on the same side: such a group is drawn as one track, in the genre of
-    its first. The split follows from the ids, the genres, the duplicates and `seed` alone.
+    its first. The split follows from the ids, the genres, the duplicates and the arguments alone. Tracks of
+    `never_test` (those that chose the settings which the split is to judge), and what is identical to one of
+    them, do not fall into the test part, whose size is the same all the same.
 
     Raises DataError where a genre has too few tracks to be in every part, ValueError for fractions that are
     not positive or do not sum to 1.
@@ -33,11 +42,14 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
     genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
     drawn = [track for track in tracks.ids if track not in repeats]
 
-    def draw(candidates: list[str], fraction: float) -> tuple[list[str], list[str]]:
+    kept_out = set(never_test)
+    held = [track for track in drawn if kept_out.intersection(group_of.get(track, (track,)))]
+
+    def draw(candidates: list[str], size: int | float) -> tuple[list[str], list[str]]:
         try:
             rest, part = train_test_split(
                 candidates,
-                test_size=fraction,
+                test_size=size,
                 random_state=seed,
                 stratify=[genre_of[track] for track in candidates],
             )
@@ -47,14 +59,16 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
             ) from error
         return rest, part
 
-    rest, test = draw(drawn, fractions[2])
-    train, valid = draw(rest, fractions[1] / (fractions[0] + fractions[1]))
+    judges = [track for track in drawn if track not in set(held)]
+    rest, test = draw(judges, math.ceil(fractions[2] * len(drawn)))
+    train, valid = draw(rest + held, fractions[1] / (fractions[0] + fractions[1]))
     sides = [
         tuple(sorted(t for first in side for t in group_of.get(first, (first,)))) for side in (train, valid, test)
     ]
     for name, side in zip(PARTS, sides, strict=True):
         _check_all_genres(tracks, name, side, genre_of)
-    return Split(name=f"stratified, seed {seed}", train=sides[0], valid=sides[1], test=sides[2])
+    name = f"stratified, seed {seed}" + (f", {len(kept_out)} tracks kept out of test" if kept_out else "")
+    return Split(name=name, train=sides[0], valid=sides[1], test=sides[2])
 
 
 def _check_all_genres(tracks: Tracks, part: str, side: Sequence[str], genre_of: dict[str, int]) -> None:

@@ -55,6 +55,19 @@ def test_a_stratified_split(sizes: list[int], seed: int, pairs: int) -> None:
     assert stratified_split(plain, seed=seed).name == f"stratified, seed {seed}"
 
 
+@given(sizes=st.lists(st.integers(20, 60), min_size=2, max_size=5), seed=st.integers(0, 1000))
+def test_what_chose_the_settings_never_judges_them(sizes: list[int], seed: int) -> None:
+    tracks = tracks_of(sizes, (("genre0.00000", "genre1.00000"),))
+    first = stratified_split(tracks, seed=0)
+    again = stratified_split(tracks, seed=seed, never_test=first.valid)
+    assert not set(again.test) & set(first.valid)
+    assert abs(len(again.test) - len(first.test)) <= 1  # the pair counts as one
+    assert sorted((*again.train, *again.valid, *again.test)) == sorted(tracks.ids)
+    for part in (again.train, again.valid, again.test):
+        assert {track.split(".")[0] for track in part} == set(tracks.genres)
+    assert "kept out of test" in again.name
+
+
 def test_other_seeds_give_other_splits(demo_tracks: Tracks) -> None:
     digests = {stratified_split(demo_tracks, seed=seed).digest for seed in range(20)}
     assert len(digests) == 20
