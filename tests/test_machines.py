@@ -125,25 +125,25 @@ def test_a_machine_goes_on_where_another_was_told_to_stop(
     stores.same_numbers(STUDY, "whole")
 
 
-def test_every_command_on_servers(stores: Stores, machine: Callable[[str], Machine], inside: Harness) -> None:
+def test_every_command_on_servers(stores: Stores, machine: Callable[[str], Machine], harness: Harness) -> None:
     first = machine("first")
     end_of(first.start("sweep", *SWEEP, "--trials", "2", "--epochs", "2"))
     at = ["--storage", stores.storage, "--tracking-uri", stores.tracking]
-    status = last_json(inside("status", "--storage", stores.storage, "--json"))
+    status = last_json(harness("status", "--storage", stores.storage, "--json"))
     assert [study["name"] for study in status] == [STUDY]
-    assert inside("doctor", *at).stdout == "nothing is wrong\n"
+    assert harness("doctor", *at).stdout == "nothing is wrong\n"
     out = first.folder / "best"
-    inside(
+    harness(
         "export", "--study", STUDY, "--tracking-uri", stores.tracking, "--data", str(first.folder / DEMO_FOLDER),
         "--out", str(out),
     )  # fmt: skip
     assert (out / "model.safetensors").is_file()
-    assert "its UI is at http://" in inside("ui", "--tracking-uri", stores.tracking).stdout
+    assert "its UI is at http://" in harness("ui", "--tracking-uri", stores.tracking).stdout
     (run, _) = stores.runs(STUDY, "trial")
-    inside("delete", STUDY, "--yes", *at)
+    harness("delete", STUDY, "--yes", *at)
     assert stores.runs(STUDY, "trial") == []
     assert not stores.client().list_artifacts(run.info.run_id, "checkpoint")
-    assert last_json(inside("status", "--storage", stores.storage, "--json")) == []
+    assert last_json(harness("status", "--storage", stores.storage, "--json")) == []
 
 
 def test_a_database_that_goes_away(tmp_path: Path, demo_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_a_database_that_goes_away(tmp_path: Path, demo_data: Path, monkeypatch:
 
 
 def test_other_data_are_refused(
-    stores: Stores, machine: Callable[[str], Machine], demo_copy: Path, inside: Harness
+    stores: Stores, machine: Callable[[str], Machine], demo_copy: Path, harness: Harness
 ) -> None:
     first = machine("first")
     end_of(first.start("sweep", *SWEEP, "--trials", "1", "--epochs", "1"))
@@ -181,4 +181,4 @@ def test_other_data_are_refused(
     csv.write_text(csv.read_text().replace("0.1", "0.2"))
     output = end_of(first.start("worker", "--data", str(demo_copy)), 1)
     assert "holds other data than the study was made on" in output
-    assert "no study 'none'" in inside("worker", *first.options, "--study", "none", code=1).stderr
+    assert "no study 'none'" in harness("worker", *first.options, "--study", "none", code=1).stderr
