@@ -39,11 +39,14 @@ class Machine:
 
     @property
     def work_folder(self) -> Path:
-        (found,) = self.folder.glob(f"mlruns/work/{STUDY}/*")
+        (found,) = self.work_folders()
         return found
 
+    def work_folders(self) -> list[Path]:
+        return list(Path(self.folder, "mlruns", "work", STUDY).glob("*"))
+
     def is_training(self) -> bool:
-        return any(epochs_on_record(found) for found in self.folder.glob(f"mlruns/work/{STUDY}/*"))
+        return any(epochs_on_record(found) for found in self.work_folders())
 
     def kill_all(self) -> None:
         """What a power cut does."""
