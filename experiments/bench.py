@@ -30,6 +30,7 @@ from rich.table import Column, Table
 
 from harness.crew import KEEP_LARGE_BLOCKS, warm_up
 from harness.journal import Journal
+from harness.journals import journal_path
 from harness.plan import load_data, plan_sweep
 from harness.recorder import Recorder
 from harness.records import EpochMetrics, FloatRange, SearchSpace, TrialResult
@@ -37,7 +38,7 @@ from harness.settings import SweepSettings
 from harness.study import Study, open_storage
 from harness.sweep import open_study, run_sweep
 from harness.tracking import Tracker, TrialLog
-from harness.worker import journal_path, trial_config
+from harness.worker import trial_config
 
 HERE = Path(__file__).parent
 FIXED = SearchSpace(lr=FloatRange(low=0.001, high=0.001), batch_size=(32,))

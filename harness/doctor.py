@@ -10,11 +10,11 @@ from typing import Any
 from harness.errors import HarnessError, mask_password
 from harness.files import sqlite_path
 from harness.journal import read_events
+from harness.journals import close_journals
 from harness.reconcile import Record
 from harness.settings import work_folder_of
 from harness.study import Holder, Study, list_studies, new_name, open_storage, reaching
 from harness.tracking import Tracker, mend_artifact_paths, moved_experiments, translated
-from harness.worker import close_journals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,8 @@ class Finding:
         return asdict(self)
 
 
-FIX = "harness doctor --fix"
+def _mendable(*, study: str | None, found: str, fix: bool) -> Finding:
+    return Finding(study=study, found=found, fixed=fix, run=None if fix else "harness doctor --fix")
 
 
 def examine(storage: str, tracking_uri: str, work_root: Path, *, fix: bool) -> Iterator[Finding]:
@@ -53,11 +54,10 @@ def _moved(tracking_uri: str, fix: bool) -> Iterator[Finding]:
     with translated(f"reading {database}"):
         moved = moved_experiments(database)
     for name, uri in moved.items():
-        yield Finding(
+        yield _mendable(
             study=None,
             found=f"{database.parent} was moved or copied: the artifacts of {name!r} are recorded at {uri}",
-            fixed=fix,
-            run=None if fix else FIX,
+            fix=fix,
         )
     if fix:
         mend_artifact_paths(database)
@@ -99,11 +99,10 @@ def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Ite
 
 def _stale_trials(study: Study, fix: bool) -> Iterator[Finding]:
     for number in study.recover() if fix else study.stale():
-        yield Finding(
+        yield _mendable(
             study=study.name,
             found=f"trial {number} was RUNNING, and no process runs it",
-            fixed=fix,
-            run=None if fix else FIX,
+            fix=fix,
         )
     if fix:
         close_journals(study)
@@ -129,33 +128,26 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
     if fix:
         record.recorder().close()
     for number, epochs in ended.items():
-        yield Finding(
+        yield _mendable(
             study=record.study.name,
             found=f"trial {number} had ended, and its record ({epochs} epochs) was not in MLflow",
-            fixed=fix,
-            run=None if fix else FIX,
+            fix=fix,
         )
 
 
 def _orphaned_runs(record: Record, status: str, fix: bool) -> Iterator[Finding]:
     study = record.study
-    for run, _, state in record.orphans():
-        yield Finding(
+    for run, _, state in record.mend_runs() if fix else record.orphans():
+        yield _mendable(
             study=study.name,
             found=f"the run of trial {run.tags['trial']} ({run.run_id}) was RUNNING; its trial is {state}",
-            fixed=fix,
-            run=None if fix else FIX,
+            fix=fix,
         )
-    if fix:
-        record.mend_runs()
     if status != "RUNNING" or study.counts().running or study.is_led():
         return
     short = study.counts().finished < study.asked.get("trials", 0)
-    yield Finding(
-        study=study.name,
-        found="the study's run was RUNNING, and no process is at work on it",
-        fixed=fix,
-        run=None if fix else FIX,
+    yield _mendable(
+        study=study.name, found="the study's run was RUNNING, and no process is at work on it", fix=fix
     )
     if fix:
         record.conclude(*(("KILLED", "interrupted") if short else ("FINISHED", "complete")))
@@ -166,11 +158,10 @@ def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Find
         study = run.tags.get("study")
         if study is None or study in known or run.tags.get("kind") not in ("study", "trial"):
             continue
-        yield Finding(
+        yield _mendable(
             study=study,
             found=f"run {run.run_id} was RUNNING, and Optuna knows no study {study!r}",
-            fixed=fix,
-            run=None if fix else FIX,
+            fix=fix,
         )
         if fix:
             tracker.end_run(run.run_id, "KILLED", {"mended": "its study is not in Optuna's storage"})

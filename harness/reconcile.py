@@ -60,12 +60,12 @@ class Record:
                 found.append((run, *ENDED[state]))
         return found
 
-    def mend_runs(self) -> list[RunRecord]:
-        """End the orphaned runs as their trials ended, and return them."""
+    def mend_runs(self) -> list[tuple[RunRecord, str, str]]:
+        """End the orphaned runs as their trials ended, and return what `orphans` found."""
         orphans = self.orphans()
         for run, status, state in orphans:
             self.tracker.end_run(run.run_id, status, {"trial_state": state, "mended": "its worker had died"})
-        return [run for run, _, _ in orphans]
+        return orphans
 
     def conclude(self, status: str, state: str) -> str | None:
         """Give the parent run its figures, pictures and status; return the id of the best trial's run.

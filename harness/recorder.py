@@ -22,9 +22,9 @@ from pathlib import Path
 from harness.errors import HarnessError, TrackingError
 from harness.files import FileLock
 from harness.journal import Event, read_events
+from harness.journals import remove_journal
 from harness.study import Study, reaching
 from harness.tracking import TrialLog
-from harness.worker import remove_journal
 
 READ_SECONDS = 0.2
 SEND_SECONDS = 5.0

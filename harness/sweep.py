@@ -11,6 +11,7 @@ from typing import Any
 from harness.crew import Crew
 from harness.errors import StudyError, TrackingError, mask_password
 from harness.files import sqlite_path
+from harness.journals import bury, close_journals
 from harness.models import model_spec
 from harness.plan import Plan, devices_of, load_recorded_data
 from harness.reconcile import Record
@@ -19,7 +20,7 @@ from harness.records import Split, StudySpec, TrialCounts, TrialRow
 from harness.settings import SweepSettings, check_name, work_folder_of
 from harness.study import Holder, Study, new_name, open_storage, reaching
 from harness.tracking import SPLIT_FILE, Tracker, mend_artifact_paths, translated
-from harness.worker import WorkerTask, bury, close_journals, usable_cores
+from harness.worker import WorkerTask, usable_cores
 
 PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a sweep has to come back
 

@@ -1,14 +1,14 @@
 """A trial from start to end, and the process that runs one after another.
 
-A worker talks to Optuna (which trial, go on or not) and to its trial's journal; it never waits for MLflow and
-does not import it. Whoever started the worker sends the journals on (see recorder.py).
+A worker talks to Optuna (which trial, go on or not) and to its trial's journal; it neither waits for MLflow nor
+imports it, but to fetch the resume checkpoint of a trial that another machine began. Whoever started the worker
+sends the journals on (see recorder.py).
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -33,10 +33,11 @@ from harness.checkpoint import (
 from harness.data import Tracks, TrainingData, training_data
 from harness.errors import Diverged, HarnessError, Interrupted, TrackingError
 from harness.files import REFUSED_WRITES
-from harness.journal import Journal, read_events
+from harness.journal import Journal
+from harness.journals import journal_path, remove_journal
 from harness.models import ModelSpec, model_spec
 from harness.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult, derive_seed
-from harness.study import STORAGE_ERRORS, Claim, Holder, Progress, Study, open_storage, reaching
+from harness.study import STORAGE_ERRORS, Claim, Holder, Study, open_storage, reaching
 from harness.training import choose_device, fit, start_training
 
 RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
@@ -83,65 +84,6 @@ def trial_config(spec: StudySpec, model: ModelSpec, number: int, lr: float, batc
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def journal_path(work_folder: Path, number: int) -> Path:
-    """Return where the journal of a trial lies; its checkpoints lie in the folder of the same name."""
-    return work_folder / f"trial-{number:05d}.jsonl"
-
-
-def close_journals(study: Study) -> None:
-    """Close the journals of trials that are over in the study, but whose worker died before it said so."""
-    with study.lock():
-        for number in study.over():
-            path = journal_path(study.work_folder, number)
-            if path.exists():
-                journal = Journal(path)
-                if journal.events and journal.events[-1]["event"] == "end":
-                    journal.append("closed")
-                journal.close()
-
-
-def remove_journal(path: Path) -> None:
-    """Remove a journal and what lies in the folder of the same name."""
-    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-    path.unlink(missing_ok=True)
-
-
-def bury(study: Study, worker: str, cause: str, attempts: int) -> int | None:
-    """Give back the trial that a dead worker of this sweep held, or give it up after `attempts` deaths in a row.
-
-    Return the trial's number, or None where the worker held none.
-    """
-    number = study.held_by(worker)
-    if number is None:
-        return None
-    path = journal_path(study.work_folder, number)
-
-    def give_up(deaths: int) -> str:
-        reason = f"given up: its worker died {deaths} times in a row, the last time {cause}"
-        journal = Journal(path)
-        if journal.events:
-            journal.append("end", sync=True, state="failed", best=None, reason=reason)
-        journal.close()
-        return reason
-
-    study.bury(number, _progress(path), attempts, give_up)
-    close_journals(study)
-    return number
-
-
-def _progress(path: Path) -> Progress:
-    """Say how far the last attempt at a trial came."""
-    progress: Progress = "none"
-    for event in read_events(path)[0]:
-        if event["event"] == "start":
-            progress = "none"
-        elif event["event"] == "epoch":
-            progress = "new"
-        elif event["event"] == "again" and progress == "none":
-            progress = "repeated"
-    return progress
 
 
 def run_trial(

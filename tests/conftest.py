@@ -22,7 +22,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.data import Tracks, load_tracks, make_demo
+from harness.data import DEMO_FOLDER, Tracks, load_tracks, make_demo
 
 pytest.register_assert_rewrite("invariants")
 # How long an example takes says nothing here: the machine that runs the tests is shared.
@@ -90,6 +90,14 @@ def workspace(empty_stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         shutil.copy(empty_stores / name, folder / "mlruns" / name)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def place(workspace: Path, demo_data: Path) -> Path:
+    """A workspace in which `--data demo` is there already."""
+    (workspace / "input").mkdir()
+    (workspace / DEMO_FOLDER).symlink_to(demo_data)
+    return workspace
 
 
 @pytest.fixture(scope="session")

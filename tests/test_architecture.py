@@ -21,6 +21,7 @@ ROOMS = [
     "plan",
     "tracking",
     "study",
+    "journals",
     "worker",
     "recorder",
     "crew",

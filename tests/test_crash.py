@@ -11,16 +11,7 @@ import pytest
 from conftest import command
 from invariants import Stores, epochs_on_record, left_behind, workers
 
-from harness.data import DEMO_FOLDER
-
 SEED = 20261123
-
-
-@pytest.fixture
-def place(workspace: Path, demo_data: Path) -> Path:
-    (workspace / "input").mkdir()
-    (workspace / DEMO_FOLDER).symlink_to(demo_data)
-    return workspace
 
 
 def sweep(*arguments: str) -> list[str]:

@@ -12,16 +12,7 @@ import pytest
 from conftest import Harness, Server, command, last_json
 from invariants import Stores, epochs_on_record, family, left_behind, wait_for, workers
 
-from harness.data import DEMO_FOLDER
-
 SWEEP = ["sweep", "--data", "demo", "--pruner", "none"]
-
-
-@pytest.fixture
-def place(workspace: Path, demo_data: Path) -> Path:
-    (workspace / "input").mkdir()
-    (workspace / DEMO_FOLDER).symlink_to(demo_data)
-    return workspace
 
 
 def work_folder(study: str) -> Path:

@@ -10,16 +10,7 @@ import pytest
 from conftest import Harness, command
 from invariants import Stores, epochs_on_record, family, left_behind, wait_for
 
-from harness.data import DEMO_FOLDER
-
 MB = 1 << 20
-
-
-@pytest.fixture
-def place(workspace: Path, demo_data: Path) -> Path:
-    (workspace / "input").mkdir()
-    (workspace / DEMO_FOLDER).symlink_to(demo_data)
-    return workspace
 
 
 def sweep(model: str, *, trials: int = 2, epochs: int = 3) -> list[str]:

@@ -5,14 +5,13 @@ no trial is run twice and the total is never overshot; a running trial is held b
 its process, so that a dead worker's trial is told from a live one at once, and across machines by a lease.
 """
 
+from harness.study.claim import Claim
 from harness.study.holds import Holder, new_name
-from harness.study.leases import LEASE_SECONDS
 from harness.study.overview import StudyOverview, delete_study, list_studies
 from harness.study.storage import STORAGE_ERRORS, open_storage, reaching
-from harness.study.study import Claim, Progress, Study, no_running_trials
+from harness.study.study import Progress, Study, no_running_trials
 
 __all__ = [
-    "LEASE_SECONDS",
     "STORAGE_ERRORS",
     "Claim",
     "Holder",

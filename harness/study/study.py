@@ -1,12 +1,10 @@
-"""A study: its sampler and pruner, the claim of the next trial, the end of each."""
+"""A study: who takes the next trial, who gives back those of the dead, and what the trials came to."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import StudyError
 from harness.files import sqlite_path
 from harness.models import REPORT_SETTING
-from harness.records import EpochMetrics, SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow, derive_seed
-from harness.study.holds import Hold, Holder, LeasedHolds, LocalHolds
+from harness.records import SearchSpace, StudySpec, TrialCounts, TrialRow
+from harness.study.claim import Claim, make_pruner, make_sampler, warmup_epochs
+from harness.study.holds import Holder, LeasedHolds, LocalHolds
 from harness.study.overview import (
     ASKED_KEY,
     CONTEXT_KEY,
@@ -29,107 +28,8 @@ from harness.study.overview import (
     trial_row,
 )
 
-PRUNER_STARTUP_TRIALS = 5
-PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
 STALE_DEATHS = 10  # times the attempts: deaths in a row of a trial that trains, but never further than before
-
-
-def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of one trial: built anew from (seed, number), so that an interruption changes nothing."""
-    own_seed = derive_seed(seed, "sampler", number)
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=own_seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if kind == "gp":
-            return optuna.samplers.GPSampler(seed=own_seed)
-        return optuna.samplers.TPESampler(seed=own_seed, multivariate=True, constant_liar=True)
-
-
-def warmup_epochs(epochs: int) -> int:
-    """Return the first epoch at which the median pruner judges."""
-    return int(PRUNER_WARMUP * epochs)
-
-
-def _pruner(kind: str, epochs: int) -> optuna.pruners.BasePruner:
-    if kind == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=warmup_epochs(epochs)
-    )
-
-
 Progress = Literal["none", "repeated", "new"]
-
-
-@dataclass(slots=True)
-class Claim:
-    """A trial that this process, and no other, is to run: its number and parameters.
-
-    `resumed` says that somebody has begun it before, `moved` that it was somebody on another machine.
-    """
-
-    number: int
-    lr: float
-    batch_size: int
-    resumed: bool
-    moved: bool
-    _study: optuna.Study
-    _trial: optuna.Trial
-    _hold: Hold
-    _last_step: int
-    _warmup: int
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the trial is, or may be, another's by now: nothing may be written about it any more."""
-        return self._hold.is_lost
-
-    def keep_going(self, metrics: EpochMetrics) -> bool:
-        """Report an epoch's accuracy and return False where the pruner would end the trial here.
-
-        Epochs that an earlier attempt has reported are neither reported nor judged again: the pruner looks
-        at the largest step, which such an epoch has yet to reach.
-        """
-        if isinstance(self._study.pruner, optuna.pruners.NopPruner):
-            return True
-        if self.is_lost:
-            return True  # whoever has the trial now reports; the next batch does not begin
-        if metrics.epoch > self._last_step:
-            self._trial.report(metrics.val_accuracy, metrics.epoch)
-        if metrics.epoch < max(self._last_step, self._warmup):  # asking the pruner reads the study's trials
-            return True
-        return not self._trial.should_prune()
-
-    def finish(self, result: TrialResult) -> bool:
-        """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.
-
-        Return False, and tell nothing, where the trial is another's by now.
-        """
-        if not self._hold.secure():
-            self._hold.release()
-            return False
-        if result.state == "interrupted":
-            self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
-        else:
-            best = None if result.best is None else asdict(result.best)
-            self._trial.set_user_attr(RESULT_KEY, {"best": best, "reason": result.reason})
-            if result.state == "complete":
-                assert result.best is not None
-                self._study.tell(self._trial, result.best.val_accuracy)
-            else:
-                state = TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL
-                self._study.tell(self._trial, state=state)
-        self._hold.release()
-        return True
-
-    def leave(self) -> None:
-        """Let go of the trial as it is, for the sweep that this process belongs to, to give it back."""
-        self._hold.leave()
-
-    def abandon(self) -> None:
-        """Let go of a trial that is lost: whoever comes next takes it once its lease has run out."""
-        self._hold.release()
 
 
 class Study:
@@ -153,7 +53,7 @@ class Study:
         self.name = study.study_name
         self.spec: dict[str, Any] = attributes[SPEC_KEY]
         self.context: dict[str, Any] = attributes[CONTEXT_KEY]
-        study.pruner = _pruner(self.spec["pruner"], self.spec["epochs"])
+        study.pruner = make_pruner(self.spec["pruner"], self.spec["epochs"])
 
     @classmethod
     def open(cls, storage: RDBStorage, name: str, work_folder: Path, holder: Holder | None = None) -> Study:
@@ -247,7 +147,7 @@ class Study:
                 return None
             waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
             number = len(trials) if waiting is None else waiting
-            self._study.sampler = _sampler(self.spec["sampler"], self.spec["seed"], number)
+            self._study.sampler = make_sampler(self.spec["sampler"], self.spec["seed"], number)
             trial = self._study.ask()
             assert trial.number == number
             hold = self._holds.take(number, trial._trial_id)

@@ -54,10 +54,10 @@ def check_artifact_paths(database: Path) -> None:
         )
 
 
-def mend_artifact_paths(database: Path) -> list[str]:
-    """Make the recorded paths of a moved or copied store lead to the folder it is in now; return what changed."""
+def mend_artifact_paths(database: Path) -> None:
+    """Make the recorded paths of a moved or copied store lead to the folder it is in now."""
     if not database.exists():
-        return []
+        return
     moved = moved_experiments(database)
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -70,4 +70,3 @@ def mend_artifact_paths(database: Path) -> list[str]:
                         f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                         (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
                     )
-    return [f"{name}: {old}" for name, old in moved.items()]

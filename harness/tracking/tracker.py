@@ -204,12 +204,11 @@ class Tracker:
     def fetch_resume(self, study: str, number: int, folder: Path) -> bool:
         """Copy a trial's resume checkpoint into `folder`; False where the record has none."""
         with translated(f"reading the resume checkpoint of trial {number}"):
-            query = f"tags.study = '{study}' and tags.kind = 'trial' and tags.trial = '{number}'"
-            found = self.search(query)
-            if not found or not self.client.list_artifacts(found[0].run_id, RESUME_FOLDER):
+            found = self.trial_run(study, number)
+            if found is None or not self.client.list_artifacts(found.run_id, RESUME_FOLDER):
                 return False
             with tempfile.TemporaryDirectory() as name:
-                source = Path(self.client.download_artifacts(found[0].run_id, RESUME_FOLDER, name))
+                source = Path(self.client.download_artifacts(found.run_id, RESUME_FOLDER, name))
                 shutil.copytree(source, folder, dirs_exist_ok=True)
             return True
 
@@ -239,6 +238,12 @@ class Tracker:
     def study_run(self, study: str, experiment: str | None = None) -> RunRecord | None:
         """Return the parent run of a study, or None; without `experiment` (an id) every experiment is searched."""
         found = self.search(f"tags.study = '{study}' and tags.kind = 'study'", experiment)
+        return found[0] if found else None
+
+    def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunRecord | None:
+        """Return the run of one trial, or None; without `experiment` (an id) every experiment is searched."""
+        query = f"tags.study = '{study}' and tags.kind = 'trial' and tags.trial = '{number}'"
+        found = self.search(query, experiment)
         return found[0] if found else None
 
     def trial_runs(self, study: str) -> list[RunRecord]:

@@ -55,12 +55,11 @@ class TrialLog:
         number = start["trial"]
         with translated(f"opening the run of trial {number}"):
             if search:
-                query = f"tags.study = '{self._spec.name}' and tags.kind = 'trial' and tags.trial = '{number}'"
-                found = self._tracker.search(query, self._experiment)
-                if found:
+                found = self._tracker.trial_run(self._spec.name, number, self._experiment)
+                if found is not None:
                     last = list(EPOCH_METRICS.values())[-1]  # an epoch that has its last metric has all
-                    points = self._client.get_metric_history(found[0].run_id, last)
-                    return found[0].run_id, frozenset(point.step for point in points)
+                    points = self._client.get_metric_history(found.run_id, last)
+                    return found.run_id, frozenset(point.step for point in points)
             run = self._client.create_run(
                 self._experiment,
                 start_time=start["time"],

@@ -1,0 +1,68 @@
+"""The journals in a study's work folder: where they lie, and what becomes of those that a dead worker left."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from harness.journal import Journal, read_events
+from harness.study import Progress, Study
+
+
+def journal_path(work_folder: Path, number: int) -> Path:
+    """Return where the journal of a trial lies; its checkpoints lie in the folder of the same name."""
+    return work_folder / f"trial-{number:05d}.jsonl"
+
+
+def close_journals(study: Study) -> None:
+    """Close the journals of trials that are over in the study, but whose worker died before it said so."""
+    with study.lock():
+        for number in study.over():
+            path = journal_path(study.work_folder, number)
+            if path.exists():
+                journal = Journal(path)
+                if journal.events and journal.events[-1]["event"] == "end":
+                    journal.append("closed")
+                journal.close()
+
+
+def remove_journal(path: Path) -> None:
+    """Remove a journal and what lies in the folder of the same name."""
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+def bury(study: Study, worker: str, cause: str, attempts: int) -> int | None:
+    """Give back the trial that a dead worker of this sweep held, or give it up after `attempts` deaths in a row.
+
+    Return the trial's number, or None where the worker held none.
+    """
+    number = study.held_by(worker)
+    if number is None:
+        return None
+    path = journal_path(study.work_folder, number)
+
+    def give_up(deaths: int) -> str:
+        reason = f"given up: its worker died {deaths} times in a row, the last time {cause}"
+        journal = Journal(path)
+        if journal.events:
+            journal.append("end", sync=True, state="failed", best=None, reason=reason)
+        journal.close()
+        return reason
+
+    study.bury(number, _progress(path), attempts, give_up)
+    close_journals(study)
+    return number
+
+
+def _progress(path: Path) -> Progress:
+    """Say how far the last attempt at a trial came."""
+    progress: Progress = "none"
+    for event in read_events(path)[0]:
+        if event["event"] == "start":
+            progress = "none"
+        elif event["event"] == "epoch":
+            progress = "new"
+        elif event["event"] == "again" and progress == "none":
+            progress = "repeated"
+    return progress

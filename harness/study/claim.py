@@ -1,0 +1,112 @@
+"""One trial in the hands of a worker: how it is sampled and judged, and how its end is told."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+
+import optuna
+from optuna.trial import TrialState
+
+from harness.records import EpochMetrics, TrialResult, derive_seed
+from harness.study.holds import Hold
+from harness.study.overview import RESULT_KEY
+
+PRUNER_STARTUP_TRIALS = 5
+PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
+
+
+def make_sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of one trial: built anew from (seed, number), so that an interruption changes nothing."""
+    own_seed = derive_seed(seed, "sampler", number)
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=own_seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if kind == "gp":
+            return optuna.samplers.GPSampler(seed=own_seed)
+        return optuna.samplers.TPESampler(seed=own_seed, multivariate=True, constant_liar=True)
+
+
+def warmup_epochs(epochs: int) -> int:
+    """Return the first epoch at which the median pruner judges."""
+    return int(PRUNER_WARMUP * epochs)
+
+
+def make_pruner(kind: str, epochs: int) -> optuna.pruners.BasePruner:
+    """Return the pruner of that kind for trials of so many epochs."""
+    if kind == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(
+        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=warmup_epochs(epochs)
+    )
+
+
+@dataclass(slots=True)
+class Claim:
+    """A trial that this process, and no other, is to run: its number and parameters.
+
+    `resumed` says that somebody has begun it before, `moved` that it was somebody on another machine.
+    """
+
+    number: int
+    lr: float
+    batch_size: int
+    resumed: bool
+    moved: bool
+    _study: optuna.Study
+    _trial: optuna.Trial
+    _hold: Hold
+    _last_step: int
+    _warmup: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the trial is, or may be, another's by now: nothing may be written about it any more."""
+        return self._hold.is_lost
+
+    def keep_going(self, metrics: EpochMetrics) -> bool:
+        """Report an epoch's accuracy and return False where the pruner would end the trial here.
+
+        Epochs that an earlier attempt has reported are neither reported nor judged again: the pruner looks
+        at the largest step, which such an epoch has yet to reach.
+        """
+        if isinstance(self._study.pruner, optuna.pruners.NopPruner):
+            return True
+        if self.is_lost:
+            return True  # whoever has the trial now reports; the next batch does not begin
+        if metrics.epoch > self._last_step:
+            self._trial.report(metrics.val_accuracy, metrics.epoch)
+        if metrics.epoch < max(self._last_step, self._warmup):  # asking the pruner reads the study's trials
+            return True
+        return not self._trial.should_prune()
+
+    def finish(self, result: TrialResult) -> bool:
+        """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.
+
+        Return False, and tell nothing, where the trial is another's by now.
+        """
+        if not self._hold.secure():
+            self._hold.release()
+            return False
+        if result.state == "interrupted":
+            self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
+        else:
+            best = None if result.best is None else asdict(result.best)
+            self._trial.set_user_attr(RESULT_KEY, {"best": best, "reason": result.reason})
+            if result.state == "complete":
+                assert result.best is not None
+                self._study.tell(self._trial, result.best.val_accuracy)
+            else:
+                state = TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL
+                self._study.tell(self._trial, state=state)
+        self._hold.release()
+        return True
+
+    def leave(self) -> None:
+        """Let go of the trial as it is, for the sweep that this process belongs to, to give it back."""
+        self._hold.leave()
+
+    def abandon(self) -> None:
+        """Let go of a trial that is lost: whoever comes next takes it once its lease has run out."""
+        self._hold.release()
