@@ -38,7 +38,7 @@ from harness.settings import SweepSettings
 from harness.study import Study, open_storage
 from harness.sweep import open_study, run_sweep
 from harness.tracking import Tracker, TrialLog
-from harness.worker import trial_config
+from harness.trial import trial_config
 
 HERE = Path(__file__).parent
 FIXED = SearchSpace(lr=FloatRange(low=0.001, high=0.001), batch_size=(32,))

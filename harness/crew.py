@@ -13,12 +13,13 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar, cast
 
+from harness.process import OUT_OF_MEMORY
 from harness.study import Holder, new_name
-from harness.worker import OUT_OF_MEMORY, WorkerTask, work
 
 STOP_SECONDS = 60.0  # what workers have to put their trials away before they are killed
-IDLE_DEATHS = 3  # workers in a row that died with no trial in hand: there is no trial to blame and give up
+IDLE_DEATHS = 3  # workers in a row that died with nothing in hand: there is no trial to blame and give up
 # Activations of a batch are tens of megabytes: glibc would return each to the kernel and fault it in again.
 KEEP_LARGE_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
@@ -40,49 +41,65 @@ def warm_up() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Crew:
-    """Workers on one study, from their start to their end.
+class Task(Protocol):
+    """What a worker process is given to do; each gets a holder with a name of its own."""
+
+    @property
+    def holder(self) -> Holder:
+        """Who the worker is."""
+
+
+T = TypeVar("T", bound=Task)
+
+
+class Crew(Generic[T]):
+    """Workers on one piece of work, from their start to their end; each does `work` on its task, a dataclass.
 
     `signal` is the number of the signal that stopped it (or None), `fault` what broke a worker (or None). While
     `answering_signals`, the first SIGINT or SIGTERM lets the workers put their trials away; a second SIGINT
     kills them and raises KeyboardInterrupt.
     """
 
-    def __init__(self, tasks: Sequence[WorkerTask]) -> None:
+    def __init__(self, work: Callable[[T], None], tasks: Sequence[T]) -> None:
+        self._work = work
         self._tasks = list(tasks)
-        self._workers: dict[ForkServerProcess, WorkerTask] = {}
+        self._workers: dict[ForkServerProcess, T] = {}
         self._stopped_at: float | None = None
         self._idle_deaths = 0
         self.signal: int | None = None
         self.fault: str | None = None
 
-    def run(self, on_death: Callable[[str, str], int | None] = lambda *_: None) -> None:
+    def run(
+        self,
+        on_death: Callable[[str, str], int | None] = lambda *_: None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start one worker for each task and wait for the last of them to end.
 
         A worker that is killed or runs out of memory is replaced, once `on_death` (called with its name and the
         cause) has seen to its trial; it returns the trial's number, or None where the worker had none in hand.
+        `meanwhile` is called about twice a second.
         """
         for task in self._tasks if self._stopped_at is None else []:
             self._start(task)
         while self._workers:
             wait([worker.sentinel for worker in self._workers], timeout=0.5)
+            meanwhile()
             for worker in [worker for worker in self._workers if not worker.is_alive()]:
                 self._ended(worker, self._workers.pop(worker), on_death)
             if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
                 self._kill()
 
-    def _start(self, task: WorkerTask) -> None:
-        task = replace(task, holder=Holder(task.holder.crew, new_name()))
+    def _start(self, task: T) -> None:
+        task = replace(cast(Any, task), holder=Holder(task.holder.crew, new_name()))
         context = multiprocessing.get_context("forkserver")
-        worker = context.Process(target=work, args=(task,), daemon=True)
+        worker = context.Process(target=self._work, args=(task,), daemon=True)
         worker.start()
         self._workers[worker] = task
         if self._stopped_at is not None:  # a signal came meanwhile
             worker.terminate()
 
-    def _ended(
-        self, worker: ForkServerProcess, task: WorkerTask, on_death: Callable[[str, str], int | None]
-    ) -> None:
+    def _ended(self, worker: ForkServerProcess, task: T, on_death: Callable[[str, str], int | None]) -> None:
         code = worker.exitcode or 0
         if code == 0 or self._stopped_at is not None:
             return

@@ -20,7 +20,8 @@ from harness.records import Split, StudySpec, TrialCounts, TrialRow
 from harness.settings import SweepSettings, check_name, work_folder_of
 from harness.study import Holder, Study, new_name, open_storage, reaching
 from harness.tracking import SPLIT_FILE, Tracker, mend_artifact_paths, translated
-from harness.worker import WorkerTask, usable_cores
+from harness.trial import usable_cores
+from harness.worker import WorkerTask, work
 
 PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a sweep has to come back
 
@@ -96,7 +97,7 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
     """
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
-    crew = Crew(_tasks(plan, study, deadline))
+    crew = Crew(work, _tasks(plan, study, deadline))
     with crew.answering_signals(), reaching(plan.storage), study.leading():
         record = _begin_record(plan, study)
         recorder = record.recorder(listener)
@@ -206,7 +207,7 @@ def _begin_record(plan: Plan, study: Study) -> Record:
     return record
 
 
-def _outcome(crew: Crew, short: bool, timed_out: bool) -> tuple[str, str]:
+def _outcome(crew: Crew[WorkerTask], short: bool, timed_out: bool) -> tuple[str, str]:
     """Return the status of the study's run and the finer word for it."""
     if crew.signal is not None:
         return "KILLED", "interrupted"

@@ -1,4 +1,4 @@
-"""A trial from start to end, and the process that runs one after another.
+"""The worker of a study: takes one trial after another and runs it.
 
 A worker talks to Optuna (which trial, go on or not) and to its trial's journal; it neither waits for MLflow nor
 imports it, but to fetch the resume checkpoint of a trial that another machine began. Whoever started the worker
@@ -7,45 +7,28 @@ sends the journals on (see recorder.py).
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from harness.checkpoint import (
-    Architecture,
-    ResumePoint,
-    clear_resume,
-    load_resume,
-    save_checkpoint,
-    save_resume,
-)
-from harness.data import Tracks, TrainingData, training_data
-from harness.errors import Diverged, HarnessError, Interrupted, TrackingError
-from harness.files import REFUSED_WRITES
+from harness.checkpoint import clear_resume
+from harness.data import Tracks, training_data
+from harness.errors import TrackingError
 from harness.journal import Journal
 from harness.journals import journal_path, remove_journal
-from harness.models import ModelSpec, model_spec
-from harness.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult, derive_seed
-from harness.study import STORAGE_ERRORS, Claim, Holder, Study, open_storage, reaching
-from harness.training import choose_device, fit, start_training
+from harness.models import model_spec
+from harness.process import be_worker, is_the_machines_fault
+from harness.records import EpochMetrics, Split, StudySpec, TrialResult
+from harness.study import Claim, Holder, Study, open_storage, reaching
+from harness.training import choose_device
+from harness.trial import run_trial, trial_config, usable_cores
 
-RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
-LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
 FETCH_SECONDS = 5.0  # between two tries to reach a tracking server that is down
 WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last trials
-ORPHAN_SECONDS = 10.0  # what a worker has to put its trial away once the process that started it is gone
-OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory: as if the system had killed it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,93 +49,6 @@ class WorkerTask:
     device: str
     holder: Holder
     deadline: float | None = None
-
-
-def trial_config(spec: StudySpec, model: ModelSpec, number: int, lr: float, batch_size: int) -> TrialConfig:
-    """Return the configuration of a study's trial: its seed follows from the study's seed and its number."""
-    return TrialConfig(
-        model=spec.model,
-        lr=lr,
-        batch_size=batch_size,
-        epochs=spec.epochs,
-        seed=derive_seed(spec.seed, "trial", number),
-        threads=min(model.threads, usable_cores()),
-        precision=spec.precision,
-    )
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def run_trial(
-    config: TrialConfig,
-    data: TrainingData,
-    device: torch.device,
-    *,
-    journal: Journal,
-    folder: Path,
-    about: dict[str, Any],
-    keep_going: Callable[[EpochMetrics], bool] = lambda _: True,
-    stop: Callable[[], bool] = lambda: False,
-) -> TrialResult:
-    """Train one configuration, from its resume checkpoint where `folder` has one, and write down how it went.
-
-    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `about` in their
-    description. `keep_going` ends the trial as pruned; `stop` interrupts it, leaving in `folder` the state of
-    its last whole epoch. A loss that is not finite makes the result `diverged`; other exceptions rise.
-    """
-    model = model_spec(config.model)
-    state = start_training(config, model, data, device)
-    if load_resume(folder, state):
-        journal.append("resumed", epoch=state.epoch)
-    recorded, saved, held = journal.last_epoch, time.monotonic(), None
-    short_epochs = False
-
-    def stop_between_batches() -> bool:
-        return not short_epochs and stop()
-
-    result = None
-    try:
-        if stop():
-            raise Interrupted("stopped before the next epoch")
-        for metrics in fit(state, data, stop=stop_between_batches):
-            # An epoch trained again has its points on record already.
-            event = "epoch" if metrics.epoch > recorded else "again"
-            journal.append(event, **asdict(metrics))
-            if not keep_going(metrics):
-                result = TrialResult(state="pruned", best=state.best)
-                break
-            short_epochs = metrics.seconds < LONG_EPOCH_SECONDS
-            held = None if short_epochs else ResumePoint.of(state)
-            if metrics.epoch == config.epochs:
-                continue
-            if stop():
-                held = held or ResumePoint.of(state)
-                raise Interrupted(f"stopped after epoch {metrics.epoch}")
-            if time.monotonic() - saved > RESUME_SECONDS:
-                _save(folder, held or ResumePoint.of(state), journal)
-                saved = time.monotonic()
-    except Diverged as divergence:
-        result = TrialResult(state="diverged", best=state.best, reason=str(divergence))
-    except Interrupted as interruption:
-        if held is not None:
-            _save(folder, held, journal)
-        return TrialResult(state="interrupted", best=state.best, reason=str(interruption))
-    result = result or TrialResult(state="complete", best=state.best)
-    if result.state != "diverged" and result.best is not None and state.best_weights is not None:
-        architecture = Architecture(
-            model=config.model, representation=model.representation, columns=data.columns, genres=data.genres
-        )
-        about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}
-        save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)
-    return result
-
-
-def _save(folder: Path, point: ResumePoint, journal: Journal) -> None:
-    save_resume(folder, point)
-    journal.append("saved", sync=True, epoch=point.epoch)
 
 
 class Worker:
@@ -232,7 +128,7 @@ class Worker:
                 stop=lambda: self.stopping.is_set() or claim.is_lost,
             )
         except Exception as error:
-            if _is_the_machines_fault(error):
+            if is_the_machines_fault(error):
                 claim.leave()  # its sweep gives it back
                 raise
             # A bug, not an outcome: it is put on record and then rises, which stops the sweep.
@@ -278,50 +174,13 @@ class Worker:
         journal.close()
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an exception means that there is no memory left, on the machine or on the GPU."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # PyTorch's word on a CPU
-
-
-def _is_the_machines_fault(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in REFUSED_WRITES
-    return isinstance(error, (HarnessError, *STORAGE_ERRORS)) or is_out_of_memory(error)
-
-
 def work(task: WorkerTask) -> None:
-    """Be a worker process: signals from the terminal are left to the parent, SIGTERM asks to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    try:
+    """Be a worker process of a study."""
+
+    def run(asked: threading.Event) -> None:
         with reaching(task.storage):
             worker = Worker(task)
             worker.stopping = asked
-            threading.Thread(target=_stop_with_parent, args=(asked,), daemon=True).start()
             worker.run()
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last frame of the process: shown, and told by the exit code
-        if is_out_of_memory(error):
-            print(f"worker out of memory: {str(error).partition('.')[0]}", file=sys.stderr)
-            sys.exit(OUT_OF_MEMORY)
-        if _is_the_machines_fault(error):
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-        traceback.print_exc()
-        sys.exit(70)
 
-
-def _stop_with_parent(asked: threading.Event) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    wait([parent.sentinel])
-    asked.set()
-    time.sleep(ORPHAN_SECONDS)
-    os._exit(1)  # whatever it is stuck in, nobody waits for it any more
+    be_worker(run)

@@ -22,6 +22,8 @@ ROOMS = [
     "tracking",
     "study",
     "journals",
+    "trial",
+    "process",
     "worker",
     "recorder",
     "crew",

@@ -22,7 +22,7 @@ from harness.models import (
 )
 from harness.records import TrialConfig
 from harness.training import evaluate
-from harness.worker import run_trial
+from harness.trial import run_trial
 
 
 def test_the_reports_layers() -> None:

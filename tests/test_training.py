@@ -14,7 +14,7 @@ from harness.journal import Journal
 from harness.models import GenreClassifierFCNN, model_spec
 from harness.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
 from harness.training import Adam, _batches, choose_device, evaluate, fit, start_training
-from harness.worker import run_trial
+from harness.trial import run_trial
 
 CPU = torch.device("cpu")
 FCNN = TrialConfig(model="fcnn", lr=0.001, batch_size=32, epochs=6, seed=3, threads=1)
