@@ -136,3 +136,37 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class RepeatsDisplay:
+    """Shows how the repeats of a comparison go: a bar on a terminal, one line a repeat anywhere else."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            _Note(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._bar = self._progress.add_task(f"[bold]{escape(name)}", total=None, note="")
+
+    def __enter__(self) -> RepeatsDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, contender: str, number: int, done: int, total: int) -> None:
+        """Take one repeat that is on record."""
+        self._progress.update(self._bar, completed=done, total=total, note=f"{contender} {number}")
+        if not self._console.is_terminal:
+            text = f"repeat {number:2d} of {contender} is on record ({done} of {total})"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)

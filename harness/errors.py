@@ -64,6 +64,14 @@ class CheckpointError(HarnessError):
     """A checkpoint or an exported bundle is missing, damaged or of another kind."""
 
 
+class Stopped(HarnessError):  # noqa: N818 - in good order, and no fault
+    """A signal ended the command in good order; the exit code names it, as a shell does."""
+
+    def __init__(self, found: str, *, signal: int, run: str) -> None:
+        super().__init__(found, run=run)
+        self.exit_code = 128 + signal
+
+
 class Diverged(Exception):  # noqa: N818 - an outcome of training, not a fault of the program
     """A loss stopped being finite; the message says which one, and in which epoch."""
 

@@ -164,6 +164,12 @@ class ModelSpec:
     search: SearchSpace = DEFAULT_SEARCH
     threads: int = 1
     jobs_per_gpu: int = 1
+    source_digest: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name to show: for a model from a file, that of its class."""
+        return self.name.rpartition(":")[2]
 
 
 MODELS: dict[str, ModelSpec] = {

@@ -44,6 +44,11 @@ class Split:
         return cls(name=recorded["name"], **lists)
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the split was drawn from a seed, and can be drawn again from another; lists cannot."""
+        return self.name.startswith("stratified")
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the three lists of ids: equal exactly when the same tracks fall on the same sides."""
         return digest_of({"train": self.train, "valid": self.valid, "test": self.test})
@@ -84,6 +89,29 @@ class TrialConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-able mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One row of a comparison, trained anew for each repeat: a study's best configuration, or a reference.
+
+    `config` is the best trial's (its seed is replaced in each repeat), None for a reference; `seed` is the
+    study's: contenders of the same seed get the same seed in the same repeat. `source_digest` is that of the file
+    which a model from outside the package comes from.
+    """
+
+    name: str
+    study: str | None
+    model: str
+    representation: Representation
+    columns: tuple[str, ...]
+    seed: int
+    config: TrialConfig | None
+    source_digest: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the repeats, as a JSON-able mapping."""
         return asdict(self)
 
 

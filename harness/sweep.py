@@ -20,7 +20,7 @@ from harness.records import Split, StudySpec, TrialCounts, TrialRow
 from harness.settings import SweepSettings, check_name, work_folder_of
 from harness.study import Holder, Study, new_name, open_storage, reaching
 from harness.tracking import SPLIT_FILE, Tracker, mend_artifact_paths, translated
-from harness.trial import usable_cores
+from harness.trial import default_jobs
 from harness.worker import WorkerTask, work
 
 PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a sweep has to come back
@@ -236,8 +236,7 @@ def _tasks(plan: Plan, study: Study, deadline: float | None) -> list[WorkerTask]
 
 def _jobs(plan: Plan, counts: TrialCounts) -> int:
     """Return how many workers to start: no more than there are trials left."""
-    gpus = sum(device.startswith("cuda") for device in plan.devices)
-    auto = gpus * plan.model.jobs_per_gpu or max(1, usable_cores() // plan.model.threads)
+    auto = default_jobs(plan.model.threads, plan.model.jobs_per_gpu, plan.devices)
     return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,12 @@ def trial_config(spec: StudySpec, model: ModelSpec, number: int, lr: float, batc
         threads=min(model.threads, usable_cores()),
         precision=spec.precision,
     )
+
+
+def default_jobs(threads: int, jobs_per_gpu: int, devices: Sequence[str]) -> int:
+    """Return how many training runs to have at once: what each GPU carries, else the cores over their threads."""
+    gpus = sum(device.startswith("cuda") for device in devices)
+    return gpus * jobs_per_gpu or max(1, usable_cores() // threads)
 
 
 def usable_cores() -> int:

@@ -33,6 +33,7 @@ ROOMS = [
     "sweep",
     "doctor",
     "export",
+    "compare",
     "display",
     "cli",
 ]
@@ -74,14 +75,14 @@ def test_one_room_knows_each_store(library: str, room: str) -> None:
     assert users == {room}
 
 
-def test_only_export_opens_the_test_part() -> None:
+def test_only_export_and_comparison_open_the_test_part() -> None:
     callers = set()
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             name = getattr(node, "id", getattr(node, "attr", None))
             if isinstance(node, ast.Name | ast.Attribute) and name == "open_test":
                 callers.add(room_of(path))
-    assert callers - {"data"} == {"export"}
+    assert callers - {"data"} == {"compare", "export"}
 
 
 def test_every_room_is_listed() -> None:

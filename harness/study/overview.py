@@ -24,9 +24,16 @@ class StudyOverview:
 
     name: str
     model: str
+    experiment: str
+    asked: int | None
     counts: TrialCounts
     best: float | None
     last_touched: datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the study holds what was asked for, a complete trial among it."""
+        return self.best is not None and self.asked is not None and self.counts.finished >= self.asked
 
 
 def list_studies(storage: RDBStorage) -> list[StudyOverview]:
@@ -43,6 +50,8 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
             StudyOverview(
                 name=summary.study_name,
                 model=spec["model"],
+                experiment=summary.user_attrs[CONTEXT_KEY]["experiment"],
+                asked=summary.user_attrs.get(ASKED_KEY, {}).get("trials"),
                 counts=count_trials(trials),
                 best=max(values, default=None),
                 last_touched=max(times, default=None),

@@ -5,6 +5,7 @@ whatever became of it), and every metric point carries its own time and step, so
 the same as sending it once.
 """
 
+from harness.tracking.comparisons import ComparisonLog, Ledger, read_ledger
 from harness.tracking.places import mend_artifact_paths, moved_experiments
 from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker, translated
 from harness.tracking.trials import TrialLog
@@ -12,10 +13,13 @@ from harness.tracking.trials import TrialLog
 __all__ = [
     "CONTEXT_FILE",
     "SPLIT_FILE",
+    "ComparisonLog",
+    "Ledger",
     "RunRecord",
     "Tracker",
     "TrialLog",
     "mend_artifact_paths",
     "moved_experiments",
+    "read_ledger",
     "translated",
 ]

@@ -311,10 +311,13 @@ def common_tags(spec: StudySpec, kind: str) -> dict[str, str]:
         "model": spec.model,
         "data_digest": spec.data_digest,
         "split_digest": spec.split_digest,
-        "harness_version": __version__,
-        "mlflow.user": _user(),
-        "mlflow.source.name": "harness",
+        **who_and_what(),
     }
+
+
+def who_and_what() -> dict[str, str]:
+    """Return the tags that every run has: who made it, and with what."""
+    return {"harness_version": __version__, "mlflow.user": _user(), "mlflow.source.name": "harness"}
 
 
 def _user() -> str:

@@ -29,6 +29,18 @@ EPOCH_METRICS = {
 }
 
 
+def epoch_points(event: Event) -> list[Metric]:
+    """Return the metric points of a journal's `epoch` event, with its own time and step."""
+    return [Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()]
+
+
+def best_points(event: Event) -> list[Metric]:
+    """Return the metric points of the best epoch, which a journal's `end` event names (or not)."""
+    best = event["best"] or {}
+    figures = {"best_val_accuracy": "val_accuracy", "best_val_loss": "val_loss", "best_epoch": "epoch"}
+    return [Metric(name, best[key], event["time"], 0) for name, key in figures.items() if key in best]
+
+
 class TrialLog:
     """Turns the journal events of a study's trials into MLflow runs under the study's parent run."""
 
@@ -91,20 +103,13 @@ class TrialLog:
                 metrics.append(Metric("trial", event["trial"], event["time"], 0))
                 status, ended = "RUNNING", None
             elif event["event"] == "epoch":
-                metrics += [
-                    Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()
-                ]
+                metrics += epoch_points(event)
             elif event["event"] == "resumed":
                 tags["resumed_after_epoch"] = str(event["epoch"])
             elif event["event"] == "end":
                 tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
-                if event["best"] is not None and event["state"] != "interrupted":
-                    best = event["best"]
-                    metrics += [
-                        Metric("best_val_accuracy", best["val_accuracy"], event["time"], 0),
-                        Metric("best_val_loss", best["val_loss"], event["time"], 0),
-                        Metric("best_epoch", best["epoch"], event["time"], 0),
-                    ]
+                if event["state"] != "interrupted":
+                    metrics += best_points(event)
                 status, ended = STATUS[event["state"]], event["time"]
         with translated(f"recording run {run_id}"):
             for first in range(0, max(len(metrics), 1), 1000):  # what one batch may hold

@@ -1,0 +1,125 @@
+"""`harness compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.options import Json, Storage, TrackingUri
+
+if TYPE_CHECKING:
+    from harness.compare import Comparison, ComparisonPlan
+
+
+def compare(
+    study: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--study",
+            show_default="newest of each model",
+            help="A study to compare (give two or more). By default the newest finished study of each model.",
+        ),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option("--experiment", show_default="gtzan, or demo", help="Where to look for studies."),
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Trainings of each model, at least 2.")] = 10,
+    data: Annotated[
+        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+    ] = None,
+    references: Annotated[
+        bool, typer.Option("--references/--no-references", help="Also classifiers from scikit-learn.")
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", show_default="MLflow only", help="Folder for the report's files too.")
+    ] = None,
+    jobs: Annotated[
+        str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Repeats at once, in processes; or auto.")
+    ] = "auto",
+    device: Annotated[
+        str,
+        typer.Option("--device", envvar="HARNESS_DEVICE", help="auto, cpu, cuda, cuda:N, or several with commas."),
+    ] = "auto",
+    tracking_uri: TrackingUri = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Train the best configuration of each study anew, and say which model is better, or that none is shown to be.
+
+    Example: [bold]harness compare --repeats 10[/bold]
+    """
+    from harness.settings import parse_jobs
+
+    wanted_jobs = parse_jobs(jobs)
+    from harness.crew import warm_up
+
+    warm_up()
+    from harness.compare import CompareSettings, plan_comparison, write_files
+
+    settings = CompareSettings(
+        studies=tuple(study or ()),
+        experiment=experiment,
+        repeats=repeats,
+        data=data,
+        references=references,
+        jobs=wanted_jobs,
+        device=device,
+        tracking_uri=tracking_uri,
+        storage=storage,
+    )
+    plan = plan_comparison(settings)
+    comparison = _run(Console(stderr=True), plan)
+    if out is not None:
+        write_files(comparison, out)
+    if as_json:
+        print(json.dumps(comparison.as_json()))
+    else:
+        _print(comparison, out)
+
+
+def _run(console: Console, plan: ComparisonPlan) -> Comparison:
+    from harness.compare import run_comparison
+    from harness.display import RepeatsDisplay
+
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    with RepeatsDisplay(console, plan.name) as display:
+        return run_comparison(plan, display)
+
+
+def _print(comparison: Comparison, out: Path | None) -> None:
+    console = Console(highlight=False)
+    settings = Table("model", "input", "weights", "lr", "batch", "seconds", box=SIMPLE_HEAD)
+    results = Table("model", "validation", "test", "95 % interval", "macro F1", box=SIMPLE_HEAD)
+    for row in comparison.rows:
+        weights = f"{row.parameters:,}" if row.parameters else ""
+        chosen = (f"{row.params['lr']:.2e}", str(row.params["batch_size"])) if row.params else ("", "")
+        settings.add_row(row.name, row.representation, weights, *chosen, f"{row.seconds:.1f}")
+        accuracies = [f"{accuracy.mean:.3f} ± {accuracy.std:.3f}" for accuracy in (row.val, row.test)]
+        interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
+        results.add_row(row.name, *accuracies, interval, f"{row.macro_f1:.3f}")
+    console.print(settings, results)
+    lines = [comparison.verdict, ""]
+    if comparison.synthetic:
+        lines.insert(0, "the data are SYNTHETIC: these figures say nothing about music")
+    for pair in comparison.pairs:
+        chance, low, high = pair.outperforms
+        line = f"{pair.a} over {pair.b}: probability of scoring higher {chance:.2f} ({low:.2f} to {high:.2f})"
+        if pair.tracks_difference is not None and pair.mcnemar_p is not None:
+            own = pair.tracks_difference
+            line += (
+                f"; on the studies' own split {100 * own.value:.1f} points "
+                f"({100 * own.low:.1f} to {100 * own.high:.1f}), McNemar p = {pair.mcnemar_p:.2g}"
+            )
+        lines.append(line)
+    lines += [comparison.ledger.as_text(), f"run:  {comparison.run_id}, with report.html among its artifacts"]
+    lines.append(f"next: {'harness ui' if out is None else f'open {out}/report.html, harness ui'}")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)

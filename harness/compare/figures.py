@@ -1,0 +1,323 @@
+"""The pictures of a comparison, each with a text alternative that says what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.compare.result import Comparison, Outcome
+from harness.report import BLUE, GREY, ORANGE
+
+# Okabe and Ito (2008): apart for most colour-blind readers, and light enough for both grounds.
+COLOURS = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+PAIRS_SHOWN = 3
+DPI = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """Ink on a ground."""
+
+    ink: str
+    ground: str
+
+
+LIGHT = Theme(ink="#1b1b1f", ground="#ffffff")
+DARK = Theme(ink="#e6e6ea", ground="#17181c")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture: its file's name, its heading, what it shows in words, and what draws it."""
+
+    name: str
+    title: str
+    alt: str
+    draw: Callable[[], Figure]
+
+    def save(self, path: Path, theme: Theme = LIGHT) -> None:
+        """Draw it in a theme and write it as PNG."""
+        ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+        ground = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+        style: Any = {**dict.fromkeys(ink, theme.ink), **dict.fromkeys(ground, theme.ground)}
+        with matplotlib.rc_context({**style, "legend.frameon": False, "font.size": 10}):
+            self.draw().savefig(path, dpi=DPI)
+
+
+def pictures_of(comparison: Comparison) -> list[Picture]:
+    """Return every picture of a comparison, in the order of the report."""
+    return [
+        _accuracies(comparison),
+        _curves(comparison),
+        _recalls(comparison),
+        _confusions(comparison),
+        _trials(comparison),
+        *[_tracks(comparison, a.name, b.name) for a, b in list(combinations(comparison.studied, 2))[:PAIRS_SHOWN]],
+    ]
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
+    panels = [figure.add_subplot(rows, columns, 1 + index) for index in range(columns * rows)]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _colour(comparison: Comparison, name: str) -> str:
+    names = [contender.name for contender in comparison.studied]
+    return COLOURS[names.index(name) % len(COLOURS)] if name in names else GREY
+
+
+def _accuracies(comparison: Comparison) -> Picture:
+    rows = sorted(comparison.rows, key=lambda row: row.test.mean)
+
+    def draw() -> Figure:
+        figure, (axes,) = _figure(7.5, 1.2 + 0.42 * len(rows))
+        for place, row in enumerate(rows):
+            colour = _colour(comparison, row.name)
+            points = [
+                float((outcome.test == comparison.truth(split.test)).mean())
+                for outcome, split in zip(comparison.outcomes[row.name], comparison.splits, strict=True)
+            ]
+            axes.scatter(points, [place] * len(points), color=colour, alpha=0.35, s=18, linewidths=0)
+            axes.plot([row.test.low, row.test.high], [place, place], color=colour, linewidth=2.5)
+            axes.scatter([row.test.mean], [place], color=colour, s=55, zorder=3)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_xlabel(f"test accuracy (mean, 95 % interval; faint: each of {len(comparison.splits)} repeats)")
+        axes.set_xlim(left=0)
+        return figure
+
+    said = "; ".join(
+        f"{row.name} {row.test.mean:.3f}, interval {row.test.low:.3f} to {row.test.high:.3f}"
+        for row in reversed(rows)
+    )
+    return Picture(name="accuracy", title="Test accuracy", alt=f"Test accuracy by model: {said}.", draw=draw)
+
+
+def _curves(comparison: Comparison) -> Picture:
+    def draw() -> Figure:
+        figure, panels = _figure(9, 3.8, columns=2)
+        for axes, metric in zip(panels, ("val_accuracy", "train_loss"), strict=True):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            for contender in comparison.studied:
+                mean, std = _band(comparison.outcomes[contender.name], metric)
+                epochs, colour = np.arange(1, len(mean) + 1), _colour(comparison, contender.name)
+                axes.plot(epochs, mean, color=colour, label=contender.name)
+                axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel({"val_accuracy": "validation accuracy", "train_loss": "train loss"}[metric])
+        panels[0].legend(loc="lower right")
+        return figure
+
+    said = []
+    for contender in comparison.studied:
+        mean, _ = _band(comparison.outcomes[contender.name], "val_accuracy")
+        if len(mean):
+            best = int(np.nanargmax(mean))
+            said.append(
+                f"{contender.name} reaches a mean validation accuracy of {mean[best]:.3f} at epoch {best + 1}"
+            )
+    return Picture(
+        name="learning_curves",
+        title="Learning curves of the best configurations",
+        alt="Validation accuracy and train loss by epoch, mean and standard deviation over the repeats: "
+        + "; ".join(said)
+        + ".",
+        draw=draw,
+    )
+
+
+def _band(outcomes: Sequence[Outcome], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation by epoch; a repeat that diverged counts as long as it went."""
+    curves = [outcome.curves[metric] for outcome in outcomes if outcome.curves.get(metric)]
+    longest = max((len(curve) for curve in curves), default=0)
+    table = np.full((len(curves), longest), np.nan)
+    for row, curve in zip(table, curves, strict=True):
+        row[: len(curve)] = curve
+    return (np.nanmean(table, axis=0), np.nanstd(table, axis=0)) if longest else (np.array([]), np.array([]))
+
+
+def confusion(comparison: Comparison, name: str) -> np.ndarray:
+    """Return how often each genre (rows) was taken for each (columns), over all repeats: [genres, genres]."""
+    size = len(comparison.genres)
+    counts = np.zeros((size, size), dtype=np.int64)
+    for outcome, split in zip(comparison.outcomes[name], comparison.splits, strict=True):
+        np.add.at(counts, (comparison.truth(split.test), outcome.test), 1)
+    return counts
+
+
+def recalls(comparison: Comparison, name: str) -> np.ndarray:
+    """Return the share of each genre's test tracks that was recognised: [repeats, genres], NaN for none."""
+    found = []
+    for outcome, split in zip(comparison.outcomes[name], comparison.splits, strict=True):
+        truth = comparison.truth(split.test)
+        masks = [truth == genre for genre in range(len(comparison.genres))]
+        found.append([float((outcome.test[m] == truth[m]).mean()) if m.any() else np.nan for m in masks])
+    return np.array(found)
+
+
+def _confusions(comparison: Comparison) -> Picture:
+    names = [contender.name for contender in comparison.studied]
+
+    def draw() -> Figure:
+        columns = min(2, len(names))
+        lines = -(-len(names) // columns)
+        figure, panels = _figure(5.4 * columns, 5.2 * lines, columns=columns, rows=lines)
+        for axes in panels[len(names) :]:
+            axes.set_visible(False)
+        ticks = range(len(comparison.genres))
+        for axes, name in zip(panels, names, strict=False):
+            counts = confusion(comparison, name)
+            shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+            axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+            axes.set_xticks(ticks, comparison.genres, rotation=60, ha="right", rotation_mode="anchor")
+            axes.set_yticks(ticks, comparison.genres)
+            axes.set_title(name)
+            axes.set_xlabel("predicted")
+            axes.set_ylabel("true")
+            for (row, column), share in np.ndenumerate(shares):
+                if share >= 0.005:
+                    colour = "#000000" if share > 0.55 else "#ffffff"
+                    text = f"{100 * share:.0f}"
+                    axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5)
+        return figure
+
+    said = []
+    for name in names:
+        counts = confusion(comparison, name)
+        np.fill_diagonal(counts, 0)
+        true, guess = np.unravel_index(int(counts.argmax()), counts.shape)
+        if counts.max():
+            said.append(f"{name} most often takes {comparison.genres[true]} for {comparison.genres[guess]}")
+        else:
+            said.append(f"{name} confuses nothing")
+    return Picture(
+        name="confusion",
+        title="Confusion matrices",
+        alt="Percentage of each true genre predicted as each genre, over all repeats: " + "; ".join(said) + ".",
+        draw=draw,
+    )
+
+
+def _recalls(comparison: Comparison) -> Picture:
+    def draw() -> Figure:
+        figure, (axes,) = _figure(9, 3.8)
+        width = 0.8 / len(comparison.studied)
+        for index, contender in enumerate(comparison.studied):
+            found = recalls(comparison, contender.name)
+            places = np.arange(len(comparison.genres)) + (index - (len(comparison.studied) - 1) / 2) * width
+            axes.bar(
+                places,
+                np.nanmean(found, axis=0),
+                width * 0.92,
+                yerr=np.nanstd(found, axis=0),
+                color=_colour(comparison, contender.name),
+                ecolor=GREY,
+                label=contender.name,
+            )
+        axes.set_xticks(range(len(comparison.genres)), comparison.genres, rotation=30, ha="right")
+        axes.set_ylabel("recall (mean, std over repeats)")
+        axes.set_ylim(0, 1.05)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+        return figure
+
+    said = []
+    for contender in comparison.studied:
+        mean = np.nanmean(recalls(comparison, contender.name), axis=0)
+        best, worst = int(np.nanargmax(mean)), int(np.nanargmin(mean))
+        said.append(
+            f"{contender.name} recognises {comparison.genres[best]} best ({mean[best]:.2f}) "
+            f"and {comparison.genres[worst]} worst ({mean[worst]:.2f})"
+        )
+    return Picture(
+        name="recall_by_genre", title="Recall by genre", alt="Recall by genre: " + "; ".join(said) + ".", draw=draw
+    )
+
+
+def _trials(comparison: Comparison) -> Picture:
+    def draw() -> Figure:
+        figure, (axes,) = _figure(9, 3.8)
+        for contender in comparison.studied:
+            values, colour = comparison.trial_values[contender.name], _colour(comparison, contender.name)
+            for state, marker in (("COMPLETE", "o"), ("PRUNED", "x")):
+                chosen = [(number, value) for number, value, kind in values if kind == state]
+                if chosen:
+                    xs, ys = zip(*chosen, strict=True)
+                    axes.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.7)
+            complete = [(number, value) for number, value, kind in values if kind == "COMPLETE"]
+            best = np.maximum.accumulate([value for _, value in complete])
+            axes.step([number for number, _ in complete], best, where="post", color=colour, label=contender.name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("trial (x: pruned; line: best so far)")
+        axes.set_ylabel("validation accuracy")
+        axes.legend(loc="lower right")
+        return figure
+
+    said = []
+    for contender in comparison.studied:
+        values = comparison.trial_values[contender.name]
+        best = max(value for _, value, kind in values if kind == "COMPLETE")
+        said.append(f"{contender.name} reaches {best:.3f} in {len(values)} trials")
+    return Picture(
+        name="trials",
+        title="Validation accuracy over the trials of each study",
+        alt="Validation accuracy of each trial: " + "; ".join(said) + ".",
+        draw=draw,
+    )
+
+
+def tracks_apart(comparison: Comparison, a: str, b: str) -> dict[str, list[str]]:
+    """Return the test tracks of the studies' own split by who gets them right: both, a, b (alone), neither."""
+    right = {name: dict(zip(comparison.split.test, comparison.own[name], strict=True)) for name in (a, b)}
+    found: dict[str, list[str]] = {"both": [], a: [], b: [], "neither": []}
+    for track in comparison.split.test:
+        ours, theirs = right[a][track], right[b][track]
+        found[("both" if theirs else a) if ours else (b if theirs else "neither")].append(track)
+    return found
+
+
+def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
+    apart = tracks_apart(comparison, a, b)
+    colours = (GREY, _colour(comparison, a), _colour(comparison, b), "#c9c9c9")
+    labels = ("both right", f"only {a}", f"only {b}", "neither")
+
+    def draw() -> Figure:
+        figure, (axes,) = _figure(9, 1.4 + 0.34 * len(comparison.genres))
+        places = np.arange(len(comparison.genres))[::-1]
+        counts = np.array(
+            [
+                np.bincount(comparison.truth(tracks), minlength=len(places)) if tracks else 0 * places
+                for tracks in apart.values()
+            ]
+        )
+        lefts = [0 * counts[0], *np.cumsum(counts, axis=0)[:-1]]
+        for row, left, colour, label in zip(counts, lefts, colours, labels, strict=True):
+            bars = axes.barh(places, row, left=left, color=colour, label=label)
+            axes.bar_label(
+                bars, [str(n) if n else "" for n in row], label_type="center", fontsize=8, color="#000000"
+            )
+        axes.set_yticks(places, comparison.genres)
+        axes.set_xlabel("tracks of the test part of the studies' own split")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+        return figure
+
+    sizes = [len(tracks) for tracks in apart.values()]
+    said = ", ".join(f"{label} {size}" for label, size in zip(labels, sizes, strict=True))
+    return Picture(
+        name=f"tracks_{a}_{b}".replace(" ", "_"),
+        title=f"Tracks that only one of {a} and {b} gets right",
+        alt=f"Test tracks of the studies' own split, by genre: {said}, of {sum(sizes)}.",
+        draw=draw,
+    )

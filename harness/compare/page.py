@@ -1,0 +1,79 @@
+"""The files of a comparison: pictures, tables, and one self-contained HTML page that has it all."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import tempfile
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.compare.figures import DARK, LIGHT, PAIRS_SHOWN, Picture, pictures_of, tracks_apart
+from harness.compare.result import Comparison
+
+PAGE_FILE = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """A picture inside the page: data URLs for a light and a dark ground."""
+
+    title: str
+    alt: str
+    light: str
+    dark: str
+
+
+def write_files(comparison: Comparison, folder: Path) -> None:
+    """Write `report.html`, the pictures, `comparison.json` and the tables `predictions.csv` and `models.csv`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = pictures_of(comparison)
+    shown = []
+    for picture in pictures:
+        picture.save(folder / f"{picture.name}.png", LIGHT)
+        shown.append(_embedded(picture, folder / f"{picture.name}.png"))
+    (folder / PAGE_FILE).write_text(render(comparison, shown), encoding="utf-8")
+    (folder / "comparison.json").write_text(json.dumps(comparison.as_json(), indent=2) + "\n", encoding="utf-8")
+    _write_predictions(comparison, folder / "predictions.csv")
+
+
+def render(comparison: Comparison, pictures: list[_Shown]) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("harness.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    pairs = list(combinations([contender.name for contender in comparison.studied], 2))[:PAIRS_SHOWN]
+    return environment.get_template("report.html.jinja").render(
+        comparison=comparison,
+        pictures=pictures,
+        apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs],
+        points=lambda fraction: f"{100 * fraction:.1f}",
+    )
+
+
+def _embedded(picture: Picture, light: Path) -> _Shown:
+    with tempfile.TemporaryDirectory() as name:
+        dark = Path(name) / "dark.png"
+        picture.save(dark, DARK)
+        urls = [f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in (light, dark)]
+    return _Shown(title=picture.title, alt=picture.alt, light=urls[0], dark=urls[1])
+
+
+def _write_predictions(comparison: Comparison, path: Path) -> None:
+    """Write one line for each test track, contender and repeat."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["repeat", "name", "study", "track", "genre", "predicted", "correct"])
+        for contender in comparison.contenders:
+            outcomes = zip(comparison.outcomes[contender.name], comparison.splits, strict=True)
+            for number, (outcome, split) in enumerate(outcomes):
+                truth = comparison.truth(split.test)
+                for track, genre, guess in zip(split.test, truth, outcome.test, strict=True):
+                    names = (comparison.genres[genre], comparison.genres[guess])
+                    writer.writerow(
+                        [number, contender.name, contender.study or "", track, *names, int(genre == guess)]
+                    )

@@ -1,0 +1,147 @@
+"""The repeats of a comparison: each trains one contender on one split, then opens the test part once.
+
+They run in worker processes as trials do, each with a journal of its own, so that a kill loses at most the epochs
+since the last resume checkpoint. Who runs what is told by lock files; there is no study to ask.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.checkpoint import load_checkpoint
+from harness.compare.references import REFERENCES
+from harness.data import Part, Tracks, open_test, training_data
+from harness.files import FileLock
+from harness.journal import Event, Journal, read_events
+from harness.process import be_worker
+from harness.records import Contender, Split, derive_seed
+from harness.study import Holder
+from harness.training import choose_device, evaluate
+from harness.trial import run_trial, usable_cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatTask:
+    """What a worker process of a comparison needs: `todo` names repeats by contender and number."""
+
+    contenders: tuple[Contender, ...]
+    splits: tuple[Split, ...]  # by the number of the repeat
+    todo: tuple[tuple[int, int], ...]
+    tracks: Tracks
+    folder: Path
+    device: str
+    threads: int
+    holder: Holder
+
+
+def repeat_path(folder: Path, contender: int, number: int) -> Path:
+    """Return where the journal of a repeat lies."""
+    return folder / f"repeat-{contender:02d}-{number:03d}.jsonl"
+
+
+def read_repeat(path: Path) -> list[Event] | None:
+    """Return the events of a repeat that is over, None for one that is still to be done."""
+    events, _ = read_events(path)
+    return events if _is_over(events) else None
+
+
+def work_on_repeats(task: RepeatTask) -> None:
+    """Be a worker process: do the repeats that nobody has done and nobody else is at."""
+    be_worker(lambda asked: _work(task, asked))
+
+
+def _work(task: RepeatTask, asked: threading.Event) -> None:
+    torch.set_num_threads(min(task.threads, usable_cores()))
+    for index, number in task.todo:
+        if asked.is_set():
+            return
+        path = repeat_path(task.folder, index, number)
+        lock = FileLock(path.with_suffix(".lock"))
+        if not lock.acquire(wait=False):
+            continue
+        journal = Journal(path)
+        if not _is_over(journal.events):
+            _run(task, task.contenders[index], number, journal, path.with_suffix(""), asked)
+        journal.close()
+        lock.release()
+
+
+def _is_over(events: list[Event]) -> bool:
+    return bool(events) and events[-1]["event"] == "end" and events[-1]["state"] != "interrupted"
+
+
+def _run(
+    task: RepeatTask,
+    contender: Contender,
+    number: int,
+    journal: Journal,
+    folder: Path,
+    asked: threading.Event,
+) -> None:
+    split = task.splits[number]
+    seed = derive_seed(contender.seed, "repeat", number)
+    config = None if contender.config is None else replace(contender.config, seed=seed)
+    journal.append(
+        "start",
+        contender=contender.name,
+        repeat=number,
+        seed=seed,
+        config=None if config is None else config.as_dict(),
+        split=split.name,
+        split_digest=split.digest,
+        device=task.device if config is not None else "cpu",
+        threads=task.threads,
+    )
+    if config is None:
+        end = _reference(contender, seed, task.tracks, split, journal)
+    else:
+        device = choose_device(task.device)
+        data = training_data(task.tracks, split, contender.representation, contender.columns).to(device)
+        result = run_trial(config, data, device, journal=journal, folder=folder, about={}, stop=asked.is_set)
+        end = {"state": result.state, "best": None, "reason": result.reason}
+        if result.best is not None:
+            end["best"] = {name: getattr(result.best, name) for name in ("epoch", "val_loss", "val_accuracy")}
+        if result.state == "complete":
+            classifier, _ = load_checkpoint(folder / "checkpoint")
+            classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            parts = (data.valid, _open(task.tracks, split, contender, journal).to(device))
+            end |= _predictions(*(evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts))
+        elif result.state == "diverged":
+            # A configuration that fails on a split is not left out of the account: it guesses.
+            guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
+            test = _open(task.tracks, split, contender, journal)
+            end |= _predictions(*(torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)))
+        epochs = {event["epoch"]: event["seconds"] for event in journal.events if event["event"] == "epoch"}
+        end["seconds"] = sum(epochs.values())
+    journal.append("end", sync=True, **end)
+    if end["state"] != "interrupted":
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reference(contender: Contender, seed: int, tracks: Tracks, split: Split, journal: Journal) -> dict[str, Any]:
+    data = training_data(tracks, split, "features", contender.columns)
+    classifier = REFERENCES[contender.model](seed % 2**32)
+    began = time.perf_counter()
+    classifier.fit(data.train.inputs.double().numpy(), data.train.targets.numpy())
+    seconds = time.perf_counter() - began
+    parts = (data.valid, _open(tracks, split, contender, journal))
+    guesses = [torch.from_numpy(np.asarray(classifier.predict(part.inputs.double().numpy()))) for part in parts]
+    return {"state": "complete", "best": None, "reason": None, "seconds": seconds, **_predictions(*guesses)}
+
+
+def _open(tracks: Tracks, split: Split, contender: Contender, journal: Journal) -> Part:
+    journal.append("test", sync=True)  # on record before the part is seen
+    return open_test(tracks, split, contender.representation, contender.columns)
+
+
+def _predictions(valid: torch.Tensor, test: torch.Tensor) -> dict[str, list[int]]:
+    return {"valid": valid.tolist(), "test": test.tolist()}

@@ -1,0 +1,196 @@
+"""What a comparison comes to: rows, pairs, the verdict; as a table, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from harness.compare.verdict import Pair, Protocol, Scores, estimate_accuracy, judge, verdict_of
+from harness.records import Contender, Representation, Split
+from harness.statistics import Booleans, wilson_interval
+from harness.tracking import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """How one repeat of a contender went: predicted genres (indices) in the order of the split's ids.
+
+    `curves` has the losses and the accuracy of each epoch (empty for a reference).
+    """
+
+    run_id: str
+    state: str
+    seconds: float
+    valid: np.ndarray
+    test: np.ndarray
+    curves: dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Accuracy over repeats: mean, standard deviation, and the 95 % interval of the mean."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON-able mapping."""
+        return {"mean": self.mean, "std": self.std, "interval": [self.low, self.high]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the table. `parameters` counts the network's weights; `seconds` is the training time of a repeat.
+
+    `own` is the accuracy of the study's best checkpoint on the study's own test part, with its Wilson interval.
+    """
+
+    name: str
+    study: str | None
+    representation: Representation
+    parameters: int | None
+    params: dict[str, Any]
+    val: Accuracy
+    test: Accuracy
+    macro_f1: float
+    seconds: float
+    diverged: int
+    own: tuple[float, float, float] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON-able mapping."""
+        return {
+            "name": self.name,
+            "study": self.study,
+            "representation": self.representation,
+            "parameters": self.parameters,
+            "params": self.params,
+            "val": self.val.as_json(),
+            "test": self.test.as_json(),
+            "macro_f1": self.macro_f1,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """Everything that a comparison found; tables, pictures and pages are made from it."""
+
+    name: str
+    run_id: str
+    experiment: str
+    data: str
+    synthetic: bool
+    genres: tuple[str, ...]
+    split: Split
+    splits: tuple[Split, ...]
+    protocol: Protocol
+    contenders: tuple[Contender, ...]
+    outcomes: dict[str, tuple[Outcome, ...]]
+    labels: dict[str, int]
+    own: dict[str, Booleans]
+    trial_values: dict[str, tuple[tuple[int, float, str], ...]]
+    warnings: tuple[str, ...]
+    ledger: Ledger
+    parameters: dict[str, int]
+    rows: tuple[Row, ...] = field(init=False)
+    pairs: tuple[Pair, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        scores = [self._scores(contender) for contender in self.contenders]
+        rows = tuple(self._row(c, s) for c, s in zip(self.contenders, scores, strict=True))
+        object.__setattr__(self, "rows", rows)
+        entered = [s for c, s in zip(self.contenders, scores, strict=True) if c.study is not None]
+        object.__setattr__(self, "pairs", judge(entered, self.protocol))
+
+    @property
+    def verdict(self) -> str:
+        """The sentence."""
+        return verdict_of(self.pairs)
+
+    @property
+    def studied(self) -> tuple[Contender, ...]:
+        """The contenders that are studies: those that are judged."""
+        return tuple(contender for contender in self.contenders if contender.study is not None)
+
+    def truth(self, ids: Sequence[str]) -> np.ndarray:
+        """Return the genres (indices) of tracks."""
+        return np.array([self.labels[track] for track in ids])
+
+    def study_of(self, name: str) -> str:
+        """Return the study that a contender's name stands for."""
+        return next(c.study for c in self.contenders if c.name == name and c.study is not None)
+
+    def _scores(self, contender: Contender, part: str = "test") -> Scores:
+        correct = tuple(
+            getattr(outcome, part) == self.truth(getattr(split, part))
+            for outcome, split in zip(self.outcomes[contender.name], self.splits, strict=True)
+        )
+        return Scores(name=contender.name, correct=correct, own=self.own.get(contender.name))
+
+    def _row(self, contender: Contender, scores: Scores) -> Row:
+        outcomes = self.outcomes[contender.name]
+        f1 = [
+            f1_score(self.truth(split.test), outcome.test, average="macro", zero_division=0.0)
+            for outcome, split in zip(outcomes, self.splits, strict=True)
+        ]
+        own = None
+        if scores.own is not None:
+            own = (float(scores.own.mean()), *wilson_interval(int(scores.own.sum()), len(scores.own)))
+        config = contender.config
+        return Row(
+            name=contender.name,
+            study=contender.study,
+            representation=contender.representation,
+            parameters=self.parameters.get(contender.name),
+            params={} if config is None else {"lr": config.lr, "batch_size": config.batch_size},
+            val=self._accuracy(self._scores(contender, "valid")),
+            test=self._accuracy(scores),
+            macro_f1=float(np.mean(f1)),
+            seconds=float(np.mean([outcome.seconds for outcome in outcomes])),
+            diverged=sum(outcome.state == "diverged" for outcome in outcomes),
+            own=own,
+        )
+
+    def _accuracy(self, scores: Scores) -> Accuracy:
+        estimate = estimate_accuracy(scores, self.protocol)
+        std = float(np.std(scores.accuracies, ddof=1))
+        return Accuracy(mean=estimate.value, std=std, low=estimate.low, high=estimate.high)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints; accuracies and differences are fractions."""
+        return {
+            "models": [row.as_json() for row in self.rows if row.study is not None],
+            "references": [row.as_json() for row in self.rows if row.study is None],
+            "pairs": [self._pair_json(pair) for pair in self.pairs],
+            "verdict": self.verdict,
+            "warnings": list(self.warnings),
+            "run_id": self.run_id,
+            "split": {"name": self.split.name, "redrawn": self.protocol.redrawn},
+            "synthetic": self.synthetic,
+            "test_openings": self.ledger.as_json(),
+        }
+
+    def _pair_json(self, pair: Pair) -> dict[str, Any]:
+        tracks = pair.tracks_difference
+        return {
+            "a": self.study_of(pair.a),
+            "b": self.study_of(pair.b),
+            "difference": pair.difference,
+            "low": pair.low,
+            "high": pair.high,
+            "p": pair.p,
+            "wins": pair.wins,
+            "losses": pair.losses,
+            "repeats": pair.repeats,
+            "winner": None if pair.winner is None else self.study_of(pair.winner),
+            "outperforms": dict(zip(("probability", "low", "high"), pair.outperforms, strict=True)),
+            "mcnemar_p": pair.mcnemar_p,
+            "bootstrap_over_tracks": None if tracks is None else asdict(tracks),
+        }

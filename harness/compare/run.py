@@ -1,0 +1,282 @@
+"""A comparison from its plan to what it found: repeats in worker processes, each recorded as it ends."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.checkpoint import load_checkpoint
+from harness.compare.choose import ComparisonPlan
+from harness.compare.page import write_files
+from harness.compare.repeats import RepeatTask, read_repeat, repeat_path, work_on_repeats
+from harness.compare.result import Comparison, Outcome
+from harness.compare.verdict import Protocol
+from harness.crew import Crew
+from harness.data import open_test
+from harness.errors import CheckpointError, Stopped, StudyError, TrackingError
+from harness.export import best_trial_run
+from harness.files import FileLock
+from harness.records import Contender
+from harness.study import Holder, new_name
+from harness.tracking import ComparisonLog, Tracker, read_ledger
+from harness.training import evaluate
+from harness.trial import default_jobs
+
+Listener = Callable[[str, int, int, int], None]  # contender, number of the repeat, repeats on record, all repeats
+RETRY_SECONDS = 5.0  # between two tries to send to a tracking server that did not take it
+PATIENCE_SECONDS = 30.0  # that a tracking server which is down at the end has to come back
+
+
+def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Comparison:
+    """Do the repeats that are not on record yet, and sum up.
+
+    Raises Stopped on a signal (what is done is on record, the same command goes on), StudyError where workers
+    cannot go on, TrackingError where MLflow has not taken all of it.
+    """
+    folder = plan.work_root / ".comparisons" / plan.identity
+    lock = FileLock(folder.with_suffix(".lock"))
+    if not lock.acquire(wait=False):
+        raise StudyError(
+            f"another process is at work on this comparison ({plan.name})", run="wait for it, or stop it first"
+        )
+    try:
+        tracker = Tracker(plan.tracking_uri)
+        tags = {"data_digest": plan.entrants[0].spec.data_digest}
+        log = ComparisonLog(tracker, plan.experiment, plan.identity, tags)
+        log.begin(plan.name, _description(plan), _params(plan))
+        try:
+            _Repeats(plan, log, folder, listener).run()
+            own, parameters = _measure_own_split(plan, tracker, log)
+            comparison = _sum_up(plan, tracker, log, own, parameters)
+            with tempfile.TemporaryDirectory() as name:
+                write_files(comparison, Path(name))
+                log.end("FINISHED", Path(name), *_figures(comparison))
+        except BaseException:
+            log.end("KILLED", None, {}, {})
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return comparison
+    finally:
+        lock.release(remove=True)
+
+
+class _Repeats:
+    """The repeats of a comparison, from those on record to all of them."""
+
+    def __init__(self, plan: ComparisonPlan, log: ComparisonLog, folder: Path, listener: Listener) -> None:
+        self._plan = plan
+        self._log = log
+        self._folder = folder
+        self._listener = listener
+        self._finished = set(log.finished())
+        self._all = [
+            (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.contenders))
+        ]
+        self._not_before = 0.0
+        self._error: TrackingError | None = None
+        self._seen = 0
+
+    @property
+    def _todo(self) -> list[tuple[int, int]]:
+        return [(i, n) for i, n in self._all if (self._plan.contenders[i].name, n) not in self._finished]
+
+    def run(self) -> None:
+        self.send()  # what an earlier, killed process has left
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for index, number in self._todo:
+            groups.setdefault(self._weight(self._plan.contenders[index]), []).append((index, number))
+        for (threads, jobs), todo in sorted(groups.items()):
+            self._run_group(threads, min(jobs, len(todo)), todo)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self._todo and time.monotonic() < until:
+            time.sleep(min(1.0, RETRY_SECONDS))
+            self.send()
+        if self._error is not None:
+            raise self._error
+
+    def _weight(self, contender: Contender) -> tuple[int, int]:
+        """Return the threads that a repeat of a contender trains on, and how many run at once."""
+        wanted = self._plan.settings.jobs
+        if contender.config is None:
+            return 1, wanted or default_jobs(1, 0, ())
+        entrant = next(e for e in self._plan.entrants if e.spec.name == contender.study)
+        threads = contender.config.threads
+        return threads, wanted or default_jobs(threads, entrant.model.jobs_per_gpu, self._plan.devices)
+
+    def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
+        devices = itertools.cycle(self._plan.devices)
+        holder = Holder(crew=new_name())
+        tasks = [
+            RepeatTask(
+                contenders=self._plan.contenders,
+                splits=self._plan.splits,
+                todo=tuple(todo),
+                tracks=self._plan.tracks,
+                folder=self._folder,
+                device=next(devices),
+                threads=threads,
+                holder=holder,
+            )
+            for _ in range(jobs)
+        ]
+        crew = Crew(work_on_repeats, tasks)
+        with crew.answering_signals():
+            crew.run(self._on_death, self.send)
+        self._not_before = 0.0
+        self.send()
+        if crew.signal is not None:
+            left = len(self._todo)
+            raise Stopped(
+                f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
+                signal=crew.signal,
+                run="the same command again, which goes on from here",
+            )
+        if crew.fault is not None:
+            raise StudyError(
+                f"the comparison stopped: {crew.fault}", run="the same command again, once it is mended"
+            )
+
+    def _on_death(self, _worker: str, _cause: str) -> int | None:
+        """Say whether anything has been written since a worker died before: else nobody gets anywhere."""
+        written = sum(path.stat().st_size for path in self._folder.glob("*.jsonl"))
+        progress, self._seen = written - self._seen, written
+        return progress or None
+
+    def send(self) -> None:
+        """Put the repeats on record that are over."""
+        if time.monotonic() < self._not_before:
+            return
+        self._error = None
+        for index, number in self._todo:
+            path = repeat_path(self._folder, index, number)
+            events = read_repeat(path)
+            if events is None:
+                continue
+            contender, split = self._plan.contenders[index], self._plan.splits[number]
+            labels = self._plan.labels_of(split.test)
+            score = float(np.mean(labels == np.array(events[-1]["test"])))
+            try:
+                self._log.record(contender, events, score)
+            except TrackingError as error:
+                self._error, self._not_before = error, time.monotonic() + RETRY_SECONDS
+                return
+            # The journal stays until the end: to a worker that comes by, it says that this repeat is done.
+            self._finished.add((contender.name, number))
+            self._listener(contender.name, number, len(self._all) - len(self._todo), len(self._all))
+
+
+def _measure_own_split(
+    plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Return what each study's best checkpoint predicts on the studies' own test part, and its number of weights.
+
+    The part is opened once for a checkpoint: what was measured before is read from the record.
+    """
+    known, found = log.own_split(), {}
+    for contender in plan.contenders:
+        if contender.study is None or contender.config is None:
+            continue
+        run = best_trial_run(tracker, contender.study)
+        measured = known.get(contender.name)
+        if measured is None or measured["run_id"] != run.run_id:
+            if run.tags.get("checkpoint") == "removed":
+                raise CheckpointError(f"the checkpoint of run {run.run_id} was removed by --keep")
+            with tempfile.TemporaryDirectory() as name:
+                classifier, _ = load_checkpoint(tracker.download(run.run_id, "checkpoint", Path(name)))
+            tracker.count_test_opening(run.run_id)
+            part = open_test(plan.tracks, plan.split, contender.representation, contender.columns)
+            predicted = evaluate(classifier, part, contender.config.precision).argmax(1)
+            weights = sum(parameter.numel() for parameter in classifier.network.parameters())
+            measured = {"run_id": run.run_id, "test": predicted.tolist(), "parameters": weights}
+        found[contender.name] = measured
+    if found != known:
+        log.keep_own_split(found)
+    predictions = {name: np.array(measured["test"]) for name, measured in found.items()}
+    return predictions, {name: measured["parameters"] for name, measured in found.items()}
+
+
+def _sum_up(
+    plan: ComparisonPlan,
+    tracker: Tracker,
+    log: ComparisonLog,
+    own: dict[str, np.ndarray],
+    parameters: dict[str, int],
+) -> Comparison:
+    finished = log.finished()
+    outcomes = {}
+    for contender in plan.contenders:
+        runs = [finished[contender.name, number] for number in range(plan.settings.repeats)]
+        outcomes[contender.name] = tuple(
+            Outcome(
+                run_id=run.run_id,
+                state=run.tags["trial_state"],
+                seconds=run.metrics["train_seconds"],
+                curves=log.curves(run.run_id) if contender.study is not None else {},
+                **{part: np.array(guesses) for part, guesses in log.predictions(run.run_id).items()},
+            )
+            for run in runs
+        )
+    diverged = {name: sum(o.state == "diverged" for o in repeats) for name, repeats in outcomes.items()}
+    failures = tuple(
+        f"{count} repeat(s) of {name} diverged: counted as guessing the most frequent genre"
+        for name, count in diverged.items()
+        if count
+    )
+    spec = plan.entrants[0].spec
+    return Comparison(
+        name=plan.name,
+        run_id=log.parent,
+        experiment=plan.experiment,
+        data=plan.tracks.folder.name,
+        synthetic=plan.tracks.synthetic,
+        genres=plan.tracks.genres,
+        split=plan.split,
+        splits=plan.splits,
+        protocol=Protocol(
+            redrawn=plan.split.is_drawn,
+            train=float(np.mean([len(split.train) for split in plan.splits])),
+            test=float(np.mean([len(split.test) for split in plan.splits])),
+        ),
+        contenders=plan.contenders,
+        outcomes=outcomes,
+        labels=dict(zip(plan.tracks.ids, plan.tracks.labels.tolist(), strict=True)),
+        own={name: guesses == plan.labels_of(plan.split.test) for name, guesses in own.items()},
+        trial_values={
+            contender.name: tuple(
+                (row.number, row.val_accuracy, row.state) for row in entrant.rows if row.val_accuracy is not None
+            )
+            for contender, entrant in zip(plan.contenders, plan.entrants, strict=False)
+        },
+        warnings=(*plan.warnings, *failures),
+        ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
+        parameters=parameters,
+    )
+
+
+def _figures(comparison: Comparison) -> tuple[dict[str, float], dict[str, str]]:
+    metrics: dict[str, float] = {}
+    for row in comparison.rows:
+        name = row.name.replace(" ", "_")
+        metrics |= {f"test_accuracy_{name}": row.test.mean, f"val_accuracy_{name}": row.val.mean}
+    tags = {"verdict": comparison.verdict, "warnings": "\n".join(comparison.warnings)}
+    return metrics, tags
+
+
+def _params(plan: ComparisonPlan) -> dict[str, str]:
+    studies = [entrant.spec.name for entrant in plan.entrants]
+    drawn = "splits and seeds" if plan.split.is_drawn else "seeds"
+    return {"studies": ", ".join(studies), "drawn": drawn, "split": plan.split.name}
+
+
+def _description(plan: ComparisonPlan) -> str:
+    synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
+    studies = ", ".join(f"`{entrant.spec.name}`" for entrant in plan.entrants)
+    return (
+        f"{synthetic}Comparison of the best configurations of {studies}. Open `report.html` among the artifacts."
+    )

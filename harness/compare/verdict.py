@@ -1,0 +1,159 @@
+"""From the repeats of a comparison to its verdict: who beats whom, by how much, and whether it is more than luck.
+
+The rule: on redrawn splits the corrected resampled t interval of the difference decides, on a fixed split the
+bootstrap interval over tracks and seeds; both Holm-corrected over the pairs. Every other statistic informs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from harness.statistics import (
+    Booleans,
+    Estimate,
+    corrected_resampled_t,
+    holm,
+    holm_confidences,
+    mcnemar_exact,
+    paired_bootstrap,
+    probability_of_outperforming,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Protocol:
+    """How the repeats were drawn: each on a split of its own, or all on one; mean sizes of the parts."""
+
+    redrawn: bool
+    train: float
+    test: float
+
+    @property
+    def drawn(self) -> str:
+        """What repeats differ in, for a sentence."""
+        return "splits" if self.redrawn else "seeds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Which test tracks a contender got right: bool [tracks] for each repeat, the same tracks for every contender.
+
+    `own` is the same for the study's best checkpoint on the study's own test part (None for a reference).
+    """
+
+    name: str
+    correct: tuple[Booleans, ...]
+    own: Booleans | None = None
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The test accuracy of each repeat."""
+        return [float(flags.mean()) for flags in self.correct]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two contenders held against each other; differences are `a` minus `b`, as fractions.
+
+    `low` and `high` bound the difference at the confidence that the correction over pairs leaves, `p` is
+    corrected likewise. `wins` counts the repeats in which `a` scored higher, `losses` those in which `b` did.
+    `outperforms` is the probability that `a` scores higher in a repeat, with its interval. `mcnemar_p` and
+    `tracks_difference` (a bootstrap over tracks) compare the best checkpoints on the study's own test part.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    wins: int
+    losses: int
+    repeats: int
+    outperforms: tuple[float, float, float]
+    mcnemar_p: float | None
+    tracks_difference: Estimate | None
+    drawn: str
+
+    @property
+    def winner(self) -> str | None:
+        """The name of the better one, None where no difference is shown."""
+        if self.low > 0:
+            return self.a
+        return self.b if self.high < 0 else None
+
+    def sentence(self, corrected: bool = False) -> str:
+        """Return what the pair comes to, in points (hundredths); `corrected`: say that it is one of several."""
+        leader, other, low, high, wins = self.a, self.b, self.low, self.high, self.wins
+        if self.difference < 0:
+            leader, other, low, high, wins = self.b, self.a, -self.high, -self.low, self.losses
+        label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
+        interval = f"{label} {100 * low:.1f} to {100 * high:.1f}"
+        points = f"{100 * abs(self.difference):.1f} points"
+        on = f"{wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
+        if self.winner is None:
+            return (
+                f"no difference shown between {leader} and {other}: {points}, {interval}, {leader} ahead on {on}"
+            )
+        return f"{leader} beats {other} by {points}, {interval}, on {on}"
+
+
+def estimate_accuracy(scores: Scores, protocol: Protocol) -> Estimate:
+    """Return a contender's mean test accuracy with its 95 % interval, by the protocol's own method."""
+    if protocol.redrawn:
+        estimate = corrected_resampled_t(scores.accuracies, round(protocol.train), round(protocol.test))
+    else:
+        correct = np.stack(scores.correct)
+        estimate = paired_bootstrap(correct, np.zeros_like(correct))
+    low, high = max(0.0, estimate.low), min(1.0, estimate.high)
+    return Estimate(estimate.value, low, high, estimate.p)
+
+
+def judge(contenders: Sequence[Scores], protocol: Protocol) -> tuple[Pair, ...]:
+    """Hold all contenders against one another, in pairs.
+
+    Raises ValueError for contenders with different numbers of repeats.
+    """
+    pairs = list(combinations(contenders, 2))
+    p_values = [_decide(a, b, protocol, 0.95).p for a, b in pairs]
+    judged = []
+    for (a, b), p, confidence in zip(pairs, holm(p_values), holm_confidences(p_values), strict=True):
+        decided = _decide(a, b, protocol, confidence)
+        ahead = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
+        own = (a.own, b.own)
+        judged.append(
+            Pair(
+                a=a.name,
+                b=b.name,
+                difference=decided.value,
+                low=decided.low,
+                high=decided.high,
+                p=p,
+                wins=sum(difference > 0 for difference in ahead),
+                losses=sum(difference < 0 for difference in ahead),
+                repeats=len(ahead),
+                outperforms=probability_of_outperforming(a.accuracies, b.accuracies),
+                mcnemar_p=None if own[0] is None or own[1] is None else mcnemar_exact(own[0], own[1]),
+                tracks_difference=None
+                if own[0] is None or own[1] is None
+                else paired_bootstrap(own[0][None], own[1][None]),
+                drawn=protocol.drawn,
+            )
+        )
+    return tuple(judged)
+
+
+def verdict_of(pairs: Sequence[Pair]) -> str:
+    """Return the one sentence that a comparison comes to."""
+    return "; ".join(pair.sentence(corrected=len(pairs) > 1) for pair in pairs)
+
+
+def _decide(a: Scores, b: Scores, protocol: Protocol, confidence: float) -> Estimate:
+    if protocol.redrawn:
+        differences = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
+        return corrected_resampled_t(differences, round(protocol.train), round(protocol.test), confidence)
+    return paired_bootstrap(np.stack(a.correct), np.stack(b.correct), confidence=confidence)
