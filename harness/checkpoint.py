@@ -33,12 +33,16 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What it takes to rebuild a network: the model's name, its input columns (none for pictures), its genres."""
+    """What it takes to rebuild a network: the model's name, its input columns (none for pictures), its genres.
+
+    `source_digest` is the SHA-256 of the file that the model comes from, None for those of the package.
+    """
 
     model: str
     representation: Representation
     columns: tuple[str, ...]
     genres: tuple[str, ...]
+    source_digest: str | None = None
 
 
 def save_checkpoint(
@@ -84,6 +88,13 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, dict[str, Any]]:
         )
     architecture = Architecture(**description["architecture"])
     spec = model_spec(architecture.model)
+    if spec.source_digest != architecture.source_digest:
+        raise CheckpointError(
+            f"{architecture.model} is not the code that {folder} was made with "
+            f"(SHA-256 {spec.source_digest}, recorded {architecture.source_digest})",
+            legal="the file as it was",
+            run="git, to find that version of it",
+        )
     inputs = len(architecture.columns)
     normalise = NORMALISERS[architecture.representation].blank(inputs)
     classifier = build_classifier(spec, normalise, inputs, len(architecture.genres))

@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import HarnessError, mask_password
 from harness.files import sqlite_path
 from harness.journal import read_events
-from harness.journals import close_journals
+from harness.journals import close_journals, comparison_lock
 from harness.reconcile import Record
 from harness.settings import work_folder_of
 from harness.study import Holder, Study, list_studies, new_name, open_storage, reaching
@@ -95,6 +95,7 @@ def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Ite
                 yield from _unsent_journals(record, fix)
                 yield from _orphaned_runs(record, run.status, fix)
     yield from _unknown_runs(tracker, {study.name for study in studies}, fix)
+    yield from _comparisons(tracker, work_root, fix)
 
 
 def _stale_trials(study: Study, fix: bool) -> Iterator[Finding]:
@@ -165,3 +166,17 @@ def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Find
         )
         if fix:
             tracker.end_run(run.run_id, "KILLED", {"mended": "its study is not in Optuna's storage"})
+
+
+def _comparisons(tracker: Tracker, work_root: Path, fix: bool) -> Iterator[Finding]:
+    """Runs of comparisons that nobody is at work on; the same harness compare goes on with what they lack."""
+    for run in tracker.search("attributes.status = 'RUNNING' and tags.kind IN ('comparison', 'repeat')"):
+        lock = comparison_lock(work_root, run.tags["comparison"])
+        if lock.path.exists() and not lock.acquire(wait=False):
+            continue
+        lock.release(remove=True)
+        yield _mendable(
+            study=None, found=f"the run {run.run_id} of a comparison was RUNNING, and no process is at it", fix=fix
+        )
+        if fix:
+            tracker.end_run(run.run_id, "KILLED", {"mended": "no process was at work on the comparison"})

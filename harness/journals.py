@@ -1,10 +1,11 @@
-"""The journals in a study's work folder: where they lie, and what becomes of those that a dead worker left."""
+"""Journals: where a study's and a comparison's lie, and what becomes of those that a dead worker left."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from harness.files import FileLock
 from harness.journal import Journal, read_events
 from harness.study import Progress, Study
 
@@ -12,6 +13,16 @@ from harness.study import Progress, Study
 def journal_path(work_folder: Path, number: int) -> Path:
     """Return where the journal of a trial lies; its checkpoints lie in the folder of the same name."""
     return work_folder / f"trial-{number:05d}.jsonl"
+
+
+def comparison_folder(work_root: Path, identity: str) -> Path:
+    """Return where the journals of a comparison's repeats lie; no study can have a name that begins with a dot."""
+    return work_root / ".comparisons" / identity
+
+
+def comparison_lock(work_root: Path, identity: str) -> FileLock:
+    """Return the lock that the process at work on a comparison holds."""
+    return FileLock(comparison_folder(work_root, identity).with_suffix(".lock"))
 
 
 def close_journals(study: Study) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,8 +16,11 @@ import torch.nn.functional as F
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from harness.data import PICTURE_SIZE
 from harness.errors import SettingsError
+from harness.files import sha256_of
 from harness.records import FloatRange, Representation, SearchSpace
+from harness.search import parse_search
 
 
 class GenreClassifierCNN(nn.Module):
@@ -147,6 +154,11 @@ NORMALISERS: dict[Representation, type[StandardizeFeatures] | type[ScalePixels]]
 # The report's own setting is among the choices, so that every study can begin with it.
 DEFAULT_SEARCH = SearchSpace(lr=FloatRange(low=1e-5, high=1e-1, log=True), batch_size=(16, 32, 64, 128))
 REPORT_SETTING: dict[str, Any] = {"lr": 0.001, "batch_size": 32}
+EXTERNAL = (
+    "a class Class(torch.nn.Module) made by Class(inputs, classes), with representation = 'features' or "
+    "'pictures' and, if wanted, search = {'lr': {'low': ..., 'high': ...}, 'batch_size': [...]}; "
+    "see experiments/residual_mlp.py"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +167,7 @@ class ModelSpec:
 
     `threads` is the number of intra-op threads of a trial: a policy of the model, not of the number of jobs,
     because it changes sums in the last digit. `jobs_per_gpu` is how many trials share a GPU by default: a small
-    network leaves most of it idle.
+    network leaves most of it idle. `source_digest` is the SHA-256 of the file that a model comes from, if it does.
     """
 
     name: str
@@ -185,13 +197,80 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def model_spec(name: str) -> ModelSpec:
-    """Return a registered model.
+    """Return a registered model, or the one that `FILE.py:Class` names.
 
-    Raises SettingsError where there is none of that name.
+    Raises SettingsError where there is none of that name, or the file does not hold what it should.
     """
-    if name not in MODELS:
-        raise SettingsError(f"there is no model {name!r}", legal=", ".join(sorted(MODELS)))
-    return MODELS[name]
+    if name in MODELS:
+        return MODELS[name]
+    path, separator, class_name = name.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        raise SettingsError(f"there is no model {name!r}", legal=f"{', '.join(sorted(MODELS))}, or FILE.py:Class")
+    return _model_from_file(name, Path(path), class_name)
+
+
+def _model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
+    if not path.is_file():
+        raise SettingsError(
+            f"there is no file {path}, which model {name!r} comes from",
+            legal="the file's path as seen from the current folder",
+            run="the same command in the folder that the path starts from",
+        )
+    network = getattr(_module(path), class_name, None)
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
+        raise SettingsError(f"{path} has no class {class_name!r} that is a torch.nn.Module", legal=EXTERNAL)
+    representation = getattr(network, "representation", None)
+    if representation not in NORMALISERS:
+        raise SettingsError(f"{name}: representation is {representation!r}", legal=EXTERNAL)
+    policy = {"threads": getattr(network, "threads", 1), "jobs_per_gpu": getattr(network, "jobs_per_gpu", 1)}
+    for what, value in policy.items():
+        if type(value) is not int or value < 1:
+            raise SettingsError(f"{name}: {what} is {value!r}", legal="a whole number from 1")
+    table = getattr(network, "search", {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{name}: search is {table!r}", legal=EXTERNAL)
+    return ModelSpec(
+        name=name,
+        network=network,
+        representation=representation,
+        search=parse_search(table, f"{name}: search: ", DEFAULT_SEARCH),
+        source_digest=sha256_of(path),
+        **policy,
+    )
+
+
+def _module(path: Path) -> ModuleType:
+    """Run a model's file, once for each content that it has had, and return it as a module."""
+    module_name = f"harness_model_{sha256_of(path)}"
+    if module_name not in sys.modules:
+        found = importlib.util.spec_from_file_location(module_name, path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        try:
+            found.loader.exec_module(module)
+        except Exception as error:
+            raise SettingsError(
+                f"{path} cannot be run: {type(error).__name__}: {error}", legal=EXTERNAL
+            ) from error
+        sys.modules[module_name] = module
+    return sys.modules[module_name]
+
+
+def check_network(spec: ModelSpec, inputs: int, classes: int) -> None:
+    """Build a network of a model from a file and push two rows through it, before a study is made of it.
+
+    Raises SettingsError where it cannot be built, fails, or does not give logits [2, classes].
+    """
+    shape = (2, inputs) if spec.representation == "features" else (2, 3, *PICTURE_SIZE)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            found = tuple(spec.network(inputs, classes)(torch.zeros(shape)).shape)
+    except Exception as error:
+        what = f"{spec.name} fails on {shape}: {type(error).__name__}: {error}"
+        raise SettingsError(what, legal=EXTERNAL) from error
+    if found != (2, classes):
+        raise SettingsError(f"{spec.name} gives {found} for {shape}", legal=f"logits of shape (2, {classes})")
 
 
 class Classifier(nn.Module):

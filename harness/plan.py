@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.data import Tracks, demo_data_folder, load_tracks, read_split, stratified_split, used_columns
 from harness.errors import DataError, SettingsError
-from harness.models import ModelSpec, model_spec
+from harness.models import ModelSpec, check_network, model_spec
 from harness.records import Split, StudySpec
 from harness.settings import SweepSettings, check_name, resolve_stores, work_folder_of
 from harness.training import choose_device
@@ -77,7 +77,7 @@ def plan_sweep(settings: SweepSettings) -> Plan:
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
     tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
     spec = StudySpec(
-        name=check_name("study", settings.study or f"{experiment}-{model.name}"),
+        name=check_name("study", settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
         model=model.name,
         data_digest=tracks.digest,
@@ -90,7 +90,10 @@ def plan_sweep(settings: SweepSettings) -> Plan:
         sampler=settings.sampler,
         pruner=settings.pruner or ("none" if settings.sampler == "gp" else "median"),
         precision=settings.precision,
+        source_digest=model.source_digest,
     )
+    if model.source_digest is not None:
+        check_network(model, len(spec.columns), len(tracks.genres))
     return Plan(
         settings=settings,
         spec=spec,

@@ -158,10 +158,13 @@ class StudySpec:
     sampler: Literal["tpe", "gp", "random"]
     pruner: Literal["median", "none"]
     precision: Literal["fp32", "bf16"]
+    source_digest: str | None = None  # of the file that the model comes from, if it does
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must agree for a study to be continued, as a JSON-able mapping."""
         everything: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.source_digest is None:
+            del everything["source_digest"]
         return {key: value for key, value in everything.items() if key not in ("name", "experiment")}
 
     @classmethod

@@ -6,13 +6,14 @@ import math
 import re
 import socket
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from harness.errors import SettingsError, mask_password
 from harness.files import sqlite_path
-from harness.records import FloatRange, SearchSpace
+from harness.records import SearchSpace
+from harness.search import parse_search, refuse_unknown
 
 RUNS_FOLDER = Path("mlruns")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -76,7 +77,9 @@ def load_settings(config: Path | None, given: dict[str, Any]) -> SweepSettings:
     if isinstance(settings.get("keep"), str):
         settings["keep"] = parse_keep(settings["keep"])
     if isinstance(settings.get("search"), dict):
-        settings["search"] = _search_space(settings["search"], config)
+        from harness.models import DEFAULT_SEARCH  # imports torch, which --help must not pay for
+
+        settings["search"] = parse_search(settings["search"], f"{config}: [search] ", DEFAULT_SEARCH)
     settings["without"] = tuple(settings.get("without", ()))
     return _checked(SweepSettings(**settings))
 
@@ -181,51 +184,13 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
     legal = [field.name for field in fields(SweepSettings)]
-    _refuse_unknown(settings, legal, f"{path}: ")
+    refuse_unknown(settings, legal, f"{path}: ")
     for name, value in settings.items():
         wanted = TYPES.get(name, {"without": list, "search": dict}.get(name, str))
         if not isinstance(value, wanted) or isinstance(value, bool):
             words = " or ".join(t.__name__ for t in (wanted if isinstance(wanted, tuple) else (wanted,)))
             raise SettingsError(f"{path}: {name} is {value!r}", legal=f"a value of type {words}")
     return settings
-
-
-def _search_space(table: dict[str, Any], path: Path | None) -> SearchSpace:
-    from harness.models import DEFAULT_SEARCH  # imports torch, which --help must not pay for
-
-    where = f"{path}: [search] "
-    _refuse_unknown(table, ["lr", "batch_size"], where)
-    space = DEFAULT_SEARCH
-    if "lr" in table:
-        lr = table["lr"]
-        legal = "lr = { low = 1e-5, high = 1e-1, log = true } with 0 < low <= high"
-        if not isinstance(lr, dict):
-            raise SettingsError(f"{where}lr is {lr!r}", legal=legal)
-        _refuse_unknown(lr, ["low", "high", "log"], f"{where}lr: ")
-        low, high, log = lr.get("low"), lr.get("high"), lr.get("log", True)
-        if not (_is_number(low) and _is_number(high) and isinstance(log, bool) and 0 < low <= high < math.inf):
-            raise SettingsError(f"{where}lr is {lr!r}", legal=legal)
-        space = replace(space, lr=FloatRange(low=float(low), high=float(high), log=log))
-    if "batch_size" in table:
-        sizes = table["batch_size"]
-        whole = isinstance(sizes, list) and all(type(size) is int and size >= 2 for size in sizes)
-        if not whole or not sizes or len(set(sizes)) != len(sizes):
-            raise SettingsError(
-                f"{where}batch_size is {sizes!r}",
-                legal="a list of different whole numbers from 2, as [16, 32]",
-            )
-        space = replace(space, batch_size=tuple(sizes))
-    return space
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _refuse_unknown(table: dict[str, Any], legal: list[str], where: str) -> None:
-    for name in table:
-        if name not in legal:
-            raise SettingsError(f"{where}there is no setting {name!r}", legal=", ".join(legal))
 
 
 def _checked(settings: SweepSettings) -> SweepSettings:

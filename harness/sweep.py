@@ -257,7 +257,13 @@ def _context(plan: Plan) -> dict[str, Any]:
         "experiment": plan.spec.experiment,
         "identity": new_name(),  # tells this study from an earlier one of the same name
         "dataset": _dataset(plan),
+        # A model from a file: its code as it was, since the file may change.
+        **({} if plan.model.source_digest is None else {"model_source": _source(plan)}),
     }
+
+
+def _source(plan: Plan) -> str:
+    return Path(plan.spec.model.rpartition(":")[0]).read_text()
 
 
 def _description(plan: Plan) -> str:

@@ -104,7 +104,11 @@ def run_trial(
     result = result or TrialResult(state="complete", best=state.best)
     if result.state != "diverged" and result.best is not None and state.best_weights is not None:
         architecture = Architecture(
-            model=config.model, representation=model.representation, columns=data.columns, genres=data.genres
+            model=config.model,
+            representation=model.representation,
+            columns=data.columns,
+            genres=data.genres,
+            source_digest=model.source_digest,
         )
         about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}
         save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)

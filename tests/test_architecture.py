@@ -11,6 +11,7 @@ ROOMS = [
     "harness",
     "errors",
     "records",
+    "search",
     "files",
     "journal",
     "data",

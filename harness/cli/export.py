@@ -35,7 +35,7 @@ def export(
 
     bundle = export_best(
         out,
-        study=study or (model and f"{experiment}-{model}"),
+        study=study or (model and f"{experiment}-{model.rpartition(':')[2]}"),
         run_id=run,
         data=data,
         tracking_uri=tracking_uri,

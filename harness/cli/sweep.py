@@ -123,9 +123,9 @@ def _carry_out(plan: Plan, as_json: bool) -> None:
 
 
 def _announce(console: Console, plan: Plan) -> None:
-    spec, tracks, split = plan.spec, plan.tracks, plan.split
+    tracks, split = plan.tracks, plan.split
     lines = [
-        f"{spec.model} on {tracks.folder.name}: {len(tracks.ids)} tracks, {len(tracks.genres)} genres, "
+        f"{plan.model.label} on {tracks.folder.name}: {len(tracks.ids)} tracks, {len(tracks.genres)} genres, "
         f"split {len(split.train)}/{len(split.valid)}/{len(split.test)} ({split.name})"
     ]
     if tracks.synthetic:

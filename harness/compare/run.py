@@ -21,7 +21,7 @@ from harness.crew import Crew
 from harness.data import open_test
 from harness.errors import CheckpointError, Stopped, StudyError, TrackingError
 from harness.export import best_trial_run
-from harness.files import FileLock
+from harness.journals import comparison_folder, comparison_lock
 from harness.records import Contender
 from harness.study import Holder, new_name
 from harness.tracking import ComparisonLog, Tracker, read_ledger
@@ -39,8 +39,8 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     Raises Stopped on a signal (what is done is on record, the same command goes on), StudyError where workers
     cannot go on, TrackingError where MLflow has not taken all of it.
     """
-    folder = plan.work_root / ".comparisons" / plan.identity
-    lock = FileLock(folder.with_suffix(".lock"))
+    folder = comparison_folder(plan.work_root, plan.identity)
+    lock = comparison_lock(plan.work_root, plan.identity)
     if not lock.acquire(wait=False):
         raise StudyError(
             f"another process is at work on this comparison ({plan.name})", run="wait for it, or stop it first"

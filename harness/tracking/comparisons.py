@@ -106,7 +106,7 @@ class ComparisonLog:
 
     def finished(self) -> dict[tuple[str, int], RunRecord]:
         """Return the repeats that are on record whole, by contender and number."""
-        runs = [run for run in self._search("repeat") if run.status != "RUNNING"]
+        runs = [run for run in self._search("repeat") if run.status in ("FINISHED", "FAILED")]
         return {(run.tags["contender"], int(run.tags["repeat"])): run for run in runs}
 
     def predictions(self, run_id: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class TrialLog:
             run = self._client.create_run(
                 self._experiment,
                 start_time=start["time"],
-                run_name=f"{self._spec.model}-{number:03d}",
+                run_name=f"{self._spec.model.rpartition(':')[2]}-{number:03d}",
                 tags={
                     **common_tags(self._spec, "trial"),
                     "mlflow.parentRunId": self._parent,

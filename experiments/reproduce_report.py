@@ -1,0 +1,289 @@
+"""The report, reproduced: what it did, what it said it did, and what tuning makes of both networks.
+
+    .venv/bin/python experiments/reproduce_report.py --data input --lists LISTS --out report-runs --write
+
+runs everything (about an hour on two cores; started again, it goes on where it was) and writes the README's table
+and its picture. `LISTS` is a folder with the fault-filtered split's train/valid/test lists.
+
+- as_published: raw features, 80/20, no validation, lr 0.001, batch 32, 30 epochs, the last epoch counts;
+- as_described: the same with the features scaled (on the train part), as the report's text has it;
+- tuned: `harness sweep` for each network, then `harness compare`.
+
+The first two open their test part as the report did, once, after the last epoch: nothing is chosen on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.model_selection import train_test_split
+
+from harness.crew import KEEP_LARGE_BLOCKS
+from harness.data import Tracks, load_tracks, read_split, training_data, used_columns
+from harness.models import REPORT_SETTING, StandardizeFeatures, model_spec
+from harness.records import Split, TrialConfig, derive_seed
+from harness.report import BLUE, GREY, ORANGE
+from harness.training import fit, start_training
+from harness.trial import usable_cores
+
+ROOT = Path(__file__).parents[1]
+EPOCHS = 30
+PUBLISHED = {"cnn": (0.605, 0.575), "fcnn": (0.325, 0.28)}  # the report's two runs
+RESIDUAL = "experiments/residual_mlp.py:ResidualMLP"
+BEGIN, END = "<!-- reproduce_report.py: begin -->", "<!-- reproduce_report.py: end -->"
+SplitKind = Literal["random", "filtered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One training of the report's kind."""
+
+    recipe: Literal["as_published", "as_described"]
+    model: str
+    split: SplitKind
+    without: tuple[str, ...]
+    seed: int
+
+
+def recipes(seeds: int) -> Iterator[Recipe]:
+    """Every training; pictures know no scaler, so the CNN's two recipes are one."""
+    first: list[tuple[Literal["as_published", "as_described"], str, tuple[str, ...]]] = [
+        ("as_published", "fcnn", ()),
+        ("as_described", "fcnn", ()),
+        ("as_published", "fcnn", ("length",)),
+        ("as_described", "fcnn", ("length",)),
+        ("as_published", "cnn", ()),
+    ]
+    splits: tuple[SplitKind, ...] = ("random", "filtered")
+    for recipe, model, without in first:
+        for split in splits:
+            for seed in range(seeds):
+                yield Recipe(recipe=recipe, model=model, split=split, without=without, seed=seed)
+
+
+def two_parts(tracks: Tracks, recipe: Recipe, lists: Path) -> Split:
+    """The report had no validation part: what is called `valid` here is its test part, looked at once, at the end.
+
+    Random splits are drawn for each network apart, as the report's were.
+    """
+    if recipe.split == "filtered":
+        split = read_split(lists, tracks)
+        train, test = sorted(split.train + split.valid), split.test
+    else:
+        seed = derive_seed(recipe.seed, "report", recipe.model)
+        train, test = train_test_split(list(tracks.ids), test_size=0.2, random_state=seed)
+    return Split(name=recipe.split, train=tuple(train), valid=tuple(test), test=())
+
+
+def train_recipe(recipe: Recipe, data: Path, lists: Path) -> float:
+    """Train as the report did and return the accuracy after the last epoch."""
+    spec, tracks = model_spec(recipe.model), load_tracks(data)
+    torch.set_num_threads(min(spec.threads, usable_cores()))
+    columns = used_columns(tracks, recipe.without) if spec.representation == "features" else ()
+    parts = training_data(tracks, two_parts(tracks, recipe, lists), spec.representation, columns)
+    config = TrialConfig(
+        model=recipe.model,
+        epochs=EPOCHS,
+        seed=derive_seed(recipe.seed, "report", "training"),
+        threads=spec.threads,
+        **REPORT_SETTING,
+    )
+    state = start_training(config, spec, parts, torch.device("cpu"))
+    if recipe.recipe == "as_published" and spec.representation == "features":
+        use_raw_features(state.classifier, len(columns))
+    *_, last = fit(state, parts)
+    return last.val_accuracy
+
+
+def use_raw_features(classifier: Any, inputs: int) -> None:
+    """The report's mistake: take the scaler away, so that the network sees values from 1e-4 to 1e5."""
+    classifier.normalise = StandardizeFeatures.blank(inputs)
+
+
+def run_recipes(arguments: argparse.Namespace, results: Path) -> list[dict[str, Any]]:
+    """Train what has not been trained yet; one line a training."""
+    lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    known = {json.dumps({k: v for k, v in line.items() if k != "accuracy"}, sort_keys=True) for line in lines}
+    missing = [r for r in recipes(arguments.seeds) if json.dumps(asdict(r), sort_keys=True) not in known]
+    os.environ.update(KEEP_LARGE_BLOCKS)  # read by glibc when the workers start
+    for model in ("fcnn", "cnn"):
+        todo = [recipe for recipe in missing if recipe.model == model]
+        jobs = max(1, usable_cores() // model_spec(model).threads)
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = pool.map(
+                train_recipe, todo, [arguments.data] * len(todo), [arguments.lists] * len(todo), chunksize=1
+            )
+            for recipe, accuracy in zip(todo, found, strict=True):
+                lines.append({**json.loads(json.dumps(asdict(recipe))), "accuracy": accuracy})
+                with results.open("a") as file:
+                    file.write(json.dumps(lines[-1]) + "\n")
+                print(f"{recipe}: {accuracy:.3f}", file=sys.stderr)
+    return lines
+
+
+def harness(arguments: argparse.Namespace, *words: str) -> str:
+    """Run a `harness` command on this script's own stores and return what it printed."""
+    stores = ["--tracking-uri", f"sqlite:///{arguments.out}/mlruns/mlflow.db"]
+    stores += ["--storage", f"sqlite:///{arguments.out}/mlruns/optuna.db"]
+    command = [sys.executable, "-m", "harness.cli", *words, *stores]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+
+
+def tune(arguments: argparse.Namespace, split: SplitKind) -> dict[str, Any]:
+    """Sweep all networks on one split and compare them."""
+    lists = ["--split", str(arguments.lists)] if split == "filtered" else []
+    studies = {
+        f"report-{split}-fcnn": ["--model", "fcnn", "--trials", str(arguments.trials)],
+        f"report-{split}-fcnn-without-length": [
+            *("--model", "fcnn", "--trials", str(arguments.trials)),
+            *("--without", "length"),
+        ],
+        f"report-{split}-residual": ["--model", RESIDUAL, "--trials", str(arguments.trials)],
+        f"report-{split}-cnn": ["--model", "cnn", "--trials", str(arguments.cnn_trials)],
+    }
+    for study, words in studies.items():
+        harness(
+            arguments,
+            *("sweep", "--study", study, "--experiment", "report", "--data", str(arguments.data)),
+            *words,
+            *lists,
+        )
+    named = [word for study in studies for word in ("--study", study)]
+    folder = str(arguments.out / f"comparison-{split}")
+    wanted = ["--repeats", str(arguments.repeats), "--data", str(arguments.data), "--out", folder, "--json"]
+    found: dict[str, Any] = json.loads(harness(arguments, "compare", *named, *wanted))
+    return found
+
+
+def mean_std(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def accuracies(lines: list[dict[str, Any]], **wanted: Any) -> list[float]:
+    return [line["accuracy"] for line in lines if all(line[key] == value for key, value in wanted.items())]
+
+
+def tuned(found: dict[str, Any], study: str) -> dict[str, Any]:
+    (model,) = [model for model in found["models"] if model["study"] == study]
+    return dict(model["test"])
+
+
+ROWS: tuple[tuple[str, str, str, list[str]], ...] = (
+    ("CNN on pictures", "cnn", "cnn", []),
+    ("FCNN on features", "fcnn", "fcnn", []),
+    ("FCNN, without `length`", "fcnn", "fcnn-without-length", ["length"]),
+    ("residual MLP on features", "", "residual", []),
+)
+
+
+def table(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, Any]]) -> str:
+    """The README's table, in Markdown."""
+    head = ["", "published", "as published", "as described", "tuned"]
+    out = []
+    for split, found in comparisons.items():
+        seeds = len(accuracies(lines, model="fcnn", split=split, recipe="as_published", without=[]))
+        name = "random 80/20 splits" if split == "random" else "fault-filtered split"
+        out += [f"| {' | '.join([f'**{name}**', *head[1:]])} |", "|---|---|---|---|---|"]
+        for title, model, suffix, without in ROWS:
+            cells = [title]
+            published = PUBLISHED.get(model, ()) if split == "random" and not without else ()
+            cells.append(" / ".join(f"{value:g}" for value in published) or "–")
+            for recipe in ("as_published", "as_described"):
+                recipe = "as_published" if model == "cnn" else recipe  # pictures know no scaler
+                values = accuracies(lines, model=model, split=split, recipe=recipe, without=without)
+                cells.append(mean_std(values) if values else "–")
+            test = tuned(found, f"report-{split}-{suffix}")
+            cells.append(f"{test['mean']:.3f} ± {test['std']:.3f}")
+            out.append(f"| {' | '.join(cells)} |")
+        repeats = found["pairs"][0]["repeats"]
+        out += ["", f"{seeds} seeds; tuned: {repeats} repeats. {headline(found, split)}", ""]
+    return "\n".join(out).strip()
+
+
+def headline(found: dict[str, Any], split: SplitKind) -> str:
+    """The sentence on the two networks of the report."""
+    names = (f"report-{split}-fcnn", f"report-{split}-cnn")
+    (pair,) = [pair for pair in found["pairs"] if {pair["a"], pair["b"]} == set(names)]
+    sign = 1 if pair["a"] == names[0] else -1
+    low, high = sorted((sign * pair["low"], sign * pair["high"]))
+    wins = pair["wins"] if sign == 1 else pair["losses"]
+    difference = 100 * sign * pair["difference"]
+    shown = (
+        f"{difference:+.1f} points, 95 % CI {100 * low:.1f} to {100 * high:.1f} (Holm-corrected over all pairs)"
+    )
+    verdict = {names[0]: "FCNN beats CNN", names[1]: "CNN beats FCNN"}.get(pair["winner"], "no difference shown")
+    return f"Tuned, FCNN against CNN: {verdict}, {shown}, FCNN ahead in {wins} of {pair['repeats']} repeats."
+
+
+def picture(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, Any]], path: Path) -> None:
+    """The README's picture: both networks, stage by stage, on both splits."""
+    figure = Figure(figsize=(9, 4), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    stages = ("published", "as published", "as described", "tuned")
+    for index, (split, found) in enumerate(comparisons.items()):
+        axes = figure.add_subplot(1, 2, index + 1)
+        for title, model, suffix, _ in ROWS[:2]:
+            colour, shift = (ORANGE, -0.06) if model == "cnn" else (BLUE, 0.06)
+            samples: list[list[float]] = [list(PUBLISHED[model]) if split == "random" else []]
+            for recipe in ("as_published", "as_described"):
+                recipe = "as_published" if model == "cnn" else recipe
+                samples.append(accuracies(lines, model=model, split=split, recipe=recipe, without=[]))
+            test = tuned(found, f"report-{split}-{suffix}")
+            means = [statistics.mean(values) if values else float("nan") for values in samples] + [test["mean"]]
+            spread = [statistics.stdev(values) if values else 0.0 for values in samples] + [test["std"]]
+            places = [place + shift for place in range(len(stages))]
+            axes.errorbar(places, means, yerr=spread, color=colour, marker="o", capsize=3, label=title)
+        axes.axhline(0.1, color=GREY, linestyle=":", linewidth=1)
+        axes.set_xticks(range(len(stages)), stages)
+        axes.set_ylim(0, 0.9)
+        axes.set_title("random splits" if split == "random" else "fault-filtered split")
+        axes.set_ylabel("test accuracy (mean ± std)" if index == 0 else "")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper left")
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("input"), help="data folder (default: input)")
+    parser.add_argument("--lists", type=Path, required=True, help="folder of the fault-filtered split's lists")
+    parser.add_argument("--out", type=Path, default=Path("report-runs"), help="folder for everything made")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--cnn-trials", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--write", action="store_true", help="write README.md and docs/finding.png")
+    arguments = parser.parse_args()
+    for name in ("data", "lists", "out"):
+        setattr(arguments, name, getattr(arguments, name).absolute())
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lines = run_recipes(arguments, arguments.out / "recipes.jsonl")
+    splits: tuple[SplitKind, ...] = ("random", "filtered")
+    comparisons = {split: tune(arguments, split) for split in splits}
+    text = table(lines, comparisons)
+    print(text)
+    picture(lines, comparisons, arguments.out / "finding.png")
+    if arguments.write:
+        readme = (ROOT / "README.md").read_text()
+        before, _, rest = readme.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        (ROOT / "README.md").write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        picture(lines, comparisons, ROOT / "docs" / "finding.png")
+
+
+if __name__ == "__main__":
+    main()
