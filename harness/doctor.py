@@ -170,7 +170,9 @@ def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Find
 
 def _comparisons(tracker: Tracker, work_root: Path, fix: bool) -> Iterator[Finding]:
     """Runs of comparisons that nobody is at work on; the same harness compare goes on with what they lack."""
-    for run in tracker.search("attributes.status = 'RUNNING' and tags.kind IN ('comparison', 'repeat')"):
+    for run in tracker.search("attributes.status = 'RUNNING'"):
+        if run.tags.get("kind") not in ("comparison", "repeat"):
+            continue
         lock = comparison_lock(work_root, run.tags["comparison"])
         if lock.path.exists() and not lock.acquire(wait=False):
             continue
