@@ -131,7 +131,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         tracks=tracks,
         split=split,
         splits=tuple(draw_split(tracks, split, number) for number in range(settings.repeats)),
-        warnings=(*_warnings(entrants), *_split_warnings(tracks, split), *_leaks(contenders, tracks, split)),
+        warnings=(*_warnings(entrants), *split_warnings(tracks, split), *_leaks(contenders, tracks, split)),
         devices=devices_of(settings.device),
         tracking_uri=tracking_uri,
         work_root=work_root,
@@ -278,7 +278,7 @@ def _warnings(entrants: Sequence[Entrant]) -> list[str]:
     return found
 
 
-def _split_warnings(tracks: Tracks, split: Split) -> list[str]:
+def split_warnings(tracks: Tracks, split: Split) -> list[str]:
     """Name identical tracks that a split given by lists has on two sides."""
     side_of = {t: part for part in ("train", "valid", "test") for t in getattr(split, part)}
     torn = [g for g in tracks.duplicates if len({side_of[t] for t in g if t in side_of}) > 1]

@@ -55,11 +55,12 @@ def read_repeat(path: Path) -> list[Event] | None:
 
 
 def work_on_repeats(task: RepeatTask) -> None:
-    """Be a worker process: do the repeats that nobody has done and nobody else is at."""
-    be_worker(lambda asked: _work(task, asked))
+    """Be a worker process of a comparison."""
+    be_worker(lambda asked: do_repeats(task, asked))
 
 
-def _work(task: RepeatTask, asked: threading.Event) -> None:
+def do_repeats(task: RepeatTask, asked: threading.Event) -> None:
+    """Do the repeats that nobody has done and nobody else is at, until `asked` to stop."""
     torch.set_num_threads(min(task.threads, usable_cores()))
     for index, number in task.todo:
         if asked.is_set():

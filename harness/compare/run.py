@@ -240,7 +240,7 @@ def _sum_up(
         splits=plan.splits,
         protocol=Protocol(
             redrawn=plan.split.is_drawn,
-            train=float(np.mean([len(split.train) for split in plan.splits])),
+            train=float(np.mean([len(split.train) + len(split.valid) for split in plan.splits])),
             test=float(np.mean([len(split.test) for split in plan.splits])),
         ),
         contenders=plan.contenders,

@@ -26,7 +26,11 @@ from harness.statistics import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Protocol:
-    """How the repeats were drawn: each on a split of its own, or all on one; mean sizes of the parts."""
+    """How the repeats were drawn: each on a split of its own, or all on one.
+
+    `train` is the mean number of tracks that a training may see (the validation part, which chooses the epoch,
+    is among them), `test` that of the tracks which judge it.
+    """
 
     redrawn: bool
     train: float
