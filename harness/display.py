@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from harness.journal import Event
+from harness.records import EpochMetrics
 
 FINISHED = ("complete", "pruned")
 
@@ -170,3 +171,26 @@ class RepeatsDisplay:
         if not self._console.is_terminal:
             text = f"repeat {number:2d} of {contender} is on record ({done} of {total})"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class EpochsDisplay:
+    """Shows a training's epochs: a bar on a terminal, nothing anywhere else."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (SpinnerColumn(), BarColumn(bar_width=16), MofNCompleteColumn(), _Note())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._bar = self._progress.add_task("", total=None, note="")
+
+    def __enter__(self) -> EpochsDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, metrics: EpochMetrics, epochs: int) -> None:
+        """Take one epoch."""
+        note = f"acc {metrics.val_accuracy:.3f}"
+        self._progress.update(self._bar, completed=metrics.epoch, total=epochs, note=note)

@@ -125,7 +125,7 @@ def simulated(seed: int, lead: float, protocol: Protocol) -> list[Scores]:
 
 
 def forests(tracks: Tracks, seed: int, handicap: float, protocol: Protocol) -> list[Scores]:
-    """Two small forests of one kind under different seeds, trained for real; the second loses some of what it knows.
+    """Two small forests of one kind under different seeds, trained for real; the second forgets a share.
 
     `handicap` is the share of its right answers that are turned wrong, which is a difference known exactly.
     """

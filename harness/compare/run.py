@@ -217,7 +217,7 @@ def _sum_up(
                 run_id=run.run_id,
                 state=run.tags["trial_state"],
                 seconds=run.metrics["train_seconds"],
-                curves=log.curves(run.run_id) if contender.study is not None else {},
+                curves=_curves(tracker, run.run_id) if contender.study is not None else {},
                 **{part: np.array(guesses) for part, guesses in log.predictions(run.run_id).items()},
             )
             for run in runs
@@ -257,6 +257,11 @@ def _sum_up(
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
         parameters=parameters,
     )
+
+
+def _curves(tracker: Tracker, run_id: str) -> dict[str, list[float]]:
+    epochs = tracker.epochs(run_id).values()
+    return {name: [figures[name] for figures in epochs] for name in ("train_loss", "val_loss", "val_accuracy")}
 
 
 def _figures(comparison: Comparison) -> tuple[dict[str, float], dict[str, str]]:

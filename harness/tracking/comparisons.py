@@ -10,8 +10,8 @@ from mlflow.entities import Metric, Param, RunTag
 
 from harness.journal import Event
 from harness.records import Contender
-from harness.tracking.tracker import TAG_LIMIT, RunRecord, Tracker, translated, who_and_what
-from harness.tracking.trials import EPOCH_METRICS, STATUS, best_points, epoch_points
+from harness.tracking.tracker import TAG_LIMIT, RunRecord, Tracker, code_and_environment, translated, who_and_what
+from harness.tracking.trials import STATUS, best_points, epoch_points
 
 PREDICTIONS_FILE = "predictions.json"
 OWN_FILE = "own_split.json"
@@ -87,7 +87,7 @@ class ComparisonLog:
         self._client = tracker.client
         self._experiment = tracker.experiment_id(experiment)
         self._identity = identity
-        self._tags = {**tags, **who_and_what(), "comparison": identity}
+        self._tags = {**tags, **who_and_what(), **code_and_environment(), "comparison": identity}
         self.parent = ""
 
     def begin(self, name: str, description: str, params: dict[str, Any]) -> str:
@@ -113,15 +113,6 @@ class ComparisonLog:
         """Return what a repeat predicted: `valid` and `test`, genres (indices) in the order of the split's ids."""
         found: dict[str, Any] = self.tracker.read_json(run_id, PREDICTIONS_FILE)
         return found
-
-    def curves(self, run_id: str) -> dict[str, list[float]]:
-        """Return the losses and the accuracy of a repeat, epoch by epoch, each once."""
-        with translated(f"reading the epochs of run {run_id}"):
-            found = {}
-            for name in list(EPOCH_METRICS.values())[:3]:
-                points = {point.step: point.value for point in self._client.get_metric_history(run_id, name)}
-                found[name] = [points[step] for step in sorted(points)]
-            return found
 
     def record(self, contender: Contender, events: list[Event], score: float) -> str:
         """Put a repeat on record, whole: its run is made unless an earlier try has, and ended last.

@@ -37,6 +37,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from harness import __version__
 from harness.checkpoint import RESUME_FILE
+from harness.environment import code_version, environment
 from harness.errors import TrackingError
 from harness.files import make_database, sqlite_path
 from harness.records import Split, StudySpec
@@ -235,6 +236,15 @@ class Tracker:
         with translated(f"reading run {run_id!r}"):
             return _record(self.client.get_run(run_id))
 
+    def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
+        """Return the losses and the accuracy of each epoch that a run has on record, the last of each if twice."""
+        found: dict[int, dict[str, float]] = {}
+        with translated(f"reading the epochs of run {run_id}"):
+            for name in ("train_loss", "val_loss", "val_accuracy"):
+                for point in self.client.get_metric_history(run_id, name):
+                    found.setdefault(point.step, {})[name] = point.value
+        return dict(sorted(found.items()))
+
     def study_run(self, study: str, experiment: str | None = None) -> RunRecord | None:
         """Return the parent run of a study, or None; without `experiment` (an id) every experiment is searched."""
         found = self.search(f"tags.study = '{study}' and tags.kind = 'study'", experiment)
@@ -318,6 +328,15 @@ def common_tags(spec: StudySpec, kind: str) -> dict[str, str]:
 def who_and_what() -> dict[str, str]:
     """Return the tags that every run has: who made it, and with what."""
     return {"harness_version": __version__, "mlflow.user": _user(), "mlflow.source.name": "harness"}
+
+
+def code_and_environment() -> dict[str, str]:
+    """Return the tags that say what code ran, with what, on what."""
+    code = code_version()
+    tags = {"environment": json.dumps(environment())}
+    if code is not None:
+        tags |= {"mlflow.source.git.commit": code[0], "code_dirty": "yes" if code[1] else "no"}
+    return tags
 
 
 def _user() -> str:

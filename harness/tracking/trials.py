@@ -10,7 +10,14 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from harness.journal import Event
 from harness.records import StudySpec, TrialState
-from harness.tracking.tracker import TAG_LIMIT, Tracker, common_tags, study_params, translated
+from harness.tracking.tracker import (
+    TAG_LIMIT,
+    Tracker,
+    code_and_environment,
+    common_tags,
+    study_params,
+    translated,
+)
 
 # How a trial's end is recorded as the status of its run; the tag `trial_state` has the finer word.
 STATUS: dict[TrialState, str] = {
@@ -99,7 +106,7 @@ class TrialLog:
             if event["event"] == "start":
                 params |= self._params(event)
                 tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
-                tags |= {"threads": str(event["config"]["threads"])}
+                tags |= {"threads": str(event["config"]["threads"]), **code_and_environment()}
                 metrics.append(Metric("trial", event["trial"], event["time"], 0))
                 status, ended = "RUNNING", None
             elif event["event"] == "epoch":

@@ -1,0 +1,64 @@
+"""`harness reproduce`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.options import Json, TrackingUri
+
+if TYPE_CHECKING:
+    from harness.reproduce import Reproduction
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help="Id of a trial's MLflow run.")],
+    data: Annotated[
+        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", show_default="the recorded one", help="cpu, cuda or cuda:N.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Train a trial again from its record alone; exit 0 only where every epoch is the same to the last digit.
+
+    Example: [bold]harness reproduce 76522479d3814ea6be2c937e62b7e2c5[/bold]
+    """
+    from harness.display import EpochsDisplay
+    from harness.reproduce import reproduce
+
+    with EpochsDisplay(Console(stderr=True)) as display:
+        result = reproduce(run, data=data, device=device, tracking_uri=tracking_uri, listener=display)
+    if as_json:
+        print(json.dumps(result.as_json()))
+    else:
+        _print(result)
+    if not result.agrees:
+        raise typer.Exit(1)
+
+
+def _print(result: Reproduction) -> None:
+    epochs = len(result.epochs)
+    lines = [f"trial {result.trial} of study {result.study} (run {result.run_id}), {epochs} epochs trained again"]
+    if result.agrees:
+        lines.append("every loss and accuracy is identical to the last digit")
+    else:
+        apart = [pair.epoch for pair in result.epochs if not pair.agrees]
+        lines.append(f"{len(apart)} epochs differ, the first is epoch {apart[0]}")
+        lines += [f"  largest difference of {name}: {gap:.3g}" for name, gap in result.gaps.items()]
+    if result.ended is not None:
+        lines.append(f"the second training ended early: {result.ended}")
+    for difference in result.differences:
+        lines.append(f"  {difference.what}: {difference.recorded} on record, {difference.found} here")
+    if not result.agrees and not result.differences:
+        lines.append(
+            "versions, device, code and data are the recorded ones: this should not happen, please report it"
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, markup=False)
