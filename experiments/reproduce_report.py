@@ -18,6 +18,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -190,7 +191,7 @@ ROWS: tuple[tuple[str, str, str, list[str]], ...] = (
 )
 
 
-def table(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, Any]]) -> str:
+def table(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, Any]], pictures: str) -> str:
     """The README's table, in Markdown."""
     head = ["", "published", "as published", "as described", "tuned"]
     out = []
@@ -211,6 +212,7 @@ def table(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, An
             out.append(f"| {' | '.join(cells)} |")
         repeats = found["pairs"][0]["repeats"]
         out += ["", f"{seeds} seeds; tuned: {repeats} repeats. {headline(found, split)}", ""]
+    out += [f"Accuracy on the test part, mean ± std. Pictures: {pictures}."]
     return "\n".join(out).strip()
 
 
@@ -227,6 +229,46 @@ def headline(found: dict[str, Any], split: SplitKind) -> str:
     )
     verdict = {names[0]: "FCNN beats CNN", names[1]: "CNN beats FCNN"}.get(pair["winner"], "no difference shown")
     return f"Tuned, FCNN against CNN: {verdict}, {shown}, FCNN ahead in {wins} of {pair['repeats']} repeats."
+
+
+TITLES: dict[SplitKind, str] = {"random": "Random splits", "filtered": "Fault-filtered split"}
+SHOWN = ("accuracy", "learning_curves", "recall_by_genre")
+
+
+def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Namespace) -> str:
+    """The page with everything that the comparisons found, in Markdown."""
+    out = [
+        "# Both networks on GTZAN, tuned and compared",
+        "",
+        "Written by `experiments/reproduce_report.py`; figures are accuracies, mean ± standard deviation over "
+        f"{arguments.repeats} repeats. Studies of {arguments.trials} trials (CNN: {arguments.cnn_trials}). "
+        f"Pictures: {arguments.pictures}.",
+    ]
+    for split, found in comparisons.items():
+        drawn = "each repeat on a split drawn anew" if found["split"]["redrawn"] else "the seed alone varies"
+        out += ["", f"## {TITLES[split]}", "", f"Split of the studies: {found['split']['name']}; {drawn}.", ""]
+        out += [f"**{pair_text}.**" if i == 0 else f"{pair_text}." for i, pair_text in enumerate(sentences(found))]
+        out += ["", "| | test | 95 % interval | validation | macro F1 | lr | batch size | seconds |"]
+        out.append("|---|---|---|---|---|---|---|---|")
+        for row in found["models"] + found["references"]:
+            low, high = row["test"]["interval"]
+            name = row["study"] or f"{row['name']} (reference)"
+            params = row["params"]
+            cells = [name, f"{row['test']['mean']:.3f} ± {row['test']['std']:.3f}", f"{low:.3f} to {high:.3f}"]
+            cells += [f"{row['val']['mean']:.3f} ± {row['val']['std']:.3f}", f"{row['macro_f1']:.3f}"]
+            cells += [f"{params['lr']:.2e}", str(params["batch_size"])] if params else ["", ""]
+            cells.append(f"{row['seconds']:.1f}")
+            out.append(f"| {' | '.join(cells)} |")
+        out += ["", "To be borne in mind:", "", *[f"- {warning}" for warning in found["warnings"]], ""]
+        out += [f"![{name.replace('_', ' ')}, {TITLES[split].lower()}]({split}-{name}.png)" for name in SHOWN]
+    return "\n".join(out) + "\n"
+
+
+def sentences(found: dict[str, Any]) -> list[str]:
+    """The verdict, pair by pair: the two networks of the report first."""
+    parts: list[str] = found["verdict"].split("; ")
+    order = sorted(range(len(parts)), key=lambda i: "length" in parts[i] or "residual" in parts[i])
+    return [parts[i] for i in order]
 
 
 def picture(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, Any]], path: Path) -> None:
@@ -266,6 +308,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--cnn-trials", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--pictures", default="Kaggle's", help="what the pictures are, for the tables")
     parser.add_argument("--write", action="store_true", help="write README.md and docs/finding.png")
     arguments = parser.parse_args()
     for name in ("data", "lists", "out"):
@@ -274,7 +317,7 @@ def main() -> None:
     lines = run_recipes(arguments, arguments.out / "recipes.jsonl")
     splits: tuple[SplitKind, ...] = ("random", "filtered")
     comparisons = {split: tune(arguments, split) for split in splits}
-    text = table(lines, comparisons)
+    text = table(lines, comparisons, arguments.pictures)
     print(text)
     picture(lines, comparisons, arguments.out / "finding.png")
     if arguments.write:
@@ -283,6 +326,11 @@ def main() -> None:
         _, _, after = rest.partition(END)
         (ROOT / "README.md").write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
         picture(lines, comparisons, ROOT / "docs" / "finding.png")
+        (ROOT / "docs" / "gtzan.md").write_text(details(comparisons, arguments))
+        for split in splits:
+            for name in SHOWN:
+                file = arguments.out / f"comparison-{split}" / f"{name}.png"
+                shutil.copy(file, ROOT / "docs" / f"{split}-{name}.png")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,11 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
             with tempfile.TemporaryDirectory() as name:
                 write_files(comparison, Path(name))
                 log.end("FINISHED", Path(name), *_figures(comparison))
-        except BaseException:
-            log.end("KILLED", None, {}, {})
+        except BaseException as error:
+            try:
+                log.end("KILLED", None, {}, {})
+            except TrackingError as unsent:  # harness doctor ends the run; what stopped the command is told first
+                error.add_note(str(unsent))
             raise
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
