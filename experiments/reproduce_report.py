@@ -93,14 +93,14 @@ def two_parts(tracks: Tracks, recipe: Recipe, lists: Path) -> Split:
 def train_recipe(recipe: Recipe, data: Path, lists: Path) -> float:
     """Train as the report did and return the accuracy after the last epoch."""
     spec, tracks = model_spec(recipe.model), load_tracks(data)
-    torch.set_num_threads(min(spec.threads, usable_cores()))
+    torch.set_num_threads(1)  # one training for each core, none of which waits for another
     columns = used_columns(tracks, recipe.without) if spec.representation == "features" else ()
     parts = training_data(tracks, two_parts(tracks, recipe, lists), spec.representation, columns)
     config = TrialConfig(
         model=recipe.model,
         epochs=EPOCHS,
         seed=derive_seed(recipe.seed, "report", "training"),
-        threads=spec.threads,
+        threads=1,
         **REPORT_SETTING,
     )
     state = start_training(config, spec, parts, torch.device("cpu"))
@@ -121,18 +121,13 @@ def run_recipes(arguments: argparse.Namespace, results: Path) -> list[dict[str, 
     known = {json.dumps({k: v for k, v in line.items() if k != "accuracy"}, sort_keys=True) for line in lines}
     missing = [r for r in recipes(arguments.seeds) if json.dumps(asdict(r), sort_keys=True) not in known]
     os.environ.update(KEEP_LARGE_BLOCKS)  # read by glibc when the workers start
-    for model in ("fcnn", "cnn"):
-        todo = [recipe for recipe in missing if recipe.model == model]
-        jobs = max(1, usable_cores() // model_spec(model).threads)
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found = pool.map(
-                train_recipe, todo, [arguments.data] * len(todo), [arguments.lists] * len(todo), chunksize=1
-            )
-            for recipe, accuracy in zip(todo, found, strict=True):
-                lines.append({**json.loads(json.dumps(asdict(recipe))), "accuracy": accuracy})
-                with results.open("a") as file:
-                    file.write(json.dumps(lines[-1]) + "\n")
-                print(f"{recipe}: {accuracy:.3f}", file=sys.stderr)
+    with ProcessPoolExecutor(usable_cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        places = ([arguments.data] * len(missing), [arguments.lists] * len(missing))
+        for recipe, accuracy in zip(missing, pool.map(train_recipe, missing, *places), strict=True):
+            lines.append({**json.loads(json.dumps(asdict(recipe))), "accuracy": accuracy})
+            with results.open("a") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+            print(f"{recipe}: {accuracy:.3f}", file=sys.stderr)
     return lines
 
 
