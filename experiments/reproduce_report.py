@@ -42,7 +42,6 @@ from harness.training import fit, start_training
 from harness.trial import usable_cores
 
 ROOT = Path(__file__).parents[1]
-EPOCHS = 30
 PUBLISHED = {"cnn": (0.605, 0.575), "fcnn": (0.325, 0.28)}  # the report's two runs
 RESIDUAL = "experiments/residual_mlp.py:ResidualMLP"
 BEGIN, END = "<!-- reproduce_report.py: begin -->", "<!-- reproduce_report.py: end -->"
@@ -90,7 +89,7 @@ def two_parts(tracks: Tracks, recipe: Recipe, lists: Path) -> Split:
     return Split(name=recipe.split, train=tuple(train), valid=tuple(test), test=())
 
 
-def train_recipe(recipe: Recipe, data: Path, lists: Path) -> float:
+def train_recipe(recipe: Recipe, data: Path, lists: Path, epochs: int) -> float:
     """Train as the report did and return the accuracy after the last epoch."""
     spec, tracks = model_spec(recipe.model), load_tracks(data)
     torch.set_num_threads(1)  # one training for each core, none of which waits for another
@@ -98,7 +97,7 @@ def train_recipe(recipe: Recipe, data: Path, lists: Path) -> float:
     parts = training_data(tracks, two_parts(tracks, recipe, lists), spec.representation, columns)
     config = TrialConfig(
         model=recipe.model,
-        epochs=EPOCHS,
+        epochs=epochs,
         seed=derive_seed(recipe.seed, "report", "training"),
         threads=1,
         **REPORT_SETTING,
@@ -122,8 +121,8 @@ def run_recipes(arguments: argparse.Namespace, results: Path) -> list[dict[str, 
     missing = [r for r in recipes(arguments.seeds) if json.dumps(asdict(r), sort_keys=True) not in known]
     os.environ.update(KEEP_LARGE_BLOCKS)  # read by glibc when the workers start
     with ProcessPoolExecutor(usable_cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        places = ([arguments.data] * len(missing), [arguments.lists] * len(missing))
-        for recipe, accuracy in zip(missing, pool.map(train_recipe, missing, *places), strict=True):
+        same = [[value] * len(missing) for value in (arguments.data, arguments.lists, arguments.epochs)]
+        for recipe, accuracy in zip(missing, pool.map(train_recipe, missing, *same), strict=True):
             lines.append({**json.loads(json.dumps(asdict(recipe))), "accuracy": accuracy})
             with results.open("a") as file:
                 file.write(json.dumps(lines[-1]) + "\n")
@@ -155,6 +154,7 @@ def tune(arguments: argparse.Namespace, split: SplitKind) -> dict[str, Any]:
         harness(
             arguments,
             *("sweep", "--study", study, "--experiment", "report", "--data", str(arguments.data)),
+            *("--epochs", str(arguments.epochs)),
             *words,
             *lists,
         )
@@ -300,6 +300,7 @@ def main() -> None:
     parser.add_argument("--lists", type=Path, required=True, help="folder of the fault-filtered split's lists")
     parser.add_argument("--out", type=Path, default=Path("report-runs"), help="folder for everything made")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--cnn-trials", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=10)
