@@ -2,9 +2,9 @@
 
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
-from harness.data.images import PICTURE_SIZE, PICTURES_FOLDER, open_pictures, resize
+from harness.data.images import LARGEST, PICTURE_SIZE, PICTURES_FOLDER, SMALLEST, open_pictures, resize
 from harness.data.importing import fetch_data, import_data
-from harness.data.parts import Part, TrainingData, open_test, training_data, used_columns
+from harness.data.parts import Part, TrainingData, open_test, open_test_pictures, training_data, used_columns
 from harness.data.splits import read_split, stratified_split
 from harness.data.tracks import MARKER_FILE, Tracks, load_tracks
 
@@ -12,9 +12,11 @@ __all__ = [
     "DEMO_FOLDER",
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
+    "LARGEST",
     "MARKER_FILE",
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
+    "SMALLEST",
     "Part",
     "Tracks",
     "TrainingData",
@@ -25,6 +27,7 @@ __all__ = [
     "make_demo",
     "open_pictures",
     "open_test",
+    "open_test_pictures",
     "read_split",
     "resize",
     "stratified_split",

@@ -1,0 +1,188 @@
+"""An exported network's files: safetensors, PyTorch's pt2 and ONNX, each written, and read back as others would.
+
+pt2 and ONNX hold the whole way from raw input to probabilities, and no Python of this package. Nothing in them
+is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from harness.checkpoint import WEIGHTS_FILE, load_checkpoint
+from harness.data import LARGEST, PICTURE_SIZE, SMALLEST
+from harness.errors import CheckpointError, SettingsError
+from harness.models import Classifier
+from harness.records import Representation
+
+FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+METADATA = "metadata.json"  # the extra file in the pt2 archive; in ONNX the same keys are metadata properties
+# What a raw input is called in a file, and what stands for it while the network is traced: never a batch of one,
+# nor a size of the network's own, which the trace would take for constants.
+INPUT_NAMES: dict[Representation, str] = {"features": "features", "pictures": "pictures"}
+EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (288, 432)
+# Float32 sums taken in another order differ by 1e-6 or so in a probability; one grey level in a few pixels, which
+# is how far two correct resizes lie apart, by 1e-5. A wrong scaling, size or weight shows as 1e-2 and more.
+TOLERANCE = 1e-3
+BATCH = 64
+
+Probabilities = Callable[[Tensor], Tensor]
+
+
+class Portable(nn.Module):
+    """A classifier from raw input to probabilities, as it goes into a file.
+
+    Takes float32 [n, columns] as the values stand in the CSV, or uint8 [n, height, width, 3] of any size from
+    16 to 4096 pixels a side; gives float32 [n, genres], each row summing to 1.
+    """
+
+    def __init__(self, classifier: Classifier, representation: Representation) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.representation = representation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return probabilities for raw inputs."""
+        if self.representation == "pictures":
+            x = _resize(x)
+        return torch.softmax(self.classifier(x), 1)
+
+
+def _resize(pictures: Tensor) -> Tensor:
+    # The operator that `harness.data.resize` comes down to for 8-bit pictures, with its arguments. Called by name
+    # because torchvision first compares sizes in Python, which would fix one size in the trace. A test holds the
+    # two to the same bytes.
+    resized: Tensor = torch.ops.aten._upsample_bilinear2d_aa.default(
+        pictures.permute(0, 3, 1, 2), list(PICTURE_SIZE), False, None, None
+    )
+    return resized.permute(0, 2, 3, 1)
+
+
+def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the formats in their usual order, each once.
+
+    Raises SettingsError for one that does not exist, CheckpointError where the packages for it are missing.
+    """
+    for name in names:
+        if name not in FILES:
+            raise SettingsError(f"there is no format {name!r}", legal=", ".join(FILES))
+    missing = [package for package in ONNX_PACKAGES if find_spec(package) is None]
+    if "onnx" in names and missing:
+        raise CheckpointError(
+            f"the format onnx needs packages that are not installed: {', '.join(missing)}",
+            legal=f"the extra onnx ({', '.join(ONNX_PACKAGES)})",
+            run="pip install 'harness[onnx]'",
+        )
+    return tuple(name for name in FILES if name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a file is made from: the classifier, what it takes, and what is to be known of it (text or JSON-able)."""
+
+    classifier: Classifier
+    representation: Representation
+    columns: int
+    about: Mapping[str, Any]
+
+
+def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
+    """Write the files of these formats (but safetensors, which is the checkpoint itself) into a folder."""
+    if not set(formats) & {"pt2", "onnx"}:
+        return
+    program = _trace(source)
+    if "pt2" in formats:
+        extra = {METADATA: json.dumps(source.about, indent=2)}
+        torch.export.save(program, folder / FILES["pt2"], extra_files=extra)
+    if "onnx" in formats:
+        _write_onnx(folder / FILES["onnx"], program, source)
+
+
+def _trace(source: Source) -> ExportedProgram:
+    portable = Portable(source.classifier, source.representation).eval().requires_grad_(False)
+    batch = Dim("batch", min=1)
+    if source.representation == "features":
+        example = torch.zeros(EXAMPLE_BATCH, source.columns)
+        shapes = {0: batch, 1: Dim.STATIC}
+    else:
+        example = torch.zeros(EXAMPLE_BATCH, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+        sides = (Dim(name, min=SMALLEST, max=LARGEST) for name in ("height", "width"))
+        shapes = {0: batch, 1: next(sides), 2: next(sides), 3: Dim.STATIC}
+    program = torch.export.export(portable, (example,), dynamic_shapes=(shapes,))
+    program.example_inputs = None  # would be kept in the file, as a pickle
+    return program
+
+
+def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
+    exported = torch.onnx.export(
+        program,
+        (),
+        input_names=[INPUT_NAMES[source.representation]],
+        output_names=["probabilities"],
+        dynamo=True,
+        verbose=False,
+    )
+    assert exported is not None
+    for key, value in source.about.items():
+        exported.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
+    exported.save(path)
+
+
+def read_format(folder: Path, name: str, representation: Representation) -> Probabilities:
+    """Return the function from raw input to probabilities that a folder's file of this format holds (CPU).
+
+    safetensors is read by this package, pt2 by torch alone, ONNX by onnxruntime alone.
+    """
+    path = folder / FILES[name]
+    if name == "safetensors":
+        return Portable(load_checkpoint(folder)[0], representation).eval()
+    if name == "pt2":
+        module: Probabilities = torch.export.load(path).module()
+        return module
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {INPUT_NAMES[representation]: x.numpy()})[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatCheck:
+    """A file read back and compared with the original on the test part.
+
+    `largest_difference` is that of any probability; `accuracy` is the file's own.
+    """
+
+    format: str
+    file: str
+    sha256: str
+    largest_difference: float
+    accuracy: float
+
+
+@torch.inference_mode()
+def largest_difference(probabilities: Probabilities, inputs: Tensor, expected: Tensor) -> tuple[float, Tensor]:
+    """Return the largest difference from the expected probabilities [n, genres], and the genres given, int64 [n].
+
+    Raises CheckpointError where it is above the tolerance, or one genre is another.
+    """
+    given = torch.cat([probabilities(batch) for batch in torch.split(inputs, BATCH)])
+    difference = float((given - expected).abs().max())
+    guesses = given.argmax(1)
+    others = int((guesses != expected.argmax(1)).sum())
+    if not difference <= TOLERANCE or others:  # not <=: NaN is a difference
+        raise CheckpointError(
+            f"read back, the file differs from the original by {difference:.1e} in a probability "
+            f"and in the genre of {others} of {len(inputs)} tracks",
+            legal=f"at most {TOLERANCE:.0e}, and the same genres",
+            run="harness export with another --format, and a report to the project",
+        )
+    return difference, guesses
