@@ -87,7 +87,7 @@ def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a file is made from: the classifier, what it takes, and what is to be known of it (text or JSON-able)."""
+    """What a file is made from: the classifier, what it takes, what is to be known of it (JSON-able)."""
 
     classifier: Classifier
     representation: Representation
@@ -169,20 +169,21 @@ class FormatCheck:
 
 
 @torch.inference_mode()
-def largest_difference(probabilities: Probabilities, inputs: Tensor, expected: Tensor) -> tuple[float, Tensor]:
+def compare_outputs(
+    file: str, probabilities: Probabilities, inputs: Tensor, expected: Tensor
+) -> tuple[float, Tensor]:
     """Return the largest difference from the expected probabilities [n, genres], and the genres given, int64 [n].
 
-    Raises CheckpointError where it is above the tolerance, or one genre is another.
+    Raises CheckpointError where the difference is above the tolerance, or a genre is another.
     """
     given = torch.cat([probabilities(batch) for batch in torch.split(inputs, BATCH)])
-    difference = float((given - expected).abs().max())
-    guesses = given.argmax(1)
+    difference, guesses = float((given - expected).abs().max()), given.argmax(1)
     others = int((guesses != expected.argmax(1)).sum())
     if not difference <= TOLERANCE or others:  # not <=: NaN is a difference
         raise CheckpointError(
-            f"read back, the file differs from the original by {difference:.1e} in a probability "
+            f"{file}, read back, differs from the original by {difference:.1e} in a probability "
             f"and in the genre of {others} of {len(inputs)} tracks",
             legal=f"at most {TOLERANCE:.0e}, and the same genres",
-            run="harness export with another --format, and a report to the project",
+            run="harness export with another --format",
         )
     return difference, guesses

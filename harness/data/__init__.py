@@ -2,7 +2,15 @@
 
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
-from harness.data.images import LARGEST, PICTURE_SIZE, PICTURES_FOLDER, SMALLEST, open_pictures, resize
+from harness.data.images import (
+    LARGEST,
+    PICTURE_SIZE,
+    PICTURES_FOLDER,
+    SMALLEST,
+    find_pictures,
+    open_pictures,
+    resize,
+)
 from harness.data.importing import fetch_data, import_data
 from harness.data.parts import Part, TrainingData, open_test, open_test_pictures, training_data, used_columns
 from harness.data.splits import read_split, stratified_split
@@ -22,6 +30,7 @@ __all__ = [
     "TrainingData",
     "demo_data_folder",
     "fetch_data",
+    "find_pictures",
     "import_data",
     "load_tracks",
     "make_demo",

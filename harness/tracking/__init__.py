@@ -6,16 +6,20 @@ the same as sending it once.
 """
 
 from harness.tracking.places import mend_artifact_paths, moved_experiments
+from harness.tracking.registry import PICTURE_COLUMN, Registered, register
 from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker, translated
 from harness.tracking.trials import TrialLog
 
 __all__ = [
     "CONTEXT_FILE",
+    "PICTURE_COLUMN",
     "SPLIT_FILE",
+    "Registered",
     "RunRecord",
     "Tracker",
     "TrialLog",
     "mend_artifact_paths",
     "moved_experiments",
+    "register",
     "translated",
 ]
