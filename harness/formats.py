@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from harness.checkpoint import WEIGHTS_FILE, load_checkpoint
-from harness.data import LARGEST, PICTURE_SIZE, SMALLEST
+from harness.data import LARGEST, SMALLEST
 from harness.errors import CheckpointError, SettingsError
 from harness.models import Classifier
 from harness.records import Representation
+from harness.resampling import resize_by_arithmetic, resize_by_operator
 
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -30,12 +31,12 @@ METADATA = "metadata.json"  # the extra file in the pt2 archive; in ONNX the sam
 # nor a size of the network's own, which the trace would take for constants.
 INPUT_NAMES: dict[Representation, str] = {"features": "features", "pictures": "pictures"}
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (288, 432)
-# Float32 sums taken in another order differ by 1e-6 or so in a probability; one grey level in a few pixels, which
-# is how far two correct resizes lie apart, by 1e-5. A wrong scaling, size or weight shows as 1e-2 and more.
-TOLERANCE = 1e-3
+# Sums of float32 taken in another order change a probability by about 1e-6, by more where logits are large. A wrong
+# scaling or weight shows as 1e-2 and more, and the genre has to be the same besides.
+TOLERANCE = 1e-4
 BATCH = 64
 
-Probabilities = Callable[[Tensor], Tensor]
+Transform = Callable[[Tensor], Tensor]
 
 
 class Portable(nn.Module):
@@ -45,26 +46,17 @@ class Portable(nn.Module):
     16 to 4096 pixels a side; gives float32 [n, genres], each row summing to 1.
     """
 
-    def __init__(self, classifier: Classifier, representation: Representation) -> None:
+    def __init__(self, classifier: Classifier, representation: Representation, resize: Transform) -> None:
         super().__init__()
         self.classifier = classifier
         self.representation = representation
+        self.resize = resize
 
     def forward(self, x: Tensor) -> Tensor:
         """Return probabilities for raw inputs."""
         if self.representation == "pictures":
-            x = _resize(x)
+            x = self.resize(x)
         return torch.softmax(self.classifier(x), 1)
-
-
-def _resize(pictures: Tensor) -> Tensor:
-    # The operator that `harness.data.resize` comes down to for 8-bit pictures, with its arguments. Called by name
-    # because torchvision first compares sizes in Python, which would fix one size in the trace. A test holds the
-    # two to the same bytes.
-    resized: Tensor = torch.ops.aten._upsample_bilinear2d_aa.default(
-        pictures.permute(0, 3, 1, 2), list(PICTURE_SIZE), False, None, None
-    )
-    return resized.permute(0, 2, 3, 1)
 
 
 def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,18 +89,15 @@ class Source:
 
 def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
     """Write the files of these formats (but safetensors, which is the checkpoint itself) into a folder."""
-    if not set(formats) & {"pt2", "onnx"}:
-        return
-    program = _trace(source)
     if "pt2" in formats:
         extra = {METADATA: json.dumps(source.about, indent=2)}
-        torch.export.save(program, folder / FILES["pt2"], extra_files=extra)
+        torch.export.save(_trace(source, resize_by_operator), folder / FILES["pt2"], extra_files=extra)
     if "onnx" in formats:
-        _write_onnx(folder / FILES["onnx"], program, source)
+        _write_onnx(folder / FILES["onnx"], _trace(source, resize_by_arithmetic), source)
 
 
-def _trace(source: Source) -> ExportedProgram:
-    portable = Portable(source.classifier, source.representation).eval().requires_grad_(False)
+def _trace(source: Source, resize: Transform) -> ExportedProgram:
+    portable = Portable(source.classifier, source.representation, resize).eval().requires_grad_(False)
     batch = Dim("batch", min=1)
     if source.representation == "features":
         example = torch.zeros(EXAMPLE_BATCH, source.columns)
@@ -137,16 +126,16 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
     exported.save(path)
 
 
-def read_format(folder: Path, name: str, representation: Representation) -> Probabilities:
+def read_format(folder: Path, name: str, representation: Representation) -> Transform:
     """Return the function from raw input to probabilities that a folder's file of this format holds (CPU).
 
     safetensors is read by this package, pt2 by torch alone, ONNX by onnxruntime alone.
     """
     path = folder / FILES[name]
     if name == "safetensors":
-        return Portable(load_checkpoint(folder)[0], representation).eval()
+        return Portable(load_checkpoint(folder)[0], representation, resize_by_operator).eval()
     if name == "pt2":
-        module: Probabilities = torch.export.load(path).module()
+        module: Transform = torch.export.load(path).module()
         return module
     import onnxruntime
 
@@ -169,9 +158,7 @@ class FormatCheck:
 
 
 @torch.inference_mode()
-def compare_outputs(
-    file: str, probabilities: Probabilities, inputs: Tensor, expected: Tensor
-) -> tuple[float, Tensor]:
+def compare_outputs(file: str, probabilities: Transform, inputs: Tensor, expected: Tensor) -> tuple[float, Tensor]:
     """Return the largest difference from the expected probabilities [n, genres], and the genres given, int64 [n].
 
     Raises CheckpointError where the difference is above the tolerance, or a genre is another.

@@ -30,6 +30,7 @@ ROOMS = [
     "reconcile",
     "sweep",
     "doctor",
+    "resampling",
     "formats",
     "model_card",
     "export",

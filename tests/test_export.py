@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def swept(workspace: Path, demo_data: Path) -> StudySummary:
 def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks, workspace: Path) -> None:
     bundle = export_best(Path("best"), study="demo-fcnn")
     assert bundle.run_id == swept.best_run_id
-    assert sorted(path.name for path in Path("best").iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in Path("best").iterdir()) == ["README.md", "model.json", "model.safetensors"]
     description = json.loads(Path("best/model.json").read_text())
     assert description["run_id"] == swept.best_run_id
     assert description["architecture"]["genres"] == list(demo_tracks.genres)
@@ -70,7 +71,7 @@ def test_each_opening_of_the_test_part_is_on_record(swept: StudySummary) -> None
     assert run.info.status == "FINISHED"
 
 
-def refused(match: str, kind: type[HarnessError], out: str = "best", **arguments: str) -> None:
+def refused(match: str, kind: type[HarnessError], out: str = "best", **arguments: Any) -> None:
     with pytest.raises(kind, match=match):
         export_best(Path(out), **arguments)
     assert not Path(out).exists() or out == "full"

@@ -18,7 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from harness.tracking.tracker import Tracker, translated
@@ -123,8 +123,9 @@ def _save(path: Path, about: Model, pt2: Path, example: pd.DataFrame, genres: Se
 
 
 def _signature(example: pd.DataFrame, genres: Sequence[str]) -> ModelSignature:
-    outputs = [ColSpec(DataType.string, "genre"), *(ColSpec(DataType.double, genre) for genre in genres)]
-    inputs = [ColSpec(_type(example[column]), column) for column in example]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "genre")]
+    outputs += [ColSpec(DataType.double, genre) for genre in genres]
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(_type(example[column]), column) for column in example]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
@@ -133,7 +134,7 @@ def _type(values: pd.Series[Any]) -> DataType | AnyType:
         return DataType.binary
     # Whole numbers in the CSV are whole numbers in the table that pandas reads from it, which MLflow refuses as
     # `double`; as `long` it would refuse the same numbers with a decimal point.
-    return AnyType() if values.dtype.kind == "i" else DataType.double
+    return AnyType() if values.dtype.kind == "i" else DataType.double  # type: ignore[no-untyped-call]
 
 
 def _requirements(*, pictures: bool) -> list[str]:
