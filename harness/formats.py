@@ -27,12 +27,11 @@ from harness.resampling import resize_by_arithmetic, resize_by_operator
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 METADATA = "metadata.json"  # the extra file in the pt2 archive; in ONNX the same keys are metadata properties
-# What a raw input is called in a file, and what stands for it while the network is traced: never a batch of one,
-# nor a size of the network's own, which the trace would take for constants.
-INPUT_NAMES: dict[Representation, str] = {"features": "features", "pictures": "pictures"}
+# What stands for the input while the network is traced: never a batch of one, nor a size of the network's own,
+# which the trace would take for constants.
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (288, 432)
-# Sums of float32 taken in another order change a probability by about 1e-6, by more where logits are large. A wrong
-# scaling or weight shows as 1e-2 and more, and the genre has to be the same besides.
+# Sums of float32 taken in another order change a probability by about 1e-6, by more where logits are large;
+# a wrong scaling or weight shows as 1e-2 and more. The genre has to be the same besides.
 TOLERANCE = 1e-4
 BATCH = 64
 
@@ -115,7 +114,7 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
     exported = torch.onnx.export(
         program,
         (),
-        input_names=[INPUT_NAMES[source.representation]],
+        input_names=[source.representation],
         output_names=["probabilities"],
         dynamo=True,
         verbose=False,
@@ -140,7 +139,7 @@ def read_format(folder: Path, name: str, representation: Representation) -> Tran
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {INPUT_NAMES[representation]: x.numpy()})[0])
+    return lambda x: torch.from_numpy(session.run(None, {representation: x.numpy()})[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
