@@ -37,10 +37,9 @@ def export(
 ) -> None:
     """Write the best checkpoint as a folder and measure it on the test part.
 
-    Each file is read back and compared with the original there. pt2 and ONNX take raw input and give
-    probabilities, and need nothing of this package.
+    Files of pt2 and ONNX take raw input, give probabilities and need nothing of this package.
 
-    Example: [bold]harness export --model fcnn --out best-fcnn --format pt2 --format onnx[/bold]
+    Example: [bold]harness export --model fcnn --out best --format onnx[/bold]
     """
     named = [name for name, value in (("--model", model), ("--study", study), ("--run", run)) if value]
     if len(named) != 1:
