@@ -94,7 +94,7 @@ def _figures(about: dict[str, Any]) -> str:
         f"{low:.3f} to {high:.3f}; at epoch {metrics['epoch']} of {config['epochs']}",
         "split": f"{about['split']}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
         "data": f"{'synthetic' if about['synthetic'] else 'GTZAN layout'}, digest `{about['data_digest'][:16]}`",
-        "setting": f"lr {config['lr']:.3g}, batch size {config['batch_size']}, seed {config['seed']}",
+        "setting": f"lr {config['lr']:.3g}, batch size {config['batch_size']}, trial seed {config['seed']}",
         "run": f"`{about['run_id']}` of study `{about['study']}`",
         "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     }

@@ -18,17 +18,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Harness, Server, last_json
+from conftest import Server, python
 from mlflow import MlflowClient
 
 from harness.checkpoint import load_checkpoint
-from harness.errors import CheckpointError, TrackingError
 from harness.export import Bundle, export_best
 from harness.files import sha256_of
 from harness.plan import plan_sweep
 from harness.settings import SweepSettings
 from harness.sweep import StudySummary, open_study, run_sweep
-from harness.tracking import mend_artifact_paths
 
 ALL = ("safetensors", "pt2", "onnx")
 
@@ -74,32 +72,6 @@ def exported(
         place / "best", study=request.param, tracking_uri=f"sqlite:///{place}/mlflow.db", formats=ALL
     )
     return Export(data, place, study, bundle)
-
-
-@pytest.fixture
-def stranger(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process in which importing this package fails."""
-    package = tmp_path / "without" / "harness"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('this process is to do without')\n")
-    # `mlflow models serve` starts its server by name: the environment has to be an active one.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(package.parent), "PATH": path}
-    return {**os.environ, **own}
-
-
-def python(code: str, folder: Path, environment: dict[str, str]) -> str:
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
 
 
 def test_what_an_export_leaves(exported: Export) -> None:
@@ -289,85 +261,6 @@ def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.3)
     pytest.fail(log.read_text())
-
-
-@pytest.fixture
-def swept(place: Path) -> StudySummary:
-    return sweep(place / "mlruns", model="fcnn", data="demo", trials=2, epochs=3)
-
-
-def champion() -> tuple[int, str]:
-    version = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").get_model_version_by_alias(
-        "demo-fcnn", "champion"
-    )
-    return int(version.version), str(version.run_id)
-
-
-def test_a_run_gets_one_version(swept: StudySummary, inside: Harness) -> None:
-    client = MlflowClient(swept.tracking_uri)
-    best = swept.best_run_id
-    assert best is not None
-    (other,) = [
-        run.info.run_id
-        for run in client.search_runs([client.get_run(best).info.experiment_id], "tags.kind = 'trial'")
-        if run.info.run_id != best
-    ]
-    first = last_json(inside("export", "--model", "fcnn", "--experiment", "demo", "--out", "a", "--json"))
-    assert first["registered"] == {
-        "name": "demo-fcnn", "version": "1", "uri": "models:/demo-fcnn@champion", "reused": False,
-    }  # fmt: skip
-    assert "version 1, as before" in inside("export", "--study", "demo-fcnn", "--out", "b").stdout
-    assert last_json(inside("export", "--run", other, "--out", "c", "--json"))["registered"] is None
-    inside("export", "--study", "demo-fcnn", "--out", "d", "--no-register")
-    assert champion() == (1, best)
-    inside("export", "--run", other, "--out", "e", "--register")
-    assert champion() == (2, other)
-    inside("export", "--run", best, "--out", "f", "--register")
-    assert champion() == (1, best)
-    assert len(client.search_model_versions("name = 'demo-fcnn'")) == 2
-    assert not Path("mlflow.db").exists()  # nothing went to a store that nobody named
-
-
-def test_only_what_was_asked_for(swept: StudySummary, inside: Harness) -> None:
-    out = last_json(inside("export", "--study", "demo-fcnn", "--out", "a", "--format", "onnx", "--json"))
-    assert [check["file"] for check in out["formats"]] == ["model.onnx"]
-    assert {path.name for path in Path("a").iterdir()} == {"README.md", "model.json", "model.onnx"}
-    inside("export", "--study", "demo-fcnn", "--out", "b")
-    assert {path.name for path in Path("b").iterdir()} == {"README.md", "model.json", "model.safetensors"}
-    refusal = inside("export", "--study", "demo-fcnn", "--out", "c", "--format", "pickle", code=1).stderr
-    assert "legal: safetensors, pt2, onnx" in refusal
-    assert not Path("c").exists()
-    assert MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "").data.tags["test_openings"] == "2"
-
-
-def test_a_network_that_gives_no_numbers_leaves_nothing(swept: StudySummary) -> None:
-    from safetensors.torch import load_file, save_file
-
-    client = MlflowClient(swept.tracking_uri)
-    run = client.get_run(swept.best_run_id or "")
-    folder = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoint")
-    weights = load_file(folder / "model.safetensors")
-    weights["network.fc4.bias"].fill_(torch.nan)
-    save_file(weights, folder / "model.safetensors")
-    about = json.loads((folder / "model.json").read_text())
-    about["sha256"] = sha256_of(folder / "model.safetensors")
-    (folder / "model.json").write_text(json.dumps(about))
-    with pytest.raises(CheckpointError, match="differs from the original by nan"):
-        export_best(Path("best"), study="demo-fcnn", formats=ALL)
-    assert not list(Path.cwd().glob("*best*"))
-    assert client.search_registered_models() == []
-
-
-def test_a_store_that_was_moved(swept: StudySummary, tmp_path: Path, stranger: dict[str, str]) -> None:
-    bundle = export_best(Path("best"), study="demo-fcnn")
-    assert bundle.registered is not None
-    Path("mlruns").rename(tmp_path / "moved")
-    with pytest.raises(TrackingError, match="moved or copied"):
-        export_best(Path("x"), study="demo-fcnn", tracking_uri=f"sqlite:///{tmp_path}/moved/mlflow.db")
-    mend_artifact_paths(tmp_path / "moved" / "mlflow.db")
-    code = f"import mlflow; print(type(mlflow.pyfunc.load_model({bundle.registered.uri!r})).__name__)"
-    uri = f"sqlite:///{tmp_path}/moved/mlflow.db"
-    assert "PyFuncModel" in python(code, tmp_path, {**stranger, "MLFLOW_TRACKING_URI": uri})
 
 
 def test_on_a_server(
