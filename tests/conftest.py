@@ -179,6 +179,32 @@ def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[S
     stop()
 
 
+@pytest.fixture
+def stranger(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process in which importing this package fails."""
+    package = tmp_path / "without" / "harness"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('this process is to do without')\n")
+    # `mlflow models serve` starts its server by name: the environment has to be an active one.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(package.parent), "PATH": path}
+    return {**os.environ, **own}
+
+
+def python(code: str, folder: Path, environment: dict[str, str]) -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -59,7 +59,7 @@ def test_from_sweep_to_delete(place: Path, inside: Harness) -> None:
     (overview,) = last_json(inside("status", "--json"))
     assert overview["counts"]["complete"] == 3
 
-    exported = last_json(inside("export", "--study", "demo-fcnn", "--out", "best", "--json"))
+    exported = last_json(inside("export", "--study", "demo-fcnn", "--out", "best", "--no-register", "--json"))
     assert exported["run_id"] == summary["best"]["run_id"]
     assert "harness delete demo-fcnn --yes" in inside("delete", "demo-fcnn", code=1).stderr
     assert "4 runs" in inside("delete", "demo-fcnn", "--yes").stdout

@@ -4,20 +4,25 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import Harness, last_json, python
 from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
 from scipy.stats import norm
 
 from harness.checkpoint import load_checkpoint
 from harness.data import DEMO_FOLDER, Tracks, stratified_split
 from harness.errors import CheckpointError, DataError, HarnessError, StudyError, TrackingError
 from harness.export import export_best
+from harness.files import sha256_of
 from harness.plan import plan_sweep
 from harness.settings import SweepSettings
 from harness.statistics import wilson_interval
 from harness.sweep import StudySummary, open_study, run_sweep
+from harness.tracking import mend_artifact_paths
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def swept(workspace: Path, demo_data: Path) -> StudySummary:
 def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks, workspace: Path) -> None:
     bundle = export_best(Path("best"), study="demo-fcnn")
     assert bundle.run_id == swept.best_run_id
-    assert sorted(path.name for path in Path("best").iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in Path("best").iterdir()) == ["README.md", "model.json", "model.safetensors"]
     description = json.loads(Path("best/model.json").read_text())
     assert description["run_id"] == swept.best_run_id
     assert description["architecture"]["genres"] == list(demo_tracks.genres)
@@ -70,7 +75,7 @@ def test_each_opening_of_the_test_part_is_on_record(swept: StudySummary) -> None
     assert run.info.status == "FINISHED"
 
 
-def refused(match: str, kind: type[HarnessError], out: str = "best", **arguments: str) -> None:
+def refused(match: str, kind: type[HarnessError], out: str = "best", **arguments: Any) -> None:
     with pytest.raises(kind, match=match):
         export_best(Path(out), **arguments)
     assert not Path(out).exists() or out == "full"
@@ -115,6 +120,78 @@ def test_pictures_too(workspace: Path, demo_data: Path) -> None:
     plan = plan_sweep(replace(settings, study="pictures"))
     run_sweep(plan, open_study(plan))
     assert export_best(Path("best"), study="pictures").test.tracks == 60
+
+
+def champion() -> tuple[int, str]:
+    version = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").get_model_version_by_alias(
+        "demo-fcnn", "champion"
+    )
+    return int(version.version), str(version.run_id)
+
+
+def test_a_run_gets_one_version(swept: StudySummary, inside: Harness) -> None:
+    client = MlflowClient(swept.tracking_uri)
+    best = swept.best_run_id
+    assert best is not None
+    other, *_ = [
+        run.info.run_id
+        for run in client.search_runs([client.get_run(best).info.experiment_id], "tags.kind = 'trial'")
+        if run.info.run_id != best
+    ]
+    first = last_json(inside("export", "--model", "fcnn", "--experiment", "demo", "--out", "a", "--json"))
+    assert first["registered"] == {
+        "name": "demo-fcnn", "version": "1", "uri": "models:/demo-fcnn@champion", "reused": False,
+    }  # fmt: skip
+    assert "version 1, as before" in inside("export", "--study", "demo-fcnn", "--out", "b").stdout
+    assert last_json(inside("export", "--run", other, "--out", "c", "--json"))["registered"] is None
+    inside("export", "--study", "demo-fcnn", "--out", "d", "--no-register")
+    assert champion() == (1, best)
+    inside("export", "--run", other, "--out", "e", "--register")
+    assert champion() == (2, other)
+    inside("export", "--run", best, "--out", "f", "--register")
+    assert champion() == (1, best)
+    assert len(client.search_model_versions("name = 'demo-fcnn'")) == 2
+    assert not Path("mlflow.db").exists()  # nothing went to a store that nobody named
+
+
+def test_only_what_was_asked_for(swept: StudySummary, inside: Harness) -> None:
+    out = last_json(inside("export", "--study", "demo-fcnn", "--out", "a", "--format", "onnx", "--json"))
+    assert [check["file"] for check in out["formats"]] == ["model.onnx"]
+    assert {path.name for path in Path("a").iterdir()} == {"README.md", "model.json", "model.onnx"}
+    inside("export", "--study", "demo-fcnn", "--out", "b")
+    assert {path.name for path in Path("b").iterdir()} == {"README.md", "model.json", "model.safetensors"}
+    refusal = inside("export", "--study", "demo-fcnn", "--out", "c", "--format", "pickle", code=1).stderr
+    assert "legal: safetensors, pt2, onnx" in refusal
+    assert not Path("c").exists()
+    assert MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "").data.tags["test_openings"] == "2"
+
+
+def test_a_network_that_gives_no_numbers_leaves_nothing(swept: StudySummary) -> None:
+    client = MlflowClient(swept.tracking_uri)
+    run = client.get_run(swept.best_run_id or "")
+    folder = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoint")
+    weights = load_file(folder / "model.safetensors")
+    weights["network.fc4.bias"].fill_(torch.nan)
+    save_file(weights, folder / "model.safetensors")
+    about = json.loads((folder / "model.json").read_text())
+    about["sha256"] = sha256_of(folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(CheckpointError, match="differs from the original by nan"):
+        export_best(Path("best"), study="demo-fcnn", formats=("safetensors", "pt2", "onnx"))
+    assert not list(Path.cwd().glob("*best*"))
+    assert client.search_registered_models() == []
+
+
+def test_a_store_that_was_moved(swept: StudySummary, tmp_path: Path, stranger: dict[str, str]) -> None:
+    bundle = export_best(Path("best"), study="demo-fcnn")
+    assert bundle.registered is not None
+    Path("mlruns").rename(tmp_path / "moved")
+    with pytest.raises(TrackingError, match="moved or copied"):
+        export_best(Path("x"), study="demo-fcnn", tracking_uri=f"sqlite:///{tmp_path}/moved/mlflow.db")
+    mend_artifact_paths(tmp_path / "moved" / "mlflow.db")
+    code = f"import mlflow; print(type(mlflow.pyfunc.load_model({bundle.registered.uri!r})).__name__)"
+    uri = f"sqlite:///{tmp_path}/moved/mlflow.db"
+    assert "PyFuncModel" in python(code, tmp_path, {**stranger, "MLFLOW_TRACKING_URI": uri})
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (7, 10), (150, 199), (10, 10)])

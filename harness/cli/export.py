@@ -20,12 +20,26 @@ def export(
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", show_default="safetensors", help="safetensors, pt2 or onnx; may be repeated."),
+    ] = None,
+    register: Annotated[
+        bool | None,
+        typer.Option(
+            "--register/--no-register",
+            show_default="register, but not with --run",
+            help="Register it in MLflow as EXPERIMENT-MODEL, alias champion.",
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
     """Write the best checkpoint as a folder and measure it on the test part.
 
-    Example: [bold]harness export --model fcnn --out best-fcnn[/bold]
+    Files of pt2 and ONNX take raw input, give probabilities and need nothing of this package.
+
+    Example: [bold]harness export --model fcnn --out best --format onnx[/bold]
     """
     named = [name for name, value in (("--model", model), ("--study", study), ("--run", run)) if value]
     if len(named) != 1:
@@ -39,5 +53,7 @@ def export(
         run_id=run,
         data=data,
         tracking_uri=tracking_uri,
+        formats=tuple(formats or ["safetensors"]),
+        register=register,
     )
     print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())

@@ -20,11 +20,10 @@ from harness.compare.verdict import Protocol
 from harness.crew import Crew
 from harness.data import open_test
 from harness.errors import CheckpointError, Stopped, StudyError, TrackingError
-from harness.export import best_trial_run
 from harness.journals import comparison_folder, comparison_lock
 from harness.records import Contender
 from harness.study import Holder, new_name
-from harness.tracking import ComparisonLog, Tracker, read_ledger
+from harness.tracking import ComparisonLog, Tracker, best_trial_run, read_ledger
 from harness.training import evaluate
 from harness.trial import default_jobs
 

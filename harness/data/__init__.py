@@ -2,9 +2,17 @@
 
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
-from harness.data.images import PICTURE_SIZE, PICTURES_FOLDER, open_pictures, resize
+from harness.data.images import (
+    LARGEST,
+    PICTURE_SIZE,
+    PICTURES_FOLDER,
+    SMALLEST,
+    find_pictures,
+    open_pictures,
+    resize,
+)
 from harness.data.importing import fetch_data, import_data
-from harness.data.parts import Part, TrainingData, open_test, training_data, used_columns
+from harness.data.parts import Part, TrainingData, open_test, open_test_pictures, training_data, used_columns
 from harness.data.splits import read_split, stratified_split
 from harness.data.tracks import MARKER_FILE, Tracks, load_tracks
 
@@ -12,19 +20,23 @@ __all__ = [
     "DEMO_FOLDER",
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
+    "LARGEST",
     "MARKER_FILE",
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
+    "SMALLEST",
     "Part",
     "Tracks",
     "TrainingData",
     "demo_data_folder",
     "fetch_data",
+    "find_pictures",
     "import_data",
     "load_tracks",
     "make_demo",
     "open_pictures",
     "open_test",
+    "open_test_pictures",
     "read_split",
     "resize",
     "stratified_split",

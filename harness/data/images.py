@@ -198,6 +198,16 @@ def decode_picture(path: Path) -> np.ndarray:
         return _decode(path)
 
 
+def raw_pictures(files: Sequence[Path]) -> Tensor:
+    """Decode PNGs that are all of one size and leave them as they are: uint8 [n, height, width, 3].
+
+    Raises DataError as `decode_picture` does, and for a picture of another size than the first.
+    """
+    with _quiet_pillow():
+        size = _size(files[0])
+        return torch.stack([_rgb(file, size).permute(1, 2, 0) for file in files])
+
+
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings; around a pool, not in its threads, which share one list of filters."""
@@ -207,6 +217,12 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 def _decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    picture: np.ndarray = resize(_rgb(path, size)).permute(1, 2, 0).numpy()
+    return picture
+
+
+def _rgb(path: Path, size: tuple[int, int] | None) -> Tensor:
+    """Decode a picture: uint8 [3, height, width]."""
     with _opened(path) as image:
         if size is not None and image.size != size:
             raise DataError(
@@ -218,8 +234,8 @@ def _decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             rgb = image.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{path} cannot be decoded: {error}", legal="a whole PNG file", run=CHECK) from error
-    picture: np.ndarray = resize(transforms.pil_to_tensor(rgb)).permute(1, 2, 0).numpy()
-    return picture
+    pixels: Tensor = transforms.pil_to_tensor(rgb)
+    return pixels
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data.images import open_pictures
+from harness.data.images import PICTURES_FOLDER, find_pictures, open_pictures, raw_pictures
 from harness.data.tracks import Tracks
 from harness.errors import DataError
 from harness.records import Representation, Split
@@ -77,6 +77,15 @@ def open_test(tracks: Tracks, split: Split, representation: Representation, colu
     Whoever calls it puts the opening on record first.
     """
     return _part(tracks, split.test, representation, columns)
+
+
+def open_test_pictures(tracks: Tracks, split: Split) -> Tensor:
+    """Return the test part's pictures as they lie in the data folder: uint8 [n, height, width, 3].
+
+    The same rule as for `open_test` holds, and belongs to the same opening.
+    """
+    found = find_pictures(tracks.folder / PICTURES_FOLDER)
+    return raw_pictures([found[track][1] for track in split.test])
 
 
 def _part(tracks: Tracks, ids: tuple[str, ...], representation: Representation, columns: tuple[str, ...]) -> Part:

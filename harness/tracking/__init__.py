@@ -7,19 +7,24 @@ the same as sending it once.
 
 from harness.tracking.comparisons import ComparisonLog, Ledger, read_ledger
 from harness.tracking.places import mend_artifact_paths, moved_experiments
+from harness.tracking.registry import PICTURE_COLUMN, Registered, register
 from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker, translated
-from harness.tracking.trials import TrialLog
+from harness.tracking.trials import TrialLog, best_trial_run
 
 __all__ = [
     "CONTEXT_FILE",
+    "PICTURE_COLUMN",
     "SPLIT_FILE",
     "ComparisonLog",
     "Ledger",
+    "Registered",
     "RunRecord",
     "Tracker",
     "TrialLog",
+    "best_trial_run",
     "mend_artifact_paths",
     "moved_experiments",
     "read_ledger",
+    "register",
     "translated",
 ]

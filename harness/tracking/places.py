@@ -10,12 +10,13 @@ from urllib.parse import unquote, urlsplit
 from harness.errors import TrackingError
 
 # Where MLflow's schema keeps the paths of artifacts.
-_COLUMNS = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "source",
-}
+_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def artifact_folder(database: Path, experiment: str) -> Path:
@@ -63,7 +64,7 @@ def mend_artifact_paths(database: Path) -> None:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for name, old in moved.items():
             new = artifact_folder(database, name).as_uri()
-            for table, column in _COLUMNS.items():
+            for table, column in _COLUMNS:
                 if table in tables:
                     connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

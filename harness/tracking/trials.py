@@ -8,10 +8,13 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from harness.errors import StudyError
 from harness.journal import Event
 from harness.records import StudySpec, TrialState
+from harness.settings import check_name
 from harness.tracking.tracker import (
     TAG_LIMIT,
+    RunRecord,
     Tracker,
     code_and_environment,
     common_tags,
@@ -145,3 +148,21 @@ class TrialLog:
         config = start["config"]
         own = {"lr": config["lr"], "batch_size": config["batch_size"], "trial_seed": config["seed"]}
         return {name: str(value) for name, value in {**study_params(self._spec), **own}.items()}
+
+
+def best_trial_run(tracker: Tracker, study: str) -> RunRecord:
+    """Return the run of a study's best complete trial: highest accuracy, of several the first trial.
+
+    Raises StudyError where the study or a complete trial is missing.
+    """
+    check_name("study", study)
+    runs = tracker.trial_runs(study)
+    complete = [run for run in runs if run.tags.get("trial_state") == "complete"]
+    if not complete:
+        found = f"study {study!r} has no complete trial" if runs else f"there is no study {study!r}"
+        raise StudyError(
+            found,
+            legal=", ".join(tracker.study_names()) or "no study yet",
+            run="harness status, or harness sweep",
+        )
+    return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -int(run.tags["trial"])))

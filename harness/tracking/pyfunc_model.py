@@ -1,0 +1,55 @@
+"""An exported network as MLflow serves it; MLflow copies this file, which needs nothing of the harness.
+
+In goes a table with one row a track: the feature columns by name, as they stand in the CSV, or one column
+`picture` with the bytes of a PNG. Out comes a table: `genre`, the likeliest one, then its probability for each.
+"""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+
+class GenreModel(PythonModel):
+    """The network of a pt2 file, with the names of its columns and genres from the same file."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the pt2 file."""
+        extra = {"metadata.json": ""}
+        self.network = torch.export.load(context.artifacts["network"], extra_files=extra).module()
+        self.about: dict[str, Any] = json.loads(extra["metadata.json"])
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return the likeliest genre and every genre's probability, row by row."""
+        with torch.inference_mode():
+            rows = self._features(model_input) if self.about["columns"] else self._pictures(model_input)
+        table = pd.DataFrame(rows.numpy().astype("float64"), columns=self.about["genres"], index=model_input.index)
+        table.insert(0, "genre", [self.about["genres"][best] for best in rows.argmax(1).tolist()])
+        return table
+
+    def _features(self, table: pd.DataFrame) -> torch.Tensor:
+        values = table[self.about["columns"]].to_numpy(dtype="float32")
+        if not np.isfinite(values).all():
+            raise ValueError("a feature is missing or not finite")
+        return self.network(torch.from_numpy(values))  # type: ignore[no-any-return]
+
+    def _pictures(self, table: pd.DataFrame) -> torch.Tensor:
+        # One by one: they may differ in size.
+        return torch.cat([self.network(_decode(content)) for content in table["picture"]])
+
+
+def _decode(content: bytes) -> torch.Tensor:
+    from PIL import Image  # a model of features is served without it
+
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))[None])
+
+
+set_model(GenreModel())

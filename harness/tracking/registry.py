@@ -1,0 +1,143 @@
+"""An exported network in MLflow's model registry: a pyfunc made of one code file and one pt2 file, no pickle."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import AnyType
+
+from harness.tracking.tracker import Tracker, translated
+
+CODE_FILE = Path(__file__).with_name("pyfunc_model.py")
+ALIAS = "champion"
+PICTURE_COLUMN = "picture"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A version in the registry; `uri` names it by its alias."""
+
+    name: str
+    version: str
+    uri: str
+    reused: bool
+
+
+def register(
+    tracker: Tracker,
+    run_id: str,
+    *,
+    pt2: Path,
+    example: pd.DataFrame,
+    genres: Sequence[str],
+) -> Registered:
+    """Register a run's network as `<experiment>-<model>` with the alias `champion`.
+
+    `example` has the columns of the input, and a row or two. A run that has a version already gets no second
+    one, but the alias.
+    """
+    client = tracker.client
+    with translated(f"registering the model of run {run_id}", tracker.uri):
+        run = client.get_run(run_id)
+        name = f"{client.get_experiment(run.info.experiment_id).name}-{run.data.tags['model'].rpartition(':')[2]}"
+        found = _version_of(client, name, run_id)
+        chosen = found or _add_version(client, run, name, pt2, example, genres)
+        client.set_registered_model_alias(name, ALIAS, chosen.version)
+    return Registered(
+        name=name,
+        version=str(chosen.version),
+        uri=f"models:/{name}@{ALIAS}",
+        reused=found is not None,
+    )
+
+
+def _version_of(client: MlflowClient, name: str, run_id: str) -> ModelVersion | None:
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    ready = [found for found in versions if found.status == "READY"]
+    return max(ready, key=lambda found: int(found.version), default=None)
+
+
+def _add_version(
+    client: MlflowClient,
+    run: Any,
+    name: str,
+    pt2: Path,
+    example: pd.DataFrame,
+    genres: Sequence[str],
+) -> ModelVersion:
+    run_id = run.info.run_id
+    logged = client.create_logged_model(
+        run.info.experiment_id, name, source_run_id=run_id, model_type="classifier"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model")
+        about = Model(
+            artifact_path=logged.artifact_location,
+            run_id=run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+        )
+        _save(path, about, pt2, example, genres)
+        client.log_model_artifacts(logged.model_id, str(path))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        client.create_registered_model(name, description=f"The best {run.data.tags['model']} by `harness export`.")
+    # Not models:/ID, which MLflow would look up in whatever store is the global one.
+    return client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
+
+
+def _save(path: Path, about: Model, pt2: Path, example: pd.DataFrame, genres: Sequence[str]) -> None:
+    with warnings.catch_warnings():
+        # Of MLflow's own modules, at their import, and of what it calls of a newer pandas.
+        warnings.filterwarnings("ignore", message=r".*Any type hint is inferred as AnyType", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=str(CODE_FILE),
+            artifacts={"network": str(pt2)},
+            signature=_signature(example, genres),
+            input_example=example,
+            pip_requirements=_requirements(pictures=PICTURE_COLUMN in example),
+            mlflow_model=about,
+        )
+
+
+def _signature(example: pd.DataFrame, genres: Sequence[str]) -> ModelSignature:
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "genre")]
+    outputs += [ColSpec(DataType.double, genre) for genre in genres]
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(_type(example[column]), column) for column in example]
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def _type(values: pd.Series[Any]) -> DataType | AnyType:
+    if values.name == PICTURE_COLUMN:
+        return DataType.binary
+    # Whole numbers in the CSV are whole numbers in the table that pandas reads from it, which MLflow refuses as
+    # `double`; as `long` it would refuse the same numbers with a decimal point.
+    return AnyType() if values.dtype.kind == "i" else DataType.double  # type: ignore[no-untyped-call]
+
+
+def _requirements(*, pictures: bool) -> list[str]:
+    needed = ["mlflow", "torch", "numpy", "pandas", *(["pillow"] if pictures else [])]
+    # A local part, as in 2.15.0+cpu, names a build that the package index does not have.
+    return [f"{package}=={version(package).partition('+')[0]}" for package in needed]
