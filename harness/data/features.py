@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def read_features(path: Path) -> FeatureTable:
     ids = tuple(sorted(found))
     values = np.array([found[track][1] for track in ids], dtype=np.float64)
     return FeatureTable(ids, tuple(found[track][0] for track in ids), values)
+
+
+def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values: np.ndarray) -> None:
+    """Write a CSV as Kaggle's: float64 [n, 58] in the order of FEATURE_COLUMNS, by track id and genre."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", *FEATURE_COLUMNS, "label"])
+        for track, genre, row in zip(ids, genres, values.tolist(), strict=True):
+            writer.writerow([f"{track}.wav", int(row[0]), *row[1:], genre])
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
