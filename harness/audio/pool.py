@@ -1,0 +1,141 @@
+"""Processes that work through a list of tasks, one task at a time each, and outlive neither parent nor mishap."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, Generic, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# One thread a process: the processes are the parallelism, and the sums come out the same on every machine.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """Stands for the result of a task whose process was killed, and by which signal."""
+
+    signal: int
+
+    def __str__(self) -> str:
+        return f"the process that worked on it was killed by signal {self.signal}"
+
+
+@dataclass(slots=True)
+class _Worker(Generic[Task]):
+    process: SpawnProcess
+    connection: Connection
+    task: Task
+
+
+def work_through(
+    tasks: Sequence[Task], function: Callable[[Task], Result], jobs: int
+) -> Generator[tuple[Task, Result | Died], None, None]:
+    """Yield each task with its result, as they are done, from `jobs` processes.
+
+    `function` is importable by name. A process that is killed gives its task the result Died, and another one
+    takes its place. When the parent dies, however it dies, or stops listening, the processes finish the task in
+    hand and end. Ctrl-C is the parent's alone to answer.
+
+    Raises RuntimeError where `function` raised; its traceback is on stderr.
+    """
+    waiting = deque(tasks)
+    workers: list[_Worker[Task]] = []
+    try:
+        for _ in range(min(jobs, len(waiting))):
+            workers.append(_start(function, waiting.popleft()))
+        while workers:
+            ready = wait([worker.connection for worker in workers])
+            for worker in [worker for worker in workers if worker.connection in ready]:
+                task, result = worker.task, _receive(worker)
+                if not waiting:
+                    _dismiss(worker)
+                    workers.remove(worker)
+                elif isinstance(result, Died):
+                    workers[workers.index(worker)] = _start(function, waiting.popleft())
+                else:
+                    _give(worker, waiting.popleft())
+                yield task, result
+    finally:
+        for worker in workers:
+            worker.connection.close()
+        for worker in workers:
+            worker.process.join()
+
+
+def _start(function: Callable[[Task], Result], task: Task) -> _Worker[Task]:
+    # Spawned, not forked: numba, BLAS and PyTorch may have threads here already.
+    context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # it unblocks the signal that is about to be blocked
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+    with _environment(dict.fromkeys(THREADS, "1")), _blocked_ctrl_c():
+        process.start()
+    theirs.close()
+    worker = _Worker(process, ours, task)
+    _give(worker, task)
+    return worker
+
+
+def _give(worker: _Worker[Task], task: Task) -> None:
+    worker.task = task
+    # The pipe of a process that has just died is broken: `_receive` finds that out, and says how.
+    with suppress(BrokenPipeError):
+        worker.connection.send(task)
+
+
+def _receive(worker: _Worker[Task]) -> Any:
+    try:
+        return worker.connection.recv()
+    except (EOFError, ConnectionResetError):
+        _dismiss(worker)
+        code = worker.process.exitcode or 0
+        if code > 0:
+            raise RuntimeError(f"a process met an error over {worker.task}; its traceback is above") from None
+        return Died(-code)
+
+
+def _dismiss(worker: _Worker[Task]) -> None:
+    worker.connection.close()
+    worker.process.join()
+
+
+def _serve(connection: Connection, function: Callable[[Task], Result]) -> None:
+    # Either end of the pipe's failure means that the parent is gone: there is nobody left to work for.
+    with suppress(EOFError, ConnectionResetError, BrokenPipeError):
+        while True:
+            connection.send(function(connection.recv()))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _blocked_ctrl_c() -> Iterator[None]:
+    """Block Ctrl-C, for a process that starts in here inherits that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
