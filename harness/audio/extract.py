@@ -16,7 +16,6 @@ from PIL import Image
 
 from harness import __version__
 from harness.audio.clips import Clip, find_clips
-from harness.audio.pool import work_through
 from harness.audio.recipe import (
     FEATURE_RECIPE,
     LIBRARIES,
@@ -31,11 +30,14 @@ from harness.data.images import PICTURES_FOLDER
 from harness.data.tracks import load_tracks
 from harness.errors import DataError
 from harness.files import FileLock, replacing
+from harness.pool import work_through
 
 WORK_FOLDER = ".extract"
 TRACKS_FILE, ABOUT_FILE = "tracks.csv", "extraction.json"
 # In the order in which they are put in place: the pictures and the CSV together are the data set, the CSV is last.
 LAID_OUT = (ABOUT_FILE, TRACKS_FILE, PICTURES_FOLDER, FEATURES_FILE)
+# What librosa imports only when it is used.
+PRELOAD = ("librosa.feature", "librosa.beat", "librosa.decompose", "soundfile", "matplotlib.colors")
 # Told of each file: its name, how many are done, of how many, and why it is left out (None where it is not).
 Told = Callable[[str, int, int, str | None], None]
 
@@ -155,7 +157,7 @@ def _analyse_all(
     left = [job for job in every if job.clip.track not in rows]
     _forget_others(work, {job.picture for job in every if job.clip.track in rows})
     skipped: dict[str, str] = {}
-    with closing(work_through(left, analyse, jobs)) as results:
+    with closing(work_through(left, analyse, jobs, preload=PRELOAD)) as results:
         for job, result in results:
             if isinstance(result, OSError):
                 raise result

@@ -58,11 +58,9 @@ def load_clip(path: Path) -> np.ndarray:
         with soundfile.SoundFile(path) as file:
             _check_header(path, file.frames, file.samplerate, file.channels)
             clip, _ = librosa.load(file, sr=RATE, mono=True)
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, librosa.LibrosaError, OSError) as error:
         reason = getattr(error, "error_string", error)  # the library's own words, without the path again
         raise DataError(f"{path} cannot be decoded: {reason}", legal=_legal()) from error
-    if not np.isfinite(clip).all():
-        raise DataError(f"{path} holds samples that are not finite", legal=_legal())
     if len(clip) < SHORTEST * RATE:  # the header may promise more than there is
         raise DataError(f"{path} decodes to {len(clip) / RATE:.2f} s", legal=_legal())
     if np.ptp(clip) < SILENCE:
@@ -98,34 +96,43 @@ def clip_features(path: Path, clip: np.ndarray) -> np.ndarray:
     """
     import librosa
 
-    spectral: dict[str, Any] = {"y": clip, "sr": RATE, "pad_mode": PAD_MODE}
-    with warnings.catch_warnings():
-        # Of clips without a pitch, whose chroma is then computed for concert pitch: no matter for the listener.
-        warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")
-        series = {
-            "chroma_stft": librosa.feature.chroma_stft(**spectral),
-            "rms": librosa.feature.rms(y=clip, pad_mode=PAD_MODE),
-            "spectral_centroid": librosa.feature.spectral_centroid(**spectral),
-            "spectral_bandwidth": librosa.feature.spectral_bandwidth(**spectral),
-            "rolloff": librosa.feature.spectral_rolloff(**spectral),
-            "zero_crossing_rate": librosa.feature.zero_crossing_rate(clip),
-        }
-        series["harmony"], series["perceptr"] = _harmonic_and_percussive(clip)
-        coefficients = librosa.feature.mfcc(n_mfcc=MFCCS, **spectral)
-        tempo, _ = librosa.beat.beat_track(y=clip, sr=RATE)
-    series |= {f"mfcc{number}": values for number, values in enumerate(coefficients, start=1)}
-    found = {"length": float(len(clip)), "tempo": float(np.atleast_1d(tempo)[0])}
-    for name, values in series.items():
-        found[f"{name}_mean"], found[f"{name}_var"] = float(np.mean(values)), float(np.var(values))
-    row = np.array([found[name] for name in FEATURE_COLUMNS])
+    try:
+        # What overflows is told by the values; a clip without a pitch has its chroma by concert pitch.
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="librosa")
+            row = _features(clip)
+    except librosa.LibrosaError as error:
+        raise DataError(f"{path} gives no features: {error}", legal=_legal()) from error
     # Written so that NaN, which no comparison holds for, counts as bad too.
     bad = [name for name, value in zip(FEATURE_COLUMNS, row, strict=True) if not abs(value) <= LARGEST]
     if bad:
         raise DataError(
             f"{path} has features that are not finite: {', '.join(bad[:6])}{' and others' if bad[6:] else ''}",
-            legal="sound whose features are finite numbers",
+            legal=_legal(),
         )
     return row
+
+
+def _features(clip: np.ndarray) -> np.ndarray:
+    import librosa
+
+    spectral: dict[str, Any] = {"y": clip, "sr": RATE, "pad_mode": PAD_MODE}
+    series = {
+        "chroma_stft": librosa.feature.chroma_stft(**spectral),
+        "rms": librosa.feature.rms(y=clip, pad_mode=PAD_MODE),
+        "spectral_centroid": librosa.feature.spectral_centroid(**spectral),
+        "spectral_bandwidth": librosa.feature.spectral_bandwidth(**spectral),
+        "rolloff": librosa.feature.spectral_rolloff(**spectral),
+        "zero_crossing_rate": librosa.feature.zero_crossing_rate(clip),
+    }
+    series["harmony"], series["perceptr"] = _harmonic_and_percussive(clip)
+    coefficients = librosa.feature.mfcc(n_mfcc=MFCCS, **spectral)
+    tempo, _ = librosa.beat.beat_track(y=clip, sr=RATE)
+    series |= {f"mfcc{number}": values for number, values in enumerate(coefficients, start=1)}
+    found = {"length": float(len(clip)), "tempo": float(np.atleast_1d(tempo)[0])}
+    for name, values in series.items():
+        found[f"{name}_mean"], found[f"{name}_var"] = float(np.mean(values)), float(np.var(values))
+    return np.array([found[name] for name in FEATURE_COLUMNS])
 
 
 def _harmonic_and_percussive(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

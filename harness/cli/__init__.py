@@ -11,6 +11,7 @@ from rich.console import Console
 from harness import __version__
 from harness.cli.data import data_app
 from harness.cli.export import export
+from harness.cli.predict import predict
 from harness.cli.studies import delete, doctor, status, ui
 from harness.cli.sweep import sweep, worker
 from harness.errors import HarnessError
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, worker, status, ui, export, doctor, delete):
+for command in (sweep, worker, status, ui, export, predict, doctor, delete):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -84,7 +84,7 @@ def extract(
         console.print(f"passed over: {line}")
     _print_tracks(load_tracks(out))
     if done.skipped:
-        console.print(f"error: {len(done.skipped)} files were left out; {out}/extraction.json names them")
+        console.print(f"error: {len(done.skipped)} of {len(done.skipped) + done.tracks} files could not be used")
         raise typer.Exit(1)
 
 

@@ -6,12 +6,12 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
@@ -33,22 +33,26 @@ class Died:
 
 @dataclass(slots=True)
 class _Worker(Generic[Task]):
-    process: SpawnProcess
+    process: ForkServerProcess
     connection: Connection
     task: Task
 
 
 def work_through(
-    tasks: Sequence[Task], function: Callable[[Task], Result], jobs: int
+    tasks: Sequence[Task], function: Callable[[Task], Result], jobs: int, *, preload: Sequence[str] = ()
 ) -> Generator[tuple[Task, Result | Died], None, None]:
     """Yield each task with its result, as they are done, from `jobs` processes.
 
-    `function` is importable by name. A process that is killed gives its task the result Died, and another one
-    takes its place. When the parent dies, however it dies, or stops listening, the processes finish the task in
-    hand and end. Ctrl-C is the parent's alone to answer.
+    `function` is importable by name; `preload` names what it imports besides, once for all processes, which are
+    forked from a fork server. A process that is killed gives its task the result Died, and another one
+    takes its place. When the parent dies, however it dies, or stops listening, the processes finish the
+    task in hand and end. Ctrl-C is the parent's alone to answer.
 
     Raises RuntimeError where `function` raised; its traceback is on stderr.
     """
+    if not tasks:
+        return
+    _warm_up([function.__module__, *preload])
     waiting = deque(tasks)
     workers: list[_Worker[Task]] = []
     try:
@@ -73,14 +77,30 @@ def work_through(
             worker.process.join()
 
 
-def _start(function: Callable[[Task], Result], task: Task) -> _Worker[Task]:
-    # Spawned, not forked: numba, BLAS and PyTorch may have threads here already.
-    context = multiprocessing.get_context("spawn")
+def _warm_up(modules: list[str]) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(modules)
     resource_tracker.ensure_running()  # it unblocks the signal that is about to be blocked
+    # Blocked in the server and in all that is forked from it: Ctrl-C is the parent's alone to answer.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    environment = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in environment.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(function: Callable[[Task], Result], task: Task) -> _Worker[Task]:
+    context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-    with _environment(dict.fromkeys(THREADS, "1")), _blocked_ctrl_c():
-        process.start()
+    process.start()
     theirs.close()
     worker = _Worker(process, ours, task)
     _give(worker, task)
@@ -115,27 +135,3 @@ def _serve(connection: Connection, function: Callable[[Task], Result]) -> None:
     with suppress(EOFError, ConnectionResetError, BrokenPipeError):
         while True:
             connection.send(function(connection.recv()))
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _blocked_ctrl_c() -> Iterator[None]:
-    """Block Ctrl-C, for a process that starts in here inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
