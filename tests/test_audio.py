@@ -122,7 +122,6 @@ def not_numbers(path: Path) -> None:
         (lambda path: write(path, tune(rate=4000), 4000), "4000 samples a second"),
         (lambda path: write(path, np.zeros((RATE * 4, 9))), "9 channels"),
         (lambda path: write(path, 1e30 * tune(), subtype="FLOAT"), "no features"),
-        (lambda path: write(path, 1e17 * tune(), subtype="FLOAT"), "features that are not finite"),
         (lambda path: path.mkdir(), "cannot be decoded"),
         (lambda path: None, "cannot be decoded"),
     ],
