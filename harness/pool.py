@@ -44,9 +44,9 @@ def work_through(
     """Yield each task with its result, as they are done, from `jobs` processes.
 
     `function` is importable by name; `preload` names what it imports besides, once for all processes, which are
-    forked from a fork server. A process that is killed gives its task the result Died, and another one
-    takes its place. When the parent dies, however it dies, or stops listening, the processes finish the
-    task in hand and end. Ctrl-C is the parent's alone to answer.
+    forked from a fork server. A process that is killed gives its task the result Died, and another one takes its
+    place. Whoever stops listening ends the processes at once; when the parent dies, however it dies, they finish
+    the task in hand. Ctrl-C is the parent's alone to answer.
 
     Raises RuntimeError where `function` raised; its traceback is on stderr.
     """
@@ -72,9 +72,9 @@ def work_through(
                 yield task, result
     finally:
         for worker in workers:
-            worker.connection.close()
+            worker.process.terminate()
         for worker in workers:
-            worker.process.join()
+            _dismiss(worker)
 
 
 def _warm_up(modules: list[str]) -> None:

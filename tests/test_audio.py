@@ -225,6 +225,8 @@ def test_killed_and_run_again(music: Path, tmp_path: Path) -> None:
     assert not (out / "features_30_sec.csv").exists()
     first = {path: path.stat().st_mtime_ns for path in rows.rglob("*.json")}
     assert 3 <= len(first) < 12
+    pictures = out / ".extract" / "set" / "images_original"
+    (pictures / "hip hop" / ".hip hop00009.png.half").touch()
     # One of the files has changed since, and one has gone.
     changed, gone = music / "hip hop" / "song 1.flac", music / "hip hop" / "song 5.flac"
     write(changed, tune(pitch=777))
@@ -241,6 +243,20 @@ def test_killed_and_run_again(music: Path, tmp_path: Path) -> None:
     for row, track in enumerate(after.ids):
         same = (after.features[row] == before.features[before.ids.index(track)]).all()
         assert same == (track != "hip hop.00001"), track
+    assert not (out / ".extract").exists()
+    names = sorted(path.name for path in (out / "images_original" / "hip hop").iterdir())
+    assert names == [f"hip hop{number:05d}.png" for number in range(5)]
+    assert not list(out.rglob(".*"))
+
+
+def test_killed_while_it_is_put_in_place(music: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(music, out, jobs=2)
+    digest = load_tracks(out).digest
+    (out / ".extract" / "ready").mkdir(parents=True)
+    (out / "features_30_sec.csv").rename(out / ".extract" / "ready" / "features_30_sec.csv")
+    assert extract(music, out).tracks == 12
+    assert load_tracks(out).digest == digest
     assert not (out / ".extract").exists()
 
 

@@ -155,7 +155,6 @@ def _analyse_all(
     every = [Job(clip, work, json.dumps([*recipe, *_identity(clip.path)])) for clip in clips]
     rows = {job.clip.track: features for job in every if (features := job.features()) is not None}
     left = [job for job in every if job.clip.track not in rows]
-    _forget_others(work, {job.picture for job in every if job.clip.track in rows})
     skipped: dict[str, str] = {}
     with closing(work_through(left, analyse, jobs, preload=PRELOAD)) as results:
         for job, result in results:
@@ -177,13 +176,6 @@ def _identity(path: Path) -> list[str | int]:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _forget_others(work: Path, pictures: set[Path]) -> None:
-    """Remove the pictures of files that have gone or changed since an earlier call."""
-    for path in (work / "set" / PICTURES_FOLDER).rglob("*.png"):
-        if path not in pictures:
-            path.unlink()
-
-
 def _assemble(
     audio: Path, work: Path, clips: Sequence[Clip], rows: dict[str, list[float]], skipped: dict[str, str]
 ) -> None:
@@ -193,6 +185,7 @@ def _assemble(
         reason = next(iter(skipped.values()))
         raise DataError(f"none of the {len(clips)} sound files in {audio} can be used: {reason}")
     folder = work / "set"
+    _keep_only(folder / PICTURES_FOLDER, {Job(clip, work, "").picture for clip in used})
     ids, genres = [clip.track for clip in used], [clip.genre for clip in used]
     write_features(folder / FEATURES_FILE, ids, genres, np.array([rows[track] for track in ids]))
     with (folder / TRACKS_FILE).open("w", encoding="utf-8", newline="") as file:
@@ -216,3 +209,10 @@ def _assemble(
             run="the same command again, once it is mended: what is done is kept",
         ) from error
     folder.rename(work / "ready")
+
+
+def _keep_only(folder: Path, pictures: set[Path]) -> None:
+    """Remove pictures of files that have gone since an earlier call, and what a kill has left half-written."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in pictures:
+            path.unlink()
