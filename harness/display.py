@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live display on a terminal, one line a trial anywhere else."""
+"""What long work shows while it runs: a live display on a terminal, one line a trial or a file anywhere else."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.progress import (
     Task,
     TaskID,
     TextColumn,
+    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -120,6 +121,45 @@ class SweepDisplay:
         text = f"trial {number:3d} {event['state']:8s} {_setting(start['config'])}  {seconds:.1f} s"
         best = "" if self._best is None else f"  best {self._best:.3f}"
         return "  ".join([text, *result]) + best
+
+
+class FileDisplay:
+    """Shows on stderr how far work on many files has come; what cannot be used is named on a terminal too."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            _Note(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task(f"[bold]{escape(title)}", total=None, note="")
+
+    def __enter__(self) -> FileDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, name: str, done: int, total: int, error: str | None) -> None:
+        """Show that a file is done, the `done`th of `total`, or why it is left out."""
+        self._progress.update(self._task, completed=done, total=total, note=name)
+        if error is not None:
+            self._line(f"left out: {name}: {error}")
+        elif not self._console.is_terminal:
+            self._line(f"{done:{len(str(total))}d}/{total}  {name}")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Note(ProgressColumn):

@@ -14,8 +14,10 @@ ROOMS = [
     "search",
     "files",
     "environment",
+    "pool",
     "journal",
     "data",
+    "audio",
     "models",
     "settings",
     "training",
@@ -40,6 +42,7 @@ ROOMS = [
     "model_card",
     "export",
     "compare",
+    "predict",
     "display",
     "cli",
 ]
@@ -75,8 +78,8 @@ def test_rooms_import_one_way(path: Path) -> None:
             assert ROOMS.index(room) <= ROOMS.index(own), f"{own} imports {room}"
 
 
-@pytest.mark.parametrize(("library", "room"), [("mlflow", "tracking"), ("optuna", "study")])
-def test_one_room_knows_each_store(library: str, room: str) -> None:
+@pytest.mark.parametrize(("library", "room"), [("mlflow", "tracking"), ("optuna", "study"), ("librosa", "audio")])
+def test_one_room_knows_each_library(library: str, room: str) -> None:
     users = {room_of(path) for path in SOURCES for module, _ in imported(path) if module.split(".")[0] == library}
     assert users == {room}
 

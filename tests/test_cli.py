@@ -201,7 +201,20 @@ def test_data_check_on_gtzan(gtzan: Path, inside: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "sweep", "status", "ui", "export", "delete", "data", "data check", "data import"]
+    "name",
+    [
+        "",
+        "sweep",
+        "status",
+        "ui",
+        "export",
+        "delete",
+        "data",
+        "data check",
+        "data import",
+        "data extract",
+        "predict",
+    ],
 )
 def test_help_fits_eighty_columns_and_gives_an_example(inside: Harness, name: str) -> None:
     out = inside(*name.split(), "--help").stdout

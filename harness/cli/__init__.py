@@ -12,6 +12,7 @@ from harness import __version__
 from harness.cli.compare import compare
 from harness.cli.data import data_app
 from harness.cli.export import export
+from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
 from harness.cli.studies import delete, doctor, status, ui
 from harness.cli.sweep import sweep, worker
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, worker, status, ui, compare, export, reproduce, doctor, delete):
+for command in (sweep, worker, status, ui, compare, export, predict, reproduce, doctor, delete):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

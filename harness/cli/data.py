@@ -1,4 +1,4 @@
-"""`harness data`: check a data folder, bring one into place, make the synthetic one."""
+"""`harness data`: check a data folder, bring one into place, make one from audio, make the synthetic one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from harness.data import Tracks
 
-data_app = typer.Typer(help="Check, import, fetch or make a data set.", no_args_is_help=True)
+data_app = typer.Typer(help="Check, import, fetch, extract or make a data set.", no_args_is_help=True)
 Out = Annotated[Path, typer.Option("--out", help="Folder to lay out.")]
 
 
@@ -59,6 +59,33 @@ def fetch(out: Out = Path("input")) -> None:
 
     fetch_data(out)
     _print_tracks(load_tracks(out))
+
+
+@data_app.command()
+def extract(
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO_DIR", help="Folder with one folder of files a genre.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to lay out.")],
+    jobs: Annotated[str, typer.Option("--jobs", help="Processes at once; auto: one a core.")] = "auto",
+) -> None:
+    """Make a data set from WAV, MP3, FLAC or OGG files (with the extra "audio"); run again, it goes on.
+
+    Example: [bold]harness data extract music --out input[/bold]
+    """
+    from harness.audio import extract as extract_all
+    from harness.data import load_tracks
+    from harness.display import FileDisplay
+    from harness.settings import parse_jobs
+    from harness.trial import usable_cores
+
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    with FileDisplay(console, "extract") as display:
+        done = extract_all(audio, out, jobs=parse_jobs(jobs) or usable_cores(), told=display)
+    for line in done.passed_over:
+        console.print(f"passed over: {line}")
+    _print_tracks(load_tracks(out))
+    if done.skipped:
+        console.print(f"error: {len(done.skipped)} of {len(done.skipped) + done.tracks} files could not be used")
+        raise typer.Exit(1)
 
 
 @data_app.command()

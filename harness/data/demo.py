@@ -6,7 +6,6 @@ for trying the harness and for its tests; figures from it say nothing about musi
 
 from __future__ import annotations
 
-import csv
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
+from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, write_features
 from harness.data.images import PICTURES_FOLDER
 from harness.data.tracks import MARKER_FILE
 from harness.errors import DataError
@@ -119,7 +118,9 @@ def _fill(folder: Path, tracks_per_genre: int) -> None:
     scores = styles @ weights.T + FEATURE_NOISE * generator.normal(size=(len(names), len(FEATURE_COLUMNS)))
     # The length of a clip is no property of its style.
     scores[:, FEATURE_COLUMNS.index("length")] = generator.normal(size=len(names))
-    _write_features(folder / FEATURES_FILE, names, scores)
+    columns = [_in_units(name, scores[:, place]) for place, name in enumerate(FEATURE_COLUMNS)]
+    ids = [f"{genre}.{number:05d}" for genre, number in names]
+    write_features(folder / FEATURES_FILE, ids, [genre for genre, _ in names], np.stack(columns, axis=1))
     seeds = generator.integers(2**32, size=len(names))
     for genre in GENRES:
         (folder / PICTURES_FOLDER / genre).mkdir(parents=True)
@@ -133,15 +134,6 @@ def _fill(folder: Path, tracks_per_genre: int) -> None:
         for _ in pool.map(draw, range(len(names))):
             pass
     (folder / MARKER_FILE).write_text(NOTE)
-
-
-def _write_features(path: Path, names: list[tuple[str, int]], scores: np.ndarray) -> None:
-    columns = [_in_units(name, scores[:, place]) for place, name in enumerate(FEATURE_COLUMNS)]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["filename", *FEATURE_COLUMNS, "label"])
-        for (genre, number), values in zip(names, np.stack(columns, axis=1).tolist(), strict=True):
-            writer.writerow([f"{genre}.{number:05d}.wav", int(values[0]), *values[1:], genre])
 
 
 def _in_units(column: str, scores: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,7 @@ def read_features(path: Path) -> FeatureTable:
     found: dict[str, tuple[str, list[float]]] = {}
     for line, cells in rows[1:]:
         where = f"{path}, line {line}"
-        if len(cells) != len(header):
-            raise DataError(
-                f"{where}: {len(cells)} cells", legal=f"{len(header)} cells, as in the header", run=CHECK
-            )
+        _check_width(where, cells, header)
         track, genre = _track(where, cells[place["filename"]])
         label = cells[place["label"]]
         if label != genre:
@@ -76,10 +74,62 @@ def read_features(path: Path) -> FeatureTable:
             )
         if track in found:
             raise DataError(f"{where}, column filename: track {track} stands here again", legal="once", run=CHECK)
-        found[track] = (genre, _numbers(where, [cells[index] for index in numeric]))
+        found[track] = (genre, _numbers(where, FEATURE_COLUMNS, [cells[index] for index in numeric]))
     ids = tuple(sorted(found))
     values = np.array([found[track][1] for track in ids], dtype=np.float64)
     return FeatureTable(ids, tuple(found[track][0] for track in ids), values)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows to predict, in the file's order: float64 [n, columns], with what each has under `filename`."""
+
+    names: tuple[str | None, ...]
+    values: np.ndarray
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Rows:
+    """Read certain columns, by name, of a CSV whose `filename`, `label` and other columns may be there or not.
+
+    Raises DataError as `read_features` does.
+    """
+    rows = _rows(path)
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    legal = f"a header with the columns {', '.join(columns)}, and rows"
+    missing = [name for name in columns if header.count(name) != 1]
+    if missing:
+        shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
+        raise DataError(f"{path}, line 1: the header does not have, once each, {shown}", legal=legal)
+    if len(rows) == 1:
+        raise DataError(f"{path} has a header and no rows", legal=legal)
+    numeric = [header.index(name) for name in columns]
+    filename = header.index("filename") if "filename" in header else None
+    names, values = [], []
+    for line, cells in rows[1:]:
+        where = f"{path}, line {line}"
+        _check_width(where, cells, header)
+        names.append(None if filename is None else cells[filename])
+        values.append(_numbers(where, columns, [cells[index] for index in numeric]))
+    return Rows(tuple(names), np.array(values, dtype=np.float64))
+
+
+def has_columns(path: Path, columns: Sequence[str]) -> bool:
+    """Say whether a file is a CSV whose header names at least one of the columns."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file, strict=True), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    return not {name.strip() for name in header}.isdisjoint(columns)
+
+
+def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values: np.ndarray) -> None:
+    """Write a CSV as Kaggle's: float64 [n, 58] in the order of FEATURE_COLUMNS, by track id and genre."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", *FEATURE_COLUMNS, "label"])
+        for track, genre, row in zip(ids, genres, values.tolist(), strict=True):
+            writer.writerow([f"{track}.wav", int(row[0]), *row[1:], genre])
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -106,6 +156,11 @@ def _legal_header() -> str:
     return "filename, the 58 features of Kaggle's file (length, chroma_stft_mean, ... mfcc20_var), label"
 
 
+def _check_width(where: str, cells: list[str], header: list[str]) -> None:
+    if len(cells) != len(header):
+        raise DataError(f"{where}: {len(cells)} cells", legal=f"{len(header)} cells, as in the header", run=CHECK)
+
+
 def _track(where: str, name: str) -> tuple[str, str]:
     match = TRACK_FILE.fullmatch(name)
     if match is None or "/" in name:
@@ -113,7 +168,7 @@ def _track(where: str, name: str) -> tuple[str, str]:
     return name.removesuffix(".wav"), match["genre"]
 
 
-def _numbers(where: str, cells: list[str]) -> list[float]:
+def _numbers(where: str, columns: Sequence[str], cells: list[str]) -> list[float]:
     try:
         numbers = [float(cell) for cell in cells]
     except ValueError:
@@ -127,7 +182,7 @@ def _numbers(where: str, cells: list[str]) -> list[float]:
         and max(map(abs, numbers)) <= LARGEST
     ):
         return numbers
-    return [_number(f"{where}, column {name}", cell) for name, cell in zip(FEATURE_COLUMNS, cells, strict=True)]
+    return [_number(f"{where}, column {name}", cell) for name, cell in zip(columns, cells, strict=True)]
 
 
 def _number(where: str, text: str) -> float:

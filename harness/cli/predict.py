@@ -1,0 +1,59 @@
+"""`harness predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.cli.options import Json
+
+if TYPE_CHECKING:
+    from harness.predict import Prediction
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Folder that harness export wrote.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="CSV of features, PNG, audio, or folders of them.")
+    ],
+    top: Annotated[int, typer.Option("--top", min=1, help="How many genres to name.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Name the likeliest genres of features, pictures or sound (with the extra "audio").
+
+    Example: [bold]harness predict best-fcnn song.wav[/bold]
+    """
+    from harness.display import FileDisplay
+    from harness.predict import open_bundle
+    from harness.predict import predict as predict_all
+
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    opened = open_bundle(bundle)
+    with FileDisplay(console, "predict") as display:
+        found = predict_all(opened, files, top=top, told=display)
+    if as_json:
+        print(json.dumps(found.as_json()))
+    elif found.made:
+        Console().print(_table(found.made))
+    for note in found.notes():
+        console.print(f"note: {note}")
+    if found.errors:
+        console.print(f"error: {len(found.errors)} of the files could not be predicted")
+        raise typer.Exit(1)
+
+
+def _table(made: tuple[Prediction, ...]) -> Table:
+    table = Table("input", *(str(rank) for rank in range(1, len(made[0].genres) + 1)))
+    table.columns[0].overflow = "fold"
+    for prediction in made:
+        row = prediction.track or (prediction.row and f"row {prediction.row}")
+        name = f"{prediction.file} {row}" if row else prediction.file
+        guesses = [Text(f"{genre} {probability:.3f}") for genre, probability in prediction.genres]
+        table.add_row(Text(name), *guesses)
+    return table

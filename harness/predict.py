@@ -1,0 +1,280 @@
+"""An exported bundle asked for the genres of rows of features, pictures and sound files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.audio import SUFFIXES, clip_features, clip_picture, load_clip
+from harness.checkpoint import DESCRIPTION_FILE, WEIGHTS_FILE, Architecture, load_checkpoint, read_description
+from harness.data import FEATURE_COLUMNS, Part, resize
+from harness.data.features import has_columns, read_rows
+from harness.data.images import HIDDEN, decode_picture
+from harness.errors import CheckpointError, DataError
+from harness.models import Classifier, StandardizeFeatures
+from harness.records import Representation
+from harness.training import EVALUATION_BATCH, evaluate
+
+PROGRAM_FILE, ONNX_FILE = "model.pt2", "model.onnx"
+# What a bundle takes beside sound, by what its model was trained on.
+OWN_SUFFIX: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
+FAR = 20.0  # standard deviations from the mean of what the model was trained on; GTZAN's own rows stay below 16
+Told = Callable[[str, int, int, str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The likeliest genres of one input with their probabilities, the likeliest first.
+
+    `row` counts the rows of a CSV from 1, `track` is what it says under `filename`; both are None for a picture
+    and for sound. `far` names the columns whose value lies over 20 standard deviations from the train part's mean.
+    """
+
+    file: str
+    row: int | None
+    track: str | None
+    genres: tuple[tuple[str, float], ...]
+    far: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return an element of `predictions` in what `--json` prints."""
+        genres = [{"genre": genre, "probability": probability} for genre, probability in self.genres]
+        return {"file": self.file, "row": self.row, "track": self.track, "genres": genres, "far": list(self.far)}
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What came of the files: predictions, and the files that none could be made for with the reasons.
+
+    `passed_over` are CSV files met in folders that have none of the bundle's columns.
+    """
+
+    bundle: Bundle
+    made: tuple[Prediction, ...]
+    errors: tuple[tuple[str, str], ...]
+    passed_over: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return {
+            "bundle": str(self.bundle.folder),
+            "model": self.bundle.architecture.model,
+            "synthetic": self.bundle.synthetic,
+            "predictions": [prediction.as_json() for prediction in self.made],
+            "errors": [{"file": file, "error": error} for file, error in self.errors],
+        }
+
+    def notes(self) -> list[str]:
+        """Return what the reader of the predictions must know beside them."""
+        notes = [f"passed over, no feature columns: {file}" for file in self.passed_over]
+        if self.bundle.synthetic:
+            notes.append("the bundle was trained on SYNTHETIC data: its predictions say nothing about music")
+        far = [prediction for prediction in self.made if prediction.far]
+        if far:
+            columns = sorted({name for prediction in far for name in prediction.far})
+            notes.append(
+                f"{len(far)} of {len(self.made)} inputs lie far outside of what the model was trained on "
+                f"({', '.join(columns[:6])}{' and others' if columns[6:] else ''}): do not trust it there"
+            )
+        return notes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """An exported model: raw inputs to probabilities [n, genres].
+
+    Takes float32 [n, columns] or uint8 [n, 216, 144, 3]. `spread` is the mean and the scale of the columns in the
+    train part, None where the bundle does not tell them.
+    """
+
+    folder: Path
+    architecture: Architecture
+    synthetic: bool
+    probabilities: Callable[[Tensor], Tensor]
+    spread: tuple[Tensor, Tensor] | None
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The kinds of file that can be predicted."""
+        return (OWN_SUFFIX[self.architecture.representation], *SUFFIXES)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Open a folder that `harness export` wrote: its safetensors, else its PyTorch program, else its ONNX file.
+
+    PyTorch reads parts of a program with pickle, which can run code: those of strangers are not to be opened.
+
+    Raises CheckpointError where it is none, or is damaged.
+    """
+    description = read_description(folder)
+    try:
+        architecture = Architecture(**description["architecture"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / DESCRIPTION_FILE} describes no network: {error}") from error
+    spread = None
+    if (folder / WEIGHTS_FILE).exists():
+        classifier, _ = load_checkpoint(folder)
+        probabilities = _network(classifier)
+        if isinstance(classifier.normalise, StandardizeFeatures):
+            spread = (classifier.normalise.mean, classifier.normalise.scale)
+    elif (folder / PROGRAM_FILE).exists():
+        probabilities = _program(folder / PROGRAM_FILE)
+    elif (folder / ONNX_FILE).exists():
+        probabilities = _onnx(folder / ONNX_FILE)
+    else:
+        raise CheckpointError(
+            f"{folder} holds no model",
+            legal=f"{WEIGHTS_FILE}, {PROGRAM_FILE} or {ONNX_FILE} beside {DESCRIPTION_FILE}",
+            run="harness export again",
+        )
+    return Bundle(folder, architecture, bool(description.get("synthetic")), probabilities, spread)
+
+
+def _network(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    def probabilities(inputs: Tensor) -> Tensor:
+        unknown = torch.zeros(len(inputs), dtype=torch.int64)
+        return evaluate(classifier, Part((), inputs, unknown)).softmax(1)
+
+    return probabilities
+
+
+def _program(path: Path) -> Callable[[Tensor], Tensor]:
+    try:
+        module = torch.export.load(path).module()
+    except Exception as error:  # what it raises for damaged files has no base but this
+        raise _damaged(path, error) from error
+
+    @torch.inference_mode()
+    def probabilities(inputs: Tensor) -> Tensor:
+        return torch.cat([module(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
+
+    return probabilities
+
+
+def _onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise CheckpointError(
+            f"reading {path} needs the package onnxruntime", run="pip install onnxruntime"
+        ) from None
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # likewise
+        raise _damaged(path, error) from error
+    name = session.get_inputs()[0].name
+
+    def probabilities(inputs: Tensor) -> Tensor:
+        batches = torch.split(inputs, EVALUATION_BATCH)
+        return torch.cat([torch.from_numpy(session.run(None, {name: batch.numpy()})[0]) for batch in batches])
+
+    return probabilities
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read: {error}", run="harness export again, from the run that made it"
+    )
+
+
+def predict(bundle: Bundle, paths: Sequence[Path], *, top: int = 3, told: Told = lambda *_: None) -> Predictions:
+    """Predict files and what folders hold of the kinds that the bundle takes; `told` hears of each file.
+
+    A file that cannot be predicted is among the errors and stops nothing. Pictures of any size are resized as
+    those that the model was trained on.
+    """
+    found: list[tuple[Path, str | None]] = []
+    passed_over: list[str] = []
+    for path in dict.fromkeys(paths):
+        found += _search(bundle, path, passed_over) if path.is_dir() else [(path, None)]
+    made: list[Prediction] = []
+    errors: list[tuple[str, str]] = []
+    files = dict(found)
+    for done, (path, error) in enumerate(files.items(), start=1):
+        if error is None:
+            try:
+                made += _predict_file(bundle, path, top)
+            except DataError as fault:
+                error = fault.found + (f" (legal: {fault.legal})" if fault.legal else "")
+        if error is not None:
+            errors.append((str(path), error))
+        told(str(path), done, len(files), error)
+    return Predictions(bundle, tuple(made), tuple(errors), tuple(passed_over))
+
+
+def _search(bundle: Bundle, folder: Path, passed_over: list[str]) -> Iterator[tuple[Path, str | None]]:
+    """Yield what a folder holds of the bundle's kinds, and with an error what cannot be searched."""
+    unreadable: list[OSError] = []
+    count = 0
+    for place, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not HIDDEN.fullmatch(name))
+        for path in (Path(place, name) for name in sorted(names) if not HIDDEN.fullmatch(name)):
+            if path.suffix.lower() not in bundle.suffixes:
+                continue
+            count += 1
+            if path.suffix.lower() == ".csv" and not has_columns(path, bundle.architecture.columns):
+                passed_over.append(str(path))
+            else:
+                yield path, None
+    for error in unreadable:
+        yield Path(error.filename), f"cannot be listed: {error}"
+    if count == 0 and not unreadable:
+        yield folder, f"the folder holds no {', '.join(bundle.suffixes)}"
+
+
+def _predict_file(bundle: Bundle, path: Path, top: int) -> Iterator[Prediction]:
+    inputs, tracks = _read(bundle, path)
+    genres = bundle.architecture.genres
+    best = bundle.probabilities(inputs).topk(min(top, len(genres)))
+    for row, (values, indices) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
+        yield Prediction(
+            file=str(path),
+            row=None if tracks is None else row + 1,
+            track=None if tracks is None else tracks[row],
+            genres=tuple((genres[index], value) for value, index in zip(values, indices, strict=True)),
+            far=_far(bundle, inputs[row]),
+        )
+
+
+def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | None]:
+    """Return a file's inputs, and for a CSV the names of its rows."""
+    suffix, wanted = path.suffix.lower(), bundle.architecture.representation
+    columns = bundle.architecture.columns
+    if suffix not in bundle.suffixes:
+        raise DataError(
+            f"{path} is {_kind(suffix)}, and this bundle's {bundle.architecture.model} takes {wanted}",
+            legal=", ".join(bundle.suffixes),
+        )
+    if suffix == ".csv":
+        rows = read_rows(path, columns)
+        names = (None if name is None else name.removesuffix(".wav") for name in rows.names)
+        return torch.from_numpy(rows.values.astype(np.float32)), tuple(names)
+    if suffix == ".png":
+        return torch.from_numpy(decode_picture(path))[None], None
+    clip = load_clip(path)
+    if wanted == "features":
+        found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
+        row = np.array([[found[name] for name in columns]], dtype=np.float32)
+        return torch.from_numpy(row), None
+    picture = torch.from_numpy(clip_picture(clip).copy())
+    return resize(picture.permute(2, 0, 1)).permute(1, 2, 0)[None], None
+
+
+def _kind(suffix: str) -> str:
+    known = {".csv": "a table of features", ".png": "a picture"}
+    return known.get(suffix, f"of the kind {suffix!r}")
+
+
+def _far(bundle: Bundle, row: Tensor) -> tuple[str, ...]:
+    if bundle.spread is None:
+        return ()
+    mean, scale = bundle.spread
+    outside = ((row - mean) / scale).abs() > FAR
+    return tuple(name for name, far in zip(bundle.architecture.columns, outside.tolist(), strict=True) if far)
