@@ -139,7 +139,8 @@ def read_format(folder: Path, name: str, representation: Representation) -> Tran
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {representation: x.numpy()})[0])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

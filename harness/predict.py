@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from harness.audio import SUFFIXES, clip_features, clip_picture, load_clip
-from harness.checkpoint import DESCRIPTION_FILE, WEIGHTS_FILE, Architecture, load_checkpoint, read_description
-from harness.data import FEATURE_COLUMNS, Part, resize
+from harness.checkpoint import DESCRIPTION_FILE, Architecture, read_description
+from harness.data import FEATURE_COLUMNS
 from harness.data.features import has_columns, read_rows
 from harness.data.images import HIDDEN, decode_picture
-from harness.errors import CheckpointError, DataError
-from harness.models import Classifier, StandardizeFeatures
+from harness.errors import CheckpointError, DataError, HarnessError
+from harness.formats import FILES, Portable, Transform, read_format
+from harness.models import StandardizeFeatures
 from harness.records import Representation
-from harness.training import EVALUATION_BATCH, evaluate
+from harness.training import EVALUATION_BATCH
 
-PROGRAM_FILE, ONNX_FILE = "model.pt2", "model.onnx"
 # What a bundle takes beside sound, by what its model was trained on.
 OWN_SUFFIX: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
 FAR = 20.0  # standard deviations from the mean of what the model was trained on; GTZAN's own rows stay below 16
@@ -90,8 +90,8 @@ class Predictions:
 class Bundle:
     """An exported model: raw inputs to probabilities [n, genres].
 
-    Takes float32 [n, columns] or uint8 [n, 216, 144, 3]. `spread` is the mean and the scale of the columns in the
-    train part, None where the bundle does not tell them.
+    Takes float32 [n, columns] or uint8 [n, height, width, 3]. `spread` is the mean and the scale of the columns in
+    the train part, None where the bundle does not tell them.
     """
 
     folder: Path
@@ -118,64 +118,37 @@ def open_bundle(folder: Path) -> Bundle:
         architecture = Architecture(**description["architecture"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION_FILE} describes no network: {error}") from error
-    spread = None
-    if (folder / WEIGHTS_FILE).exists():
-        classifier, _ = load_checkpoint(folder)
-        probabilities = _network(classifier)
-        if isinstance(classifier.normalise, StandardizeFeatures):
-            spread = (classifier.normalise.mean, classifier.normalise.scale)
-    elif (folder / PROGRAM_FILE).exists():
-        probabilities = _program(folder / PROGRAM_FILE)
-    elif (folder / ONNX_FILE).exists():
-        probabilities = _onnx(folder / ONNX_FILE)
-    else:
+    format_ = next((name for name, file in FILES.items() if (folder / file).exists()), None)
+    if format_ is None:
         raise CheckpointError(
             f"{folder} holds no model",
-            legal=f"{WEIGHTS_FILE}, {PROGRAM_FILE} or {ONNX_FILE} beside {DESCRIPTION_FILE}",
+            legal=f"{', '.join(FILES.values())} beside {DESCRIPTION_FILE}",
             run="harness export again",
         )
-    return Bundle(folder, architecture, bool(description.get("synthetic")), probabilities, spread)
-
-
-def _network(classifier: Classifier) -> Callable[[Tensor], Tensor]:
-    def probabilities(inputs: Tensor) -> Tensor:
-        unknown = torch.zeros(len(inputs), dtype=torch.int64)
-        return evaluate(classifier, Part((), inputs, unknown)).softmax(1)
-
-    return probabilities
-
-
-def _program(path: Path) -> Callable[[Tensor], Tensor]:
-    try:
-        module = torch.export.load(path).module()
-    except Exception as error:  # what it raises for damaged files has no base but this
-        raise _damaged(path, error) from error
+    transform = _transform(folder, format_, architecture.representation)
+    spread = None
+    if isinstance(transform, Portable) and isinstance(transform.classifier.normalise, StandardizeFeatures):
+        spread = (transform.classifier.normalise.mean, transform.classifier.normalise.scale)
 
     @torch.inference_mode()
     def probabilities(inputs: Tensor) -> Tensor:
-        return torch.cat([module(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
+        return torch.cat([transform(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
 
-    return probabilities
+    return Bundle(folder, architecture, bool(description.get("synthetic")), probabilities, spread)
 
 
-def _onnx(path: Path) -> Callable[[Tensor], Tensor]:
+def _transform(folder: Path, format_: str, representation: Representation) -> Transform:
     try:
-        import onnxruntime
-    except ImportError:
+        return read_format(folder, format_, representation)
+    except ImportError as error:
         raise CheckpointError(
-            f"reading {path} needs the package onnxruntime", run="pip install onnxruntime"
+            f"reading {folder / FILES[format_]} needs a package that is not installed: {error.name}",
+            run="pip install 'harness[onnx]'",
         ) from None
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # likewise
-        raise _damaged(path, error) from error
-    name = session.get_inputs()[0].name
-
-    def probabilities(inputs: Tensor) -> Tensor:
-        batches = torch.split(inputs, EVALUATION_BATCH)
-        return torch.cat([torch.from_numpy(session.run(None, {name: batch.numpy()})[0]) for batch in batches])
-
-    return probabilities
+    except HarnessError:
+        raise
+    except Exception as error:  # what PyTorch and onnxruntime raise for damaged files has no base but this
+        raise _damaged(folder / FILES[format_], error) from error
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -263,8 +236,7 @@ def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | 
         found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
         row = np.array([[found[name] for name in columns]], dtype=np.float32)
         return torch.from_numpy(row), None
-    picture = torch.from_numpy(clip_picture(clip).copy())
-    return resize(picture.permute(2, 0, 1)).permute(1, 2, 0)[None], None
+    return torch.from_numpy(clip_picture(clip).copy())[None], None
 
 
 def _kind(suffix: str) -> str:

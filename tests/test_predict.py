@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ import soundfile
 import torch
 from conftest import Harness, last_json
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.checkpoint import Architecture, load_checkpoint, save_checkpoint
 from harness.data import FEATURE_COLUMNS, Tracks, open_pictures, stratified_split, training_data
 from harness.errors import CheckpointError
+from harness.formats import Source, write_formats
 from harness.models import MODELS
 from harness.predict import open_bundle, predict
 from harness.records import TrialConfig
@@ -204,38 +204,12 @@ def test_what_lies_far_outside_is_said(demo_tracks: Tracks, song: Path, tmp_path
     assert "1 of 1 inputs lie far outside" in done.stderr
 
 
-class Raw(nn.Module):
-    """Raw inputs to probabilities, as an exported program gives them."""
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, x: Tensor) -> Tensor:
-        probabilities: Tensor = self.classifier(x).softmax(1)
-        return probabilities
-
-
-def export_program(network: nn.Module, path: Path) -> None:
-    shape = ({0: torch.export.Dim("n", min=1)},)
-    torch.export.save(torch.export.export(network, (torch.zeros(2, 57),), dynamic_shapes=shape), path)
-
-
-def export_onnx(network: nn.Module, path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    shape = ({0: torch.export.Dim("n", min=1)},)
-    example = (torch.zeros(2, 57),)
-    torch.onnx.export(network, example, path, dynamo=True, dynamic_shapes=shape, verbose=False)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize(("name", "export"), [("model.pt2", export_program), ("model.onnx", export_onnx)])
-def test_other_forms_give_the_same(
-    fcnn: Path, demo_data: Path, tmp_path: Path, name: str, export: Callable[[nn.Module, Path], None]
-) -> None:
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_other_forms_give_the_same(fcnn: Path, demo_data: Path, tmp_path: Path, form: str) -> None:
     folder = Path(shutil.copytree(fcnn, tmp_path / "bundle"))
-    export(Raw(load_checkpoint(fcnn)[0]).eval(), folder / name)
+    classifier, about = load_checkpoint(fcnn)
+    columns = len(about["architecture"]["columns"])
+    write_formats(folder, (form,), Source(classifier, "features", columns, {"genres": []}))
     (folder / "model.safetensors").unlink()
     table = demo_data / "features_30_sec.csv"
     found, wanted = predict(open_bundle(folder), [table]), predict(open_bundle(fcnn), [table])
