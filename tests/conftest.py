@@ -15,6 +15,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,15 @@ def new_database(postgres: str) -> Callable[[], str]:
         return postgres.replace("/postgres?", f"/{name}?").replace("postgresql:", "postgresql+psycopg:")
 
     return make
+
+
+@pytest.fixture(scope="module")
+def own_fork_server() -> Iterator[None]:
+    """A fork server for these tests alone: what it has imported is not what a sweep's workers need."""
+    stop: Callable[[], None] = forkserver._forkserver._stop  # type: ignore[attr-defined]
+    stop()
+    yield
+    stop()
 
 
 @dataclass(frozen=True)

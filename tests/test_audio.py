@@ -21,6 +21,7 @@ from harness.data import FEATURE_COLUMNS, load_tracks
 from harness.data.features import read_features
 from harness.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("own_fork_server")
 RATE = 22050
 
 

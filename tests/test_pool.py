@@ -8,6 +8,8 @@ import pytest
 
 from harness.pool import Died, work_through
 
+pytestmark = pytest.mark.usefixtures("own_fork_server")
+
 
 def answer(task: int) -> str:
     if task == 3:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.checkpoint import Architecture, load_checkpoint, save_checkpoint
-from harness.data import FEATURE_COLUMNS, Tracks, open_pictures, stratified_split, training_data
+from harness.data import FEATURE_COLUMNS, Tracks, load_tracks, open_pictures, stratified_split, training_data
 from harness.errors import CheckpointError
 from harness.formats import Source, write_formats
 from harness.models import MODELS
@@ -250,3 +250,17 @@ def test_without_the_extra(fcnn: Path, demo_data: Path, song: Path, tmp_path: Pa
     found = json.loads(done.stdout)
     assert len(found["predictions"]) == 300
     assert "reading audio needs the package librosa" in found["errors"][0]["error"]
+
+
+def test_a_real_clip_is_as_its_row(gtzan: Path, tmp_path: Path) -> None:
+    """The features of the sound are Kaggle's, so the network says the same of both."""
+    (tmp_path / "data").mkdir()
+    table = Path(shutil.copy(gtzan / "features_30_sec.csv", tmp_path / "data"))
+    bundle = open_bundle(make_bundle(tmp_path / "b", load_tracks(tmp_path / "data"), "fcnn", FEATURE_COLUMNS, 5))
+    clips = sorted((gtzan / "genres_original").glob("*/*.wav"))
+    found = predict(bundle, [table, *clips], top=10)
+    rows = {made.track: dict(made.genres) for made in found.made if made.track is not None}
+    assert len(found.made) == 1000 + len(clips)
+    for made in found.made[1000:]:
+        assert dict(made.genres) == pytest.approx(rows[Path(made.file).stem], abs=1e-4)
+    assert not found.notes()

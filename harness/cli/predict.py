@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="Folder that harness export wrote.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that harness export wrote.")],
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="CSV of features, PNG, audio, or folders of them.")
     ],
