@@ -106,9 +106,12 @@ def _print(comparison: Comparison, out: Path | None) -> None:
         interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
         results.add_row(row.name, *accuracies, interval, f"{row.macro_f1:.3f}")
     console.print(settings, results)
-    lines = [comparison.verdict, ""]
+    split, repeats = comparison.split.name, len(comparison.splits)
+    drawn = "each on a split drawn anew" if comparison.protocol.redrawn else "the seed alone varies"
+    lines = [f"{comparison.data}, split: {split}; {repeats} repeats, {drawn}"]
     if comparison.synthetic:
-        lines.insert(0, "the data are SYNTHETIC: these figures say nothing about music")
+        lines.append("the data are SYNTHETIC: these figures say nothing about music")
+    lines += ["", *comparison.verdict.split("; "), ""]
     for pair in comparison.pairs:
         chance, low, high = pair.outperforms
         line = f"{pair.a} over {pair.b}: probability of scoring higher {chance:.2f} ({low:.2f} to {high:.2f})"
