@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -109,6 +109,7 @@ def test_any_size_of_picture(folder: Path, name: str, size: tuple[int, int]) -> 
     assert compare_outputs(name, read_format(folder, name, "pictures"), inputs, expected(folder, inputs))[0] < 1e-5
 
 
+@settings(max_examples=30)
 @given(st.integers(16, 700), st.integers(16, 700), st.sampled_from(["noise", "black and white", "white"]))
 def test_both_traceable_resizes_are_the_packages(height: int, width: int, content: str) -> None:
     inputs = pictures(1, height, width)
