@@ -242,7 +242,8 @@ def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Na
     for split, found in comparisons.items():
         drawn = "each repeat on a split drawn anew" if found["split"]["redrawn"] else "the seed alone varies"
         out += ["", f"## {TITLES[split]}", "", f"Split of the studies: {found['split']['name']}; {drawn}.", ""]
-        out += [f"**{pair_text}.**" if i == 0 else f"{pair_text}." for i, pair_text in enumerate(sentences(found))]
+        first, *others = sentences(found)
+        out += [f"- **{first}**", *[f"- {other}" for other in others]]
         out += ["", "| | test | 95 % interval | validation | macro F1 | lr | batch size | seconds |"]
         out.append("|---|---|---|---|---|---|---|---|")
         for row in found["models"] + found["references"]:
@@ -262,7 +263,7 @@ def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Na
 def sentences(found: dict[str, Any]) -> list[str]:
     """The verdict, pair by pair: the two networks of the report first."""
     parts: list[str] = found["verdict"].split("; ")
-    order = sorted(range(len(parts)), key=lambda i: "length" in parts[i] or "residual" in parts[i])
+    order = sorted(range(len(parts)), key=lambda i: "length" in parts[i] or "Residual" in parts[i])
     return [parts[i] for i in order]
 
 
