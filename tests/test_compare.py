@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Harness, command, last_json
+from conftest import Harness, Server, command, last_json
 from invariants import Stores, family, wait_for
+from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
@@ -278,7 +279,8 @@ def test_on_lists_the_seed_alone_varies(
     sweep(study="listed", split=folder)
     sweep(study="listed-too", split=folder, seed=3)
     assert draw_split(demo_tracks, plan(studies=("listed", "listed-too")).split, 7).name == "lists, lists"
-    found = last_json(inside("compare", "--study", "listed", "--study", "listed-too", "--repeats", "3", "--json"))
+    pair = ["--study", "listed", "--study", "listed-too"]
+    found = last_json(inside("compare", *pair, "--repeats", "3", "--no-references", "--json"))
     runs = [run for run in repeats(found["run_id"]) if run.data.tags["of_study"] == "listed"]
     assert len({run.data.tags["split_digest"] for run in runs}) == 1
     assert len({run.data.params["seed"] for run in runs}) == 3
@@ -357,3 +359,19 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
         points = Stores.here().client().get_metric_history(run.info.run_id, "val_loss")
         assert sorted(point.step for point in points) == list(range(1, 61))
     assert inside("doctor").stdout == "nothing is wrong\n"
+
+
+def test_on_a_database_server_and_an_mlflow_server(
+    place: Path, harness: Harness, mlflow_server: Server, new_database: Callable[[], str]
+) -> None:
+    stores = ["--storage", new_database(), "--tracking-uri", mlflow_server.url]
+    for study, seed in (("a", "0"), ("b", "1")):
+        words = ["--model", "fcnn", "--data", "demo", "--trials", "1", "--epochs", "2", "--seed", seed]
+        assert last_json(harness("sweep", "--study", study, *words, *stores, "--json"))["trials"]["complete"] == 1
+    arguments = ["compare", "--study", "a", "--study", "b", "--repeats", "2", "--no-references", "--json", *stores]
+    found = last_json(harness(*arguments))
+    assert [model["study"] for model in found["models"]] == ["a", "b"]
+    client = MlflowClient(mlflow_server.url)
+    assert client.get_run(found["run_id"]).info.status == "FINISHED"
+    assert "report.html" in {file.path for file in client.list_artifacts(found["run_id"])}
+    assert last_json(harness(*arguments)) == found

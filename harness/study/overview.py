@@ -24,7 +24,7 @@ class StudyOverview:
 
     name: str
     model: str
-    experiment: str
+    experiment: str | None
     asked: int | None
     counts: TrialCounts
     best: float | None
@@ -50,7 +50,7 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
             StudyOverview(
                 name=summary.study_name,
                 model=spec["model"],
-                experiment=summary.user_attrs[CONTEXT_KEY]["experiment"],
+                experiment=summary.user_attrs.get(CONTEXT_KEY, {}).get("experiment"),
                 asked=summary.user_attrs.get(ASKED_KEY, {}).get("trials"),
                 counts=count_trials(trials),
                 best=max(values, default=None),
