@@ -42,13 +42,14 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 
 def corrected_resampled_t(
-    differences: Sequence[float], train: int, test: int, confidence: float = 0.95
+    differences: Sequence[float], train: int, test: int, *, confidence: float = 0.95, resolution: float = 0.0
 ) -> Estimate:
     """Return the mean difference over redrawn splits with its corrected resampled t interval.
 
     `differences` has one value a split, `train` and `test` are the sizes of the parts. Redrawn splits share
     tracks, so the differences are not independent: their variance is taken (1/k + test/train) times instead of
-    1/k. Differences that never vary give an interval without width.
+    1/k. `resolution` is the step between the values that a difference can take: the variance counts as at least
+    that of rounding to it, so that a few differences that happen to be equal are no proof.
 
     Raises ValueError for fewer than two differences.
     Source: Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
@@ -57,7 +58,8 @@ def corrected_resampled_t(
     if len(values) < 2:
         raise ValueError(f"{len(values)} difference(s); the variance needs two")
     mean = float(values.mean())
-    error = math.sqrt(float(values.var(ddof=1)) * (1 / len(values) + test / train))
+    variance = max(float(values.var(ddof=1)), resolution**2 / 12)  # of a uniform distribution one step wide
+    error = math.sqrt(variance * (1 / len(values) + test / train))
     degrees = len(values) - 1
     half = float(t.ppf((1 + confidence) / 2, degrees)) * error
     statistic = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf

@@ -59,6 +59,11 @@ def test_corrected_t_at_its_edges() -> None:
     assert corrected_resampled_t([0.0, 0.0, 0.0], train=3, test=1).p == 1
     same = corrected_resampled_t([0.5, 0.5], train=3, test=1)
     assert (same.p, same.low, same.high, same.excludes_zero) == (0, 0.5, 0.5, True)
+    # One track of twenty, twice: the spread of rounding alone is 0.05 / sqrt(12), and t with one degree is wide.
+    rounded = corrected_resampled_t([0.05, 0.05], train=80, test=20, resolution=0.05)
+    error = 0.05 / np.sqrt(12) * np.sqrt(1 / 2 + 20 / 80)
+    assert rounded.high - rounded.value == pytest.approx(12.7062 * error)
+    assert not rounded.excludes_zero
     with pytest.raises(ValueError, match="needs two"):
         corrected_resampled_t([0.1], train=3, test=1)
 

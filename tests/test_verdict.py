@@ -46,6 +46,15 @@ def test_the_sentence_of_none() -> None:
     assert "a ahead on 2 of 3 splits" in verdict_of([pair])
 
 
+def test_two_equal_differences_of_one_track_are_no_proof() -> None:
+    (pair,) = judge(
+        [scores("a", [11, 11], 20), scores("b", [10, 10], 20)], Protocol(redrawn=True, train=80, test=20)
+    )
+    assert pair.difference == pytest.approx(0.05)
+    assert pair.winner is None
+    assert pair.low < 0 < pair.high
+
+
 def test_a_fixed_split_is_judged_by_the_bootstrap() -> None:
     chance = np.random.default_rng(0)
     a, b = (

@@ -109,7 +109,7 @@ class Pair:
 def estimate_accuracy(scores: Scores, protocol: Protocol) -> Estimate:
     """Return a contender's mean test accuracy with its 95 % interval, by the protocol's own method."""
     if protocol.redrawn:
-        estimate = corrected_resampled_t(scores.accuracies, round(protocol.train), round(protocol.test))
+        estimate = _over_splits(scores.accuracies, protocol, 0.95)
     else:
         correct = np.stack(scores.correct)
         estimate = paired_bootstrap(correct, np.zeros_like(correct))
@@ -159,5 +159,10 @@ def verdict_of(pairs: Sequence[Pair]) -> str:
 def _decide(a: Scores, b: Scores, protocol: Protocol, confidence: float) -> Estimate:
     if protocol.redrawn:
         differences = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
-        return corrected_resampled_t(differences, round(protocol.train), round(protocol.test), confidence)
+        return _over_splits(differences, protocol, confidence)
     return paired_bootstrap(np.stack(a.correct), np.stack(b.correct), confidence=confidence)
+
+
+def _over_splits(values: Sequence[float], protocol: Protocol, confidence: float) -> Estimate:
+    train, test = round(protocol.train), round(protocol.test)
+    return corrected_resampled_t(values, train, test, confidence=confidence, resolution=1 / test)
