@@ -32,6 +32,7 @@ from harness.data import (
 from harness.errors import CheckpointError, TrackingError
 from harness.files import sha256_of
 from harness.formats import (
+    DEFAULT_FORMATS,
     FILES,
     FormatCheck,
     Source,
@@ -123,7 +124,7 @@ def export_best(
     run_id: str | None = None,
     data: str | None = None,
     tracking_uri: str | None = None,
-    formats: tuple[str, ...] = ("safetensors",),
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
     register: bool | None = None,
 ) -> Bundle:
     """Export the best complete trial of a study, or the trial of one run, to the folder `out`.

@@ -25,6 +25,8 @@ from harness.records import Representation
 from harness.resampling import resize_by_arithmetic, resize_by_operator
 
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
+# The second is of use without this package, and is made for the registry in any case.
+DEFAULT_FORMATS = ("safetensors", "pt2")
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 METADATA = "metadata.json"  # the extra file in the pt2 archive; in ONNX the same keys are metadata properties
 # What stands for the input while the network is traced: never a batch of one, nor a size of the network's own,

@@ -26,15 +26,21 @@ def comparison_lock(work_root: Path, identity: str) -> FileLock:
 
 
 def close_journals(study: Study) -> None:
-    """Close the journals of trials that are over in the study, but whose worker died before it said so."""
+    """Close the journals of trials that are over in the study, but whose worker died before it said so.
+
+    One without an end, of a trial that another machine has taken over and ended, is removed.
+    """
     with study.lock():
         for number in study.over():
             path = journal_path(study.work_folder, number)
             if path.exists():
                 journal = Journal(path)
-                if journal.events and journal.events[-1]["event"] == "end":
+                ended = bool(journal.events) and journal.events[-1]["event"] in ("end", "closed")
+                if ended and journal.events[-1]["event"] == "end":
                     journal.append("closed")
                 journal.close()
+                if not ended and not study.is_ours_to_record(number):
+                    remove_journal(path)
 
 
 def remove_journal(path: Path) -> None:

@@ -111,9 +111,12 @@ def _files(about: dict[str, Any]) -> str:
 def _uses(about: dict[str, Any]) -> list[str]:
     representation, formats = about["architecture"]["representation"], [f["format"] for f in about["formats"]]
     sections = []
-    for name in formats:
+    for name in sorted(formats, key="safetensors".__eq__):  # what can be used as it stands comes first
         if name == "safetensors":
-            text = "The weights by name; what makes a network of them is `harness.checkpoint.load_checkpoint`:"
+            text = (
+                "`model.safetensors`: the weights by name, and what normalises the input. What makes a network of "
+                "them is `harness.checkpoint.load_checkpoint` (the other formats need nothing of the harness):"
+            )
             sections += [text, f"```python\n{WEIGHTS_USE}```"]
         else:
             sections += [f"`model.{name}`:", f"```python\n{USES[name, representation]}```"]

@@ -20,7 +20,7 @@ from harness.plan import load_data
 from harness.records import EpochMetrics, Split, TrialConfig
 from harness.settings import resolve_stores
 from harness.tracking import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker
-from harness.training import choose_device, fit, start_training
+from harness.training import choose_device, fit, gpu_name, start_training
 
 FIGURES = ("train_loss", "val_loss", "val_accuracy")
 
@@ -120,7 +120,7 @@ def reproduce(
         *_changed("data digest", run.tags["data_digest"], tracks.digest),
     ]
     where, differs = _device(device, run.tags["device"])
-    differences += differs
+    differences += [*differs, *_changed("gpu", run.tags.get("gpu", "none"), gpu_name(where) or "none")]
     config = _config(run)
     with tempfile.TemporaryDirectory() as folder:
         model = _model(config.model, context, Path(folder))

@@ -108,6 +108,9 @@ def run_sweep(plan: Plan, study: Study, listener: Listener = lambda *_: None) ->
                 return bury(study, worker, cause, plan.settings.attempts)
 
         crew.run(on_death)
+        if crew.signal is None:
+            with recorder.paused():
+                close_journals(study)  # what is left here of trials that other machines have taken over
         unsent, status, best_run_id = None, "KILLED", None
         try:
             if crew.signal is not None:

@@ -42,6 +42,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def gpu_name(device: torch.device) -> str | None:
+    """Return what GPU a device is (its kernels, and so the last digits, depend on it), None for a processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 class Adam:
     """Adam as `torch.optim.Adam(fused=True)` computes it, by the same functional form.
 

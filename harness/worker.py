@@ -24,7 +24,7 @@ from harness.models import model_spec
 from harness.process import be_worker, is_the_machines_fault
 from harness.records import EpochMetrics, Split, StudySpec, TrialResult
 from harness.study import Claim, Holder, Study, open_storage, reaching
-from harness.training import choose_device
+from harness.training import choose_device, gpu_name
 from harness.trial import run_trial, trial_config, usable_cores
 
 FETCH_SECONDS = 5.0  # between two tries to reach a tracking server that is down
@@ -107,6 +107,7 @@ class Worker:
             config=config.as_dict(),
             resumed=claim.resumed,
             device=str(self.device),
+            gpu=gpu_name(self.device),
             total=self.task.total,
         )
         about = {

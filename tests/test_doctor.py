@@ -160,8 +160,9 @@ def test_an_old_schema(place: Path, inside: Harness, database: str, revision: st
 def test_a_worker_that_dies_again_and_again_gives_its_trial_up(place: Path) -> None:
     process = start("--model", "cnn", "--trials", "2", "--epochs", "2", "--jobs", "1", "--study", "deadly")
     folder = work_folder("deadly")
-    for _ in range(3):
-        wait_for(lambda: (folder / "trial-00000.lock").exists() and bool(workers(folder, process.pid)))
+    journal = folder / "trial-00000.jsonl"
+    for starts in (1, 2, 3):
+        wait_for(lambda n=starts: journal.exists() and journal.read_bytes().count(b'"start"') == n)  # type: ignore[misc]
         (victim,) = workers(folder, process.pid)
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda victim=victim: victim not in workers(folder, process.pid))  # type: ignore[misc]

@@ -36,7 +36,12 @@ def swept(workspace: Path, demo_data: Path) -> StudySummary:
 def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks, workspace: Path) -> None:
     bundle = export_best(Path("best"), study="demo-fcnn")
     assert bundle.run_id == swept.best_run_id
-    assert sorted(path.name for path in Path("best").iterdir()) == ["README.md", "model.json", "model.safetensors"]
+    assert {path.name for path in Path("best").iterdir()} == {
+        "README.md",
+        "model.json",
+        "model.pt2",
+        "model.safetensors",
+    }
     description = json.loads(Path("best/model.json").read_text())
     assert description["run_id"] == swept.best_run_id
     assert description["architecture"]["genres"] == list(demo_tracks.genres)
@@ -159,7 +164,12 @@ def test_only_what_was_asked_for(swept: StudySummary, inside: Harness) -> None:
     assert [check["file"] for check in out["formats"]] == ["model.onnx"]
     assert {path.name for path in Path("a").iterdir()} == {"README.md", "model.json", "model.onnx"}
     inside("export", "--study", "demo-fcnn", "--out", "b")
-    assert {path.name for path in Path("b").iterdir()} == {"README.md", "model.json", "model.safetensors"}
+    assert {path.name for path in Path("b").iterdir()} == {
+        "README.md",
+        "model.json",
+        "model.safetensors",
+        "model.pt2",
+    }
     refusal = inside("export", "--study", "demo-fcnn", "--out", "c", "--format", "pickle", code=1).stderr
     assert "legal: safetensors, pt2, onnx" in refusal
     assert not Path("c").exists()

@@ -11,6 +11,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from test_study import SPEC, metrics
 
+from harness.journal import Journal
+from harness.journals import close_journals, journal_path
 from harness.records import TrialResult
 from harness.study import Claim, Holder, Study, new_name, open_storage
 
@@ -120,6 +122,25 @@ def test_a_journal_whose_trial_nobody_took_is_still_ours(storage: RDBStorage, tm
     assert here.is_ours_to_record(0)  # and this renews it
     assert take(there).number == 1
     assert claim.finish(RESULT)
+
+
+def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBStorage, tmp_path: Path) -> None:
+    here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
+    kept = take(here)
+    with here.leading():
+        take(here).leave()
+        here.bury(1, "new", attempts=3)
+        for number in (0, 1):
+            journal = Journal(journal_path(here.work_folder, number))
+            journal.append("start")
+            journal.close()
+        close_journals(here)  # neither has ended
+        taken = take(there)
+        assert (taken.number, taken.moved) == (1, True)
+        assert taken.finish(RESULT)
+        assert kept.finish(RESULT)
+        close_journals(here)
+        assert [path.name for path in here.work_folder.glob("trial-*.jsonl")] == ["trial-00000.jsonl"]
 
 
 def test_the_same_machine_needs_no_lease_to_run_out(storage: RDBStorage, tmp_path: Path) -> None:

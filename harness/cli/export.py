@@ -22,7 +22,7 @@ def export(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", show_default="safetensors", help="safetensors, pt2 or onnx; may be repeated."),
+        typer.Option("--format", show_default="safetensors and pt2", help="safetensors, pt2 or onnx; repeatable."),
     ] = None,
     register: Annotated[
         bool | None,
@@ -46,6 +46,7 @@ def export(
         found = " and ".join(named) or "none of them"
         raise typer.BadParameter(f"give one of --model, --study and --run; got {found}")
     from harness.export import export_best
+    from harness.formats import DEFAULT_FORMATS
 
     bundle = export_best(
         out,
@@ -53,7 +54,7 @@ def export(
         run_id=run,
         data=data,
         tracking_uri=tracking_uri,
-        formats=tuple(formats or ["safetensors"]),
+        formats=tuple(formats or DEFAULT_FORMATS),
         register=register,
     )
     print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())

@@ -110,6 +110,8 @@ class TrialLog:
                 params |= self._params(event)
                 tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
                 tags |= {"threads": str(event["config"]["threads"]), **code_and_environment()}
+                if event.get("gpu") is not None:
+                    tags["gpu"] = event["gpu"]
                 metrics.append(Metric("trial", event["trial"], event["time"], 0))
                 status, ended = "RUNNING", None
             elif event["event"] == "epoch":
