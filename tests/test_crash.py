@@ -51,8 +51,8 @@ def run_with_kills(arguments: tuple[str, ...], study: str, kills: int, chance: r
 
 CASES = {
     "fcnn-one-job": (("--model", "fcnn", "--trials", "4", "--epochs", "150", "--jobs", "1"), 4, 150, 8),
-    "fcnn-two-jobs": (("--model", "fcnn", "--trials", "8", "--epochs", "120", "--jobs", "2"), 8, 120, 8),
-    "cnn-one-job": (("--model", "cnn", "--trials", "2", "--epochs", "6", "--jobs", "1"), 2, 6, 5),
+    "fcnn-two-jobs": (("--model", "fcnn", "--trials", "8", "--epochs", "120", "--jobs", "2"), 8, 120, 10),
+    "cnn-one-job": (("--model", "cnn", "--trials", "2", "--epochs", "6", "--jobs", "1"), 2, 6, 3),
     "cnn-two-jobs": (("--model", "cnn", "--trials", "3", "--epochs", "5", "--jobs", "2"), 3, 5, 4),
 }
 
