@@ -11,7 +11,7 @@ import pytest
 BENCH = Path(__file__).parents[1] / "experiments" / "bench.py"
 
 
-# One row of each kind: a slope between sweeps, a whole command, loops in processes of their own, parts on their own.
+# One row of each kind: a slope between sweeps, a whole command, loops in processes of their own, single parts.
 A_FEW = ("fcnn_trial_pruner", "whole_command", "cnn_gemm_share", "bookkeeping", "help")
 
 
