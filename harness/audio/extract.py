@@ -59,8 +59,8 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, told: Told = lambda *_: No
     rest. The data set is checked as a whole, then put in place, its CSV in one step. Files that cannot be used
     are skipped.
 
-    Raises DataError where there are too few (usable) files, `out` holds a data set already or is at work for
-    another, and where the extra [audio] is missing; OSError where `out` cannot be written.
+    Raises DataError where no file can be used, `out` holds a data set already or is at work for another, and
+    where the extra [audio] is missing; OSError where `out` cannot be written.
     """
     check_audio_extra()
     work, ready = out / WORK_FOLDER, out / WORK_FOLDER / "ready"
@@ -201,7 +201,7 @@ def _assemble(
     }
     (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n")
     try:
-        load_tracks(folder)
+        load_tracks(folder, enough=False)
     except DataError as error:
         raise DataError(
             error.found.replace(str(folder.absolute()), str(audio)),

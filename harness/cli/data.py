@@ -82,7 +82,10 @@ def extract(
         done = extract_all(audio, out, jobs=parse_jobs(jobs) or usable_cores(), told=display)
     for line in done.passed_over:
         console.print(f"passed over: {line}")
-    _print_tracks(load_tracks(out))
+    tracks = load_tracks(out, enough=False)
+    _print_tracks(tracks)
+    if tracks.lacking is not None:
+        console.print(f"warning: {tracks.lacking}")
     if done.skipped:
         console.print(f"error: {len(done.skipped)} of {len(done.skipped) + done.tracks} files could not be used")
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from harness.files import sha256_of
 
 MARKER_FILE = "SYNTHETIC.md"  # stands in a folder that `harness data demo` made
 MINIMUM_GENRES, MINIMUM_TRACKS = 2, 5
+ENOUGH = f"at least {MINIMUM_GENRES} genres, at least {MINIMUM_TRACKS} tracks in each: a split needs them"
 WAYS_OUT = "harness data fetch, harness data import PATH, or --data demo for a synthetic set"
 
 
@@ -43,13 +44,19 @@ class Tracks:
     digest: str
     synthetic: bool
 
+    @property
+    def lacking(self) -> str | None:
+        """What there is too little of for a split, as a sentence; None where there is enough."""
+        found = _shortage(self.genres[label] for label in self.labels)
+        return None if found is None else f"{self.folder} has {found}; a sweep needs {ENOUGH}"
+
     def left_out_lines(self) -> list[str]:
         """Return `id: reason` for each track that is left out."""
         return [f"{track}: {reason}" for track, reason in self.left_out.items()]
 
 
-def load_tracks(folder: Path) -> Tracks:
-    """Read a data folder, decoding its pictures on first use.
+def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
+    """Read a data folder, decoding its pictures on first use; `enough`: refuse one that is too small to be split.
 
     Raises DataError for whatever is wrong with it; nothing but the picture cache is written.
     """
@@ -71,7 +78,10 @@ def load_tracks(folder: Path) -> Tracks:
         )
     genre_of = _join(folder, table, found)
     ids = tuple(sorted(genre_of))
-    genres = _check_genres(folder, genre_of)
+    genres = tuple(sorted(set(genre_of.values())))
+    lacking = _shortage(genre_of.values())
+    if enough and lacking is not None:
+        raise DataError(f"{folder} has {lacking}", legal=ENOUGH, run="add tracks of that genre, or remove it")
 
     row_of = {} if table is None else {track: row for row, track in enumerate(table.ids)}
     features = None if table is None else table.values[[row_of[track] for track in ids]]
@@ -134,19 +144,13 @@ def _left_out(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | N
     return dict(sorted(reasons.items()))
 
 
-def _check_genres(folder: Path, genre_of: dict[str, str]) -> tuple[str, ...]:
-    counts = Counter(genre_of.values())
-    genres = tuple(sorted(counts))
-    if len(genres) < MINIMUM_GENRES:
-        raise DataError(f"{folder} has one genre only, {genres[0]!r}", legal=f"at least {MINIMUM_GENRES} genres")
-    for genre in genres:
-        if counts[genre] < MINIMUM_TRACKS:
-            raise DataError(
-                f"{folder}: genre {genre!r} has {counts[genre]} usable track(s)",
-                legal=f"at least {MINIMUM_TRACKS} in each genre, so that every part of a split can hold one",
-                run="add tracks of that genre, or remove it",
-            )
-    return genres
+def _shortage(genres: Iterable[str]) -> str | None:
+    """Say what tracks of these genres are too few of to be split into parts; None where they are enough."""
+    counts = Counter(genres)
+    if len(counts) < MINIMUM_GENRES:
+        return f"one genre only, {next(iter(counts))!r}"
+    few = [f"{count} of {genre!r}" for genre, count in sorted(counts.items()) if count < MINIMUM_TRACKS]
+    return f"too few usable tracks: {', '.join(few)}" if few else None
 
 
 def _duplicates(ids: tuple[str, ...], contents: list[bytes]) -> tuple[tuple[str, ...], ...]:
