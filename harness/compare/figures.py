@@ -75,6 +75,12 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     return figure, panels
 
 
+def _legend_above(axes: Axes) -> None:
+    """Put the legend above the panel, in as many columns as its names leave room for."""
+    letters = sum(len(label) for label in axes.get_legend_handles_labels()[1])
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4 if letters < 65 else 2)
+
+
 def _colour(comparison: Comparison, name: str) -> str:
     names = [contender.name for contender in comparison.studied]
     return COLOURS[names.index(name) % len(COLOURS)] if name in names else GREY
@@ -230,7 +236,7 @@ def _recalls(comparison: Comparison) -> Picture:
         axes.set_xticks(range(len(comparison.genres)), comparison.genres, rotation=30, ha="right")
         axes.set_ylabel("recall (mean, std over repeats)")
         axes.set_ylim(0, 1.05)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+        _legend_above(axes)
         return figure
 
     said = []
@@ -310,7 +316,7 @@ def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
             )
         axes.set_yticks(places, comparison.genres)
         axes.set_xlabel("tracks of the test part of the studies' own split")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+        _legend_above(axes)
         return figure
 
     sizes = [len(tracks) for tracks in apart.values()]
