@@ -81,6 +81,7 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     client = Stores.here().client()
     parent = client.get_run(found["run_id"])
     assert (parent.info.status, parent.data.tags["verdict"]) == ("FINISHED", found["verdict"])
+    assert found["verdict"] in parent.data.tags["mlflow.note.content"]
 
     runs = repeats(found["run_id"])
     assert len(runs) == 3 * 7

@@ -55,7 +55,7 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
             comparison = _sum_up(plan, tracker, log, own, parameters)
             with tempfile.TemporaryDirectory() as name:
                 write_files(comparison, Path(name))
-                log.end("FINISHED", Path(name), *_figures(comparison))
+                log.end("FINISHED", Path(name), *_figures(comparison, _description(plan)))
         except BaseException as error:
             try:
                 log.end("KILLED", None, {}, {})
@@ -266,12 +266,15 @@ def _curves(tracker: Tracker, run_id: str) -> dict[str, list[float]]:
     return {name: [figures[name] for figures in epochs] for name in ("train_loss", "val_loss", "val_accuracy")}
 
 
-def _figures(comparison: Comparison) -> tuple[dict[str, float], dict[str, str]]:
+def _figures(comparison: Comparison, description: str) -> tuple[dict[str, float], dict[str, str]]:
     metrics: dict[str, float] = {}
     for row in comparison.rows:
         name = row.name.replace(" ", "_")
         metrics |= {f"test_accuracy_{name}": row.test.mean, f"val_accuracy_{name}": row.val.mean}
     tags = {"verdict": comparison.verdict, "warnings": "\n".join(comparison.warnings)}
+    # The UI shows a run's note in full, tags cut short.
+    sentences = "".join(f"- {line}\n" for line in comparison.verdict.split("; "))
+    tags["mlflow.note.content"] = f"{description}\n\n{sentences}"
     return metrics, tags
 
 
