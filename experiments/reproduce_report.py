@@ -36,7 +36,7 @@ from sklearn.model_selection import train_test_split
 from harness.crew import KEEP_LARGE_BLOCKS
 from harness.data import Tracks, load_tracks, read_split, training_data, used_columns
 from harness.models import REPORT_SETTING, StandardizeFeatures, model_spec
-from harness.records import Split, TrialConfig, derive_seed
+from harness.records import Split, TrialConfig, derive_seed, digest_of
 from harness.report import BLUE, GREY, ORANGE
 from harness.training import fit, start_training
 from harness.trial import usable_cores
@@ -115,15 +115,21 @@ def use_raw_features(classifier: Any, inputs: int) -> None:
 
 
 def run_recipes(arguments: argparse.Namespace, results: Path) -> list[dict[str, Any]]:
-    """Train what has not been trained yet; one line a training."""
-    lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {json.dumps({k: v for k, v in line.items() if k != "accuracy"}, sort_keys=True) for line in lines}
-    missing = [r for r in recipes(arguments.seeds) if json.dumps(asdict(r), sort_keys=True) not in known]
+    """Train what has not been trained yet under these conditions; one line a training."""
+    tracks = load_tracks(arguments.data)
+    conditions = digest_of([arguments.epochs, tracks.digest, read_split(arguments.lists, tracks).digest])[:16]
+    every = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    wanted = [{**json.loads(json.dumps(asdict(r))), "conditions": conditions} for r in recipes(arguments.seeds)]
+    lines = [line for line in every if {k: v for k, v in line.items() if k != "accuracy"} in wanted]
+    known = [{k: v for k, v in line.items() if k not in ("accuracy", "conditions")} for line in lines]
+    missing = [r for r in recipes(arguments.seeds) if json.loads(json.dumps(asdict(r))) not in known]
     os.environ.update(KEEP_LARGE_BLOCKS)  # read by glibc when the workers start
     with ProcessPoolExecutor(usable_cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
         same = [[value] * len(missing) for value in (arguments.data, arguments.lists, arguments.epochs)]
         for recipe, accuracy in zip(missing, pool.map(train_recipe, missing, *same), strict=True):
-            lines.append({**json.loads(json.dumps(asdict(recipe))), "accuracy": accuracy})
+            lines.append(
+                {**json.loads(json.dumps(asdict(recipe))), "conditions": conditions, "accuracy": accuracy}
+            )
             with results.open("a") as file:
                 file.write(json.dumps(lines[-1]) + "\n")
             print(f"{recipe}: {accuracy:.3f}", file=sys.stderr)

@@ -43,7 +43,7 @@ from harness.formats import (
 )
 from harness.model_card import CARD_FILE, model_card
 from harness.models import Classifier
-from harness.plan import load_recorded_data
+from harness.plan import load_recorded_data, recorded_folder
 from harness.records import Split
 from harness.settings import resolve_stores
 from harness.statistics import wilson_interval
@@ -177,7 +177,7 @@ def _write(
     parent = run.tags["mlflow.parentRunId"]
     split = Split.of(tracker.read_json(parent, SPLIT_FILE))
     context = tracker.read_json(parent, CONTEXT_FILE)
-    tracks = load_recorded_data(data or context["data"], run.tags["data_digest"])
+    tracks = load_recorded_data(data or recorded_folder(context), run.tags["data_digest"])
     classifier, description = load_checkpoint(tracker.download(run.run_id, "checkpoint", working))
     architecture = Architecture(**description["architecture"])
     about = {key: value for key, value in description.items() if key not in ("format", "architecture", "sha256")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.data import Tracks, demo_data_folder, load_tracks, read_split, stratified_split, used_columns
 from harness.errors import DataError, SettingsError
@@ -41,12 +42,25 @@ def load_data(name: str) -> Tracks:
     return load_tracks(demo_data_folder() if name == "demo" else Path(name))
 
 
+def recorded_folder(context: dict[str, Any]) -> str:
+    """Return where a study's data are by its record; or demo where synthetic ones are gone."""
+    folder: str = context["data"]
+    return "demo" if context.get("synthetic") and not Path(folder).exists() else folder
+
+
 def load_recorded_data(name: str, digest: str) -> Tracks:
     """Read a data folder that a record speaks of.
 
     Raises DataError where it holds other data than were recorded.
     """
-    tracks = load_data(name)
+    return check_recorded(load_data(name), digest)
+
+
+def check_recorded(tracks: Tracks, digest: str) -> Tracks:
+    """Return the tracks, which are those that were recorded.
+
+    Raises DataError where they are not.
+    """
     if tracks.digest != digest:
         raise DataError(
             f"{tracks.folder} holds other data than the study was made on "

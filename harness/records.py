@@ -111,8 +111,15 @@ class Contender:
     source_digest: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the repeats, as a JSON-able mapping."""
-        return asdict(self)
+        """Return what determines the repeats, as a JSON-able mapping.
+
+        Not what it is called beside others, nor the threads: those are the machine's.
+        """
+        found = asdict(self)
+        del found["name"]
+        if found["config"] is not None:
+            del found["config"]["threads"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

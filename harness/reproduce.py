@@ -16,7 +16,7 @@ from harness.data import Tracks, training_data
 from harness.environment import code_version, environment
 from harness.errors import DataError, Diverged, SettingsError, TrackingError
 from harness.models import ModelSpec, model_spec
-from harness.plan import load_data
+from harness.plan import load_data, recorded_folder
 from harness.records import EpochMetrics, Split, TrialConfig
 from harness.settings import resolve_stores
 from harness.tracking import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker
@@ -113,7 +113,7 @@ def reproduce(
     parent = run.tags["mlflow.parentRunId"]
     context = tracker.read_json(parent, CONTEXT_FILE)
     split = Split.of(tracker.read_json(parent, SPLIT_FILE))
-    tracks = load_data(data or ("demo" if context.get("synthetic") else context["data"]))
+    tracks = load_data(data or recorded_folder(context))
     _check_tracks(tracks, split)
     differences = [
         *_environment_differences(run),

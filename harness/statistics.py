@@ -84,21 +84,26 @@ def paired_bootstrap(
 
     Takes bool [seeds, tracks] each; row i of both was trained with the same seed. Tracks and seeds are drawn
     with replacement independently of one another, the same for both classifiers, so that what is hard for both
-    cancels. The interval is the percentile one; the p-value counts the resamples on the other side of zero.
+    cancels; seeds one fewer than there are, since drawing all of a few gives too small a variance. The interval is
+    the percentile one; the p-value counts the resamples on the other side of zero, so that it is at most
+    1 - `confidence` exactly where the interval excludes zero.
     Source: Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 8, 13 and 16; Owen (2007),
-    The pigeonhole bootstrap, for two crossed factors.
+    The pigeonhole bootstrap, for two crossed factors; McCarthy and Snowden (1985), The bootstrap and finite
+    population sampling, for the number drawn.
     """
     difference = correct_a.astype(float) - correct_b.astype(float)
     seeds, tracks = difference.shape
     chance = np.random.default_rng(seed)
     # How often each seed and each track is drawn: their product weighs the table, as drawing rows would.
-    of_seeds = chance.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    drawn = max(1, seeds - 1)
+    of_seeds = chance.multinomial(drawn, np.full(seeds, 1 / seeds), size=resamples)
     of_tracks = chance.multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples)
-    means = np.einsum("rs,st,rt->r", of_seeds, difference, of_tracks, optimize=True) / (seeds * tracks)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    means = np.einsum("rs,st,rt->r", of_seeds, difference, of_tracks, optimize=True) / (drawn * tracks)
     beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
     p = min(1.0, 2 * (beyond + 1) / (resamples + 1))
-    return Estimate(float(difference.mean()), float(low), float(high), p)
+    rank = max(1, math.floor((1 - confidence) / 2 * (resamples + 1) + 1e-9))
+    ordered = np.sort(means)
+    return Estimate(float(difference.mean()), float(ordered[rank - 1]), float(ordered[-rank]), p)
 
 
 def probability_of_outperforming(

@@ -13,7 +13,7 @@ from harness.errors import StudyError, TrackingError, mask_password
 from harness.files import sqlite_path
 from harness.journals import bury, close_journals
 from harness.models import model_spec
-from harness.plan import Plan, devices_of, load_recorded_data
+from harness.plan import Plan, devices_of, load_recorded_data, recorded_folder
 from harness.reconcile import Record
 from harness.recorder import Listener
 from harness.records import Split, StudySpec, TrialCounts, TrialRow
@@ -167,7 +167,7 @@ def join_study(
             legal="the --tracking-uri that harness sweep was given",
             run="the same command with it",
         )
-    wanted = data or ("demo" if context.get("synthetic") else context["data"])
+    wanted = data or recorded_folder(context)
     tracks = load_recorded_data(wanted, spec.data_digest)
     own = SweepSettings(
         model=spec.model,

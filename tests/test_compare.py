@@ -107,7 +107,7 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     assert (pair["a"], pair["b"], pair["repeats"]) == ("one", "two", 3)
     differences = [x - y for x, y in zip(accuracies["one"], accuracies["two"], strict=True)]
     split = stratified_split(demo_tracks, seed=0)
-    expected = corrected_resampled_t(differences, len(split.train + split.valid), len(split.test))
+    expected = corrected_resampled_t(differences, len(split.train), len(split.test))
     assert pair["difference"] == pytest.approx(np.mean(differences))
     assert (pair["low"], pair["high"]) == pytest.approx((expected.low, expected.high))
     assert pair["wins"] == sum(difference > 0 for difference in differences)

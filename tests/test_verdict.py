@@ -12,11 +12,11 @@ from sklearn.ensemble import RandomForestClassifier
 
 from harness.compare.verdict import Protocol, Scores, estimate_accuracy, judge, verdict_of
 from harness.data import Tracks, load_tracks, stratified_split
-from harness.records import derive_seed
+from harness.records import Split, derive_seed
 from harness.statistics import Booleans, corrected_resampled_t, paired_bootstrap
 
-REDRAWN = Protocol(redrawn=True, train=800, test=200)
-FIXED = Protocol(redrawn=False, train=800, test=200)
+REDRAWN = Protocol(redrawn=True, train=640, valid=160, test=200)
+FIXED = Protocol(redrawn=False, train=640, valid=160, test=200)
 
 
 def scores(name: str, right: list[int], tracks: int = 200) -> Scores:
@@ -31,7 +31,7 @@ def test_the_sentence_of_a_difference() -> None:
     (pair,) = judge([b, a], REDRAWN)
     assert pair.difference == pytest.approx(-0.151)
     assert (pair.wins, pair.losses, pair.winner) == (0, 5, "fcnn")
-    expected = corrected_resampled_t([x - y for x, y in zip(b.accuracies, a.accuracies, strict=True)], 800, 200)
+    expected = corrected_resampled_t([x - y for x, y in zip(b.accuracies, a.accuracies, strict=True)], 640, 200)
     assert (pair.low, pair.high, pair.p) == (expected.low, expected.high, expected.p)
     assert verdict_of([pair]) == (
         f"fcnn beats cnn by 15.1 points, 95 % CI {-100 * expected.high:.1f} to {-100 * expected.low:.1f}, "
@@ -48,7 +48,7 @@ def test_the_sentence_of_none() -> None:
 
 def test_two_equal_differences_of_one_track_are_no_proof() -> None:
     (pair,) = judge(
-        [scores("a", [11, 11], 20), scores("b", [10, 10], 20)], Protocol(redrawn=True, train=80, test=20)
+        [scores("a", [11, 11], 20), scores("b", [10, 10], 20)], Protocol(redrawn=True, train=64, valid=16, test=20)
     )
     assert pair.difference == pytest.approx(0.05)
     assert pair.winner is None
@@ -105,7 +105,7 @@ def test_swapping_the_two_turns_the_verdict_round(first: list[int], second: list
 def test_an_accuracy_has_its_mean_inside_its_interval(protocol: Protocol) -> None:
     chance = np.random.default_rng(2)
     one = Scores(name="a", correct=tuple(chance.random(200) < 0.7 for _ in range(5)))
-    estimate = estimate_accuracy(one, protocol)
+    estimate = estimate_accuracy(one, protocol, 200)
     assert estimate.value == pytest.approx(np.mean(one.accuracies))
     assert 0 <= estimate.low < estimate.value < estimate.high <= 1
 
@@ -122,18 +122,19 @@ def simulated(seed: int, lead: float, protocol: Protocol) -> list[Scores]:
     prediction is drawn. `lead` is how much likelier the first is to get a track right, on average.
     """
     chance = np.random.default_rng(seed)
-    tracks, ease = 1000, chance.beta(2.2, 1.2, size=1000)
-    fixed = chance.choice(tracks, 200, replace=False)
+    ease = chance.beta(2.2, 1.2, size=1000)
+    pool = 840  # the other 160 chose the settings, and never judge
+    fixed = chance.choice(pool, 200, replace=False)
     found: list[list[Booleans]] = [[], []]
     for _ in range(REPEATS):
-        test = chance.choice(tracks, 200, replace=False) if protocol.redrawn else fixed
+        test = chance.choice(pool, 200, replace=False) if protocol.redrawn else fixed
         for index, shift in enumerate((lead / 2, -lead / 2)):
             odds = np.clip(ease[test] + shift + chance.normal(0, 0.02), 0, 1)
             found[index].append(chance.random(200) < odds)
     return [Scores(name=name, correct=tuple(flags)) for name, flags in zip("ab", found, strict=True)]
 
 
-def forests(tracks: Tracks, seed: int, handicap: float, protocol: Protocol) -> list[Scores]:
+def forests(tracks: Tracks, own: Split, seed: int, handicap: float, protocol: Protocol) -> list[Scores]:
     """Two small forests of one kind under different seeds, trained for real; the second forgets a share.
 
     `handicap` is the share of its right answers that are turned wrong, which is a difference known exactly.
@@ -142,9 +143,9 @@ def forests(tracks: Tracks, seed: int, handicap: float, protocol: Protocol) -> l
     row_of = {track: row for row, track in enumerate(tracks.ids)}
     found: list[list[Booleans]] = [[], []]
     for number in range(REPEATS):
-        drawn = derive_seed(seed, "split", number if protocol.redrawn else 0)
-        split = stratified_split(tracks, seed=drawn)
-        train, test = ([row_of[track] for track in part] for part in (split.train + split.valid, split.test))
+        drawn = derive_seed(seed, "split", number)
+        split = stratified_split(tracks, seed=drawn, never_test=own.valid) if protocol.redrawn else own
+        train, test = ([row_of[track] for track in part] for part in (split.train, split.test))
         for index in range(2):
             forest = RandomForestClassifier(10, random_state=derive_seed(seed, number, index))
             guesses = forest.fit(tracks.features[train], tracks.labels[train]).predict(tracks.features[test])
@@ -174,11 +175,12 @@ def test_simulated_models(protocol: Protocol) -> None:
 @pytest.mark.parametrize("redrawn", [True, False], ids=["redrawn", "fixed"])
 def test_real_forests(gtzan: Path, redrawn: bool) -> None:
     tracks = load_tracks(gtzan)
-    split = stratified_split(tracks, seed=0)
-    protocol = Protocol(redrawn=redrawn, train=len(split.train + split.valid), test=len(split.test))
-    itself = [forests(tracks, seed, 0.0, protocol) for seed in range(TRIES)]
+    own = stratified_split(tracks, seed=0)
+    sizes = {part: len(getattr(own, part)) for part in ("train", "valid", "test")}
+    protocol = Protocol(redrawn=redrawn, **sizes)
+    itself = [forests(tracks, own, seed, 0.0, protocol) for seed in range(TRIES)]
     accuracy = float(np.mean([scores.accuracies for pair in itself for scores in pair]))
-    apart = [forests(tracks, seed, 0.1 / accuracy, protocol) for seed in range(TRIES)]
+    apart = [forests(tracks, own, seed, 0.1 / accuracy, protocol) for seed in range(TRIES)]
     found = (differences_found(itself, protocol), differences_found(apart, protocol))
     print("small forests on real features, differences found in 200 tries: without", found[0], "with", found[1])
     assert found[0] <= FALSE_ALARMS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,8 @@ def compare(
     from harness.settings import parse_jobs
 
     wanted_jobs = parse_jobs(jobs)
+    if out is not None and out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"--out {out} is a file; give a folder")
     from harness.crew import warm_up
 
     warm_up()
@@ -76,22 +79,28 @@ def compare(
     )
     plan = plan_comparison(settings)
     comparison = _run(Console(stderr=True), plan)
-    if out is not None:
-        write_files(comparison, out)
     if as_json:
         print(json.dumps(comparison.as_json()))
     else:
         _print(comparison, out)
+    if out is not None:
+        write_files(comparison, out)
 
 
 def _run(console: Console, plan: ComparisonPlan) -> Comparison:
     from harness.compare import run_comparison
     from harness.display import RepeatsDisplay
 
-    for warning in plan.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _warn(console, plan.warnings)
     with RepeatsDisplay(console, plan.name) as display:
-        return run_comparison(plan, display)
+        comparison = run_comparison(plan, display)
+    _warn(console, [warning for warning in comparison.warnings if warning not in plan.warnings])
+    return comparison
+
+
+def _warn(console: Console, warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(comparison: Comparison, out: Path | None) -> None:

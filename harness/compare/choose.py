@@ -16,15 +16,16 @@ from harness.compare.references import REFERENCES
 from harness.data import Tracks, stratified_split, used_columns
 from harness.errors import SettingsError, StudyError
 from harness.models import ModelSpec, model_spec
-from harness.plan import devices_of, load_recorded_data
+from harness.plan import check_recorded, default_experiment, devices_of, load_data, recorded_folder
 from harness.records import Contender, Split, StudySpec, TrialCounts, TrialRow, derive_seed, digest_of
 from harness.settings import check_name, resolve_stores, work_folder_of
-from harness.study import Study, list_studies, open_storage, reaching
-from harness.tracking import SPLIT_FILE, Tracker
+from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
+from harness.tracking import SPLIT_FILE, Tracker, best_trial_run
 from harness.trial import trial_config
 
 EDGE = 0.025  # of the searched interval, on its own scale: a best learning rate so near its end
 FAILURE_GAP = 0.1  # between the shares of failed trials of two studies
+ENOUGH_SEEDS = 8  # measured: with fewer, a bootstrap over seeds finds differences where there are none
 MINIMUM_REPEATS = 2  # a variance needs two
 
 
@@ -75,8 +76,9 @@ class ComparisonPlan:
 
     @property
     def identity(self) -> str:
-        """What tells this comparison from every other: the same command finds its repeats again by it."""
-        contenders = [contender.identity() for contender in self.contenders if contender.study]
+        """What tells this comparison from every other: the same studies find their repeats again by it."""
+        studied = sorted((c for c in self.contenders if c.study), key=lambda contender: contender.study or "")
+        contenders = [contender.identity() for contender in studied]
         return digest_of([contenders, self.split.digest, self.entrants[0].spec.data_digest])[:16]
 
     @property
@@ -104,9 +106,11 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", legal=f"a whole number from {MINIMUM_REPEATS}")
     tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
+    tracks = None if settings.data is None else load_data(settings.data)
     with reaching(storage):
         opened = open_storage(storage, create=False)
-        names = settings.studies or _newest(settings, list_studies(opened))
+        wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
+        names = settings.studies or _newest(wanted, list_studies(opened))
         if len(set(names)) < max(2, len(names)):
             raise StudyError(
                 f"a comparison of {', '.join(names) or 'no study'}", legal="two or more different studies"
@@ -119,9 +123,10 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     _check_same(entrants)
     tracker = Tracker(tracking_uri, create=False)
     split = _recorded_split(tracker, entrants)
-    context = entrants[0].context
-    tracks = load_recorded_data(
-        settings.data or ("demo" if context.get("synthetic") else context["data"]), entrants[0].spec.data_digest
+    for entrant in entrants:
+        _check_checkpoint(tracker, entrant)
+    tracks = check_recorded(
+        tracks or load_data(recorded_folder(entrants[0].context)), entrants[0].spec.data_digest
     )
     contenders = _contenders(entrants, tracks, settings.references)
     return ComparisonPlan(
@@ -131,7 +136,12 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         tracks=tracks,
         split=split,
         splits=tuple(draw_split(tracks, split, number) for number in range(settings.repeats)),
-        warnings=(*_warnings(entrants), *split_warnings(tracks, split), *_leaks(contenders, tracks, split)),
+        warnings=(
+            *_warnings(entrants),
+            *_few_repeats(split, settings.repeats),
+            *split_warnings(tracks, split),
+            *_leaks(contenders, tracks, split),
+        ),
         devices=devices_of(settings.device),
         tracking_uri=tracking_uri,
         work_root=work_root,
@@ -148,19 +158,20 @@ def draw_split(tracks: Tracks, split: Split, number: int) -> Split:
     return stratified_split(tracks, seed=derive_seed(0, split.digest, "repeat", number), never_test=split.valid)
 
 
-def _newest(settings: CompareSettings, found: Sequence[Any]) -> tuple[str, ...]:
+def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
-    experiment = settings.experiment or ("demo" if settings.data == "demo" else "gtzan")
     chosen: dict[str, str] = {}
     for line in found:  # the last touched comes first
         if line.experiment == experiment and line.is_finished:
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
         has = ", ".join(f"{study} ({model})" for model, study in chosen.items()) or "none"
+        others = sorted({line.experiment for line in found if line.is_finished and line.experiment} - {experiment})
         raise StudyError(
-            f"experiment {experiment!r} has finished studies of {len(chosen)} model(s): {has}",
+            f"experiment {experiment!r} has finished studies of {len(chosen)} model(s): {has}"
+            + (f"; there are others in {', '.join(others)}" if others else ""),
             legal="finished studies of two models or more",
-            run="harness sweep --model cnn, harness status, or harness compare --study A --study B",
+            run="harness sweep --model cnn, harness compare --experiment OTHER (or --study A --study B)",
         )
     return tuple(chosen[model] for model in sorted(chosen))
 
@@ -173,14 +184,32 @@ def _entrant(study: Study) -> Entrant:
             legal="a study with at least one",
             run=f"harness sweep --study {study.name}, with what it was made with",
         )
+    model = model_spec(spec.model)
+    if model.source_digest != spec.source_digest:
+        raise StudyError(
+            f"{spec.model.rpartition(':')[0]} is not the code that study {spec.name!r} was made with "
+            f"(SHA-256 {str(model.source_digest)[:12]}, recorded {str(spec.source_digest)[:12]})",
+            legal="the file as it was: it is in context.json of the study's run, under model_source",
+            run="harness sweep --study NEW with the file as it is now",
+        )
     return Entrant(
         spec=spec,
-        model=model_spec(spec.model),
+        model=model,
         best=best,
         counts=study.counts(),
         rows=tuple(study.rows()),
         context=study.context,
     )
+
+
+def _check_checkpoint(tracker: Tracker, entrant: Entrant) -> None:
+    """Refuse before any training what would be missed after it."""
+    run = best_trial_run(tracker, entrant.spec.name)
+    if run.tags.get("checkpoint") == "removed":
+        raise StudyError(
+            f"the best checkpoint of study {entrant.spec.name!r} (run {run.run_id}) was removed by --keep",
+            legal="a study whose best checkpoint is there",
+        )
 
 
 def _check_same(entrants: Sequence[Entrant]) -> None:
@@ -214,15 +243,15 @@ def _recorded_split(tracker: Tracker, entrants: Sequence[Entrant]) -> Split:
 
 
 def _contenders(entrants: Sequence[Entrant], tracks: Tracks, references: bool) -> tuple[Contender, ...]:
-    labels = [entrant.model.label for entrant in entrants]
+    names = _names(entrants)
     contenders = []
-    for entrant, label in zip(entrants, labels, strict=True):
+    for entrant, name in zip(entrants, names, strict=True):
         spec, best = entrant.spec, entrant.best
         assert best.lr is not None
         assert best.batch_size is not None
         contenders.append(
             Contender(
-                name=label if labels.count(label) == 1 else spec.name,
+                name=name,
                 study=spec.name,
                 model=spec.model,
                 representation=entrant.model.representation,
@@ -237,7 +266,7 @@ def _contenders(entrants: Sequence[Entrant], tracks: Tracks, references: bool) -
         columns = tuple(name for name in used_columns(tracks, ()) if name in used)
         contenders += [
             Contender(
-                name=name,
+                name=name if name not in names else f"{name} (reference)",
                 study=None,
                 model=name,
                 representation="features",
@@ -248,6 +277,13 @@ def _contenders(entrants: Sequence[Entrant], tracks: Tracks, references: bool) -
             for name in REFERENCES
         ]
     return tuple(contenders)
+
+
+def _names(entrants: Sequence[Entrant]) -> list[str]:
+    """Return what the studies are called: their models, or themselves where that would not tell them apart."""
+    labels, studies = [entrant.model.label for entrant in entrants], [entrant.spec.name for entrant in entrants]
+    names = [label if labels.count(label) == 1 else study for label, study in zip(labels, studies, strict=True)]
+    return names if len(set(names)) == len(names) else studies
 
 
 def _warnings(entrants: Sequence[Entrant]) -> list[str]:
@@ -276,6 +312,15 @@ def _warnings(entrants: Sequence[Entrant]) -> list[str]:
                 f"({lr.low:g} to {lr.high:g}): a better one may lie beyond"
             )
     return found
+
+
+def _few_repeats(split: Split, repeats: int) -> list[str]:
+    if split.is_drawn or repeats >= ENOUGH_SEEDS:
+        return []
+    return [
+        f"{repeats} repeats on one split: so few seeds give too narrow an interval; "
+        f"{ENOUGH_SEEDS} or more are advised"
+    ]
 
 
 def split_warnings(tracks: Tracks, split: Split) -> list[str]:

@@ -284,14 +284,17 @@ def _trials(comparison: Comparison) -> Picture:
     )
 
 
-def tracks_apart(comparison: Comparison, a: str, b: str) -> dict[str, list[str]]:
-    """Return the test tracks of the studies' own split by who gets them right: both, a, b (alone), neither."""
+def tracks_apart(comparison: Comparison, a: str, b: str) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return the test tracks of the studies' own split by who gets them right: both, a alone, b alone, neither."""
     right = {name: dict(zip(comparison.split.test, comparison.own[name], strict=True)) for name in (a, b)}
-    found: dict[str, list[str]] = {"both": [], a: [], b: [], "neither": []}
+    both: list[str] = []
+    only_a: list[str] = []
+    only_b: list[str] = []
+    neither: list[str] = []
     for track in comparison.split.test:
         ours, theirs = right[a][track], right[b][track]
-        found[("both" if theirs else a) if ours else (b if theirs else "neither")].append(track)
-    return found
+        ((both if theirs else only_a) if ours else (only_b if theirs else neither)).append(track)
+    return both, only_a, only_b, neither
 
 
 def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
@@ -305,7 +308,7 @@ def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
         counts = np.array(
             [
                 np.bincount(comparison.truth(tracks), minlength=len(places)) if tracks else 0 * places
-                for tracks in apart.values()
+                for tracks in apart
             ]
         )
         lefts = [0 * counts[0], *np.cumsum(counts, axis=0)[:-1]]
@@ -319,10 +322,10 @@ def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
         _legend_above(axes)
         return figure
 
-    sizes = [len(tracks) for tracks in apart.values()]
+    sizes = [len(tracks) for tracks in apart]
     said = ", ".join(f"{label} {size}" for label, size in zip(labels, sizes, strict=True))
     return Picture(
-        name=f"tracks_{a}_{b}".replace(" ", "_"),
+        name=f"tracks_{a}_vs_{b}".replace(" ", "_"),
         title=f"Tracks that only one of {a} and {b} gets right",
         alt=f"Test tracks of the studies' own split, by genre: {said}, of {sum(sizes)}.",
         draw=draw,

@@ -29,7 +29,7 @@ class _Shown:
 
 
 def write_files(comparison: Comparison, folder: Path) -> None:
-    """Write `report.html`, the pictures, `comparison.json` and the tables `predictions.csv` and `models.csv`."""
+    """Write `report.html`, its pictures, `comparison.json`, and `predictions.csv` and `own_split.csv`."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = pictures_of(comparison)
     shown = []
@@ -39,6 +39,7 @@ def write_files(comparison: Comparison, folder: Path) -> None:
     (folder / PAGE_FILE).write_text(render(comparison, shown), encoding="utf-8")
     (folder / "comparison.json").write_text(json.dumps(comparison.as_json(), indent=2) + "\n", encoding="utf-8")
     _write_predictions(comparison, folder / "predictions.csv")
+    _write_own_split(comparison, folder / "own_split.csv")
 
 
 def render(comparison: Comparison, pictures: list[_Shown]) -> str:
@@ -46,11 +47,12 @@ def render(comparison: Comparison, pictures: list[_Shown]) -> str:
     environment = Environment(
         loader=PackageLoader("harness.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pairs = list(combinations([contender.name for contender in comparison.studied], 2))[:PAIRS_SHOWN]
+    pairs = list(combinations([contender.name for contender in comparison.studied], 2))
     return environment.get_template("report.html.jinja").render(
         comparison=comparison,
         pictures=pictures,
-        apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs],
+        apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs[:PAIRS_SHOWN]],
+        pairs_left_out=len(pairs[PAIRS_SHOWN:]),
         points=lambda fraction: f"{100 * fraction:.1f}",
     )
 
@@ -77,3 +79,14 @@ def _write_predictions(comparison: Comparison, path: Path) -> None:
                     writer.writerow(
                         [number, contender.name, contender.study or "", track, *names, int(genre == guess)]
                     )
+
+
+def _write_own_split(comparison: Comparison, path: Path) -> None:
+    """Write one line for each test track of the studies' own split: who gets it right (1) and who does not (0)."""
+    names = [contender.name for contender in comparison.studied]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["track", "genre", *names])
+        for row, track in enumerate(comparison.split.test):
+            flags = [int(comparison.own[name][row]) for name in names]
+            writer.writerow([track, comparison.genres[comparison.labels[track]], *flags])

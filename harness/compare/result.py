@@ -75,6 +75,7 @@ class Row:
             "test": self.test.as_json(),
             "macro_f1": self.macro_f1,
             "seconds": round(self.seconds, 3),
+            "diverged": self.diverged,
         }
 
 
@@ -150,16 +151,16 @@ class Comparison:
             representation=contender.representation,
             parameters=self.parameters.get(contender.name),
             params={} if config is None else {"lr": config.lr, "batch_size": config.batch_size},
-            val=self._accuracy(self._scores(contender, "valid")),
-            test=self._accuracy(scores),
+            val=self._accuracy(self._scores(contender, "valid"), self.protocol.valid),
+            test=self._accuracy(scores, self.protocol.test),
             macro_f1=float(np.mean(f1)),
             seconds=float(np.mean([outcome.seconds for outcome in outcomes])),
             diverged=sum(outcome.state == "diverged" for outcome in outcomes),
             own=own,
         )
 
-    def _accuracy(self, scores: Scores) -> Accuracy:
-        estimate = estimate_accuracy(scores, self.protocol)
+    def _accuracy(self, scores: Scores, tracks: float) -> Accuracy:
+        estimate = estimate_accuracy(scores, self.protocol, tracks)
         std = float(np.std(scores.accuracies, ddof=1))
         return Accuracy(mean=estimate.value, std=std, low=estimate.low, high=estimate.high)
 

@@ -242,7 +242,8 @@ def _sum_up(
         splits=plan.splits,
         protocol=Protocol(
             redrawn=plan.split.is_drawn,
-            train=float(np.mean([len(split.train) + len(split.valid) for split in plan.splits])),
+            train=float(np.mean([len(split.train) for split in plan.splits])),
+            valid=float(np.mean([len(split.valid) for split in plan.splits])),
             test=float(np.mean([len(split.test) for split in plan.splits])),
         ),
         contenders=plan.contenders,
@@ -274,6 +275,7 @@ def _figures(comparison: Comparison, description: str) -> tuple[dict[str, float]
     tags = {"verdict": comparison.verdict, "warnings": "\n".join(comparison.warnings)}
     # The UI shows a run's note in full, tags cut short.
     sentences = "".join(f"- {line}\n" for line in comparison.verdict.split("; "))
+    tags["repeats"] = str(len(comparison.splits))
     tags["mlflow.note.content"] = f"{description}\n\n{sentences}"
     return metrics, tags
 

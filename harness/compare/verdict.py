@@ -28,12 +28,14 @@ from harness.statistics import (
 class Protocol:
     """How the repeats were drawn: each on a split of its own, or all on one.
 
-    `train` is the mean number of tracks that a training may see (the validation part, which chooses the epoch,
-    is among them), `test` that of the tracks which judge it.
+    `train` is the mean number of tracks that a training is fitted on, `valid` that of those which choose its
+    epoch, `test` that of those which judge it. Test parts are drawn from all but the studies' validation part,
+    so that two of them share test / (train + test) of their tracks, as the correction for redrawn splits assumes.
     """
 
     redrawn: bool
     train: float
+    valid: float
     test: float
 
     @property
@@ -96,7 +98,8 @@ class Pair:
         if self.difference < 0:
             leader, other, low, high, wins = self.b, self.a, -self.high, -self.low, self.losses
         label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
-        interval = f"{label} {100 * low:.1f} to {100 * high:.1f}"
+        digits = 1 if self.winner is None or round(100 * low, 1) > 0 else 2  # "0.0 to 7.6" would not exclude zero
+        interval = f"{label} {100 * low:.{digits}f} to {100 * high:.{digits}f}"
         points = f"{100 * abs(self.difference):.1f} points"
         on = f"{wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
         if self.winner is None:
@@ -106,10 +109,13 @@ class Pair:
         return f"{leader} beats {other} by {points}, {interval}, on {on}"
 
 
-def estimate_accuracy(scores: Scores, protocol: Protocol) -> Estimate:
-    """Return a contender's mean test accuracy with its 95 % interval, by the protocol's own method."""
+def estimate_accuracy(scores: Scores, protocol: Protocol, tracks: float) -> Estimate:
+    """Return a contender's mean accuracy on parts of so many tracks, with its 95 % interval.
+
+    By the protocol's own method: over the splits, or over tracks and seeds.
+    """
     if protocol.redrawn:
-        estimate = _over_splits(scores.accuracies, protocol, 0.95)
+        estimate = _over_splits(scores.accuracies, protocol.train, tracks, 0.95)
     else:
         correct = np.stack(scores.correct)
         estimate = paired_bootstrap(correct, np.zeros_like(correct))
@@ -159,10 +165,11 @@ def verdict_of(pairs: Sequence[Pair]) -> str:
 def _decide(a: Scores, b: Scores, protocol: Protocol, confidence: float) -> Estimate:
     if protocol.redrawn:
         differences = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
-        return _over_splits(differences, protocol, confidence)
+        return _over_splits(differences, protocol.train, protocol.test, confidence)
     return paired_bootstrap(np.stack(a.correct), np.stack(b.correct), confidence=confidence)
 
 
-def _over_splits(values: Sequence[float], protocol: Protocol, confidence: float) -> Estimate:
-    train, test = round(protocol.train), round(protocol.test)
-    return corrected_resampled_t(values, train, test, confidence=confidence, resolution=1 / test)
+def _over_splits(values: Sequence[float], train: float, judged: float, confidence: float) -> Estimate:
+    return corrected_resampled_t(
+        values, round(train), round(judged), confidence=confidence, resolution=1 / round(judged)
+    )

@@ -70,7 +70,7 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
             split_digest=run.tags.get("split_digest", ""),
             times=int(run.tags["test_openings"]),
         )
-        for run in tracker.search(f"tags.data_digest = '{data_digest}'")
+        for run in tracker.search(f"tags.data_digest = '{data_digest}'", deleted=True)  # what was seen stays seen
         if "test_openings" in run.tags
     ]
     return Ledger(

@@ -32,7 +32,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -272,13 +272,17 @@ class Tracker:
         self.set_tags(run_id, {"test_openings": str(openings)})
         return openings
 
-    def search(self, query: str, experiment: str | None = None) -> list[RunRecord]:
-        """Return every run that matches an MLflow query, in one experiment (an id) or in all."""
+    def search(self, query: str, experiment: str | None = None, *, deleted: bool = False) -> list[RunRecord]:
+        """Return every run that matches an MLflow query, in one experiment (an id) or in all.
+
+        `deleted`: also those that were deleted, which MLflow keeps until it is told to collect garbage.
+        """
+        kinds = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         with translated("searching runs"):
             ids = [experiment] if experiment else [e.experiment_id for e in self.client.search_experiments()]
             records, token = [], None
             while True:
-                page = self.client.search_runs(ids, query, max_results=1000, page_token=token)
+                page = self.client.search_runs(ids, query, kinds, max_results=1000, page_token=token)
                 records += [_record(run) for run in page]
                 token = page.token
                 if not token:
