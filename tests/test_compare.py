@@ -239,6 +239,70 @@ def test_what_is_refused(studies: Path, demo_copy: Path) -> None:
     refused(SettingsError, "repeats is 1", repeats=1)
 
 
+def test_names_that_would_clash(studies: Path) -> None:
+    sweep(study="cnn", trials=1)  # named as another study's model is
+    sweep(study="majority", trials=1, seed=1)
+    sweep(study="pictures", model="cnn", trials=1, epochs=1)
+    named = [contender.name for contender in plan(studies=("one", "cnn", "pictures")).contenders]
+    assert named == ["one", "cnn", "pictures", *REFERENCES]
+    named = [contender.name for contender in plan(studies=("one", "majority")).contenders]
+    assert named == ["one", "majority", "majority (reference)", *REFERENCES[1:]]
+
+
+def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:
+    one, other = plan(studies=("one", "two")), plan(studies=("two", "one"))
+    assert one.identity == other.identity
+    folder = Path("work")
+    for a, b in zip(one.contenders[:2], reversed(other.contenders[:2]), strict=True):
+        assert repeat_path(folder, a, 0) == repeat_path(folder, b, 0)
+        assert a.config is not None
+        fewer_cores = replace(a, config=replace(a.config, threads=a.config.threads + 1))
+        assert repeat_path(folder, fewer_cores, 0) == repeat_path(folder, a, 0)
+
+
+def test_what_would_be_missed_after_all_training_is_refused_before(
+    studies: Path, tmp_path: Path, inside: Harness
+) -> None:
+    file = tmp_path / "net.py"
+    code = (Path(__file__).parents[1] / "experiments" / "residual_mlp.py").read_text()
+    file.write_text(code)
+    sweep(study="of-a-file", model=f"{file}:ResidualMLP", trials=1, epochs=1)
+    plan(studies=("one", "of-a-file"))
+    file.write_text(code + "\n# changed\n")
+    refused(StudyError, "is not the code that study 'of-a-file' was made with", studies=("one", "of-a-file"))
+    inside("delete", "of-a-file", "--yes")
+    sweep(study="bare", trials=1)
+    client = Stores.here().client()
+    run = next(run for run in Stores.here().runs("bare", "trial"))
+    client.set_tag(run.info.run_id, "checkpoint", "removed")
+    refused(StudyError, "was removed by --keep", studies=("one", "bare"))
+
+
+def test_what_deleted_runs_have_seen_stays_seen(studies: Path, inside: Harness) -> None:
+    def opened() -> int:
+        found = last_json(inside("compare", *pair, "--repeats", "2", "--no-references", "--json"))
+        return int(found["test_openings"]["own_split"])
+
+    sweep(study="seen", trials=1)
+    pair = ("--study", "one", "--study", "two")
+    before = opened()
+    inside("export", "--study", "seen", "--out", "seen", "--no-register")
+    inside("delete", "seen", "--yes")
+    assert opened() == before + 1
+
+
+def test_where_studies_and_data_are_looked_for(studies: Path, inside: Harness, demo_data: Path) -> None:
+    nothing = inside("compare", "--experiment", "nowhere", code=1).stderr
+    assert "there are others in demo" in nothing
+    # A folder of synthetic data by its path means the experiment of the synthetic set.
+    sweep(study="newest", trials=1)
+    sweep(study="newest-pictures", model="cnn", trials=1, epochs=1)
+    found = plan(studies=(), data=str(demo_data))
+    assert {"newest", "newest-pictures"} <= {entrant.spec.name for entrant in found.entrants}
+    Path("file").touch()
+    assert "--out file is a file" in inside("compare", "--out", "file", code=2).stderr
+
+
 def test_unlike_studies_are_warned_of(studies: Path) -> None:
     sweep(study="longer", epochs=5, trials=3)
     warnings = plan(studies=("one", "longer")).warnings
@@ -315,7 +379,7 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
         holder=Holder(),
     )
     do_repeats(task, threading.Event())
-    events = read_repeat(repeat_path(tmp_path, 0, 0))
+    events = read_repeat(repeat_path(tmp_path, wild, 0))
     assert events is not None
     assert [event["event"] for event in events if event["event"] != "epoch"] == ["start", "test", "end"]
     assert (events[-1]["state"], len(set(events[-1]["test"]))) == ("diverged", 1)
@@ -329,10 +393,11 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     sweep(study="slow-too", epochs=60, trials=1, seed=1)
     arguments = ["compare", "--study", "slow", "--study", "slow-too", "--repeats", "3"]
     arguments += ["--json", "--no-references"]
-    identity = plan(studies=("slow", "slow-too"), repeats=3).identity
-    folder = studies / "mlruns" / "work" / ".comparisons" / identity
+    planned = plan(studies=("slow", "slow-too"), repeats=3)
+    folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
+    journal = repeat_path(folder, planned.contenders[1], 0)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_for(lambda: repeat_path(folder, 1, 0).exists() and repeat_path(folder, 1, 0).stat().st_size > 2000)
+    wait_for(lambda: journal.exists() and journal.stat().st_size > 2000)
     for pid in [process.pid, *family(process.pid)]:
         os.kill(pid, signal.SIGKILL)
     process.communicate()

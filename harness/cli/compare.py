@@ -121,7 +121,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     if comparison.synthetic:
         lines.append("the data are SYNTHETIC: these figures say nothing about music")
     lines += ["", *comparison.verdict.split("; "), ""]
-    for pair in comparison.pairs:
+    for pair in (pair.leader_first() for pair in comparison.pairs):
         chance, low, high = pair.outperforms
         line = f"{pair.a} over {pair.b}: probability of scoring higher {chance:.2f} ({low:.2f} to {high:.2f})"
         if pair.tracks_difference is not None and pair.mcnemar_p is not None:

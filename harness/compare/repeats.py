@@ -23,7 +23,7 @@ from harness.data import Part, Tracks, open_test, training_data
 from harness.files import FileLock
 from harness.journal import Event, Journal, read_events
 from harness.process import be_worker
-from harness.records import Contender, Split, derive_seed
+from harness.records import Contender, Split, derive_seed, digest_of
 from harness.study import Holder
 from harness.training import choose_device, evaluate
 from harness.trial import run_trial, usable_cores
@@ -43,9 +43,9 @@ class RepeatTask:
     holder: Holder
 
 
-def repeat_path(folder: Path, contender: int, number: int) -> Path:
-    """Return where the journal of a repeat lies."""
-    return folder / f"repeat-{contender:02d}-{number:03d}.jsonl"
+def repeat_path(folder: Path, contender: Contender, number: int) -> Path:
+    """Return where the journal of a repeat lies, in whatever order the contenders were given."""
+    return folder / f"repeat-{digest_of(contender.identity())[:12]}-{number:03d}.jsonl"
 
 
 def read_repeat(path: Path) -> list[Event] | None:
@@ -65,7 +65,7 @@ def do_repeats(task: RepeatTask, asked: threading.Event) -> None:
     for index, number in task.todo:
         if asked.is_set():
             return
-        path = repeat_path(task.folder, index, number)
+        path = repeat_path(task.folder, task.contenders[index], number)
         lock = FileLock(path.with_suffix(".lock"))
         if not lock.acquire(wait=False):
             continue

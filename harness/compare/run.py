@@ -156,11 +156,10 @@ class _Repeats:
             return
         self._error = None
         for index, number in self._todo:
-            path = repeat_path(self._folder, index, number)
-            events = read_repeat(path)
+            contender, split = self._plan.contenders[index], self._plan.splits[number]
+            events = read_repeat(repeat_path(self._folder, contender, number))
             if events is None:
                 continue
-            contender, split = self._plan.contenders[index], self._plan.splits[number]
             labels = self._plan.labels_of(split.test)
             score = float(np.mean(labels == np.array(events[-1]["test"])))
             try:

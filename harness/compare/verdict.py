@@ -7,7 +7,7 @@ bootstrap interval over tracks and seeds; both Holm-corrected over the pairs. Ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -92,16 +92,33 @@ class Pair:
             return self.a
         return self.b if self.high < 0 else None
 
+    def leader_first(self) -> Pair:
+        """Return the same pair, the one with the higher mean named first."""
+        if self.difference >= 0:
+            return self
+        (chance, low, high), tracks = self.outperforms, self.tracks_difference
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            wins=self.losses,
+            losses=self.wins,
+            outperforms=(1 - chance, 1 - high, 1 - low),
+            tracks_difference=tracks and Estimate(-tracks.value, -tracks.high, -tracks.low, tracks.p),
+        )
+
     def sentence(self, corrected: bool = False) -> str:
         """Return what the pair comes to, in points (hundredths); `corrected`: say that it is one of several."""
-        leader, other, low, high, wins = self.a, self.b, self.low, self.high, self.wins
-        if self.difference < 0:
-            leader, other, low, high, wins = self.b, self.a, -self.high, -self.low, self.losses
+        pair = self.leader_first()
+        leader, other, low, high = pair.a, pair.b, pair.low, pair.high
         label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
         digits = 1 if self.winner is None or round(100 * low, 1) > 0 else 2  # "0.0 to 7.6" would not exclude zero
         interval = f"{label} {100 * low:.{digits}f} to {100 * high:.{digits}f}"
-        points = f"{100 * abs(self.difference):.1f} points"
-        on = f"{wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
+        points = f"{100 * pair.difference:.1f} points"
+        on = f"{pair.wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
         if self.winner is None:
             return (
                 f"no difference shown between {leader} and {other}: {points}, {interval}, {leader} ahead on {on}"
