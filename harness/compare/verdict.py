@@ -115,7 +115,7 @@ class Pair:
         pair = self.leader_first()
         leader, other, low, high = pair.a, pair.b, pair.low, pair.high
         label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
-        digits = 1 if self.winner is None or round(100 * low, 1) > 0 else 2  # "0.0 to 7.6" would not exclude zero
+        digits = 1 if round(100 * low, 1) else 2  # "0.0 to 7.6" would not say on which side of zero it ends
         interval = f"{label} {100 * low:.{digits}f} to {100 * high:.{digits}f}"
         points = f"{100 * pair.difference:.1f} points"
         on = f"{pair.wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
