@@ -20,6 +20,7 @@ import pytest
 import torch
 from conftest import Server, python
 from mlflow import MlflowClient
+from safetensors.torch import load_file
 
 from harness.checkpoint import load_checkpoint
 from harness.export import Bundle, export_best
@@ -122,8 +123,10 @@ def test_the_cards_lines_run_elsewhere(exported: Export, tmp_path: Path, strange
     for block in blocks:
         assert len(block.splitlines()) <= 5
         outputs.append(python(block, work, {**stranger, "MLFLOW_TRACKING_URI": exported.uri}))
-    _, pt2, onnx, registered = outputs
+    pt2, onnx, weights, registered = outputs
     assert pt2 == onnx
+    tensors = load_file(work / "model.safetensors")
+    assert weights.splitlines() == [f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()]
     first = re.findall(r"\w+", pt2)[0]
     assert re.search(rf"^0 +{first} ", registered, re.MULTILINE)
 
