@@ -51,7 +51,7 @@ def test_artifacts_that_cannot_be_written(place: Path, inside: Harness) -> None:
 
 
 def test_journals_of_an_earlier_study_of_that_name(place: Path, inside: Harness) -> None:
-    journal = kill_in_mid_epoch(place, "cnn", 14)
+    journal = kill_in_mid_epoch(place, "cnn", 9)
     for file in (place / "mlruns").glob("optuna.db*"):
         file.unlink()
     refused = inside(*sweep("cnn", trials=1), code=1).stderr
@@ -77,7 +77,7 @@ def kill_in_mid_epoch(place: Path, model: str, epochs: int) -> Path:
         command(*sweep(model, trials=1, epochs=epochs)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     folder = place / "mlruns" / "work" / "s"
-    wait_for(lambda: epochs_on_record(folder) > 5)
+    wait_for(lambda: epochs_on_record(folder) > 3)
     wait_for(lambda: bool(Stores.here().runs("s", "trial")))  # and MLflow has heard of it
     for pid in [process.pid, *family(process.pid)]:
         os.kill(pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ def kill_in_mid_epoch(place: Path, model: str, epochs: int) -> Path:
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "emptied"])
 def test_a_damaged_journal(place: Path, inside: Harness, damage: str) -> None:
-    journal = kill_in_mid_epoch(place, "cnn", 14)
+    journal = kill_in_mid_epoch(place, "cnn", 9)
     whole = journal.read_bytes()
     middle = len(whole) // 2
     journal.write_bytes(
@@ -100,5 +100,5 @@ def test_a_damaged_journal(place: Path, inside: Harness, damage: str) -> None:
     )
     if damage != "emptied":
         assert "cut short or damaged" in inside("doctor", code=1).stdout
-    inside(*sweep("cnn", trials=1, epochs=14))
-    Stores.here().check("s", 1, 14)
+    inside(*sweep("cnn", trials=1, epochs=9))
+    Stores.here().check("s", 1, 9)
