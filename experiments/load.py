@@ -81,7 +81,7 @@ def measure(storage: str, workers: int, trials: int, seconds: float) -> Load:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         opened = open_storage(storage)
-        Study.create(opened, SPEC, {"experiment": "load"}, folder / "parent")
+        Study.create(opened, SPEC, {}, folder / "parent")
         opened.engine.dispose()
         context = multiprocessing.get_context("fork")  # each worker would import PyTorch otherwise
         processes = [context.Process(target=work, args=(storage, folder, trials, seconds)) for _ in range(workers)]

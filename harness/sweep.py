@@ -75,7 +75,7 @@ class StudySummary:
 def open_study(plan: Plan) -> Study:
     """Open the plan's study, made on first use, with whatever an earlier crash left behind put right.
 
-    Raises StudyError where a study of that name has another fingerprint.
+    Raises StudyError where a study of that name has another fingerprint or experiment.
     """
     with reaching(plan.storage):
         study = Study.create(

@@ -253,6 +253,9 @@ def test_another_fingerprint_is_refused_by_name(place: Path) -> None:
     for word in ("epochs: the study has 30, this sweep 31", "data_digest", "sampler", "--study NEW"):
         assert word in str(error.value)
     assert "seed" not in str(error.value)
+    # Its record would be in two experiments.
+    with pytest.raises(StudyError, match=r'experiment: the study has "\w+", this sweep "elsewhere"'):
+        study_in(place, replace(SPEC, experiment="elsewhere"))
 
 
 def test_a_missing_study_lists_those_there_are(workspace: Path) -> None:

@@ -88,16 +88,17 @@ class Study:
 
         `context` is what the record should know beyond the fingerprint: the data folder, what to call the data.
 
-        Raises StudyError where it exists with another fingerprint.
+        Raises StudyError where it exists with another fingerprint, or in another experiment.
         """
         with make_holds(storage, spec.name, work_folder, Holder()).study_lock():
             study = optuna.create_study(
                 study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
             )
             if SPEC_KEY in study.user_attrs:
-                _check_fingerprint(spec, study.user_attrs[SPEC_KEY])
+                made_in = {"experiment": study.user_attrs[CONTEXT_KEY]["experiment"]}
+                _check_same(spec, {**made_in, **study.user_attrs[SPEC_KEY]})
             else:
-                study.set_user_attr(CONTEXT_KEY, context)
+                study.set_user_attr(CONTEXT_KEY, {**context, "experiment": spec.experiment})
                 if not study.get_trials(deepcopy=False) and _within(spec.search, REPORT_SETTING):
                     study.enqueue_trial(REPORT_SETTING)
                 study.set_user_attr(SPEC_KEY, spec.fingerprint())  # last: with it the study is whole
@@ -321,8 +322,8 @@ def _within(search: SearchSpace, setting: dict[str, Any]) -> bool:
     return search.lr.low <= setting["lr"] <= search.lr.high and setting["batch_size"] in search.batch_size
 
 
-def _check_fingerprint(spec: StudySpec, recorded: dict[str, Any]) -> None:
-    wanted = spec.fingerprint()
+def _check_same(spec: StudySpec, recorded: dict[str, Any]) -> None:
+    wanted = {"experiment": spec.experiment, **spec.fingerprint()}
     differences = [
         f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"
         for key, value in wanted.items()
