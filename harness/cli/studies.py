@@ -129,8 +129,6 @@ def ui(
     print(f"MLflow UI: http://127.0.0.1:{port}", flush=True)
     server = [
         "server",
-        "--backend-store-uri",
-        tracking,
         "--host",
         "127.0.0.1",
         "--port",
@@ -142,6 +140,7 @@ def ui(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": tracking,  # not an argument: ps would show a database's password
     }
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", *server], environment)
 
