@@ -73,7 +73,7 @@ def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
         raise CheckpointError(
             f"the format onnx needs packages that are not installed: {', '.join(missing)}",
             legal=f"the extra onnx ({', '.join(ONNX_PACKAGES)})",
-            run="pip install 'harness[onnx]'",
+            run="pip install -e '.[onnx]'",
         )
     return tuple(name for name in FILES if name in names)
 

@@ -143,7 +143,7 @@ def _transform(folder: Path, format_: str, representation: Representation) -> Tr
     except ImportError as error:
         raise CheckpointError(
             f"reading {folder / FILES[format_]} needs a package that is not installed: {error.name}",
-            run="pip install 'harness[onnx]'",
+            run="pip install -e '.[onnx]'",
         ) from None
     except HarnessError:
         raise

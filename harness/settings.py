@@ -71,7 +71,10 @@ def load_settings(config: Path | None, given: dict[str, Any]) -> SweepSettings:
     settings = {} if config is None else _read(config)
     settings |= {name: value for name, value in given.items() if value is not None and value != ()}
     if "model" not in settings:
-        raise SettingsError("no model was named", legal="--model fcnn, --model cnn, or a --config that names one")
+        raise SettingsError(
+            "no model was named",
+            legal="--model fcnn, --model cnn, --model FILE.py:Class, or a --config that names one",
+        )
     if isinstance(settings.get("jobs"), str):
         settings["jobs"] = parse_jobs(settings["jobs"])
     if isinstance(settings.get("keep"), str):

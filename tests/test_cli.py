@@ -214,6 +214,10 @@ def test_data_check_on_gtzan(gtzan: Path, inside: Harness) -> None:
         "data import",
         "data extract",
         "predict",
+        "compare",
+        "reproduce",
+        "worker",
+        "doctor",
     ],
 )
 def test_help_fits_eighty_columns_and_gives_an_example(inside: Harness, name: str) -> None:

@@ -202,4 +202,4 @@ def test_without_the_extra(tmp_path: Path) -> None:
     )
     assert "('pt2',)" in process.stdout, process.stderr
     assert "packages that are not installed: onnx, onnxruntime, onnxscript" in process.stderr
-    assert "pip install 'harness[onnx]'" in process.stderr
+    assert "pip install -e '.[onnx]'" in process.stderr

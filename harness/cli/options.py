@@ -22,4 +22,4 @@ Storage = Annotated[
         help="Optuna's storage, an SQLAlchemy URL.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")]

@@ -22,7 +22,9 @@ def _option(flag: str, default: str, text: str) -> Any:
 
 
 def sweep(
-    model: Annotated[str | None, _option("--model", "none", "The network to tune: fcnn or cnn.")] = None,
+    model: Annotated[
+        str | None, _option("--model", "none", "The network to tune: fcnn, cnn, or FILE.py:Class.")
+    ] = None,
     trials: Annotated[int | None, _option("--trials", "40", "Finished trials that the study shall hold.")] = None,
     data: Annotated[str | None, _option("--data", "input", "Data folder, or demo: a synthetic set.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings (experiments/).")] = None,

@@ -100,7 +100,7 @@ def _not_opened(url: str, error: Exception) -> StudyError:
         return StudyError(
             f"cannot open Optuna's storage {shown}: {reason}",
             legal="an installed driver",
-            run="pip install 'harness[postgres]'",
+            run="pip install -e '.[postgres]'",
         )
     return StudyError(
         f"cannot open Optuna's storage {shown}: {reason}",
