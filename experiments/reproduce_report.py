@@ -198,7 +198,7 @@ def table(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, An
     out = []
     for split, found in comparisons.items():
         seeds = len(accuracies(lines, model="fcnn", split=split, recipe="as_published", without=[]))
-        name = "random 80/20 splits" if split == "random" else "fault-filtered split"
+        name = "random splits" if split == "random" else "fault-filtered split"
         out += [f"| {' | '.join([f'**{name}**', *head[1:]])} |", "|---|---|---|---|---|"]
         for title, model, suffix, without in ROWS:
             cells = [title]
@@ -213,7 +213,11 @@ def table(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, An
             out.append(f"| {' | '.join(cells)} |")
         repeats = found["pairs"][0]["repeats"]
         out += ["", f"{seeds} seeds; tuned: {repeats} repeats. {headline(found, split)}", ""]
-    out += [f"Accuracy on the test part, mean ± std. Pictures: {pictures}."]
+    out.append(
+        "Accuracy on the test part, mean ± std. *Published*: the report's two runs; *as published*: what its code "
+        "did (raw features); *as described*: features scaled, as its text says (pictures know no scaler, so the "
+        f"CNN's two are one). Pictures: {pictures}."
+    )
     return "\n".join(out).strip()
 
 
@@ -254,7 +258,8 @@ def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Na
         out.append("|---|---|---|---|---|---|---|---|")
         for row in found["models"] + found["references"]:
             low, high = row["test"]["interval"]
-            name = row["study"] or f"{row['name']} (reference)"
+            name = row["name"] if row["study"] in (row["name"], None) else f"{row['name']} ({row['study']})"
+            name += "" if row["study"] else " (reference)"
             params = row["params"]
             cells = [name, f"{row['test']['mean']:.3f} ± {row['test']['std']:.3f}", f"{low:.3f} to {high:.3f}"]
             cells += [f"{row['val']['mean']:.3f} ± {row['val']['std']:.3f}", f"{row['macro_f1']:.3f}"]
@@ -312,7 +317,7 @@ def main() -> None:
     parser.add_argument("--cnn-trials", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--pictures", default="Kaggle's", help="what the pictures are, for the tables")
-    parser.add_argument("--write", action="store_true", help="write README.md and docs/finding.png")
+    parser.add_argument("--write", action="store_true", help="write README.md, docs/gtzan.md and their pictures")
     arguments = parser.parse_args()
     for name in ("data", "lists", "out"):
         setattr(arguments, name, getattr(arguments, name).absolute())
