@@ -112,7 +112,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(path.read_text())
         found = description["format"]
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no {DESCRIPTION_FILE}", legal="a checkpoint folder") from None
+        raise CheckpointError(
+            f"{folder} holds no {DESCRIPTION_FILE}",
+            legal="a folder that harness export wrote",
+            run="harness export --model MODEL --out DIR",
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's description: {error}") from error
     if found != FORMAT:
@@ -209,5 +213,6 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise CheckpointError(
             f"cannot write {path}: {error}", legal="a disk with room", run="the same command again, once it has"
         ) from error
+    path.chmod(0o644)  # safetensors leaves it to its owner alone
     with path.open("rb") as written:
         os.fsync(written.fileno())

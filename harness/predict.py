@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.audio import SUFFIXES, clip_features, clip_picture, load_clip
 from harness.checkpoint import DESCRIPTION_FILE, Architecture, read_description
@@ -18,14 +18,14 @@ from harness.data import FEATURE_COLUMNS
 from harness.data.features import has_columns, read_rows
 from harness.data.images import HIDDEN, decode_picture
 from harness.errors import CheckpointError, DataError, HarnessError
-from harness.formats import FILES, Portable, Transform, read_format
-from harness.models import StandardizeFeatures
+from harness.formats import FILES, Transform, read_format
 from harness.records import Representation
 from harness.training import EVALUATION_BATCH
 
 # What a bundle takes beside sound, by what its model was trained on.
 OWN_SUFFIX: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
 FAR = 20.0  # standard deviations from the mean of what the model was trained on; GTZAN's own rows stay below 16
+NORMALISE = "classifier.normalise"  # where an exported program keeps the scaler's mean and scale
 Told = Callable[[str, int, int, str | None], None]
 
 
@@ -109,6 +109,8 @@ class Bundle:
 def open_bundle(folder: Path) -> Bundle:
     """Open a folder that `harness export` wrote: its safetensors, else its PyTorch program, else its ONNX file.
 
+    For a model from outside the package the safetensors come last: they need the file with its class, the others
+    do not.
     PyTorch reads parts of a program with pickle, which can run code: those of strangers are not to be opened.
 
     Raises CheckpointError where it is none, or is damaged.
@@ -118,7 +120,8 @@ def open_bundle(folder: Path) -> Bundle:
         architecture = Architecture(**description["architecture"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION_FILE} describes no network: {error}") from error
-    format_ = next((name for name, file in FILES.items() if (folder / file).exists()), None)
+    order = sorted(FILES, key=lambda name: name == "safetensors" and architecture.source_digest is not None)
+    format_ = next((name for name in order if (folder / FILES[name]).exists()), None)
     if format_ is None:
         raise CheckpointError(
             f"{folder} holds no model",
@@ -127,8 +130,8 @@ def open_bundle(folder: Path) -> Bundle:
         )
     transform = _transform(folder, format_, architecture.representation)
     spread = None
-    if isinstance(transform, Portable) and isinstance(transform.classifier.normalise, StandardizeFeatures):
-        spread = (transform.classifier.normalise.mean, transform.classifier.normalise.scale)
+    if architecture.representation == "features" and isinstance(transform, nn.Module):
+        spread = (transform.get_buffer(f"{NORMALISE}.mean"), transform.get_buffer(f"{NORMALISE}.scale"))
 
     @torch.inference_mode()
     def probabilities(inputs: Tensor) -> Tensor:
@@ -218,6 +221,8 @@ def _predict_file(bundle: Bundle, path: Path, top: int) -> Iterator[Prediction]:
 
 def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | None]:
     """Return a file's inputs, and for a CSV the names of its rows."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
     suffix, wanted = path.suffix.lower(), bundle.architecture.representation
     columns = bundle.architecture.columns
     if suffix not in bundle.suffixes:

@@ -54,6 +54,11 @@ def test_the_folder_alone_rebuilds_the_network(saved: Path, state: TrainingState
     assert torch.equal(classifier(data.train.inputs), state.classifier(data.train.inputs))
 
 
+def test_others_may_read_it(saved: Path) -> None:
+    """A shared folder is read by other users too."""
+    assert [path.stat().st_mode & 0o444 for path in (saved, *saved.iterdir())] == [0o444] * 3
+
+
 def test_saving_again_replaces_the_folder(saved: Path, state: TrainingState) -> None:
     architecture = Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES)
     save_checkpoint(saved, architecture, state.classifier.state_dict(), {"study": "other"})

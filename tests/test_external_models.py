@@ -80,7 +80,7 @@ def test_a_network_of_the_wrong_shape_is_found_before_a_study_is_made(tmp_path: 
         check_network(broken, 58, 10)
 
 
-def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, inside: Harness) -> None:
+def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_data: Path, inside: Harness) -> None:
     model = written(GOOD, Path())
     inside("sweep", "--model", model, "--data", "demo", "--trials", "2", "--epochs", "2")
     inside("sweep", "--model", "fcnn", "--data", "demo", "--trials", "2", "--epochs", "2")
@@ -93,6 +93,14 @@ def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, inside:
     exported = last_json(inside("export", "--model", model, "--experiment", "demo", "--out", "small", "--json"))
     assert exported["model"] == model
     load_checkpoint(Path("small"))
+    table = str(demo_data / "features_30_sec.csv")
+    wanted = last_json(inside("predict", "small", table, "--json"))["predictions"]
+
+    # Without the file, as on another machine, the exported program does.
+    Path("models.py").unlink()
+    assert last_json(inside("predict", "small", table, "--json"))["predictions"] == wanted
+    Path("small", "model.pt2").unlink()
+    assert "there is no file models.py" in inside("predict", "small", table, code=1).stderr
 
     # Changed code is not the code that was trained: neither a sweep nor a checkpoint takes it for that.
     written(GOOD.replace("nn.ReLU()", "nn.GELU()"), Path())

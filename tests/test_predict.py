@@ -147,6 +147,7 @@ def test_one_bad_file_stops_nothing(
     errors = {error["file"]: error["error"] for error in found["errors"]}
     assert set(errors) == {str(bad), str(tmp_path / "none.csv"), str(picture)}
     assert "cannot be decoded" in errors[str(bad)]
+    assert errors[str(tmp_path / "none.csv")].endswith("none.csv does not exist")
     assert "is a picture, and this bundle's fcnn takes features (legal: .csv, .wav" in errors[str(picture)]
     assert "3 of the files" in done.stderr
 
@@ -197,11 +198,15 @@ def test_tables_that_are_none(fcnn: Path, tmp_path: Path, text: str, found: str)
 
 
 def test_what_lies_far_outside_is_said(demo_tracks: Tracks, song: Path, tmp_path: Path, inside: Harness) -> None:
-    """A clip of four seconds, for a network that has learnt the length of clips of thirty."""
+    """A clip of four seconds, for a network that has learnt the length of clips of thirty: both formats say it."""
     bundle = make_bundle(tmp_path / "all", demo_tracks, "fcnn", FEATURE_COLUMNS, 1)
-    done = inside("predict", str(bundle), str(song), "--json")
-    assert "length" in last_json(done)["predictions"][0]["far"]
-    assert "1 of 1 inputs lie far outside" in done.stderr
+    classifier, _ = load_checkpoint(bundle)
+    write_formats(bundle, ("pt2",), Source(classifier, "features", len(FEATURE_COLUMNS), {"genres": []}))
+    for _ in range(2):
+        done = inside("predict", str(bundle), str(song), "--json")
+        assert "length" in last_json(done)["predictions"][0]["far"]
+        assert "1 of 1 inputs lie far outside" in done.stderr
+        (bundle / "model.safetensors").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
