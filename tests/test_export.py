@@ -89,7 +89,7 @@ def refused(match: str, kind: type[HarnessError], out: str = "best", **arguments
 
 def test_what_cannot_be_exported(swept: StudySummary, demo_copy: Path) -> None:
     refused("there is no study 'none'[\\s\\S]*demo-fcnn", StudyError, study="none")
-    refused("reading run 'abc'", TrackingError, run_id="abc")
+    refused("there is no run 'abc'", TrackingError, run_id="abc")
     refused("has no checkpoint", TrackingError, run_id=swept.parent_run_id)
     refused("no data folder", DataError, study="demo-fcnn", data="nowhere")
     (demo_copy / "images_original" / "amber" / "amber00000.png").unlink()

@@ -89,7 +89,7 @@ def test_what_cannot_be_reproduced(place: Path, inside: Harness) -> None:
     inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1")
     parent = Stores.here().runs("demo-fcnn", "study")[0].info.run_id
     assert "is no trial's (kind study)" in inside("reproduce", parent, code=1).stderr
-    assert "reading run 'nothing' failed" in inside("reproduce", "nothing", code=1).stderr
+    assert "there is no run 'nothing'" in inside("reproduce", "nothing", code=1).stderr
 
 
 def test_each_run_says_what_it_was_made_with(place: Path, inside: Harness) -> None:

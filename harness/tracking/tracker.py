@@ -235,7 +235,16 @@ class Tracker:
         Raises TrackingError where there is none of that id.
         """
         with translated(f"reading run {run_id!r}"):
-            return _record(self.client.get_run(run_id))
+            try:
+                return _record(self.client.get_run(run_id))
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+        raise TrackingError(
+            f"there is no run {run_id!r} in {self.uri}",
+            legal="the whole id of a run, 32 characters",
+            run="harness ui, to find one, or another --tracking-uri",
+        )
 
     def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
         """Return the losses and the accuracy of each epoch that a run has on record, the last of each if twice."""
