@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -158,6 +159,7 @@ def test_what_is_printed_fits_80_columns(studies: Path, inside: Harness) -> None
     assert "\x1b" not in process.stdout
     assert "has been opened" in rest
     assert "gradient boosting" in tables
+    assert not re.search(r"-0\.0\b", process.stdout)
 
 
 class Page(HTMLParser):

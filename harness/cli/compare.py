@@ -127,8 +127,8 @@ def _print(comparison: Comparison, out: Path | None) -> None:
         if pair.tracks_difference is not None and pair.mcnemar_p is not None:
             own = pair.tracks_difference
             line += (
-                f"; on the studies' own split {100 * own.value:.1f} points "
-                f"({100 * own.low:.1f} to {100 * own.high:.1f}), McNemar p = {pair.mcnemar_p:.2g}"
+                f"; on the studies' own split {100 * own.value:z.1f} points "
+                f"({100 * own.low:z.1f} to {100 * own.high:z.1f}), McNemar p = {pair.mcnemar_p:.2g}"
             )
         lines.append(line)
     lines += [comparison.ledger.as_text(), f"run:  {comparison.run_id}, with report.html among its artifacts"]

@@ -53,7 +53,7 @@ def render(comparison: Comparison, pictures: list[_Shown]) -> str:
         pictures=pictures,
         apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs[:PAIRS_SHOWN]],
         pairs_left_out=len(pairs[PAIRS_SHOWN:]),
-        points=lambda fraction: f"{100 * fraction:.1f}",
+        points=lambda fraction: f"{100 * fraction:z.1f}",
     )
 
 
