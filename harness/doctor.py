@@ -113,25 +113,36 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
     """Journals that hold what MLflow has not got; those of trials that are to go on are kept after sending."""
     if record.study.is_led():
         return  # a sweep is at work and sends them
-    ended = {}
+    ended, over = {}, record.study.over()
     for path in sorted(record.study.work_folder.glob("trial-*.jsonl")):
         events, sound = read_events(path)
         number = int(path.stem.removeprefix("trial-"))
-        if sound < path.stat().st_size:
+        told = (
+            bool(events) and events[-1]["event"] in ("end", "closed") and events[-1].get("state") != "interrupted"
+        )
+        if number in over and not told:
+            yield _mendable(
+                study=record.study.name,
+                found=f"the journal {path} is damaged: trial {number} had ended, and its last epochs are lost",
+                fix=fix,
+            )
+        elif sound < path.stat().st_size:
             yield Finding(
                 study=record.study.name,
                 found=f"the journal {path} has a line that is cut short or damaged; what follows it is not used",
                 fixed=False,
                 run=f"harness sweep --study {record.study.name}: the trial goes on from what is sound",
             )
-        if events and events[-1]["event"] in ("end", "closed") and events[-1].get("state") != "interrupted":
-            ended[number] = sum(event["event"] == "epoch" for event in events)
+        if told:
+            epochs = sum(event["event"] == "epoch" for event in events)
+            damaged = ", its journal was damaged" if any("mended" in event for event in events) else ""
+            ended[number] = f"{epochs} epochs{damaged}"
     if fix:
         record.recorder().close()
-    for number, epochs in ended.items():
+    for number, what in ended.items():
         yield _mendable(
             study=record.study.name,
-            found=f"trial {number} had ended, and its record ({epochs} epochs) was not in MLflow",
+            found=f"trial {number} had ended, and its record ({what}) was not in MLflow",
             fix=fix,
         )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from harness.files import FileLock
 from harness.journal import Journal, read_events
 from harness.study import Progress, Study
+
+LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
 
 
 def journal_path(work_folder: Path, number: int) -> Path:
@@ -28,19 +31,37 @@ def comparison_lock(work_root: Path, identity: str) -> FileLock:
 def close_journals(study: Study) -> None:
     """Close the journals of trials that are over in the study, but whose worker died before it said so.
 
-    One without an end, of a trial that another machine has taken over and ended, is removed.
+    One without an end is another machine's, which has taken the trial over and ended it, and is removed; or its
+    end was lost with a damaged line, and is told as the study has it.
     """
     with study.lock():
         for number in study.over():
             path = journal_path(study.work_folder, number)
-            if path.exists():
-                journal = Journal(path)
-                ended = bool(journal.events) and journal.events[-1]["event"] in ("end", "closed")
-                if ended and journal.events[-1]["event"] == "end":
-                    journal.append("closed")
+            if not path.exists():
+                continue
+            journal = Journal(path)
+            last = journal.events[-1] if journal.events else {"event": "nothing"}
+            if last["event"] == "closed":
                 journal.close()
-                if not ended and not study.is_ours_to_record(number):
-                    remove_journal(path)
+                continue
+            ended = last["event"] == "end" and last["state"] != "interrupted"
+            if not ended and not study.is_ours_to_record(number):
+                journal.close()
+                remove_journal(path)
+                continue
+            if not ended:
+                result = study.result(number)
+                best = None if result.best is None else asdict(result.best)
+                end = {
+                    "trial": number,
+                    "resumed": True,
+                    "state": result.state,
+                    "best": best,
+                    "reason": result.reason,
+                }
+                journal.append("end", sync=True, **end, mended=LOST_END)
+            journal.append("closed")
+            journal.close()
 
 
 def remove_journal(path: Path) -> None:

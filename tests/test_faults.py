@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Harness, command
-from invariants import Stores, epochs_on_record, family, left_behind, wait_for
+from invariants import EPOCH_METRICS, Stores, epochs_on_record, family, left_behind, wait_for, workers
 
 MB = 1 << 20
 
@@ -51,7 +51,7 @@ def test_artifacts_that_cannot_be_written(place: Path, inside: Harness) -> None:
 
 
 def test_journals_of_an_earlier_study_of_that_name(place: Path, inside: Harness) -> None:
-    journal = kill_in_mid_epoch(place, "cnn", 9)
+    journal = kill_in_mid_epoch("cnn", 9)
     for file in (place / "mlruns").glob("optuna.db*"):
         file.unlink()
     refused = inside(*sweep("cnn", trials=1), code=1).stderr
@@ -71,34 +71,72 @@ def test_databases_that_are_none(place: Path, inside: Harness) -> None:
     assert "secret" not in wrong
 
 
-def kill_in_mid_epoch(place: Path, model: str, epochs: int) -> Path:
-    """Kill everything of a sweep once it has recorded a few epochs; return the journal."""
-    process = subprocess.Popen(
-        command(*sweep(model, trials=1, epochs=epochs)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    folder = place / "mlruns" / "work" / "s"
+def start(model: str, epochs: int) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a sweep of one trial, and return it with its work folder once it has recorded a few epochs."""
+    words = sweep(model, trials=1, epochs=epochs)
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = Path.cwd() / "mlruns" / "work" / "s"
     wait_for(lambda: epochs_on_record(folder) > 3)
-    wait_for(lambda: bool(Stores.here().runs("s", "trial")))  # and MLflow has heard of it
+    return process, folder
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
     for pid in [process.pid, *family(process.pid)]:
         os.kill(pid, signal.SIGKILL)
     process.wait()
+
+
+def kill_in_mid_epoch(model: str, epochs: int) -> Path:
+    """Kill everything of a sweep once it has recorded a few epochs; return the journal."""
+    process, folder = start(model, epochs)
+    (worker,) = workers(folder, process.pid)
+    os.kill(worker, signal.SIGSTOP)  # however fast the machine, the trial does not end
+    wait_for(lambda: bool(Stores.here().runs("s", "trial")))  # and MLflow has heard of it
+    kill(process)
     (journal,) = folder.glob("trial-*.jsonl")
     return journal
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "emptied"])
-def test_a_damaged_journal(place: Path, inside: Harness, damage: str) -> None:
-    journal = kill_in_mid_epoch(place, "cnn", 9)
+def damage_to(journal: Path, kind: str) -> None:
     whole = journal.read_bytes()
     middle = len(whole) // 2
-    journal.write_bytes(
-        {
-            "torn": whole[:-7],
-            "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-            "emptied": b"",
-        }[damage]
-    )
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    journal.write_bytes({"torn": whole[:-7], "flipped": flipped, "emptied": b""}[kind])
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "emptied"])
+def test_a_damaged_journal(place: Path, inside: Harness, damage: str) -> None:
+    damage_to(kill_in_mid_epoch("cnn", 9), damage)
     if damage != "emptied":
         assert "cut short or damaged" in inside("doctor", code=1).stdout
     inside(*sweep("cnn", trials=1, epochs=9))
     Stores.here().check("s", 1, 9)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "emptied"])
+def test_a_damaged_journal_of_a_trial_that_had_ended(place: Path, inside: Harness, damage: str) -> None:
+    """Its last epochs are lost with it; how it ended, its figures and its checkpoint are not."""
+    process, folder = start("cnn", 9)
+    os.kill(process.pid, signal.SIGSTOP)  # the worker ends its trial, and nobody sends the end
+    journal = folder / "trial-00000.jsonl"
+    wait_for(lambda: b'"event":"closed"' in journal.read_bytes())
+    kill(process)
+    damage_to(journal, damage)
+    assert "trial 0 had ended, and its last epochs are lost" in inside("doctor", code=1).stdout
+    assert "its journal was damaged) was not in MLflow" in inside("doctor", "--fix").stdout
+    stores = Stores.here()
+    (trial,), (run,) = stores.trials("s"), stores.runs("s", "trial")
+    assert (trial.state.name, run.info.status, run.data.tags["trial_state"]) == (
+        "COMPLETE",
+        "FINISHED",
+        "complete",
+    )
+    assert "epochs may be missing" in run.data.tags["mended"]
+    assert run.data.metrics["best_val_accuracy"] == trial.value
+    for metric in EPOCH_METRICS:
+        steps = sorted(point.step for point in stores.client().get_metric_history(run.info.run_id, metric))
+        assert steps == list(range(1, len(steps) + 1))
+    inside(*sweep("cnn", trials=1, epochs=9))
+    assert inside("doctor").stdout == "nothing is wrong\n"
+    assert left_behind(folder) == []
+    inside("export", "--study", "s", "--out", "best")

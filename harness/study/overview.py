@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.files import sqlite_path
-from harness.records import TrialCounts, TrialRow
+from harness.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
 from harness.study.leases import Leases
 
 # User attributes of studies and of trials.
@@ -81,6 +82,15 @@ def count_trials(trials: list[FrozenTrial]) -> TrialCounts:
         running=states.count(TrialState.RUNNING),
         waiting=states.count(TrialState.WAITING),
     )
+
+
+def trial_result(trial: FrozenTrial) -> TrialResult:
+    """Return how a trial that has ended did so, as its worker told it; of a FAIL, not of which kind."""
+    result = trial.user_attrs.get(RESULT_KEY) or {}
+    states: dict[TrialState, Literal["complete", "pruned", "failed"]]
+    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    best = None if result.get("best") is None else EpochMetrics(**result["best"])
+    return TrialResult(state=states[trial.state], best=best, reason=result.get("reason"))
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:

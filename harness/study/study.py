@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import StudyError
 from harness.files import sqlite_path
 from harness.models import REPORT_SETTING
-from harness.records import SearchSpace, StudySpec, TrialCounts, TrialRow
+from harness.records import SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow
 from harness.study.claim import Claim, make_pruner, make_sampler, warmup_epochs
 from harness.study.holds import Holder, LeasedHolds, LocalHolds
 from harness.study.overview import (
@@ -25,6 +25,7 @@ from harness.study.overview import (
     RESULT_KEY,
     SPEC_KEY,
     count_trials,
+    trial_result,
     trial_row,
 )
 
@@ -262,6 +263,10 @@ class Study:
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
+
+    def result(self, number: int) -> TrialResult:
+        """Return how a trial that has ended did so."""
+        return trial_result(self._trial(number))
 
     def over(self) -> list[int]:
         """Return the numbers of the trials that have ended."""

@@ -120,6 +120,8 @@ class TrialLog:
                 tags["resumed_after_epoch"] = str(event["epoch"])
             elif event["event"] == "end":
                 tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
+                if "mended" in event:
+                    tags["mended"] = event["mended"]
                 if event["state"] != "interrupted":
                     metrics += best_points(event)
                 status, ended = STATUS[event["state"]], event["time"]
