@@ -15,6 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from harness.errors import Stopped
 from harness.process import OUT_OF_MEMORY
 from harness.study import Holder, new_name
 
@@ -137,12 +138,37 @@ class Crew(Generic[T]):
             self.signal = self.signal or number
             self.stop()
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        with _answered_by(on_signal):
+            yield
+
+
+@contextmanager
+def stopped_by_signals(found: str, run: str) -> Iterator[None]:
+    """Raise Stopped(found, run) on SIGINT and SIGTERM: for what can be left at any point and done again."""
+
+    answered = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        answered.append(number)
+        raise KeyboardInterrupt  # no Exception: a library that it meets would make one of its own out of it
+
+    with _answered_by(on_signal):
         try:
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        except KeyboardInterrupt:
+            if not answered:
+                raise
+            raise Stopped(found, signal=answered[0], run=run) from None
+
+
+@contextmanager
+def _answered_by(on_signal: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _signal_name(number: int) -> str:

@@ -411,12 +411,23 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     wait_for(lambda: bool(family(process.pid)) and (folder.with_suffix(".lock")).exists())
     wait_for(lambda: len(list(folder.glob("*.jsonl"))) > 3)
+    process.send_signal(signal.SIGSTOP)  # however fast the machine, it is not over meanwhile
     second = inside(*arguments, code=1)
     assert "another process is at work on this comparison" in second.stderr
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert b"the same command again" in errors
+
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    while b"(6 of 6)" not in (line := process.stderr.readline()):
+        assert line, "it ended before its last repeat"
+    process.send_signal(signal.SIGTERM)  # while it sums up
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert b"error: interrupted; " in errors
 
     found = last_json(inside(*arguments))
     runs = repeats(found["run_id"])

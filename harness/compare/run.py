@@ -17,7 +17,7 @@ from harness.compare.page import write_files
 from harness.compare.repeats import RepeatTask, read_repeat, repeat_path, work_on_repeats
 from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import Protocol
-from harness.crew import Crew
+from harness.crew import Crew, stopped_by_signals
 from harness.data import open_test
 from harness.errors import CheckpointError, Stopped, StudyError, TrackingError
 from harness.journals import comparison_folder, comparison_lock
@@ -30,6 +30,7 @@ from harness.trial import default_jobs
 Listener = Callable[[str, int, int, int], None]  # contender, number of the repeat, repeats on record, all repeats
 RETRY_SECONDS = 5.0  # between two tries to send to a tracking server that did not take it
 PATIENCE_SECONDS = 30.0  # that a tracking server which is down at the end has to come back
+AGAIN = "the same command again, which goes on from here"
 
 
 def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Comparison:
@@ -45,27 +46,33 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
             f"another process is at work on this comparison ({plan.name})", run="wait for it, or stop it first"
         )
     try:
-        tracker = Tracker(plan.tracking_uri)
-        tags = {"data_digest": plan.entrants[0].spec.data_digest}
-        log = ComparisonLog(tracker, plan.experiment, plan.identity, tags)
-        log.begin(plan.name, _description(plan), _params(plan))
-        try:
-            _Repeats(plan, log, folder, listener).run()
-            own, parameters = _measure_own_split(plan, tracker, log)
-            comparison = _sum_up(plan, tracker, log, own, parameters)
-            with tempfile.TemporaryDirectory() as name:
-                write_files(comparison, Path(name))
-                log.end("FINISHED", Path(name), *_figures(comparison, _description(plan)))
-        except BaseException as error:
-            try:
-                log.end("KILLED", None, {}, {})
-            except TrackingError as unsent:  # harness doctor ends the run; what stopped the command is told first
-                error.add_note(str(unsent))
-            raise
+        with stopped_by_signals("interrupted; the repeats that have ended are on record", AGAIN):
+            comparison = _record_comparison(plan, folder, listener)
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
     finally:
         lock.release(remove=True)
+
+
+def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -> Comparison:
+    tracker = Tracker(plan.tracking_uri)
+    tags = {"data_digest": plan.entrants[0].spec.data_digest}
+    log = ComparisonLog(tracker, plan.experiment, plan.identity, tags)
+    log.begin(plan.name, _description(plan), _params(plan))
+    try:
+        _Repeats(plan, log, folder, listener).run()
+        own, parameters = _measure_own_split(plan, tracker, log)
+        comparison = _sum_up(plan, tracker, log, own, parameters)
+        with tempfile.TemporaryDirectory() as name:
+            write_files(comparison, Path(name))
+            log.end("FINISHED", Path(name), *_figures(comparison, _description(plan)))
+    except BaseException as error:
+        try:
+            log.end("KILLED", None, {}, {})
+        except TrackingError as unsent:  # harness doctor ends the run; what stopped the command is told first
+            error.add_note(str(unsent))
+        raise
+    return comparison
 
 
 class _Repeats:
@@ -137,7 +144,7 @@ class _Repeats:
             raise Stopped(
                 f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
                 signal=crew.signal,
-                run="the same command again, which goes on from here",
+                run=AGAIN,
             )
         if crew.fault is not None:
             raise StudyError(
