@@ -15,7 +15,8 @@ SEED = 20261123
 
 
 def sweep(*arguments: str) -> list[str]:
-    return command("sweep", "--data", "demo", "--pruner", "none", *arguments)
+    # Chance may hit one trial again and again before its first epoch: none is to be given up here.
+    return command("sweep", "--data", "demo", "--pruner", "none", "--attempts", "50", *arguments)
 
 
 def run_with_kills(arguments: tuple[str, ...], study: str, kills: int, chance: random.Random) -> int:

@@ -31,9 +31,9 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def run_killed(study: str, model: str = "cnn") -> None:
-    """A sweep of which everything is killed in mid-epoch."""
-    process = start("--model", model, "--trials", "2", "--epochs", "12", "--jobs", "1", "--study", study)
+def run_killed(study: str) -> None:
+    """A sweep of which everything is killed in mid-trial."""
+    process = start("--model", "fcnn", "--trials", "2", "--epochs", "500", "--jobs", "1", "--study", study)
     wait_for(lambda: epochs_on_record(work_folder(study)) > 1)
     kill(process)
 
@@ -61,8 +61,8 @@ def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
     (run,) = stores.runs("gone", "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "interrupted")
     assert len(stores.client().get_metric_history(run.info.run_id, "val_loss")) > 1  # what was done is on record
-    inside(*SWEEP, "--model", "cnn", "--trials", "1", "--epochs", "12", "--jobs", "1", "--study", "gone")
-    stores.check("gone", 1, 12)
+    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "500", "--jobs", "1", "--study", "gone")
+    stores.check("gone", 1, 500)
 
 
 def test_a_live_sweep_is_left_alone(place: Path, inside: Harness) -> None:
@@ -75,7 +75,7 @@ def test_a_live_sweep_is_left_alone(place: Path, inside: Harness) -> None:
 
 
 def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
-    run_killed("lost", "fcnn")
+    run_killed("lost")
     (place / "mlruns" / "optuna.db").unlink()
     for leftover in (place / "mlruns").glob("optuna.db-*"):
         leftover.unlink()

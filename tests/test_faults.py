@@ -18,11 +18,11 @@ def sweep(model: str, *, trials: int = 2, epochs: int = 3) -> list[str]:
     return ["sweep", "--data", "demo", "--pruner", "none", "--jobs", "1", "--study", "s", *options]
 
 
-@pytest.mark.parametrize(("model", "room"), [("cnn", 20 * MB), ("fcnn", MB // 8)])
-def test_a_full_disk(place: Path, inside: Harness, model: str, room: int) -> None:
+@pytest.mark.parametrize(("model", "trials", "room"), [("cnn", 2, 20 * MB), ("fcnn", 6, MB // 8)])
+def test_a_full_disk(place: Path, inside: Harness, model: str, trials: int, room: int) -> None:
     """A limit on the size of files stands in for the disk: a checkpoint, or a database, does not fit any more."""
     process = subprocess.run(
-        command(*sweep(model, trials=6)),
+        command(*sweep(model, trials=trials)),
         capture_output=True,
         text=True,
         check=False,
@@ -33,8 +33,8 @@ def test_a_full_disk(place: Path, inside: Harness, model: str, room: int) -> Non
     assert "run:   " in process.stderr
     assert "Traceback" not in process.stderr
     inside("doctor", "--fix")
-    inside(*sweep(model, trials=6))
-    Stores.here().check("s", 6, 3)
+    inside(*sweep(model, trials=trials))
+    Stores.here().check("s", trials, 3)
     assert left_behind(place / "mlruns" / "work" / "s") == []
 
 
@@ -51,14 +51,14 @@ def test_artifacts_that_cannot_be_written(place: Path, inside: Harness) -> None:
 
 
 def test_journals_of_an_earlier_study_of_that_name(place: Path, inside: Harness) -> None:
-    journal = kill_in_mid_epoch("cnn", 9)
+    journal = kill_in_mid_trial()
     for file in (place / "mlruns").glob("optuna.db*"):
         file.unlink()
-    refused = inside(*sweep("cnn", trials=1), code=1).stderr
+    refused = inside(*sweep("fcnn", trials=1), code=1).stderr
     assert "MLflow has the runs of another study 's'" in refused
     assert journal.exists()
     inside("delete", "s", "--yes")
-    inside(*sweep("cnn", trials=1))
+    inside(*sweep("fcnn", trials=1))
     Stores.here().check("s", 1, 3)
 
 
@@ -71,9 +71,12 @@ def test_databases_that_are_none(place: Path, inside: Harness) -> None:
     assert "secret" not in wrong
 
 
-def start(model: str, epochs: int) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start a sweep of one trial, and return it with its work folder once it has recorded a few epochs."""
-    words = sweep(model, trials=1, epochs=epochs)
+LONG = 500  # epochs of a trial that is not over when it is first looked at
+
+
+def start() -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a sweep of one long trial, and return it with its work folder once it has recorded a few epochs."""
+    words = sweep("fcnn", trials=1, epochs=LONG)
     process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder = Path.cwd() / "mlruns" / "work" / "s"
     wait_for(lambda: epochs_on_record(folder) > 3)
@@ -86,9 +89,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def kill_in_mid_epoch(model: str, epochs: int) -> Path:
+def kill_in_mid_trial() -> Path:
     """Kill everything of a sweep once it has recorded a few epochs; return the journal."""
-    process, folder = start(model, epochs)
+    process, folder = start()
     (worker,) = workers(folder, process.pid)
     os.kill(worker, signal.SIGSTOP)  # however fast the machine, the trial does not end
     wait_for(lambda: bool(Stores.here().runs("s", "trial")))  # and MLflow has heard of it
@@ -106,17 +109,17 @@ def damage_to(journal: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "emptied"])
 def test_a_damaged_journal(place: Path, inside: Harness, damage: str) -> None:
-    damage_to(kill_in_mid_epoch("cnn", 9), damage)
+    damage_to(kill_in_mid_trial(), damage)
     if damage != "emptied":
         assert "cut short or damaged" in inside("doctor", code=1).stdout
-    inside(*sweep("cnn", trials=1, epochs=9))
-    Stores.here().check("s", 1, 9)
+    inside(*sweep("fcnn", trials=1, epochs=LONG))
+    Stores.here().check("s", 1, LONG)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "emptied"])
 def test_a_damaged_journal_of_a_trial_that_had_ended(place: Path, inside: Harness, damage: str) -> None:
     """Its last epochs are lost with it; how it ended, its figures and its checkpoint are not."""
-    process, folder = start("cnn", 9)
+    process, folder = start()
     os.kill(process.pid, signal.SIGSTOP)  # the worker ends its trial, and nobody sends the end
     journal = folder / "trial-00000.jsonl"
     wait_for(lambda: b'"event":"closed"' in journal.read_bytes())
@@ -136,7 +139,7 @@ def test_a_damaged_journal_of_a_trial_that_had_ended(place: Path, inside: Harnes
     for metric in EPOCH_METRICS:
         steps = sorted(point.step for point in stores.client().get_metric_history(run.info.run_id, metric))
         assert steps == list(range(1, len(steps) + 1))
-    inside(*sweep("cnn", trials=1, epochs=9))
+    inside(*sweep("fcnn", trials=1, epochs=LONG))
     assert inside("doctor").stdout == "nothing is wrong\n"
     assert left_behind(folder) == []
     inside("export", "--study", "s", "--out", "best")

@@ -107,9 +107,9 @@ def test_a_worker_is_killed_and_a_machine_is_lost(stores: Stores, machine: Calla
 def test_a_machine_goes_on_where_another_was_told_to_stop(
     stores: Stores, machine: Callable[[str], Machine]
 ) -> None:
-    options = ["--data", "demo", "--model", "cnn", "--pruner", "none", "--jobs", "1", "--trials", "1"]
+    options = [*SWEEP, "--trials", "1", "--epochs", "600"]
     first, second = machine("first"), machine("second")
-    sweep = first.start("sweep", *options, "--epochs", "8")
+    sweep = first.start("sweep", *options)
     wait_for(lambda: first.is_training() and epochs_on_record(first.work_folder) >= 3)
     sweep.send_signal(signal.SIGTERM)
     assert "the same command goes on from here" in end_of(sweep, 143)
@@ -120,11 +120,11 @@ def test_a_machine_goes_on_where_another_was_told_to_stop(
     done = len(stores.client().get_metric_history(run.info.run_id, "val_loss"))
     assert f"resume/resume-{done:05d}.safetensors" in kept
     end_of(second.start("worker"))
-    stores.check(STUDY, 1, 8)
+    stores.check(STUDY, 1, 600)
     (run,) = stores.runs(STUDY, "trial")
     assert run.data.tags["resumed_after_epoch"] == str(done)
     # The numbers are those of one machine.
-    end_of(machine("whole").start("sweep", *options, "--epochs", "8", "--study", "whole"))
+    end_of(machine("whole").start("sweep", *options, "--study", "whole"))
     stores.same_numbers(STUDY, "whole")
 
 
