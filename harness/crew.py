@@ -20,6 +20,8 @@ from harness.process import OUT_OF_MEMORY
 from harness.study import Holder, new_name
 
 STOP_SECONDS = 60.0  # what workers have to put their trials away before they are killed
+# A signal that comes again so soon is the same one: timeout(1), for one, sends it to a process and to its group.
+TWICE_SECONDS = 0.5
 IDLE_DEATHS = 3  # workers in a row that died with nothing in hand: there is no trial to blame and give up
 # Activations of a batch are tens of megabytes: glibc would return each to the kernel and fault it in again.
 KEEP_LARGE_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
@@ -145,7 +147,6 @@ class Crew(Generic[T]):
 @contextmanager
 def stopped_by_signals(found: str, run: str) -> Iterator[None]:
     """Raise Stopped(found, run) on SIGINT and SIGTERM: for what can be left at any point and done again."""
-
     answered = []
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -163,7 +164,16 @@ def stopped_by_signals(found: str, run: str) -> Iterator[None]:
 
 @contextmanager
 def _answered_by(on_signal: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    last: dict[int, float] = {}
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        is_new = now - last.get(number, -TWICE_SECONDS) >= TWICE_SECONDS
+        last[number] = now
+        if is_new:
+            on_signal(number, frame)
+
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
