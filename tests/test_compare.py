@@ -420,15 +420,6 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     assert process.returncode == 143, errors
     assert b"the same command again" in errors
 
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    while b"(6 of 6)" not in (line := process.stderr.readline()):
-        assert line, "it ended before its last repeat"
-    process.send_signal(signal.SIGTERM)  # while it sums up
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert b"error: interrupted; " in errors
-
     found = last_json(inside(*arguments))
     runs = repeats(found["run_id"])
     assert len(runs) == 3 * 2
@@ -437,6 +428,21 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     for run in runs:
         points = Stores.here().client().get_metric_history(run.info.run_id, "val_loss")
         assert sorted(point.step for point in points) == list(range(1, 61))
+
+    process = subprocess.Popen(
+        command(*arguments, "--repeats", "4"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    while b"(8 of 8)" not in (line := process.stderr.readline()):
+        assert line, "it ended before its last repeat"
+    process.send_signal(signal.SIGTERM)  # while it sums up
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert b"error: interrupted; " in errors
+    assert Stores.here().client().get_run(found["run_id"]).info.status == "KILLED"
+    inside(*arguments, "--repeats", "4")
+    assert Stores.here().client().get_run(found["run_id"]).info.status == "FINISHED"
+    assert len(repeats(found["run_id"])) == 4 * 2
     assert inside("doctor").stdout == "nothing is wrong\n"
 
 
