@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import HarnessError, mask_password
 from harness.files import sqlite_path
-from harness.journal import read_events
+from harness.journal import has_ended, read_events
 from harness.journals import close_journals, comparison_lock
 from harness.reconcile import Record
 from harness.settings import work_folder_of
@@ -117,9 +117,7 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
     for path in sorted(record.study.work_folder.glob("trial-*.jsonl")):
         events, sound = read_events(path)
         number = int(path.stem.removeprefix("trial-"))
-        told = (
-            bool(events) and events[-1]["event"] in ("end", "closed") and events[-1].get("state") != "interrupted"
-        )
+        told = has_ended(events)
         if number in over and not told:
             yield _mendable(
                 study=record.study.name,

@@ -11,6 +11,7 @@ import json
 import os
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ class Journal:
     def close(self) -> None:
         """Close the file; the lines stay."""
         self._file.close()
+
+
+def has_ended(events: Sequence[Event]) -> bool:
+    """Say whether the training run that these events tell of is over; one that was interrupted is not."""
+    last = events[-1] if events else {"event": "nothing"}
+    return bool(last["event"] == "closed" or (last["event"] == "end" and last["state"] != "interrupted"))
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

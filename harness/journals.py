@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.files import FileLock
-from harness.journal import Journal, read_events
+from harness.journal import Journal, has_ended, read_events
 from harness.study import Progress, Study
 
 LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
@@ -40,11 +40,7 @@ def close_journals(study: Study) -> None:
             if not path.exists():
                 continue
             journal = Journal(path)
-            last = journal.events[-1] if journal.events else {"event": "nothing"}
-            if last["event"] == "closed":
-                journal.close()
-                continue
-            ended = last["event"] == "end" and last["state"] != "interrupted"
+            ended = has_ended(journal.events)
             if not ended and not study.is_ours_to_record(number):
                 journal.close()
                 remove_journal(path)
@@ -60,7 +56,8 @@ def close_journals(study: Study) -> None:
                     "reason": result.reason,
                 }
                 journal.append("end", sync=True, **end, mended=LOST_END)
-            journal.append("closed")
+            if journal.events[-1]["event"] != "closed":
+                journal.append("closed")
             journal.close()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from mlflow import MlflowClient
@@ -99,6 +103,13 @@ def family(parent: int) -> list[int]:
         if ancestor == parent and pid != parent:
             found.append(pid)
     return found
+
+
+def kill_all(process: subprocess.Popen[Any]) -> None:
+    """Kill a command and every process of it at once, as a power cut does."""
+    for pid in [process.pid, *family(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
 
 
 def workers(work_folder: Path, parent: int) -> list[int]:

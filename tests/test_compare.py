@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Harness, Server, command, last_json
-from invariants import Stores, family, wait_for
+from invariants import Stores, family, kill_all, wait_for
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -400,9 +399,7 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     journal = repeat_path(folder, planned.contenders[1], 0)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     wait_for(lambda: journal.exists() and journal.stat().st_size > 2000)
-    for pid in [process.pid, *family(process.pid)]:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
+    kill_all(process)
     report = inside("doctor", code=1).stdout
     assert "of a comparison was RUNNING, and no process is at it" in report
     inside("doctor", "--fix")

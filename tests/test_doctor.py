@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Harness, Server, command, last_json
-from invariants import Stores, epochs_on_record, family, left_behind, wait_for, workers
+from invariants import Stores, epochs_on_record, kill_all, left_behind, wait_for, workers
 
 SWEEP = ["sweep", "--data", "demo", "--pruner", "none"]
 
@@ -25,17 +25,11 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    for pid in [process.pid, *family(process.pid)]:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
-
-
 def run_killed(study: str) -> None:
     """A sweep of which everything is killed in mid-trial."""
     process = start("--model", "fcnn", "--trials", "2", "--epochs", "500", "--jobs", "1", "--study", study)
     wait_for(lambda: epochs_on_record(work_folder(study)) > 1)
-    kill(process)
+    kill_all(process)
 
 
 def test_healthy_stores(place: Path, inside: Harness) -> None:

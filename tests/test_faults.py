@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Harness, command
-from invariants import EPOCH_METRICS, Stores, epochs_on_record, family, left_behind, wait_for, workers
+from invariants import EPOCH_METRICS, Stores, epochs_on_record, kill_all, left_behind, wait_for, workers
 
 MB = 1 << 20
 
@@ -83,19 +83,13 @@ def start() -> tuple[subprocess.Popen[bytes], Path]:
     return process, folder
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    for pid in [process.pid, *family(process.pid)]:
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-
-
 def kill_in_mid_trial() -> Path:
     """Kill everything of a sweep once it has recorded a few epochs; return the journal."""
     process, folder = start()
     (worker,) = workers(folder, process.pid)
     os.kill(worker, signal.SIGSTOP)  # however fast the machine, the trial does not end
     wait_for(lambda: bool(Stores.here().runs("s", "trial")))  # and MLflow has heard of it
-    kill(process)
+    kill_all(process)
     (journal,) = folder.glob("trial-*.jsonl")
     return journal
 
@@ -123,7 +117,7 @@ def test_a_damaged_journal_of_a_trial_that_had_ended(place: Path, inside: Harnes
     os.kill(process.pid, signal.SIGSTOP)  # the worker ends its trial, and nobody sends the end
     journal = folder / "trial-00000.jsonl"
     wait_for(lambda: b'"event":"closed"' in journal.read_bytes())
-    kill(process)
+    kill_all(process)
     damage_to(journal, damage)
     assert "trial 0 had ended, and its last epochs are lost" in inside("doctor", code=1).stdout
     assert "its journal was damaged) was not in MLflow" in inside("doctor", "--fix").stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Harness, Server, command, last_json
-from invariants import Stores, epochs_on_record, family, left_behind, wait_for, workers
+from invariants import Stores, epochs_on_record, kill_all, left_behind, wait_for, workers
 
 from harness.data import DEMO_FOLDER
 
@@ -51,9 +51,7 @@ class Machine:
     def kill_all(self) -> None:
         """What a power cut does."""
         for process in self.processes:
-            for pid in [process.pid, *family(process.pid)]:
-                os.kill(pid, signal.SIGKILL)
-            process.communicate()
+            kill_all(process)
 
 
 def end_of(process: subprocess.Popen[str], code: int = 0) -> str:

@@ -21,7 +21,7 @@ from harness.checkpoint import load_checkpoint
 from harness.compare.references import REFERENCES
 from harness.data import Part, Tracks, open_test, training_data
 from harness.files import FileLock
-from harness.journal import Event, Journal, read_events
+from harness.journal import Event, Journal, has_ended, read_events
 from harness.process import be_worker
 from harness.records import Contender, Split, derive_seed, digest_of
 from harness.study import Holder
@@ -51,7 +51,7 @@ def repeat_path(folder: Path, contender: Contender, number: int) -> Path:
 def read_repeat(path: Path) -> list[Event] | None:
     """Return the events of a repeat that is over, None for one that is still to be done."""
     events, _ = read_events(path)
-    return events if _is_over(events) else None
+    return events if has_ended(events) else None
 
 
 def work_on_repeats(task: RepeatTask) -> None:
@@ -70,14 +70,10 @@ def do_repeats(task: RepeatTask, asked: threading.Event) -> None:
         if not lock.acquire(wait=False):
             continue
         journal = Journal(path)
-        if not _is_over(journal.events):
+        if not has_ended(journal.events):
             _run(task, task.contenders[index], number, journal, path.with_suffix(""), asked)
         journal.close()
         lock.release()
-
-
-def _is_over(events: list[Event]) -> bool:
-    return bool(events) and events[-1]["event"] == "end" and events[-1]["state"] != "interrupted"
 
 
 def _run(
