@@ -3,7 +3,7 @@
     .venv/bin/python experiments/bench.py --data input --json bench.json
 
 A harness figure and its reference are taken in turn, `--rounds` times; the value is the median of the ratios of
-the rounds. The references are in `bench_loops.py`, in processes of their own. `--tiny` runs every row at a size
+the rounds. The baselines are in `bench_loops.py`, in processes of their own. `--tiny` runs every row at a size
 at which its value means nothing: it shows that the benchmark works.
 """
 
@@ -28,17 +28,18 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from harness.crew import KEEP_LARGE_BLOCKS, warm_up
-from harness.journal import Journal
-from harness.journals import journal_path
-from harness.plan import load_data, plan_sweep
-from harness.recorder import Recorder
-from harness.records import EpochMetrics, FloatRange, SearchSpace, TrialResult
-from harness.settings import SweepSettings
+from harness.core.journal import Journal, journal_path
+from harness.core.records import EpochMetrics, TrialResult
+from harness.core.space import FloatRange, SearchSpace
+from harness.data.open import load_data
 from harness.study import Study, open_storage
-from harness.sweep import open_study, run_sweep
+from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.sweep.settings import SweepSettings
+from harness.sweep.uploader import JournalUploader
 from harness.tracking import Tracker, TrialLog
-from harness.trial import trial_config
+from harness.training.run import trial_config
+from harness.workers.supervisor import KEEP_LARGE_BLOCKS, start_fork_server
 
 HERE = Path(__file__).parent
 FIXED = SearchSpace(lr=FloatRange(low=0.001, high=0.001), batch_size=(32,))
@@ -210,7 +211,7 @@ def bookkeeping(size: Size) -> Row:
     study, tracker = open_study(plan), Tracker(plan.tracking_uri)
     parent = tracker.begin_study(plan.spec, {}, "", plan.split, study.context)
     dataset = {"name": "bench", "folder": "bench", "profile": {}}
-    recorder = Recorder(TrialLog(tracker, plan.spec, parent, dataset), study)
+    uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, dataset), study)
     best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)
     seconds = []
     for number in range(size.late):
@@ -219,11 +220,11 @@ def bookkeeping(size: Size) -> Row:
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
         trial = trial_config(plan.spec, plan.model, number, claim.lr, claim.batch_size)
-        crew = study.holder.crew
+        sweep = study.worker_id.sweep
         journal.append(
             "start",
             trial=number,
-            crew=crew,
+            sweep=sweep,
             config=trial.as_dict(),
             resumed=False,
             device="cpu",
@@ -235,7 +236,7 @@ def bookkeeping(size: Size) -> Row:
         claim.finish(result)
         journal.append("closed", sync=True)
         journal.close()
-        recorder.pump(flush=True)
+        uploader.pump(flush=True)
         seconds.append(time.perf_counter() - started)
     return median([statistics.median(seconds[-10:]) / statistics.median(seconds[10:20])], 1.5)
 
@@ -331,7 +332,7 @@ def main() -> None:
     size = Size(str(tracks.folder), arguments.rounds)
     if arguments.tiny:
         size = Size(str(tracks.folder), 1, few=1, many=2, epochs=1, cnn_epochs=1, trials=2, late=25, tutorial=1)
-    warm_up()
+    start_fork_server()
     rows = {}
     console = Console(stderr=True)
     with working_folder():

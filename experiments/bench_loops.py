@@ -27,12 +27,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from harness.core.records import TrialConfig
 from harness.data import TrainingData, stratified_split, training_data
 from harness.data.images import find_pictures
-from harness.models import GenreClassifierCNN, GenreClassifierFCNN, StandardizeFeatures, model_spec
-from harness.plan import load_data
-from harness.records import TrialConfig
-from harness.training import fit, start_training
+from harness.data.open import load_data
+from harness.models.cnn import GenreClassifierCNN
+from harness.models.fcnn import GenreClassifierFCNN
+from harness.models.normalise import StandardizeFeatures
+from harness.models.registry import model_spec
+from harness.training.loop import fit, start_training
 
 Config = dict[str, Any]
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import optuna
 
-from harness.records import EpochMetrics, FloatRange, SearchSpace, StudySpec, TrialResult
-from harness.study import Holder, Study, new_name, open_storage
+from harness.core.records import EpochMetrics, StudySpec, TrialResult, WorkerId, new_name
+from harness.core.space import FloatRange, SearchSpace
+from harness.study import Study, open_storage
 
 SPEC = StudySpec(
     name="load",
@@ -60,8 +61,8 @@ class Load:
 
 def work(storage: str, folder: Path, total: int, seconds: float) -> None:
     """Take trials until there are none left; write down which, and what claims and ends cost."""
-    holder = Holder(new_name(), new_name())
-    study = Study.open(open_storage(storage), SPEC.name, folder / holder.worker, holder)
+    worker_id = WorkerId(new_name(), new_name())
+    study = Study.open(open_storage(storage), SPEC.name, folder / worker_id.worker, worker_id)
     lines = []
     while True:
         started = time.perf_counter()
@@ -73,7 +74,7 @@ def work(storage: str, folder: Path, total: int, seconds: float) -> None:
         ending = time.perf_counter()
         claim.finish(TrialResult(state="complete", best=EpochMetrics(1, 1.0, 1.0, 1 / (1 + claim.lr), seconds)))
         lines.append((claim.number, claimed - started, time.perf_counter() - ending))
-    (folder / f"{holder.worker}.json").write_text(json.dumps(lines))
+    (folder / f"{worker_id.worker}.json").write_text(json.dumps(lines))
 
 
 def measure(storage: str, workers: int, trials: int, seconds: float) -> Load:

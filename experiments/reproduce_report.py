@@ -33,13 +33,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.model_selection import train_test_split
 
-from harness.crew import KEEP_LARGE_BLOCKS
+from harness.core.records import Split, TrialConfig, derive_seed, digest_of
 from harness.data import Tracks, load_tracks, read_split, training_data, used_columns
-from harness.models import REPORT_SETTING, StandardizeFeatures, model_spec
-from harness.records import Split, TrialConfig, derive_seed, digest_of
-from harness.report import BLUE, GREY, ORANGE
-from harness.training import fit, start_training
-from harness.trial import usable_cores
+from harness.models.normalise import StandardizeFeatures
+from harness.models.registry import model_spec
+from harness.models.spec import REPORT_SETTING
+from harness.study.plots import BLUE, GREY, ORANGE
+from harness.training.loop import fit, start_training
+from harness.workers.cpus import usable_cores
+from harness.workers.supervisor import KEEP_LARGE_BLOCKS
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = {"cnn": (0.605, 0.575), "fcnn": (0.325, 0.28)}  # the report's two runs
@@ -256,7 +258,7 @@ def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Na
         out += [f"- **{first}**", *[f"- {other}" for other in others]]
         out += ["", "| | test | 95 % interval | validation | macro F1 | lr | batch size | seconds |"]
         out.append("|---|---|---|---|---|---|---|---|")
-        for row in found["models"] + found["references"]:
+        for row in found["models"] + found["baselines"]:
             low, high = row["test"]["interval"]
             name = row["name"] if row["study"] in (row["name"], None) else f"{row['name']} ({row['study']})"
             name += "" if row["study"] else " (reference)"

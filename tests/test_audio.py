@@ -15,11 +15,11 @@ import soundfile
 from conftest import Harness, command
 from PIL import Image
 
-from harness.audio import clip_features, clip_picture, extract, load_clip
-from harness.audio.clips import find_clips
+from harness.core.errors import DataError
 from harness.data import FEATURE_COLUMNS, load_tracks
+from harness.data.audio import clip_features, clip_picture, extract, load_clip
+from harness.data.audio.clips import find_clips
 from harness.data.features import read_features
-from harness.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_fork_server")
 RATE = 22050
@@ -133,7 +133,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, make: Callable[[Path], obj
     with pytest.raises(DataError, match=found) as refusal:
         clip_features(path, load_clip(path))
     assert str(path) in refusal.value.found
-    assert refusal.value.legal
+    assert refusal.value.expected
 
 
 def test_names_and_numbers(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_names_and_numbers(tmp_path: Path) -> None:
     (tmp_path / "rock" / "album").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "readme.txt").touch()
-    clips, passed_over = find_clips(tmp_path)
+    clips, ignored = find_clips(tmp_path)
     assert {clip.name: clip.track for clip in clips if clip.genre == "rock"} == {
         "rock/a.mp3": "rock.00000",
         "rock/rock.00001.wav": "rock.00001",
@@ -156,7 +156,7 @@ def test_names_and_numbers(tmp_path: Path) -> None:
         "rock/rock.7.wav": "rock.00005",
     }
     assert [clip.track for clip in clips] == sorted(clip.track for clip in clips)
-    assert [line.split(":")[0] for line in passed_over] == ["empty", "readme.txt", "rock/album", "rock/cover.jpg"]
+    assert [line.split(":")[0] for line in ignored] == ["empty", "readme.txt", "rock/album", "rock/cover.jpg"]
 
 
 def test_folders_that_would_be_no_data_set(music: Path, tmp_path: Path) -> None:

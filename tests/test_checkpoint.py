@@ -4,20 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoint import (
-    Architecture,
-    ResumePoint,
-    clear_resume,
-    load_checkpoint,
-    load_resume,
-    save_checkpoint,
-    save_resume,
-)
+from harness.core.errors import CheckpointError
+from harness.core.records import TrialConfig
 from harness.data import Part, TrainingData
-from harness.errors import CheckpointError
-from harness.models import model_spec
-from harness.records import TrialConfig
-from harness.training import TrainingState, fit, start_training
+from harness.models.registry import model_spec
+from harness.training.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.training.loop import TrainingState, fit, start_training
+from harness.training.resume import ResumePoint, clear_resume, load_resume, save_resume
 
 CONFIG = TrialConfig(model="fcnn", lr=0.01, batch_size=8, epochs=3, seed=0, threads=1)
 COLUMNS, GENRES = ("a", "b", "c"), ("x", "y")

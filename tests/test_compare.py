@@ -23,20 +23,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
-from harness.compare.choose import draw_split, split_warnings
+from harness.compare.choose import draw_split
 from harness.compare.leaks import leak_warnings
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
+from harness.compare.warnings import split_warnings
+from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.core.records import Split, WorkerId
+from harness.core.space import FloatRange, SearchSpace
+from harness.core.stats import corrected_resampled_t
 from harness.data import DEMO_FOLDER, Tracks, load_tracks, stratified_split
-from harness.errors import DataError, HarnessError, SettingsError, StudyError
-from harness.plan import plan_sweep
-from harness.records import FloatRange, SearchSpace, Split
-from harness.settings import SweepSettings
-from harness.statistics import corrected_resampled_t
-from harness.study import Holder
-from harness.sweep import open_study, run_sweep
+from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.sweep.settings import SweepSettings
 
 FAST = SweepSettings(model="fcnn", trials=2, epochs=4, jobs=1, pruner="none", data="demo")
-REFERENCES = ["majority", "logistic regression", "RBF SVM", "random forest", "gradient boosting"]
+BASELINES = ["majority", "logistic regression", "RBF SVM", "random forest", "gradient boosting"]
 
 
 def sweep(**changes: Any) -> None:
@@ -65,7 +66,7 @@ def repeats(run_id: str) -> list[Run]:
     client = Stores.here().client()
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(ids, f"tags.kind = 'repeat' and tags.`mlflow.parentRunId` = '{run_id}'")
-    return sorted(found, key=lambda run: (run.data.tags["contender"], int(run.data.tags["repeat"])))
+    return sorted(found, key=lambda run: (run.data.tags["candidate"], int(run.data.tags["repeat"])))
 
 
 def artifact(run_id: str, name: str, folder: Path) -> Path:
@@ -76,7 +77,7 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     process = inside("compare", "--study", "one", "--study", "two", "--repeats", "3", "--json")
     found = last_json(process)
     assert [(model["name"], model["study"]) for model in found["models"]] == [("one", "one"), ("two", "two")]
-    assert [row["name"] for row in found["references"]] == REFERENCES
+    assert [row["name"] for row in found["baselines"]] == BASELINES
     assert found["synthetic"] is True
     client = Stores.here().client()
     parent = client.get_run(found["run_id"])
@@ -89,17 +90,17 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     assert {run.data.tags["test_openings"] for run in runs} == {"1"}
     accuracies: dict[str, list[float]] = {}
     for run in runs:
-        accuracies.setdefault(run.data.tags["contender"], []).append(run.data.metrics["test_accuracy"])
+        accuracies.setdefault(run.data.tags["candidate"], []).append(run.data.metrics["test_accuracy"])
     # The same split and, for studies of the same seed, the same seed in the same repeat.
     splits = {(run.data.tags["repeat"], run.data.tags["split_digest"]) for run in runs}
     assert len(splits) == 3
-    for model in found["models"] + found["references"]:
+    for model in found["models"] + found["baselines"]:
         values = accuracies[model["name"]]
         assert model["test"]["mean"] == pytest.approx(np.mean(values))
         assert model["test"]["std"] == pytest.approx(np.std(values, ddof=1))
         low, high = model["test"]["interval"]
         assert 0 <= low <= model["test"]["mean"] <= high <= 1
-    majority = found["references"][0]
+    majority = found["baselines"][0]
     assert majority["test"]["mean"] == pytest.approx(0.1, abs=0.02)
 
     # The pair, by hand: from the repeats on record to the interval.
@@ -137,7 +138,7 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
 
 
 def test_again_trains_nothing_and_more_repeats_only_those(studies: Path, inside: Harness) -> None:
-    arguments = ["compare", "--study", "one", "--study", "two", "--no-references", "--json", "--repeats"]
+    arguments = ["compare", "--study", "one", "--study", "two", "--no-baselines", "--json", "--repeats"]
     first = last_json(inside(*arguments, "2"))
     before = {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])}
     again = last_json(inside(*arguments, "2"))
@@ -244,17 +245,17 @@ def test_names_that_would_clash(studies: Path) -> None:
     sweep(study="cnn", trials=1)  # named as another study's model is
     sweep(study="majority", trials=1, seed=1)
     sweep(study="pictures", model="cnn", trials=1, epochs=1)
-    named = [contender.name for contender in plan(studies=("one", "cnn", "pictures")).contenders]
-    assert named == ["one", "cnn", "pictures", *REFERENCES]
-    named = [contender.name for contender in plan(studies=("one", "majority")).contenders]
-    assert named == ["one", "majority", "majority (reference)", *REFERENCES[1:]]
+    named = [candidate.name for candidate in plan(studies=("one", "cnn", "pictures")).candidates]
+    assert named == ["one", "cnn", "pictures", *BASELINES]
+    named = [candidate.name for candidate in plan(studies=("one", "majority")).candidates]
+    assert named == ["one", "majority", "majority (reference)", *BASELINES[1:]]
 
 
 def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:
     one, other = plan(studies=("one", "two")), plan(studies=("two", "one"))
     assert one.identity == other.identity
     folder = Path("work")
-    for a, b in zip(one.contenders[:2], reversed(other.contenders[:2]), strict=True):
+    for a, b in zip(one.candidates[:2], reversed(other.candidates[:2]), strict=True):
         assert repeat_path(folder, a, 0) == repeat_path(folder, b, 0)
         assert a.config is not None
         fewer_cores = replace(a, config=replace(a.config, threads=a.config.threads + 1))
@@ -281,7 +282,7 @@ def test_what_would_be_missed_after_all_training_is_refused_before(
 
 def test_what_deleted_runs_have_seen_stays_seen(studies: Path, inside: Harness) -> None:
     def opened() -> int:
-        found = last_json(inside("compare", *pair, "--repeats", "2", "--no-references", "--json"))
+        found = last_json(inside("compare", *pair, "--repeats", "2", "--no-baselines", "--json"))
         return int(found["test_openings"]["own_split"])
 
     sweep(study="seen", trials=1)
@@ -299,7 +300,7 @@ def test_where_studies_and_data_are_looked_for(studies: Path, inside: Harness, d
     sweep(study="newest", trials=1)
     sweep(study="newest-pictures", model="cnn", trials=1, epochs=1)
     found = plan(studies=(), data=str(demo_data))
-    assert {"newest", "newest-pictures"} <= {entrant.spec.name for entrant in found.entrants}
+    assert {"newest", "newest-pictures"} <= {study.spec.name for study in found.compared}
     Path("file").touch()
     assert "--out file is a file" in inside("compare", "--out", "file", code=2).stderr
 
@@ -346,7 +347,7 @@ def test_on_lists_the_seed_alone_varies(
     sweep(study="listed-too", split=folder, seed=3)
     assert draw_split(demo_tracks, plan(studies=("listed", "listed-too")).split, 7).name == "lists, lists"
     pair = ["--study", "listed", "--study", "listed-too"]
-    found = last_json(inside("compare", *pair, "--repeats", "3", "--no-references", "--json"))
+    found = last_json(inside("compare", *pair, "--repeats", "3", "--no-baselines", "--json"))
     runs = [run for run in repeats(found["run_id"]) if run.data.tags["of_study"] == "listed"]
     assert len({run.data.tags["split_digest"] for run in runs}) == 1
     assert len({run.data.params["seed"] for run in runs}) == 3
@@ -366,18 +367,18 @@ def test_identical_tracks_on_two_sides_are_warned_of(demo_tracks: Tracks) -> Non
 
 def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, demo_tracks: Tracks) -> None:
     found = plan(repeats=2)
-    contender = found.contenders[0]
-    assert contender.config is not None
-    wild = replace(contender, config=replace(contender.config, lr=1e30))
+    candidate = found.candidates[0]
+    assert candidate.config is not None
+    wild = replace(candidate, config=replace(candidate.config, lr=1e30))
     task = RepeatTask(
-        contenders=(wild,),
+        candidates=(wild,),
         splits=found.splits,
         todo=((0, 0),),
         tracks=demo_tracks,
         folder=tmp_path,
         device="cpu",
         threads=1,
-        holder=Holder(),
+        worker_id=WorkerId(),
     )
     do_repeats(task, threading.Event())
     events = read_repeat(repeat_path(tmp_path, wild, 0))
@@ -393,10 +394,10 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     sweep(study="slow", epochs=60, trials=1)
     sweep(study="slow-too", epochs=60, trials=1, seed=1)
     arguments = ["compare", "--study", "slow", "--study", "slow-too", "--repeats", "3"]
-    arguments += ["--json", "--no-references"]
+    arguments += ["--json", "--no-baselines"]
     planned = plan(studies=("slow", "slow-too"), repeats=3)
     folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
-    journal = repeat_path(folder, planned.contenders[1], 0)
+    journal = repeat_path(folder, planned.candidates[1], 0)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     wait_for(lambda: journal.exists() and journal.stat().st_size > 2000)
     kill_all(process)
@@ -420,7 +421,7 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     found = last_json(inside(*arguments))
     runs = repeats(found["run_id"])
     assert len(runs) == 3 * 2
-    assert len({(run.data.tags["contender"], run.data.tags["repeat"]) for run in runs}) == 3 * 2
+    assert len({(run.data.tags["candidate"], run.data.tags["repeat"]) for run in runs}) == 3 * 2
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         points = Stores.here().client().get_metric_history(run.info.run_id, "val_loss")
@@ -450,7 +451,7 @@ def test_on_a_database_server_and_an_mlflow_server(
     for study, seed in (("a", "0"), ("b", "1")):
         words = ["--model", "fcnn", "--data", "demo", "--trials", "1", "--epochs", "2", "--seed", seed]
         assert last_json(harness("sweep", "--study", study, *words, *stores, "--json"))["trials"]["complete"] == 1
-    arguments = ["compare", "--study", "a", "--study", "b", "--repeats", "2", "--no-references", "--json", *stores]
+    arguments = ["compare", "--study", "a", "--study", "b", "--repeats", "2", "--no-baselines", "--json", *stores]
     found = last_json(harness(*arguments))
     assert [model["study"] for model in found["models"]] == ["a", "b"]
     client = MlflowClient(mlflow_server.url)

@@ -13,16 +13,16 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 from scipy.stats import norm
 
-from harness.checkpoint import load_checkpoint
+from harness.core.errors import CheckpointError, DataError, HarnessError, StudyError, TrackingError
+from harness.core.files import sha256_of
+from harness.core.stats import wilson_interval
 from harness.data import DEMO_FOLDER, Tracks, stratified_split
-from harness.errors import CheckpointError, DataError, HarnessError, StudyError, TrackingError
-from harness.export import export_best
-from harness.files import sha256_of
-from harness.plan import plan_sweep
-from harness.settings import SweepSettings
-from harness.statistics import wilson_interval
-from harness.sweep import StudySummary, open_study, run_sweep
-from harness.tracking import mend_artifact_paths
+from harness.export.bundle import export_best
+from harness.sweep.driver import StudySummary, open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.sweep.settings import SweepSettings
+from harness.tracking import fix_artifact_paths
+from harness.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_only_what_was_asked_for(swept: StudySummary, inside: Harness) -> None:
         "model.pt2",
     }
     refusal = inside("export", "--study", "demo-fcnn", "--out", "c", "--format", "pickle", code=1).stderr
-    assert "legal: safetensors, pt2, onnx" in refusal
+    assert "expected: safetensors, pt2, onnx" in refusal
     assert not Path("c").exists()
     assert MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "").data.tags["test_openings"] == "2"
 
@@ -198,7 +198,7 @@ def test_a_store_that_was_moved(swept: StudySummary, tmp_path: Path, stranger: d
     Path("mlruns").rename(tmp_path / "moved")
     with pytest.raises(TrackingError, match="moved or copied"):
         export_best(Path("x"), study="demo-fcnn", tracking_uri=f"sqlite:///{tmp_path}/moved/mlflow.db")
-    mend_artifact_paths(tmp_path / "moved" / "mlflow.db")
+    fix_artifact_paths(tmp_path / "moved" / "mlflow.db")
     code = f"import mlflow; print(type(mlflow.pyfunc.load_model({bundle.registered.uri!r})).__name__)"
     uri = f"sqlite:///{tmp_path}/moved/mlflow.db"
     assert "PyFuncModel" in python(code, tmp_path, {**stranger, "MLFLOW_TRACKING_URI": uri})

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import Harness, last_json
 
-from harness.checkpoint import load_checkpoint
-from harness.errors import CheckpointError, SettingsError
-from harness.models import check_network, model_spec
+from harness.core.errors import CheckpointError, SettingsError
+from harness.models.external import check_network
+from harness.models.registry import model_spec
+from harness.training.checkpoint import load_checkpoint
 
 RESIDUAL = Path(__file__).parents[1] / "experiments" / "residual_mlp.py"
 GOOD = """
@@ -84,7 +85,7 @@ def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_da
     model = written(GOOD, Path())
     inside("sweep", "--model", model, "--data", "demo", "--trials", "2", "--epochs", "2")
     inside("sweep", "--model", "fcnn", "--data", "demo", "--trials", "2", "--epochs", "2")
-    found = last_json(inside("compare", "--data", "demo", "--repeats", "2", "--no-references", "--json"))
+    found = last_json(inside("compare", "--data", "demo", "--repeats", "2", "--no-baselines", "--json"))
     assert [(row["name"], row["study"]) for row in found["models"]] == [
         ("Small", "demo-Small"),
         ("fcnn", "demo-fcnn"),

@@ -30,7 +30,7 @@ def test_a_full_disk(place: Path, inside: Harness, model: str, trials: int, room
     )
     assert process.returncode == 1, process.stderr
     assert "error: " in process.stderr
-    assert "run:   " in process.stderr
+    assert "try: " in process.stderr
     assert "Traceback" not in process.stderr
     inside("doctor", "--fix")
     inside(*sweep(model, trials=trials))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import mask_password
-from harness.files import FileLock, make_database, replacing, sqlite_path
+from harness.core.errors import mask_password
+from harness.core.files import FileLock, make_database, replacing, sqlite_path
 
 
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -40,14 +40,14 @@ def hold_lock(path: Path, ready: str) -> None:
 
 def test_a_lock_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
     path, ready = tmp_path / "lock", tmp_path / "ready"
-    holder = multiprocessing.get_context("spawn").Process(target=hold_lock, args=(path, str(ready)))
-    holder.start()
+    worker_id = multiprocessing.get_context("spawn").Process(target=hold_lock, args=(path, str(ready)))
+    worker_id.start()
     while not ready.exists():
-        assert holder.is_alive()
+        assert worker_id.is_alive()
     lock = FileLock(path)
     assert not lock.acquire(wait=False)
-    holder.kill()
-    holder.join()
+    worker_id.kill()
+    worker_id.join()
     assert lock.acquire(wait=False)
     lock.release(remove=True)
     assert not path.exists()

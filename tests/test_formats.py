@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from harness.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.core.errors import CheckpointError, SettingsError
+from harness.core.records import Representation
 from harness.data import open_pictures, resize
 from harness.data.images import cached_pictures, raw_pictures
-from harness.errors import CheckpointError, SettingsError
-from harness.formats import (
+from harness.export.formats import (
     FILES,
     Portable,
     Source,
@@ -30,9 +30,11 @@ from harness.formats import (
     read_format,
     write_formats,
 )
-from harness.models import Classifier, ScalePixels, StandardizeFeatures, build_classifier, model_spec
-from harness.records import Representation
-from harness.resampling import resize_by_arithmetic, resize_by_operator
+from harness.export.resize import resize_by_arithmetic, resize_by_operator
+from harness.models.classifier import Classifier, build_classifier
+from harness.models.normalise import ScalePixels, StandardizeFeatures
+from harness.models.registry import model_spec
+from harness.training.checkpoint import Architecture, load_checkpoint, save_checkpoint
 
 COLUMNS = ("length", "tempo", "rms_mean", "rms_var")
 GENRES = ("blues", "jazz", "rock")
@@ -181,7 +183,7 @@ def test_a_file_of_another_network_is_told(folder: Path) -> None:
 
 def test_which_formats_there_are() -> None:
     assert check_formats(("onnx", "safetensors", "onnx")) == ("safetensors", "onnx")
-    with pytest.raises(SettingsError, match="no format 'pickle'\nlegal: safetensors, pt2, onnx"):
+    with pytest.raises(SettingsError, match="no format 'pickle'\nexpected: safetensors, pt2, onnx"):
         check_formats(("pickle",))
 
 

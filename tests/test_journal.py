@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.journal import Journal, read_events
+from harness.core.journal import Journal, read_events
 
 
 def write(path: Path, epochs: int) -> None:

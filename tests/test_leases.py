@@ -11,10 +11,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from test_study import SPEC, metrics
 
-from harness.journal import Journal
-from harness.journals import close_journals, journal_path
-from harness.records import TrialResult
-from harness.study import Claim, Holder, Study, new_name, open_storage
+from harness.core.journal import Journal, journal_path
+from harness.core.records import TrialResult, WorkerId, new_name
+from harness.models.spec import REPORT_SETTING
+from harness.study import Claim, Study, open_storage
+from harness.sweep.recovery import close_journals
 
 
 @pytest.fixture
@@ -25,7 +26,9 @@ def storage(new_database: Callable[[], str]) -> Iterator[RDBStorage]:
 
 
 def machine(storage: RDBStorage, folder: Path) -> Study:
-    return Study.create(storage, replace(SPEC, pruner="median"), {}, folder, Holder(new_name(), new_name()))
+    return Study.create(
+        storage, replace(SPEC, pruner="median"), {}, folder, WorkerId(new_name(), new_name()), REPORT_SETTING
+    )
 
 
 def take(study: Study) -> Claim:
@@ -66,11 +69,11 @@ def test_another_machines_trial_is_left_alone_until_its_lease_runs_out(
 
 def test_a_trial_that_was_lost_goes_on_though_its_sweep_lives(storage: RDBStorage, tmp_path: Path) -> None:
     sweep = machine(storage, tmp_path / "here")
-    with sweep.leading():
-        worker = Study.open(storage, SPEC.name, tmp_path / "here", Holder(sweep.holder.crew, new_name()))
+    with sweep.registered():
+        worker = Study.open(storage, SPEC.name, tmp_path / "here", WorkerId(sweep.worker_id.sweep, new_name()))
         lost = take(worker)
         let_time_pass(storage)
-        assert not lost._hold.secure()  # what the renewal finds out
+        assert not lost._lock.secure()  # what the renewal finds out
         lost.abandon()
         again = take(worker)
         assert (again.number, again.moved) == (0, True)
@@ -79,7 +82,7 @@ def test_a_trial_that_was_lost_goes_on_though_its_sweep_lives(storage: RDBStorag
 
 def test_a_dead_workers_trial_that_another_took_is_not_given_back(storage: RDBStorage, tmp_path: Path) -> None:
     here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
-    with here.leading():
+    with here.registered():
         dead = take(here)
         dead.leave()
         let_time_pass(storage)
@@ -94,16 +97,16 @@ def test_a_dead_workers_trial_that_another_took_is_not_given_back(storage: RDBSt
 def test_who_has_lost_a_trial_writes_nothing_about_it(storage: RDBStorage, tmp_path: Path) -> None:
     here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
     old = take(here)
-    assert here.is_ours_to_record(0)
+    assert here.owns_upload(0)
     let_time_pass(storage)
     new = take(there)
     assert not old.finish(TrialResult(state="complete", best=metrics(3, 0.9)))
     assert old.is_lost
-    assert old.keep_going(metrics(20, 0.1))  # neither reported nor judged
-    assert not here.is_ours_to_record(0)
+    assert old.report(metrics(20, 0.1))  # neither reported nor judged
+    assert not here.owns_upload(0)
     assert trials(storage)[0].state == TrialState.RUNNING
     assert trials(storage)[0].intermediate_values == {}
-    assert there.is_ours_to_record(0)
+    assert there.owns_upload(0)
     assert new.finish(RESULT)
     assert trials(storage)[0].value == 0.5
 
@@ -119,7 +122,7 @@ def test_a_journal_whose_trial_nobody_took_is_still_ours(storage: RDBStorage, tm
     here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
     claim = take(here)
     let_time_pass(storage)
-    assert here.is_ours_to_record(0)  # and this renews it
+    assert here.owns_upload(0)  # and this renews it
     assert take(there).number == 1
     assert claim.finish(RESULT)
 
@@ -127,7 +130,7 @@ def test_a_journal_whose_trial_nobody_took_is_still_ours(storage: RDBStorage, tm
 def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBStorage, tmp_path: Path) -> None:
     here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
     kept = take(here)
-    with here.leading():
+    with here.registered():
         take(here).leave()
         here.bury(1, "new", attempts=3)
         for number in (0, 1):

@@ -7,22 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.checkpoint import load_checkpoint
+from harness.core.errors import SettingsError
+from harness.core.journal import Journal
+from harness.core.records import TrialConfig
 from harness.data import Tracks, stratified_split, training_data
-from harness.errors import SettingsError
-from harness.journal import Journal
-from harness.models import (
-    MODELS,
-    GenreClassifierCNN,
-    GenreClassifierFCNN,
-    ModelSpec,
-    ScalePixels,
-    StandardizeFeatures,
-    model_spec,
-)
-from harness.records import TrialConfig
-from harness.training import evaluate
-from harness.trial import run_trial
+from harness.models.cnn import GenreClassifierCNN
+from harness.models.fcnn import GenreClassifierFCNN
+from harness.models.normalise import ScalePixels, StandardizeFeatures
+from harness.models.registry import MODELS, model_spec
+from harness.models.spec import ModelSpec
+from harness.training.checkpoint import load_checkpoint
+from harness.training.loop import evaluate
+from harness.training.run import run_trial
 
 
 def test_the_reports_layers() -> None:

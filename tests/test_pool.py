@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from harness.pool import Died, work_through
+from harness.workers.pool import Died, work_through
 
 pytestmark = pytest.mark.usefixtures("own_fork_server")
 

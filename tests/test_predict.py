@@ -16,14 +16,14 @@ from conftest import Harness, last_json
 from PIL import Image
 from torch import Tensor
 
-from harness.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.core.errors import CheckpointError
+from harness.core.records import TrialConfig
 from harness.data import FEATURE_COLUMNS, Tracks, load_tracks, open_pictures, stratified_split, training_data
-from harness.errors import CheckpointError
-from harness.formats import Source, write_formats
-from harness.models import MODELS
-from harness.predict import open_bundle, predict
-from harness.records import TrialConfig
-from harness.training import fit, start_training
+from harness.export.formats import Source, write_formats
+from harness.export.predict import open_bundle, predict
+from harness.models.registry import MODELS
+from harness.training.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.training.loop import fit, start_training
 
 
 def make_bundle(folder: Path, tracks: Tracks, model: str, columns: tuple[str, ...], epochs: int) -> Path:
@@ -148,7 +148,7 @@ def test_one_bad_file_stops_nothing(
     assert set(errors) == {str(bad), str(tmp_path / "none.csv"), str(picture)}
     assert "cannot be decoded" in errors[str(bad)]
     assert errors[str(tmp_path / "none.csv")].endswith("none.csv does not exist")
-    assert "is a picture, and this bundle's fcnn takes features (legal: .csv, .wav" in errors[str(picture)]
+    assert "is a picture, and this bundle's fcnn takes features (expected: .csv, .wav" in errors[str(picture)]
     assert "3 of the files" in done.stderr
 
 
@@ -171,7 +171,7 @@ def test_folders(fcnn: Path, cnn: Path, demo_data: Path, song: Path, tmp_path: P
     found = predict(open_bundle(fcnn), [folder, folder / "rows.csv"])
     assert len(found.made) == 301
     assert found.errors == ()
-    assert found.passed_over == (str(folder / "tracks.csv"),)
+    assert found.ignored == (str(folder / "tracks.csv"),)
     found = predict(open_bundle(cnn), [folder, tmp_path / "empty"])
     assert {Path(made.file).name for made in found.made} == {"a.png", "song.FLAC"}
     assert found.errors == ((str(tmp_path / "empty"), "the folder holds no .png, .wav, .mp3, .flac, .ogg, .au"),)

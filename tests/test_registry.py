@@ -22,12 +22,12 @@ from conftest import Server, python
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from harness.checkpoint import load_checkpoint
-from harness.export import Bundle, export_best
-from harness.files import sha256_of
-from harness.plan import plan_sweep
-from harness.settings import SweepSettings
-from harness.sweep import StudySummary, open_study, run_sweep
+from harness.core.files import sha256_of
+from harness.export.bundle import Bundle, export_best
+from harness.sweep.driver import StudySummary, open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.sweep.settings import SweepSettings
+from harness.training.checkpoint import load_checkpoint
 
 ALL = ("safetensors", "pt2", "onnx")
 

@@ -10,7 +10,7 @@ from conftest import Harness, last_json
 from invariants import Stores
 from mlflow.entities import Run
 
-from harness.environment import code_version, environment
+from harness.tracking.environment import code_version, environment
 
 SWEEP = ["sweep", "--data", "demo", "--jobs", "1"]
 MODEL = """

@@ -4,18 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.errors import SettingsError
-from harness.plan import devices_of
-from harness.records import FloatRange, SearchSpace
-from harness.settings import (
-    SweepSettings,
-    check_name,
-    load_settings,
-    parse_jobs,
-    parse_keep,
-    resolve_stores,
-    work_folder_of,
-)
+from harness.core.errors import SettingsError
+from harness.core.space import FloatRange, SearchSpace
+from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.sweep.settings import SweepSettings, load_settings, parse_jobs, parse_keep
+from harness.training.devices import devices_of
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

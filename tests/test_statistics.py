@@ -11,7 +11,7 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
-from harness.statistics import (
+from harness.core.stats import (
     Booleans,
     corrected_resampled_t,
     holm,

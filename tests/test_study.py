@@ -13,8 +13,10 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from harness.errors import StudyError
-from harness.records import EpochMetrics, FloatRange, SearchSpace, StudySpec, TrialResult
+from harness.core.errors import StudyError
+from harness.core.records import EpochMetrics, StudySpec, TrialResult
+from harness.core.space import FloatRange, SearchSpace
+from harness.models.spec import REPORT_SETTING
 from harness.study import Claim, Study, delete_study, list_studies, open_storage
 
 SPEC = StudySpec(
@@ -59,7 +61,9 @@ def opened(folder: Path) -> RDBStorage:
 
 
 def study_in(folder: Path, spec: StudySpec = SPEC) -> Study:
-    return Study.create(opened(folder), spec, {"data": "x"}, folder / "work" / spec.name)
+    return Study.create(
+        opened(folder), spec, {"data": "x"}, folder / "work" / spec.name, first_trial=REPORT_SETTING
+    )
 
 
 def read_back(folder: Path, name: str = SPEC.name) -> list[optuna.trial.FrozenTrial]:
@@ -214,10 +218,10 @@ def test_the_median_pruner_prunes_what_lags(workspace: Path) -> None:
     study = study_in(workspace, replace(SPEC, pruner="median"))
     for _ in range(6):
         claim = take(study)
-        assert all(claim.keep_going(metrics(epoch, 0.5)) for epoch in range(1, 31))
+        assert all(claim.report(metrics(epoch, 0.5)) for epoch in range(1, 31))
         complete(claim, 0.5)
     claim = take(study)
-    going = [claim.keep_going(metrics(epoch, 0.1)) for epoch in range(1, 31)]
+    going = [claim.report(metrics(epoch, 0.1)) for epoch in range(1, 31)]
     assert going.index(False) == 9  # after a third of the epochs
     claim.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
     last = read_back(workspace)[-1]
@@ -230,17 +234,17 @@ def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(place: Path)
     for _ in range(6):
         claim = take(study)
         for epoch in range(1, 31):
-            claim.keep_going(metrics(epoch, 0.5))
+            claim.report(metrics(epoch, 0.5))
         complete(claim, 0.5)
     claim = take(study)
     for epoch in range(1, 10):
-        claim.keep_going(metrics(epoch, 0.1))
+        claim.report(metrics(epoch, 0.1))
     # The worker reported epoch 10, where the trial would be pruned, and died before it asked.
     claim._trial.report(0.1, 10)
     claim.finish(TrialResult(state="interrupted", best=None))
     again = take(study)
     assert again.resumed
-    assert [again.keep_going(metrics(epoch, 0.1)) for epoch in range(1, 11)] == [True] * 9 + [False]
+    assert [again.report(metrics(epoch, 0.1)) for epoch in range(1, 11)] == [True] * 9 + [False]
     assert len(read_back(place)[-1].intermediate_values) == 10
     again.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
 

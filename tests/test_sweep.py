@@ -13,13 +13,13 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from PIL import Image
 
-from harness.checkpoint import load_checkpoint
+from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.core.space import FloatRange, SearchSpace
 from harness.data import DEMO_FOLDER, stratified_split
-from harness.errors import DataError, HarnessError, SettingsError, StudyError
-from harness.plan import plan_sweep
-from harness.records import FloatRange, SearchSpace
-from harness.settings import SweepSettings
-from harness.sweep import StudySummary, open_study, run_sweep
+from harness.sweep.driver import StudySummary, open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.sweep.settings import SweepSettings
+from harness.training.checkpoint import load_checkpoint
 
 FAST = SweepSettings(model="fcnn", trials=4, epochs=4, jobs=1, pruner="none")
 

@@ -7,14 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.checkpoint import ResumePoint, load_checkpoint, load_resume, save_resume
+from harness.core.errors import Diverged, Interrupted, SettingsError
+from harness.core.journal import Journal
+from harness.core.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
 from harness.data import Part, Tracks, TrainingData, stratified_split, training_data
-from harness.errors import Diverged, Interrupted, SettingsError
-from harness.journal import Journal
-from harness.models import GenreClassifierFCNN, model_spec
-from harness.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
-from harness.training import Adam, _batches, choose_device, evaluate, fit, start_training
-from harness.trial import run_trial
+from harness.models.fcnn import GenreClassifierFCNN
+from harness.models.registry import model_spec
+from harness.training.checkpoint import load_checkpoint
+from harness.training.devices import choose_device
+from harness.training.loop import Adam, _batches, evaluate, fit, start_training
+from harness.training.resume import ResumePoint, load_resume, save_resume
+from harness.training.run import run_trial
 
 CPU = torch.device("cpu")
 FCNN = TrialConfig(model="fcnn", lr=0.001, batch_size=32, epochs=6, seed=3, threads=1)
@@ -198,7 +201,7 @@ def test_an_interrupted_trial_goes_on_and_writes_each_epoch_once(features: Train
 
 
 def test_a_pruned_trial_keeps_its_best_epoch(features: TrainingData, tmp_path: Path) -> None:
-    result = run(FCNN, features, tmp_path, keep_going=lambda metrics: metrics.epoch < 3)
+    result = run(FCNN, features, tmp_path, report=lambda metrics: metrics.epoch < 3)
     assert result.state == "pruned"
     assert (tmp_path / "trial-00000" / "checkpoint" / "model.safetensors").is_file()
 

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from harness.compare.verdict import Protocol, Scores, estimate_accuracy, judge, verdict_of
+from harness.compare.verdict import ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
+from harness.core.records import Split, derive_seed
+from harness.core.stats import Booleans, corrected_resampled_t, paired_bootstrap
 from harness.data import Tracks, load_tracks, stratified_split
-from harness.records import Split, derive_seed
-from harness.statistics import Booleans, corrected_resampled_t, paired_bootstrap
 
-REDRAWN = Protocol(redrawn=True, train=640, valid=160, test=200)
-FIXED = Protocol(redrawn=False, train=640, valid=160, test=200)
+REDRAWN = ResamplingScheme(redrawn=True, train=640, valid=160, test=200)
+FIXED = ResamplingScheme(redrawn=False, train=640, valid=160, test=200)
 
 
 def scores(name: str, right: list[int], tracks: int = 200) -> Scores:
-    """A contender that gets the first so many tracks right, repeat by repeat."""
+    """A candidate that gets the first so many tracks right, repeat by repeat."""
     flags = tuple(np.arange(tracks) < count for count in right)
     return Scores(name=name, correct=flags, own=flags[0])
 
@@ -48,7 +48,8 @@ def test_the_sentence_of_none() -> None:
 
 def test_two_equal_differences_of_one_track_are_no_proof() -> None:
     (pair,) = judge(
-        [scores("a", [11, 11], 20), scores("b", [10, 10], 20)], Protocol(redrawn=True, train=64, valid=16, test=20)
+        [scores("a", [11, 11], 20), scores("b", [10, 10], 20)],
+        ResamplingScheme(redrawn=True, train=64, valid=16, test=20),
     )
     assert pair.difference == pytest.approx(0.05)
     assert pair.winner is None
@@ -101,11 +102,11 @@ def test_swapping_the_two_turns_the_verdict_round(first: list[int], second: list
     assert one.p == pytest.approx(other.p)
 
 
-@pytest.mark.parametrize("protocol", [REDRAWN, FIXED])
-def test_an_accuracy_has_its_mean_inside_its_interval(protocol: Protocol) -> None:
+@pytest.mark.parametrize("scheme", [REDRAWN, FIXED])
+def test_an_accuracy_has_its_mean_inside_its_interval(scheme: ResamplingScheme) -> None:
     chance = np.random.default_rng(2)
     one = Scores(name="a", correct=tuple(chance.random(200) < 0.7 for _ in range(5)))
-    estimate = estimate_accuracy(one, protocol, 200)
+    estimate = estimate_accuracy(one, scheme, 200)
     assert estimate.value == pytest.approx(np.mean(one.accuracies))
     assert 0 <= estimate.low < estimate.value < estimate.high <= 1
 
@@ -115,7 +116,7 @@ TRIES, REPEATS = 200, 10
 FALSE_ALARMS, FOUND = 16, 160
 
 
-def simulated(seed: int, lead: float, protocol: Protocol) -> list[Scores]:
+def simulated(seed: int, lead: float, scheme: ResamplingScheme) -> list[Scores]:
     """Two models on 1000 tracks, each track with a difficulty of its own that both share.
 
     A training (a seed, and on redrawn splits a train part) shifts the odds of every track a little, and each
@@ -127,14 +128,14 @@ def simulated(seed: int, lead: float, protocol: Protocol) -> list[Scores]:
     fixed = chance.choice(pool, 200, replace=False)
     found: list[list[Booleans]] = [[], []]
     for _ in range(REPEATS):
-        test = chance.choice(pool, 200, replace=False) if protocol.redrawn else fixed
+        test = chance.choice(pool, 200, replace=False) if scheme.redrawn else fixed
         for index, shift in enumerate((lead / 2, -lead / 2)):
             odds = np.clip(ease[test] + shift + chance.normal(0, 0.02), 0, 1)
             found[index].append(chance.random(200) < odds)
     return [Scores(name=name, correct=tuple(flags)) for name, flags in zip("ab", found, strict=True)]
 
 
-def forests(tracks: Tracks, own: Split, seed: int, handicap: float, protocol: Protocol) -> list[Scores]:
+def forests(tracks: Tracks, own: Split, seed: int, handicap: float, scheme: ResamplingScheme) -> list[Scores]:
     """Two small forests of one kind under different seeds, trained for real; the second forgets a share.
 
     `handicap` is the share of its right answers that are turned wrong, which is a difference known exactly.
@@ -144,7 +145,7 @@ def forests(tracks: Tracks, own: Split, seed: int, handicap: float, protocol: Pr
     found: list[list[Booleans]] = [[], []]
     for number in range(REPEATS):
         drawn = derive_seed(seed, "split", number)
-        split = stratified_split(tracks, seed=drawn, never_test=own.valid) if protocol.redrawn else own
+        split = stratified_split(tracks, seed=drawn, exclude_from_test=own.valid) if scheme.redrawn else own
         train, test = ([row_of[track] for track in part] for part in (split.train, split.test))
         for index in range(2):
             forest = RandomForestClassifier(10, random_state=derive_seed(seed, number, index))
@@ -157,15 +158,15 @@ def forests(tracks: Tracks, own: Split, seed: int, handicap: float, protocol: Pr
     return [Scores(name=name, correct=tuple(flags)) for name, flags in zip("ab", found, strict=True)]
 
 
-def differences_found(tries: list[list[Scores]], protocol: Protocol) -> int:
-    return sum(judge(scores, protocol)[0].winner is not None for scores in tries)
+def differences_found(tries: list[list[Scores]], scheme: ResamplingScheme) -> int:
+    return sum(judge(scores, scheme)[0].winner is not None for scores in tries)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", [REDRAWN, FIXED], ids=["redrawn", "fixed"])
-def test_simulated_models(protocol: Protocol) -> None:
-    itself, apart = ([simulated(seed, lead, protocol) for seed in range(TRIES)] for lead in (0.0, 0.1))
-    found = (differences_found(itself, protocol), differences_found(apart, protocol))
+@pytest.mark.parametrize("scheme", [REDRAWN, FIXED], ids=["redrawn", "fixed"])
+def test_simulated_models(scheme: ResamplingScheme) -> None:
+    itself, apart = ([simulated(seed, lead, scheme) for seed in range(TRIES)] for lead in (0.0, 0.1))
+    found = (differences_found(itself, scheme), differences_found(apart, scheme))
     print("simulated models, differences found in 200 tries: without", found[0], "with", found[1])
     assert found[0] <= FALSE_ALARMS
     assert found[1] >= FOUND
@@ -177,11 +178,11 @@ def test_real_forests(gtzan: Path, redrawn: bool) -> None:
     tracks = load_tracks(gtzan)
     own = stratified_split(tracks, seed=0)
     sizes = {part: len(getattr(own, part)) for part in ("train", "valid", "test")}
-    protocol = Protocol(redrawn=redrawn, **sizes)
-    itself = [forests(tracks, own, seed, 0.0, protocol) for seed in range(TRIES)]
+    scheme = ResamplingScheme(redrawn=redrawn, **sizes)
+    itself = [forests(tracks, own, seed, 0.0, scheme) for seed in range(TRIES)]
     accuracy = float(np.mean([scores.accuracies for pair in itself for scores in pair]))
-    apart = [forests(tracks, own, seed, 0.1 / accuracy, protocol) for seed in range(TRIES)]
-    found = (differences_found(itself, protocol), differences_found(apart, protocol))
+    apart = [forests(tracks, own, seed, 0.1 / accuracy, scheme) for seed in range(TRIES)]
+    found = (differences_found(itself, scheme), differences_found(apart, scheme))
     print("small forests on real features, differences found in 200 tries: without", found[0], "with", found[1])
     assert found[0] <= FALSE_ALARMS
     assert found[1] >= FOUND

@@ -5,8 +5,8 @@ import errno
 import pytest
 import torch
 
-from harness.errors import StudyError
-from harness.process import is_out_of_memory, is_the_machines_fault
+from harness.core.errors import StudyError
+from harness.workers.child import is_machine_fault, is_out_of_memory
 
 
 def test_out_of_memory_is_told_from_bugs() -> None:
@@ -19,7 +19,7 @@ def test_out_of_memory_is_told_from_bugs() -> None:
 
 
 def test_the_machines_faults_are_told_from_bugs() -> None:
-    assert is_the_machines_fault(OSError(errno.ENOSPC, "No space left on device"))
-    assert is_the_machines_fault(StudyError("lost"))
-    assert not is_the_machines_fault(FileExistsError(errno.EEXIST, "File exists"))
-    assert not is_the_machines_fault(ValueError("a bug"))
+    assert is_machine_fault(OSError(errno.ENOSPC, "No space left on device"))
+    assert is_machine_fault(StudyError("lost"))
+    assert not is_machine_fault(FileExistsError(errno.EEXIST, "File exists"))
+    assert not is_machine_fault(ValueError("a bug"))

@@ -11,13 +11,17 @@ from rich.console import Console
 from harness import __version__
 from harness.cli.compare import compare
 from harness.cli.data import data_app
+from harness.cli.delete import delete
+from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
-from harness.cli.studies import delete, doctor, status, ui
-from harness.cli.sweep import sweep, worker
-from harness.errors import HarnessError
-from harness.files import REFUSED_WRITES
+from harness.cli.status import status
+from harness.cli.sweep import sweep
+from harness.cli.ui import ui
+from harness.cli.worker import worker
+from harness.core.errors import HarnessError
+from harness.core.files import REFUSED_WRITES
 
 app = typer.Typer(
     name="harness",
@@ -58,7 +62,7 @@ def main() -> None:
         if error.errno not in REFUSED_WRITES:
             raise
         _print_error(
-            f"{error}\nlegal: a disk with room, and the permission to write there\nrun:   the same command again"
+            f"{error}\nlegal: a disk with room, and the permission to write there\ntry: the same command again"
         )
         sys.exit(1)
 

@@ -35,8 +35,8 @@ def compare(
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
     ] = None,
-    references: Annotated[
-        bool, typer.Option("--references/--no-references", help="Also classifiers from scikit-learn.")
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Also classifiers from scikit-learn.")
     ] = True,
     out: Annotated[
         Path | None, typer.Option("--out", show_default="MLflow only", help="Folder for the report's files too.")
@@ -56,14 +56,14 @@ def compare(
 
     Example: [bold]harness compare --repeats 10[/bold]
     """
-    from harness.settings import parse_jobs
+    from harness.sweep.settings import parse_jobs
 
     wanted_jobs = parse_jobs(jobs)
     if out is not None and out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
-    from harness.crew import warm_up
+    from harness.workers.supervisor import start_fork_server
 
-    warm_up()
+    start_fork_server()
     from harness.compare import CompareSettings, plan_comparison, write_files
 
     settings = CompareSettings(
@@ -71,7 +71,7 @@ def compare(
         experiment=experiment,
         repeats=repeats,
         data=data,
-        references=references,
+        baselines=baselines,
         jobs=wanted_jobs,
         device=device,
         tracking_uri=tracking_uri,
@@ -88,8 +88,8 @@ def compare(
 
 
 def _run(console: Console, plan: ComparisonPlan) -> Comparison:
+    from harness.cli.display import RepeatsDisplay
     from harness.compare import run_comparison
-    from harness.display import RepeatsDisplay
 
     _warn(console, plan.warnings)
     with RepeatsDisplay(console, plan.name) as display:
@@ -116,7 +116,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
         results.add_row(row.name, *accuracies, interval, f"{row.macro_f1:.3f}")
     console.print(settings, results)
     split, repeats = comparison.split.name, len(comparison.splits)
-    drawn = "each on a split drawn anew" if comparison.protocol.redrawn else "the seed alone varies"
+    drawn = "each on a split drawn anew" if comparison.scheme.redrawn else "the seed alone varies"
     lines = [f"{comparison.data}, split: {split}; {repeats} repeats, {drawn}"]
     if comparison.synthetic:
         lines.append("the data are SYNTHETIC: these figures say nothing about music")

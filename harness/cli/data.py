@@ -71,16 +71,16 @@ def extract(
 
     Example: [bold]harness data extract music --out input[/bold]
     """
-    from harness.audio import extract as extract_all
+    from harness.cli.display import FileDisplay
     from harness.data import load_tracks
-    from harness.display import FileDisplay
-    from harness.settings import parse_jobs
-    from harness.trial import usable_cores
+    from harness.data.audio import extract as extract_all
+    from harness.sweep.settings import parse_jobs
+    from harness.workers.cpus import usable_cores
 
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     with FileDisplay(console, "extract") as display:
         done = extract_all(audio, out, jobs=parse_jobs(jobs) or usable_cores(), told=display)
-    for line in done.passed_over:
+    for line in done.ignored:
         console.print(f"passed over: {line}")
     tracks = load_tracks(out, enough=False)
     _print_tracks(tracks)
@@ -97,12 +97,12 @@ def demo(out: Out = Path("input/demo")) -> None:
 
     Example: [bold]harness data demo[/bold]
     """
+    from harness.core.errors import DataError
     from harness.data import load_tracks, make_demo
-    from harness.errors import DataError
 
     if out.exists():
         raise DataError(
-            f"{out} is there already", legal="a new folder", run="--out OTHER, or --data demo as it is"
+            f"{out} is there already", expected="a new folder", hint="--out OTHER, or --data demo as it is"
         )
     make_demo(out)
     _print_tracks(load_tracks(out))

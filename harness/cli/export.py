@@ -45,8 +45,8 @@ def export(
     if len(named) != 1:
         found = " and ".join(named) or "none of them"
         raise typer.BadParameter(f"give one of --model, --study and --run; got {found}")
-    from harness.export import export_best
-    from harness.formats import DEFAULT_FORMATS
+    from harness.export.bundle import export_best
+    from harness.export.formats import DEFAULT_FORMATS
 
     bundle = export_best(
         out,

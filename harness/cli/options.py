@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,3 +23,9 @@ Storage = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")]
+
+
+def option(flag: str, default: str, text: str) -> Any:
+    """Return a Typer option that an environment variable of the same name sets too."""
+    variable = "HARNESS_" + flag.lstrip("-").replace("-", "_").upper()
+    return typer.Option(flag, envvar=variable, show_default=default, help=text)

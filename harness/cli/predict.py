@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.cli.options import Json
 
 if TYPE_CHECKING:
-    from harness.predict import Prediction
+    from harness.export.predict import Prediction
 
 
 def predict(
@@ -29,9 +29,9 @@ def predict(
 
     Example: [bold]harness predict best-fcnn song.wav[/bold]
     """
-    from harness.display import FileDisplay
-    from harness.predict import open_bundle
-    from harness.predict import predict as predict_all
+    from harness.cli.display import FileDisplay
+    from harness.export.predict import open_bundle
+    from harness.export.predict import predict as predict_all
 
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     opened = open_bundle(bundle)

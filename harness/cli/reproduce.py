@@ -11,7 +11,7 @@ from rich.console import Console
 from harness.cli.options import Json, TrackingUri
 
 if TYPE_CHECKING:
-    from harness.reproduce import Reproduction
+    from harness.sweep.reproduce import Reproduction
 
 
 def reproduce(
@@ -29,8 +29,8 @@ def reproduce(
 
     Example: [bold]harness reproduce 76522479d3814ea6be2c937e62b7e2c5[/bold]
     """
-    from harness.display import EpochsDisplay
-    from harness.reproduce import reproduce
+    from harness.cli.display import EpochsDisplay
+    from harness.sweep.reproduce import reproduce
 
     with EpochsDisplay(Console(stderr=True)) as display:
         result = reproduce(run, data=data, device=device, tracking_uri=tracking_uri, listener=display)

@@ -1,7 +1,8 @@
 """Comparison: studies held against one another on repeats that none of them has seen, and what that comes to."""
 
-from harness.compare.choose import CompareSettings, ComparisonPlan, plan_comparison
+from harness.compare.choose import plan_comparison
 from harness.compare.page import write_files
+from harness.compare.plan import CompareSettings, ComparisonPlan
 from harness.compare.result import Comparison
 from harness.compare.run import run_comparison
 

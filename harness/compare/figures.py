@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.compare.result import Comparison, Outcome
-from harness.report import BLUE, GREY, ORANGE
+from harness.study.plots import BLUE, GREY, ORANGE
 
 # Okabe and Ito (2008): apart for most colour-blind readers, and light enough for both grounds.
 COLOURS = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -82,7 +82,7 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _colour(comparison: Comparison, name: str) -> str:
-    names = [contender.name for contender in comparison.studied]
+    names = [candidate.name for candidate in comparison.studied]
     return COLOURS[names.index(name) % len(COLOURS)] if name in names else GREY
 
 
@@ -117,10 +117,10 @@ def _curves(comparison: Comparison) -> Picture:
         figure, panels = _figure(9, 3.8, columns=2)
         for axes, metric in zip(panels, ("val_accuracy", "train_loss"), strict=True):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            for contender in comparison.studied:
-                mean, std = _band(comparison.outcomes[contender.name], metric)
-                epochs, colour = np.arange(1, len(mean) + 1), _colour(comparison, contender.name)
-                axes.plot(epochs, mean, color=colour, label=contender.name)
+            for candidate in comparison.studied:
+                mean, std = _band(comparison.outcomes[candidate.name], metric)
+                epochs, colour = np.arange(1, len(mean) + 1), _colour(comparison, candidate.name)
+                axes.plot(epochs, mean, color=colour, label=candidate.name)
                 axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
             axes.set_xlabel("epoch")
             axes.set_ylabel({"val_accuracy": "validation accuracy", "train_loss": "train loss"}[metric])
@@ -128,12 +128,12 @@ def _curves(comparison: Comparison) -> Picture:
         return figure
 
     said = []
-    for contender in comparison.studied:
-        mean, _ = _band(comparison.outcomes[contender.name], "val_accuracy")
+    for candidate in comparison.studied:
+        mean, _ = _band(comparison.outcomes[candidate.name], "val_accuracy")
         if len(mean):
             best = int(np.nanargmax(mean))
             said.append(
-                f"{contender.name} reaches a mean validation accuracy of {mean[best]:.3f} at epoch {best + 1}"
+                f"{candidate.name} reaches a mean validation accuracy of {mean[best]:.3f} at epoch {best + 1}"
             )
     return Picture(
         name="learning_curves",
@@ -175,7 +175,7 @@ def recalls(comparison: Comparison, name: str) -> np.ndarray:
 
 
 def _confusions(comparison: Comparison) -> Picture:
-    names = [contender.name for contender in comparison.studied]
+    names = [candidate.name for candidate in comparison.studied]
 
     def draw() -> Figure:
         columns = min(2, len(names))
@@ -221,17 +221,17 @@ def _recalls(comparison: Comparison) -> Picture:
     def draw() -> Figure:
         figure, (axes,) = _figure(9, 3.8)
         width = 0.8 / len(comparison.studied)
-        for index, contender in enumerate(comparison.studied):
-            found = recalls(comparison, contender.name)
+        for index, candidate in enumerate(comparison.studied):
+            found = recalls(comparison, candidate.name)
             places = np.arange(len(comparison.genres)) + (index - (len(comparison.studied) - 1) / 2) * width
             axes.bar(
                 places,
                 np.nanmean(found, axis=0),
                 width * 0.92,
                 yerr=np.nanstd(found, axis=0),
-                color=_colour(comparison, contender.name),
+                color=_colour(comparison, candidate.name),
                 ecolor=GREY,
-                label=contender.name,
+                label=candidate.name,
             )
         axes.set_xticks(range(len(comparison.genres)), comparison.genres, rotation=30, ha="right")
         axes.set_ylabel("recall (mean, std over repeats)")
@@ -240,11 +240,11 @@ def _recalls(comparison: Comparison) -> Picture:
         return figure
 
     said = []
-    for contender in comparison.studied:
-        mean = np.nanmean(recalls(comparison, contender.name), axis=0)
+    for candidate in comparison.studied:
+        mean = np.nanmean(recalls(comparison, candidate.name), axis=0)
         best, worst = int(np.nanargmax(mean)), int(np.nanargmin(mean))
         said.append(
-            f"{contender.name} recognises {comparison.genres[best]} best ({mean[best]:.2f}) "
+            f"{candidate.name} recognises {comparison.genres[best]} best ({mean[best]:.2f}) "
             f"and {comparison.genres[worst]} worst ({mean[worst]:.2f})"
         )
     return Picture(
@@ -255,8 +255,8 @@ def _recalls(comparison: Comparison) -> Picture:
 def _trials(comparison: Comparison) -> Picture:
     def draw() -> Figure:
         figure, (axes,) = _figure(9, 3.8)
-        for contender in comparison.studied:
-            values, colour = comparison.trial_values[contender.name], _colour(comparison, contender.name)
+        for candidate in comparison.studied:
+            values, colour = comparison.trial_values[candidate.name], _colour(comparison, candidate.name)
             for state, marker in (("COMPLETE", "o"), ("PRUNED", "x")):
                 chosen = [(number, value) for number, value, kind in values if kind == state]
                 if chosen:
@@ -264,7 +264,7 @@ def _trials(comparison: Comparison) -> Picture:
                     axes.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.7)
             complete = [(number, value) for number, value, kind in values if kind == "COMPLETE"]
             best = np.maximum.accumulate([value for _, value in complete])
-            axes.step([number for number, _ in complete], best, where="post", color=colour, label=contender.name)
+            axes.step([number for number, _ in complete], best, where="post", color=colour, label=candidate.name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trial (x: pruned; line: best so far)")
         axes.set_ylabel("validation accuracy")
@@ -272,10 +272,10 @@ def _trials(comparison: Comparison) -> Picture:
         return figure
 
     said = []
-    for contender in comparison.studied:
-        values = comparison.trial_values[contender.name]
+    for candidate in comparison.studied:
+        values = comparison.trial_values[candidate.name]
         best = max(value for _, value, kind in values if kind == "COMPLETE")
-        said.append(f"{contender.name} reaches {best:.3f} in {len(values)} trials")
+        said.append(f"{candidate.name} reaches {best:.3f} in {len(values)} trials")
     return Picture(
         name="trials",
         title="Validation accuracy over the trials of each study",

@@ -7,8 +7,8 @@ from scipy.stats import binomtest
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from harness.core.records import Split
 from harness.data import Tracks
-from harness.records import Split
 
 # Columns that describe the file and not the music: that they tell the genre at all is an artefact.
 NOT_MUSIC = ("length",)

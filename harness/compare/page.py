@@ -47,7 +47,7 @@ def render(comparison: Comparison, pictures: list[_Shown]) -> str:
     environment = Environment(
         loader=PackageLoader("harness.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pairs = list(combinations([contender.name for contender in comparison.studied], 2))
+    pairs = list(combinations([candidate.name for candidate in comparison.studied], 2))
     return environment.get_template("report.html.jinja").render(
         comparison=comparison,
         pictures=pictures,
@@ -66,24 +66,24 @@ def _embedded(picture: Picture, light: Path) -> _Shown:
 
 
 def _write_predictions(comparison: Comparison, path: Path) -> None:
-    """Write one line for each test track, contender and repeat."""
+    """Write one line for each test track, candidate and repeat."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["repeat", "name", "study", "track", "genre", "predicted", "correct"])
-        for contender in comparison.contenders:
-            outcomes = zip(comparison.outcomes[contender.name], comparison.splits, strict=True)
+        for candidate in comparison.candidates:
+            outcomes = zip(comparison.outcomes[candidate.name], comparison.splits, strict=True)
             for number, (outcome, split) in enumerate(outcomes):
                 truth = comparison.truth(split.test)
                 for track, genre, guess in zip(split.test, truth, outcome.test, strict=True):
                     names = (comparison.genres[genre], comparison.genres[guess])
                     writer.writerow(
-                        [number, contender.name, contender.study or "", track, *names, int(genre == guess)]
+                        [number, candidate.name, candidate.study or "", track, *names, int(genre == guess)]
                     )
 
 
 def _write_own_split(comparison: Comparison, path: Path) -> None:
     """Write one line for each test track of the studies' own split: who gets it right (1) and who does not (0)."""
-    names = [contender.name for contender in comparison.studied]
+    names = [candidate.name for candidate in comparison.studied]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["track", "genre", *names])

@@ -1,4 +1,4 @@
-"""The repeats of a comparison: each trains one contender on one split, then opens the test part once.
+"""The repeats of a comparison: each trains one candidate on one split, then opens the test part once.
 
 They run in worker processes as trials do, each with a journal of its own, so that a kill loses at most the epochs
 since the last resume checkpoint. Who runs what is told by lock files; there is no study to ask.
@@ -17,35 +17,36 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.checkpoint import load_checkpoint
-from harness.compare.references import REFERENCES
+from harness.compare.baselines import BASELINES
+from harness.core.files import FileLock
+from harness.core.journal import Event, Journal, has_ended, read_events
+from harness.core.records import Candidate, Split, WorkerId, derive_seed, digest_of
 from harness.data import Part, Tracks, open_test, training_data
-from harness.files import FileLock
-from harness.journal import Event, Journal, has_ended, read_events
-from harness.process import be_worker
-from harness.records import Contender, Split, derive_seed, digest_of
-from harness.study import Holder
-from harness.training import choose_device, evaluate
-from harness.trial import run_trial, usable_cores
+from harness.training.checkpoint import load_checkpoint
+from harness.training.devices import choose_device
+from harness.training.loop import evaluate
+from harness.training.run import run_trial
+from harness.workers.child import worker_main
+from harness.workers.cpus import usable_cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatTask:
-    """What a worker process of a comparison needs: `todo` names repeats by contender and number."""
+    """What a worker process of a comparison needs: `todo` names repeats by candidate and number."""
 
-    contenders: tuple[Contender, ...]
+    candidates: tuple[Candidate, ...]
     splits: tuple[Split, ...]  # by the number of the repeat
     todo: tuple[tuple[int, int], ...]
     tracks: Tracks
     folder: Path
     device: str
     threads: int
-    holder: Holder
+    worker_id: WorkerId
 
 
-def repeat_path(folder: Path, contender: Contender, number: int) -> Path:
-    """Return where the journal of a repeat lies, in whatever order the contenders were given."""
-    return folder / f"repeat-{digest_of(contender.identity())[:12]}-{number:03d}.jsonl"
+def repeat_path(folder: Path, candidate: Candidate, number: int) -> Path:
+    """Return where the journal of a repeat lies, in whatever order the candidates were given."""
+    return folder / f"repeat-{digest_of(candidate.identity())[:12]}-{number:03d}.jsonl"
 
 
 def read_repeat(path: Path) -> list[Event] | None:
@@ -56,7 +57,7 @@ def read_repeat(path: Path) -> list[Event] | None:
 
 def work_on_repeats(task: RepeatTask) -> None:
     """Be a worker process of a comparison."""
-    be_worker(lambda asked: do_repeats(task, asked))
+    worker_main(lambda asked: do_repeats(task, asked))
 
 
 def do_repeats(task: RepeatTask, asked: threading.Event) -> None:
@@ -65,31 +66,31 @@ def do_repeats(task: RepeatTask, asked: threading.Event) -> None:
     for index, number in task.todo:
         if asked.is_set():
             return
-        path = repeat_path(task.folder, task.contenders[index], number)
+        path = repeat_path(task.folder, task.candidates[index], number)
         lock = FileLock(path.with_suffix(".lock"))
         if not lock.acquire(wait=False):
             continue
         journal = Journal(path)
         if not has_ended(journal.events):
-            _run(task, task.contenders[index], number, journal, path.with_suffix(""), asked)
+            _run(task, task.candidates[index], number, journal, path.with_suffix(""), asked)
         journal.close()
         lock.release()
 
 
 def _run(
     task: RepeatTask,
-    contender: Contender,
+    candidate: Candidate,
     number: int,
     journal: Journal,
     folder: Path,
     asked: threading.Event,
 ) -> None:
     split = task.splits[number]
-    seed = derive_seed(contender.seed, "repeat", number)
-    config = None if contender.config is None else replace(contender.config, seed=seed)
+    seed = derive_seed(candidate.seed, "repeat", number)
+    config = None if candidate.config is None else replace(candidate.config, seed=seed)
     journal.append(
         "start",
-        contender=contender.name,
+        candidate=candidate.name,
         repeat=number,
         seed=seed,
         config=None if config is None else config.as_dict(),
@@ -99,10 +100,10 @@ def _run(
         threads=task.threads,
     )
     if config is None:
-        end = _reference(contender, seed, task.tracks, split, journal)
+        end = _baseline(candidate, seed, task.tracks, split, journal)
     else:
         device = choose_device(task.device)
-        data = training_data(task.tracks, split, contender.representation, contender.columns).to(device)
+        data = training_data(task.tracks, split, candidate.representation, candidate.columns).to(device)
         result = run_trial(config, data, device, journal=journal, folder=folder, about={}, stop=asked.is_set)
         end = {"state": result.state, "best": None, "reason": result.reason}
         if result.best is not None:
@@ -110,12 +111,12 @@ def _run(
         if result.state == "complete":
             classifier, _ = load_checkpoint(folder / "checkpoint")
             classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            parts = (data.valid, _open(task.tracks, split, contender, journal).to(device))
+            parts = (data.valid, _open(task.tracks, split, candidate, journal).to(device))
             end |= _predictions(*(evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts))
         elif result.state == "diverged":
             # A configuration that fails on a split is not left out of the account: it guesses.
             guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
-            test = _open(task.tracks, split, contender, journal)
+            test = _open(task.tracks, split, candidate, journal)
             end |= _predictions(*(torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)))
         epochs = {event["epoch"]: event["seconds"] for event in journal.events if event["event"] == "epoch"}
         end["seconds"] = sum(epochs.values())
@@ -124,20 +125,20 @@ def _run(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reference(contender: Contender, seed: int, tracks: Tracks, split: Split, journal: Journal) -> dict[str, Any]:
-    data = training_data(tracks, split, "features", contender.columns)
-    classifier = REFERENCES[contender.model](seed % 2**32)
+def _baseline(candidate: Candidate, seed: int, tracks: Tracks, split: Split, journal: Journal) -> dict[str, Any]:
+    data = training_data(tracks, split, "features", candidate.columns)
+    classifier = BASELINES[candidate.model](seed % 2**32)
     began = time.perf_counter()
     classifier.fit(data.train.inputs.double().numpy(), data.train.targets.numpy())
     seconds = time.perf_counter() - began
-    parts = (data.valid, _open(tracks, split, contender, journal))
+    parts = (data.valid, _open(tracks, split, candidate, journal))
     guesses = [torch.from_numpy(np.asarray(classifier.predict(part.inputs.double().numpy()))) for part in parts]
     return {"state": "complete", "best": None, "reason": None, "seconds": seconds, **_predictions(*guesses)}
 
 
-def _open(tracks: Tracks, split: Split, contender: Contender, journal: Journal) -> Part:
+def _open(tracks: Tracks, split: Split, candidate: Candidate, journal: Journal) -> Part:
     journal.append("test", sync=True)  # on record before the part is seen
-    return open_test(tracks, split, contender.representation, contender.columns)
+    return open_test(tracks, split, candidate.representation, candidate.columns)
 
 
 def _predictions(valid: torch.Tensor, test: torch.Tensor) -> dict[str, list[int]]:

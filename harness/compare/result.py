@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-from harness.compare.verdict import Pair, Protocol, Scores, estimate_accuracy, judge, verdict_of
-from harness.records import Contender, Representation, Split
-from harness.statistics import Booleans, wilson_interval
+from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
+from harness.core.records import Candidate, Representation, Split
+from harness.core.stats import Booleans, wilson_interval
 from harness.tracking import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """How one repeat of a contender went: predicted genres (indices) in the order of the split's ids.
+    """How one repeat of a candidate went: predicted genres (indices) in the order of the split's ids.
 
     `curves` has the losses and the accuracy of each epoch (empty for a reference).
     """
@@ -91,8 +91,8 @@ class Comparison:
     genres: tuple[str, ...]
     split: Split
     splits: tuple[Split, ...]
-    protocol: Protocol
-    contenders: tuple[Contender, ...]
+    scheme: ResamplingScheme
+    candidates: tuple[Candidate, ...]
     outcomes: dict[str, tuple[Outcome, ...]]
     labels: dict[str, int]
     own: dict[str, Booleans]
@@ -104,11 +104,11 @@ class Comparison:
     pairs: tuple[Pair, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        scores = [self._scores(contender) for contender in self.contenders]
-        rows = tuple(self._row(c, s) for c, s in zip(self.contenders, scores, strict=True))
+        scores = [self._scores(candidate) for candidate in self.candidates]
+        rows = tuple(self._row(c, s) for c, s in zip(self.candidates, scores, strict=True))
         object.__setattr__(self, "rows", rows)
-        entered = [s for c, s in zip(self.contenders, scores, strict=True) if c.study is not None]
-        object.__setattr__(self, "pairs", judge(entered, self.protocol))
+        entered = [s for c, s in zip(self.candidates, scores, strict=True) if c.study is not None]
+        object.__setattr__(self, "pairs", judge(entered, self.scheme))
 
     @property
     def verdict(self) -> str:
@@ -116,27 +116,27 @@ class Comparison:
         return verdict_of(self.pairs)
 
     @property
-    def studied(self) -> tuple[Contender, ...]:
-        """The contenders that are studies: those that are judged."""
-        return tuple(contender for contender in self.contenders if contender.study is not None)
+    def studied(self) -> tuple[Candidate, ...]:
+        """The candidates that are studies: those that are judged."""
+        return tuple(candidate for candidate in self.candidates if candidate.study is not None)
 
     def truth(self, ids: Sequence[str]) -> np.ndarray:
         """Return the genres (indices) of tracks."""
         return np.array([self.labels[track] for track in ids])
 
     def study_of(self, name: str) -> str:
-        """Return the study that a contender's name stands for."""
-        return next(c.study for c in self.contenders if c.name == name and c.study is not None)
+        """Return the study that a candidate's name stands for."""
+        return next(c.study for c in self.candidates if c.name == name and c.study is not None)
 
-    def _scores(self, contender: Contender, part: str = "test") -> Scores:
+    def _scores(self, candidate: Candidate, part: str = "test") -> Scores:
         correct = tuple(
             getattr(outcome, part) == self.truth(getattr(split, part))
-            for outcome, split in zip(self.outcomes[contender.name], self.splits, strict=True)
+            for outcome, split in zip(self.outcomes[candidate.name], self.splits, strict=True)
         )
-        return Scores(name=contender.name, correct=correct, own=self.own.get(contender.name))
+        return Scores(name=candidate.name, correct=correct, own=self.own.get(candidate.name))
 
-    def _row(self, contender: Contender, scores: Scores) -> Row:
-        outcomes = self.outcomes[contender.name]
+    def _row(self, candidate: Candidate, scores: Scores) -> Row:
+        outcomes = self.outcomes[candidate.name]
         f1 = [
             f1_score(self.truth(split.test), outcome.test, average="macro", zero_division=0.0)
             for outcome, split in zip(outcomes, self.splits, strict=True)
@@ -144,15 +144,15 @@ class Comparison:
         own = None
         if scores.own is not None:
             own = (float(scores.own.mean()), *wilson_interval(int(scores.own.sum()), len(scores.own)))
-        config = contender.config
+        config = candidate.config
         return Row(
-            name=contender.name,
-            study=contender.study,
-            representation=contender.representation,
-            parameters=self.parameters.get(contender.name),
+            name=candidate.name,
+            study=candidate.study,
+            representation=candidate.representation,
+            parameters=self.parameters.get(candidate.name),
             params={} if config is None else {"lr": config.lr, "batch_size": config.batch_size},
-            val=self._accuracy(self._scores(contender, "valid"), self.protocol.valid),
-            test=self._accuracy(scores, self.protocol.test),
+            val=self._accuracy(self._scores(candidate, "valid"), self.scheme.valid),
+            test=self._accuracy(scores, self.scheme.test),
             macro_f1=float(np.mean(f1)),
             seconds=float(np.mean([outcome.seconds for outcome in outcomes])),
             diverged=sum(outcome.state == "diverged" for outcome in outcomes),
@@ -160,7 +160,7 @@ class Comparison:
         )
 
     def _accuracy(self, scores: Scores, tracks: float) -> Accuracy:
-        estimate = estimate_accuracy(scores, self.protocol, tracks)
+        estimate = estimate_accuracy(scores, self.scheme, tracks)
         std = float(np.std(scores.accuracies, ddof=1))
         return Accuracy(mean=estimate.value, std=std, low=estimate.low, high=estimate.high)
 
@@ -168,12 +168,12 @@ class Comparison:
         """Return the object that `--json` prints; accuracies and differences are fractions."""
         return {
             "models": [row.as_json() for row in self.rows if row.study is not None],
-            "references": [row.as_json() for row in self.rows if row.study is None],
+            "baselines": [row.as_json() for row in self.rows if row.study is None],
             "pairs": [self._pair_json(pair) for pair in self.pairs],
             "verdict": self.verdict,
             "warnings": list(self.warnings),
             "run_id": self.run_id,
-            "split": {"name": self.split.name, "redrawn": self.protocol.redrawn},
+            "split": {"name": self.split.name, "redrawn": self.scheme.redrawn},
             "synthetic": self.synthetic,
             "test_openings": self.ledger.as_json(),
         }

@@ -11,23 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint import load_checkpoint
-from harness.compare.choose import ComparisonPlan
 from harness.compare.page import write_files
+from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatTask, read_repeat, repeat_path, work_on_repeats
 from harness.compare.result import Comparison, Outcome
-from harness.compare.verdict import Protocol
-from harness.crew import Crew, stopped_by_signals
+from harness.compare.verdict import ResamplingScheme
+from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingError
+from harness.core.journal import comparison_folder, comparison_lock
+from harness.core.records import Candidate, WorkerId, new_name
 from harness.data import open_test
-from harness.errors import CheckpointError, Stopped, StudyError, TrackingError
-from harness.journals import comparison_folder, comparison_lock
-from harness.records import Contender
-from harness.study import Holder, new_name
 from harness.tracking import ComparisonLog, Tracker, best_trial_run, read_ledger
-from harness.training import evaluate
-from harness.trial import default_jobs
+from harness.training.checkpoint import load_checkpoint
+from harness.training.loop import evaluate
+from harness.workers.cpus import default_jobs
+from harness.workers.supervisor import WorkerSupervisor, interruptible
 
-Listener = Callable[[str, int, int, int], None]  # contender, number of the repeat, repeats on record, all repeats
+Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats on record, all repeats
 RETRY_SECONDS = 5.0  # between two tries to send to a tracking server that did not take it
 PATIENCE_SECONDS = 30.0  # that a tracking server which is down at the end has to come back
 AGAIN = "the same command again, which goes on from here"
@@ -43,10 +42,10 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     lock = comparison_lock(plan.work_root, plan.identity)
     if not lock.acquire(wait=False):
         raise StudyError(
-            f"another process is at work on this comparison ({plan.name})", run="wait for it, or stop it first"
+            f"another process is at work on this comparison ({plan.name})", hint="wait for it, or stop it first"
         )
     try:
-        with stopped_by_signals("interrupted; the repeats that have ended are on record", AGAIN):
+        with interruptible("interrupted; the repeats that have ended are on record", AGAIN):
             comparison = _record_comparison(plan, folder, listener)
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
@@ -56,7 +55,7 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
 
 def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -> Comparison:
     tracker = Tracker(plan.tracking_uri)
-    tags = {"data_digest": plan.entrants[0].spec.data_digest}
+    tags = {"data_digest": plan.compared[0].spec.data_digest}
     log = ComparisonLog(tracker, plan.experiment, plan.identity, tags)
     log.begin(plan.name, _description(plan), _params(plan))
     try:
@@ -85,7 +84,7 @@ class _Repeats:
         self._listener = listener
         self._finished = set(log.finished())
         self._all = [
-            (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.contenders))
+            (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.candidates))
         ]
         self._not_before = 0.0
         self._error: TrackingError | None = None
@@ -93,13 +92,13 @@ class _Repeats:
 
     @property
     def _todo(self) -> list[tuple[int, int]]:
-        return [(i, n) for i, n in self._all if (self._plan.contenders[i].name, n) not in self._finished]
+        return [(i, n) for i, n in self._all if (self._plan.candidates[i].name, n) not in self._finished]
 
     def run(self) -> None:
         self.send()  # what an earlier, killed process has left
         groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for index, number in self._todo:
-            groups.setdefault(self._weight(self._plan.contenders[index]), []).append((index, number))
+            groups.setdefault(self._weight(self._plan.candidates[index]), []).append((index, number))
         for (threads, jobs), todo in sorted(groups.items()):
             self._run_group(threads, min(jobs, len(todo)), todo)
         until = time.monotonic() + PATIENCE_SECONDS
@@ -109,46 +108,46 @@ class _Repeats:
         if self._error is not None:
             raise self._error
 
-    def _weight(self, contender: Contender) -> tuple[int, int]:
-        """Return the threads that a repeat of a contender trains on, and how many run at once."""
+    def _weight(self, candidate: Candidate) -> tuple[int, int]:
+        """Return the threads that a repeat of a candidate trains on, and how many run at once."""
         wanted = self._plan.settings.jobs
-        if contender.config is None:
+        if candidate.config is None:
             return 1, wanted or default_jobs(1, 0, ())
-        entrant = next(e for e in self._plan.entrants if e.spec.name == contender.study)
-        threads = contender.config.threads
-        return threads, wanted or default_jobs(threads, entrant.model.jobs_per_gpu, self._plan.devices)
+        study = next(e for e in self._plan.compared if e.spec.name == candidate.study)
+        threads = candidate.config.threads
+        return threads, wanted or default_jobs(threads, study.model.jobs_per_gpu, self._plan.devices)
 
     def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
         devices = itertools.cycle(self._plan.devices)
-        holder = Holder(crew=new_name())
+        worker_id = WorkerId(sweep=new_name())
         tasks = [
             RepeatTask(
-                contenders=self._plan.contenders,
+                candidates=self._plan.candidates,
                 splits=self._plan.splits,
                 todo=tuple(todo),
                 tracks=self._plan.tracks,
                 folder=self._folder,
                 device=next(devices),
                 threads=threads,
-                holder=holder,
+                worker_id=worker_id,
             )
             for _ in range(jobs)
         ]
-        crew = Crew(work_on_repeats, tasks)
-        with crew.answering_signals():
-            crew.run(self._on_death, self.send)
+        sweep = WorkerSupervisor(work_on_repeats, tasks)
+        with sweep.handle_signals():
+            sweep.run(self._on_death, self.send)
         self._not_before = 0.0
         self.send()
-        if crew.signal is not None:
+        if sweep.signal is not None:
             left = len(self._todo)
             raise Stopped(
                 f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
-                signal=crew.signal,
-                run=AGAIN,
+                signal=sweep.signal,
+                hint=AGAIN,
             )
-        if crew.fault is not None:
+        if sweep.fault is not None:
             raise StudyError(
-                f"the comparison stopped: {crew.fault}", run="the same command again, once it is mended"
+                f"the comparison stopped: {sweep.fault}", hint="the same command again, once it is mended"
             )
 
     def _on_death(self, _worker: str, _cause: str) -> int | None:
@@ -163,20 +162,20 @@ class _Repeats:
             return
         self._error = None
         for index, number in self._todo:
-            contender, split = self._plan.contenders[index], self._plan.splits[number]
-            events = read_repeat(repeat_path(self._folder, contender, number))
+            candidate, split = self._plan.candidates[index], self._plan.splits[number]
+            events = read_repeat(repeat_path(self._folder, candidate, number))
             if events is None:
                 continue
             labels = self._plan.labels_of(split.test)
             score = float(np.mean(labels == np.array(events[-1]["test"])))
             try:
-                self._log.record(contender, events, score)
+                self._log.record(candidate, events, score)
             except TrackingError as error:
                 self._error, self._not_before = error, time.monotonic() + RETRY_SECONDS
                 return
             # The journal stays until the end: to a worker that comes by, it says that this repeat is done.
-            self._finished.add((contender.name, number))
-            self._listener(contender.name, number, len(self._all) - len(self._todo), len(self._all))
+            self._finished.add((candidate.name, number))
+            self._listener(candidate.name, number, len(self._all) - len(self._todo), len(self._all))
 
 
 def _measure_own_split(
@@ -187,22 +186,22 @@ def _measure_own_split(
     The part is opened once for a checkpoint: what was measured before is read from the record.
     """
     known, found = log.own_split(), {}
-    for contender in plan.contenders:
-        if contender.study is None or contender.config is None:
+    for candidate in plan.candidates:
+        if candidate.study is None or candidate.config is None:
             continue
-        run = best_trial_run(tracker, contender.study)
-        measured = known.get(contender.name)
+        run = best_trial_run(tracker, candidate.study)
+        measured = known.get(candidate.name)
         if measured is None or measured["run_id"] != run.run_id:
             if run.tags.get("checkpoint") == "removed":
                 raise CheckpointError(f"the checkpoint of run {run.run_id} was removed by --keep")
             with tempfile.TemporaryDirectory() as name:
                 classifier, _ = load_checkpoint(tracker.download(run.run_id, "checkpoint", Path(name)))
             tracker.count_test_opening(run.run_id)
-            part = open_test(plan.tracks, plan.split, contender.representation, contender.columns)
-            predicted = evaluate(classifier, part, contender.config.precision).argmax(1)
+            part = open_test(plan.tracks, plan.split, candidate.representation, candidate.columns)
+            predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)
             weights = sum(parameter.numel() for parameter in classifier.network.parameters())
             measured = {"run_id": run.run_id, "test": predicted.tolist(), "parameters": weights}
-        found[contender.name] = measured
+        found[candidate.name] = measured
     if found != known:
         log.keep_own_split(found)
     predictions = {name: np.array(measured["test"]) for name, measured in found.items()}
@@ -218,14 +217,14 @@ def _sum_up(
 ) -> Comparison:
     finished = log.finished()
     outcomes = {}
-    for contender in plan.contenders:
-        runs = [finished[contender.name, number] for number in range(plan.settings.repeats)]
-        outcomes[contender.name] = tuple(
+    for candidate in plan.candidates:
+        runs = [finished[candidate.name, number] for number in range(plan.settings.repeats)]
+        outcomes[candidate.name] = tuple(
             Outcome(
                 run_id=run.run_id,
                 state=run.tags["trial_state"],
                 seconds=run.metrics["train_seconds"],
-                curves=_curves(tracker, run.run_id) if contender.study is not None else {},
+                curves=_curves(tracker, run.run_id) if candidate.study is not None else {},
                 **{part: np.array(guesses) for part, guesses in log.predictions(run.run_id).items()},
             )
             for run in runs
@@ -236,7 +235,7 @@ def _sum_up(
         for name, count in diverged.items()
         if count
     )
-    spec = plan.entrants[0].spec
+    spec = plan.compared[0].spec
     return Comparison(
         name=plan.name,
         run_id=log.parent,
@@ -246,21 +245,21 @@ def _sum_up(
         genres=plan.tracks.genres,
         split=plan.split,
         splits=plan.splits,
-        protocol=Protocol(
+        scheme=ResamplingScheme(
             redrawn=plan.split.is_drawn,
             train=float(np.mean([len(split.train) for split in plan.splits])),
             valid=float(np.mean([len(split.valid) for split in plan.splits])),
             test=float(np.mean([len(split.test) for split in plan.splits])),
         ),
-        contenders=plan.contenders,
+        candidates=plan.candidates,
         outcomes=outcomes,
         labels=dict(zip(plan.tracks.ids, plan.tracks.labels.tolist(), strict=True)),
         own={name: guesses == plan.labels_of(plan.split.test) for name, guesses in own.items()},
         trial_values={
-            contender.name: tuple(
-                (row.number, row.val_accuracy, row.state) for row in entrant.rows if row.val_accuracy is not None
+            candidate.name: tuple(
+                (row.number, row.val_accuracy, row.state) for row in study.rows if row.val_accuracy is not None
             )
-            for contender, entrant in zip(plan.contenders, plan.entrants, strict=False)
+            for candidate, study in zip(plan.candidates, plan.compared, strict=False)
         },
         warnings=(*plan.warnings, *failures),
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
@@ -287,14 +286,14 @@ def _figures(comparison: Comparison, description: str) -> tuple[dict[str, float]
 
 
 def _params(plan: ComparisonPlan) -> dict[str, str]:
-    studies = [entrant.spec.name for entrant in plan.entrants]
+    studies = [study.spec.name for study in plan.compared]
     drawn = "splits and seeds" if plan.split.is_drawn else "seeds"
     return {"studies": ", ".join(studies), "drawn": drawn, "split": plan.split.name}
 
 
 def _description(plan: ComparisonPlan) -> str:
     synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
-    studies = ", ".join(f"`{entrant.spec.name}`" for entrant in plan.entrants)
+    studies = ", ".join(f"`{study.spec.name}`" for study in plan.compared)
     return (
         f"{synthetic}Comparison of the best configurations of {studies}. Open `report.html` among the artifacts."
     )

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.statistics import (
+from harness.core.stats import (
     Booleans,
     Estimate,
     corrected_resampled_t,
@@ -25,7 +25,7 @@ from harness.statistics import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Protocol:
+class ResamplingScheme:
     """How the repeats were drawn: each on a split of its own, or all on one.
 
     `train` is the mean number of tracks that a training is fitted on, `valid` that of those which choose its
@@ -46,7 +46,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """Which test tracks a contender got right: bool [tracks] for each repeat, the same tracks for every contender.
+    """Which test tracks a candidate got right: bool [tracks] for each repeat, the same tracks for every candidate.
 
     `own` is the same for the study's best checkpoint on the study's own test part (None for a reference).
     """
@@ -63,7 +63,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two contenders held against each other; differences are `a` minus `b`, as fractions.
+    """Two candidates held against each other; differences are `a` minus `b`, as fractions.
 
     `low` and `high` bound the difference at the confidence that the correction over pairs leaves, `p` is
     corrected likewise. `wins` counts the repeats in which `a` scored higher, `losses` those in which `b` did.
@@ -126,13 +126,13 @@ class Pair:
         return f"{leader} beats {other} by {points}, {interval}, on {on}"
 
 
-def estimate_accuracy(scores: Scores, protocol: Protocol, tracks: float) -> Estimate:
-    """Return a contender's mean accuracy on parts of so many tracks, with its 95 % interval.
+def estimate_accuracy(scores: Scores, scheme: ResamplingScheme, tracks: float) -> Estimate:
+    """Return a candidate's mean accuracy on parts of so many tracks, with its 95 % interval.
 
-    By the protocol's own method: over the splits, or over tracks and seeds.
+    By the scheme's own method: over the splits, or over tracks and seeds.
     """
-    if protocol.redrawn:
-        estimate = _over_splits(scores.accuracies, protocol.train, tracks, 0.95)
+    if scheme.redrawn:
+        estimate = _over_splits(scores.accuracies, scheme.train, tracks, 0.95)
     else:
         correct = np.stack(scores.correct)
         estimate = paired_bootstrap(correct, np.zeros_like(correct))
@@ -140,16 +140,16 @@ def estimate_accuracy(scores: Scores, protocol: Protocol, tracks: float) -> Esti
     return Estimate(estimate.value, low, high, estimate.p)
 
 
-def judge(contenders: Sequence[Scores], protocol: Protocol) -> tuple[Pair, ...]:
-    """Hold all contenders against one another, in pairs.
+def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair, ...]:
+    """TrialLock all candidates against one another, in pairs.
 
-    Raises ValueError for contenders with different numbers of repeats.
+    Raises ValueError for candidates with different numbers of repeats.
     """
-    pairs = list(combinations(contenders, 2))
-    p_values = [_decide(a, b, protocol, 0.95).p for a, b in pairs]
+    pairs = list(combinations(candidates, 2))
+    p_values = [_decide(a, b, scheme, 0.95).p for a, b in pairs]
     judged = []
     for (a, b), p, confidence in zip(pairs, holm(p_values), holm_confidences(p_values), strict=True):
-        decided = _decide(a, b, protocol, confidence)
+        decided = _decide(a, b, scheme, confidence)
         ahead = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
         own = (a.own, b.own)
         judged.append(
@@ -168,7 +168,7 @@ def judge(contenders: Sequence[Scores], protocol: Protocol) -> tuple[Pair, ...]:
                 tracks_difference=None
                 if own[0] is None or own[1] is None
                 else paired_bootstrap(own[0][None], own[1][None]),
-                drawn=protocol.drawn,
+                drawn=scheme.drawn,
             )
         )
     return tuple(judged)
@@ -179,10 +179,10 @@ def verdict_of(pairs: Sequence[Pair]) -> str:
     return "; ".join(pair.sentence(corrected=len(pairs) > 1) for pair in pairs)
 
 
-def _decide(a: Scores, b: Scores, protocol: Protocol, confidence: float) -> Estimate:
-    if protocol.redrawn:
+def _decide(a: Scores, b: Scores, scheme: ResamplingScheme, confidence: float) -> Estimate:
+    if scheme.redrawn:
         differences = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
-        return _over_splits(differences, protocol.train, protocol.test, confidence)
+        return _over_splits(differences, scheme.train, scheme.test, confidence)
     return paired_bootstrap(np.stack(a.correct), np.stack(b.correct), confidence=confidence)
 
 

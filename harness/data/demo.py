@@ -17,11 +17,11 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from harness.core.errors import DataError
+from harness.core.files import FileLock
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, write_features
 from harness.data.images import PICTURES_FOLDER
 from harness.data.tracks import MARKER_FILE
-from harness.errors import DataError
-from harness.files import FileLock
 
 DEMO_FOLDER = Path("input/demo")
 GENRES = ("amber", "birch", "coral", "delta", "ember", "fjord", "grove", "haze", "iris", "jade")
@@ -104,8 +104,8 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"the demo set cannot be written to {folder}: {error}",
-            legal="a new folder in a place that can be written, with 70 MB of free space",
-            run="harness data demo --out OTHER, then --data OTHER",
+            expected="a new folder in a place that can be written, with 70 MB of free space",
+            hint="harness data demo --out OTHER, then --data OTHER",
         ) from error
 
 

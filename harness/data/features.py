@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import DataError
+from harness.core.errors import DataError
 
 FEATURES_FILE = "features_30_sec.csv"
 _SPECTRAL = (
@@ -53,11 +53,11 @@ def read_features(path: Path) -> FeatureTable:
     """
     rows = _rows(path)
     if not rows:
-        raise DataError(f"{path} is empty", legal=_legal_header(), run=CHECK)
+        raise DataError(f"{path} is empty", expected=_expected_header(), hint=CHECK)
     header = [name.strip() for name in rows[0][1]]
     _check_header(path, header)
     if len(rows) == 1:
-        raise DataError(f"{path} has a header and no rows", legal="one row for each track", run=CHECK)
+        raise DataError(f"{path} has a header and no rows", expected="one row for each track", hint=CHECK)
     place = {name: header.index(name) for name in ("filename", *FEATURE_COLUMNS, "label")}
     numeric = [place[name] for name in FEATURE_COLUMNS]
     found: dict[str, tuple[str, list[float]]] = {}
@@ -69,11 +69,13 @@ def read_features(path: Path) -> FeatureTable:
         if label != genre:
             raise DataError(
                 f"{where}, column label: {label!r} contradicts the track's name {cells[place['filename']]!r}",
-                legal=repr(genre),
-                run=CHECK,
+                expected=repr(genre),
+                hint=CHECK,
             )
         if track in found:
-            raise DataError(f"{where}, column filename: track {track} stands here again", legal="once", run=CHECK)
+            raise DataError(
+                f"{where}, column filename: track {track} stands here again", expected="once", hint=CHECK
+            )
         found[track] = (genre, _numbers(where, FEATURE_COLUMNS, [cells[index] for index in numeric]))
     ids = tuple(sorted(found))
     values = np.array([found[track][1] for track in ids], dtype=np.float64)
@@ -95,13 +97,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     """
     rows = _rows(path)
     header = [name.strip() for name in rows[0][1]] if rows else []
-    legal = f"a header with the columns {', '.join(columns)}, and rows"
+    expected = f"a header with the columns {', '.join(columns)}, and rows"
     missing = [name for name in columns if header.count(name) != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
-        raise DataError(f"{path}, line 1: the header does not have, once each, {shown}", legal=legal)
+        raise DataError(f"{path}, line 1: the header does not have, once each, {shown}", expected=expected)
     if len(rows) == 1:
-        raise DataError(f"{path} has a header and no rows", legal=legal)
+        raise DataError(f"{path} has a header and no rows", expected=expected)
     numeric = [header.index(name) for name in columns]
     filename = header.index("filename") if "filename" in header else None
     names, values = [], []
@@ -138,33 +140,39 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
             reader = csv.reader(file, strict=True)
             return [(reader.line_num, cells) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}", legal="a UTF-8 CSV file", run=CHECK) from error
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}", expected="a UTF-8 CSV file", hint=CHECK
+        ) from error
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    legal = {"filename", *FEATURE_COLUMNS, "label"}
+    expected = {"filename", *FEATURE_COLUMNS, "label"}
     repeated = sorted({name for name in header if header.count(name) > 1})
     missing = [name for name in ("filename", *FEATURE_COLUMNS, "label") if name not in header]
-    extra = [name for name in header if name not in legal]
+    extra = [name for name in header if name not in expected]
     for what, names in (("has twice", repeated), ("lacks", missing), ("has the unknown", extra)):
         if names:
             shown = ", ".join(repr(name) for name in names[:6]) + (" and others" if len(names) > 6 else "")
-            raise DataError(f"{path}, line 1: the header {what} column {shown}", legal=_legal_header(), run=CHECK)
+            raise DataError(
+                f"{path}, line 1: the header {what} column {shown}", expected=_expected_header(), hint=CHECK
+            )
 
 
-def _legal_header() -> str:
+def _expected_header() -> str:
     return "filename, the 58 features of Kaggle's file (length, chroma_stft_mean, ... mfcc20_var), label"
 
 
 def _check_width(where: str, cells: list[str], header: list[str]) -> None:
     if len(cells) != len(header):
-        raise DataError(f"{where}: {len(cells)} cells", legal=f"{len(header)} cells, as in the header", run=CHECK)
+        raise DataError(
+            f"{where}: {len(cells)} cells", expected=f"{len(header)} cells, as in the header", hint=CHECK
+        )
 
 
 def _track(where: str, name: str) -> tuple[str, str]:
     match = TRACK_FILE.fullmatch(name)
     if match is None or "/" in name:
-        raise DataError(f"{where}, column filename: {name!r}", legal="GENRE.NNNNN.wav", run=CHECK)
+        raise DataError(f"{where}, column filename: {name!r}", expected="GENRE.NNNNN.wav", hint=CHECK)
     return name.removesuffix(".wav"), match["genre"]
 
 
@@ -191,5 +199,5 @@ def _number(where: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or abs(value) > LARGEST or "_" in text:
-        raise DataError(f"{where}: {text!r}", legal="a finite number", run=CHECK)
+        raise DataError(f"{where}: {text!r}", expected="a finite number", hint=CHECK)
     return value

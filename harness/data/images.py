@@ -19,8 +19,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from harness.errors import DataError
-from harness.files import replacing
+from harness.core.errors import DataError
+from harness.core.files import replacing
 
 PICTURES_FOLDER = "images_original"
 PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
@@ -57,8 +57,8 @@ def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
             if track in found:
                 raise DataError(
                     f"{file}: track {track} has a picture already, {found[track][1]}",
-                    legal="one picture a track",
-                    run=CHECK,
+                    expected="one picture a track",
+                    hint=CHECK,
                 )
             found[track] = (genre, file)
     return found
@@ -68,22 +68,24 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not HIDDEN.fullmatch(path.name))
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error}", legal="a folder of PNG files", run=CHECK) from error
+        raise DataError(
+            f"{folder} cannot be listed: {error}", expected="a folder of PNG files", hint=CHECK
+        ) from error
 
 
 def _parse(file: Path, genre: str | None) -> tuple[str, str]:
-    stem, legal = file.stem, "images_original/GENRE/GENRENNNNN.png, or images_original/GENRENNNNN.png"
+    stem, expected = file.stem, "images_original/GENRE/GENRENNNNN.png, or images_original/GENRENNNNN.png"
     if file.suffix.lower() != ".png" or not file.is_file():
-        raise DataError(f"{file} is not a PNG file", legal=legal, run=CHECK)
+        raise DataError(f"{file} is not a PNG file", expected=expected, hint=CHECK)
     if genre is None:
         match = re.fullmatch(r"(?P<genre>.*[^.])\.?(?P<number>\d{5})", stem)
         if match is None:
-            raise DataError(f"{file}: {file.name!r} names no track", legal=legal, run=CHECK)
+            raise DataError(f"{file}: {file.name!r} names no track", expected=expected, hint=CHECK)
         return match["genre"], match["number"]
     number = stem.removeprefix(genre).removeprefix(".")
     if not stem.startswith(genre) or not re.fullmatch(r"\d+", number, re.ASCII):
         raise DataError(
-            f"{file}: {file.name!r} contradicts its folder {genre!r}", legal=f"{genre}NNNNN.png", run=CHECK
+            f"{file}: {file.name!r} contradicts its folder {genre!r}", expected=f"{genre}NNNNN.png", hint=CHECK
         )
     return genre, number
 
@@ -111,8 +113,8 @@ def cached_pictures(files: Sequence[Path], digest: str) -> Path:
     except OSError as error:
         raise DataError(
             f"the picture cache {path.parent} cannot be written: {error}",
-            legal=f"a folder with {pixels.nbytes / 1e6:.0f} MB of free space",
-            run="the same command with HARNESS_CACHE=FOLDER in its environment",
+            expected=f"a folder with {pixels.nbytes / 1e6:.0f} MB of free space",
+            hint="the same command with HARNESS_CACHE=FOLDER in its environment",
         ) from error
     return path
 
@@ -166,7 +168,9 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
         try:
             digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error}", legal="a readable PNG file", run=CHECK) from error
+            raise DataError(
+                f"{path} cannot be read: {error}", expected="a readable PNG file", hint=CHECK
+            ) from error
     return digests
 
 
@@ -227,13 +231,15 @@ def _rgb(path: Path, size: tuple[int, int] | None) -> Tensor:
         if size is not None and image.size != size:
             raise DataError(
                 f"{path} is {image.size[0]}x{image.size[1]} pixels",
-                legal=f"{size[0]}x{size[1]}, as the others of this set",
-                run=CHECK,
+                expected=f"{size[0]}x{size[1]}, as the others of this set",
+                hint=CHECK,
             )
         try:
             rgb = image.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{path} cannot be decoded: {error}", legal="a whole PNG file", run=CHECK) from error
+            raise DataError(
+                f"{path} cannot be decoded: {error}", expected="a whole PNG file", hint=CHECK
+            ) from error
     pixels: Tensor = transforms.pil_to_tensor(rgb)
     return pixels
 
@@ -245,7 +251,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _opened(path: Path) -> Image.Image:
     def unreadable(reason: object) -> DataError:
-        return DataError(f"{path} cannot be read as a picture: {reason}", legal="a PNG file", run=CHECK)
+        return DataError(f"{path} cannot be read as a picture: {reason}", expected="a PNG file", hint=CHECK)
 
     try:
         image = Image.open(path, formats=["PNG"])
@@ -255,15 +261,15 @@ def _opened(path: Path) -> Image.Image:
         image.close()
         raise DataError(
             f"{path} is {image.size[0]}x{image.size[1]} pixels",
-            legal=f"{SMALLEST} to {LARGEST} pixels a side",
-            run=CHECK,
+            expected=f"{SMALLEST} to {LARGEST} pixels a side",
+            hint=CHECK,
         )
     if image.mode not in MODES:
         image.close()
         raise DataError(
             f"{path} has pixels of the kind {image.mode!r}",
-            legal="8 bits a channel: RGB, RGBA, palette or grey",
-            run=CHECK,
+            expected="8 bits a channel: RGB, RGBA, palette or grey",
+            hint=CHECK,
         )
     return image
 

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from harness.core.errors import DataError
 from harness.data.features import FEATURES_FILE
 from harness.data.images import HIDDEN, PICTURES_FOLDER, find_pictures
 from harness.data.tracks import MARKER_FILE, load_tracks
-from harness.errors import DataError
 
 KAGGLE_SLUG = "andradaolteanu/gtzan-dataset-music-genre-classification"
 MIB = 1 << 20
@@ -52,18 +52,20 @@ def import_data(source: Path, destination: Path) -> None:
         if (destination / name).exists():
             raise DataError(
                 f"{destination / name} is there already",
-                legal="a destination without a data set",
-                run="move it away first, or --out OTHER",
+                expected="a destination without a data set",
+                hint="move it away first, or --out OTHER",
             )
     if not source.exists():
-        raise DataError(f"there is no {source}", legal=LEGAL, run="harness data fetch, to download the data set")
+        raise DataError(
+            f"there is no {source}", expected=LEGAL, hint="harness data fetch, to download the data set"
+        )
     with _working_folder(destination) as working:
         if source.is_dir():
             _copy_folder(source, working)
         else:
             _unpack(source, working)
         if not _has_data(working):
-            raise DataError(f"{source} holds no data set", legal=LEGAL)
+            raise DataError(f"{source} holds no data set", expected=LEGAL)
         try:
             _nest(working / PICTURES_FOLDER)
             load_tracks(working)
@@ -71,7 +73,7 @@ def import_data(source: Path, destination: Path) -> None:
             # The working folder is about to vanish: name what the user can mend.
             found = error.found.replace(str(working), str(source))
             raise DataError(
-                found, legal=error.legal, run="harness data import again, once it is mended"
+                found, expected=error.expected, hint="harness data import again, once it is mended"
             ) from error
         _put_in_place(working, destination)
 
@@ -85,15 +87,17 @@ def fetch_data(destination: Path) -> None:
         import kagglehub
     except ImportError:
         raise DataError(
-            "downloading needs the package kagglehub", legal="the extra [fetch]", run="pip install -e '.[fetch]'"
+            "downloading needs the package kagglehub",
+            expected="the extra [fetch]",
+            hint="pip install -e '.[fetch]'",
         ) from None
     try:
         folder = kagglehub.dataset_download(KAGGLE_SLUG)
     except Exception as error:
         raise DataError(
             f"the download of {KAGGLE_SLUG} failed: {error}",
-            legal="a network, and Kaggle credentials where it asks for them",
-            run=f"download it by hand from kaggle.com/datasets/{KAGGLE_SLUG}, then harness data import ZIP",
+            expected="a network, and Kaggle credentials where it asks for them",
+            hint=f"download it by hand from kaggle.com/datasets/{KAGGLE_SLUG}, then harness data import ZIP",
         ) from error
     import_data(Path(folder), destination)
 
@@ -123,7 +127,7 @@ def _working_folder(destination: Path) -> Iterator[Path]:
 
 def _unwritable(destination: Path, error: OSError) -> DataError:
     return DataError(
-        f"{destination} cannot be written: {error}", legal="a folder that can be written", run="--out OTHER"
+        f"{destination} cannot be written: {error}", expected="a folder that can be written", hint="--out OTHER"
     )
 
 
@@ -159,12 +163,13 @@ def _wanted(name: str) -> PurePosixPath | None:
     else:
         return None
     if not name.isprintable():
-        raise DataError(f"the entry {name!r} has characters that cannot be printed", legal="plain names")
+        raise DataError(f"the entry {name!r} has characters that cannot be printed", expected="plain names")
     if ".." in parts or parts[0] == "/" or ":" in parts[0]:
-        raise DataError(f"the entry {name!r} points outside its folder", legal="relative names")
+        raise DataError(f"the entry {name!r} points outside its folder", expected="relative names")
     if len(target.parts) > 3:
         raise DataError(
-            f"the entry {name!r} lies too deep", legal=f"{PICTURES_FOLDER}/GENRE/GENRENNNNN.png, or without GENRE/"
+            f"the entry {name!r} lies too deep",
+            expected=f"{PICTURES_FOLDER}/GENRE/GENRENNNNN.png, or without GENRE/",
         )
     return target
 
@@ -178,9 +183,9 @@ class _Budget:
     def copy(self, name: str, source: BinaryIO, target: Path) -> None:
         self._files += 1
         if self._files > MOST_FILES:
-            raise DataError(f"more than {MOST_FILES} files to import", legal=f"up to {MOST_FILES} pictures")
+            raise DataError(f"more than {MOST_FILES} files to import", expected=f"up to {MOST_FILES} pictures")
         if target.exists():
-            raise DataError(f"{name!r}: {target.name} comes twice", legal="each file once")
+            raise DataError(f"{name!r}: {target.name} comes twice", expected="each file once")
         bound = min(LARGEST_CSV if target.name == FEATURES_FILE else LARGEST_PICTURE, self._left)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
@@ -190,7 +195,7 @@ class _Budget:
                 if bound < 0:
                     raise DataError(
                         f"{name!r} is too large",
-                        legal=f"{LARGEST_CSV // MIB} MiB for the CSV, {LARGEST_PICTURE // MIB} MiB a picture, "
+                        expected=f"{LARGEST_CSV // MIB} MiB for the CSV, {LARGEST_PICTURE // MIB} MiB a picture, "
                         f"{LARGEST_TOTAL // MIB} MiB in all",
                     )
                 file.write(block)
@@ -206,24 +211,24 @@ def _unpack(source: Path, working: Path) -> None:
                     with archive.open(entry) as file:
                         budget.copy(entry.filename, file, working / target)  # type: ignore[arg-type]
     except UNZIP_ERRORS as error:
-        raise DataError(f"{source} cannot be unpacked: {error}", legal=LEGAL) from error
+        raise DataError(f"{source} cannot be unpacked: {error}", expected=LEGAL) from error
 
 
 def _copy_folder(source: Path, working: Path) -> None:
     root = next((folder for folder in (source, source / "Data") if _has_data(folder)), None)
     if root is None:
-        raise DataError(f"{source} holds no data set", legal=LEGAL)
+        raise DataError(f"{source} holds no data set", expected=LEGAL)
     budget = _Budget()
     try:
         for path in _listing(root):
             if path.is_symlink():
-                raise DataError(f"{path} is a link", legal="plain files and folders")
+                raise DataError(f"{path} is a link", expected="plain files and folders")
             target = _wanted(path.relative_to(root).as_posix())
             if target is not None and path.is_file():
                 with path.open("rb") as file:
                     budget.copy(str(path), file, working / target)
     except OSError as error:
-        raise DataError(f"{source} cannot be copied: {error}", legal=LEGAL) from error
+        raise DataError(f"{source} cannot be copied: {error}", expected=LEGAL) from error
 
 
 def _listing(root: Path) -> Iterator[Path]:

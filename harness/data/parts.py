@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.core.errors import DataError
+from harness.core.records import Representation, Split
 from harness.data.images import PICTURES_FOLDER, find_pictures, open_pictures, raw_pictures
 from harness.data.tracks import Tracks
-from harness.errors import DataError
-from harness.records import Representation, Split
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +56,12 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
     """
     for name in without:
         if name not in tracks.columns:
-            raise DataError(f"there is no feature column {name!r} to leave out", legal=", ".join(tracks.columns))
+            raise DataError(
+                f"there is no feature column {name!r} to leave out", expected=", ".join(tracks.columns)
+            )
     columns = tuple(name for name in tracks.columns if name not in without)
     if not columns:
-        raise DataError("every feature column was left out", legal="--without some of them")
+        raise DataError("every feature column was left out", expected="--without some of them")
     return columns
 
 

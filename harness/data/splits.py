@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
+from harness.core.errors import DataError
+from harness.core.records import Split
 from harness.data.tracks import Tracks
-from harness.errors import DataError
-from harness.records import Split
 
 PARTS = ("train", "valid", "test")
 FRACTIONS = (0.64, 0.16, 0.20)
@@ -23,13 +23,13 @@ def stratified_split(
     *,
     seed: int,
     fractions: tuple[float, float, float] = FRACTIONS,
-    never_test: Collection[str] = (),
+    exclude_from_test: Collection[str] = (),
 ) -> Split:
     """Split by track into train, validation and test parts, each genre in the same proportions.
 
     Tracks with identical content fall on the same side: such a group is drawn as one track, in the genre of
     its first. The split follows from the ids, the genres, the duplicates and the arguments alone. Tracks of
-    `never_test` (those that chose the settings which the split is to judge), and what is identical to one of
+    `exclude_from_test` (those that chose the settings which the split is to judge), and what is identical to one of
     them, do not fall into the test part, whose size is the same all the same.
 
     Raises DataError where a genre has too few tracks to be in every part, ValueError for fractions that are
@@ -42,7 +42,7 @@ def stratified_split(
     genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
     drawn = [track for track in tracks.ids if track not in repeats]
 
-    kept_out = set(never_test)
+    kept_out = set(exclude_from_test)
     held = [track for track in drawn if kept_out.intersection(group_of.get(track, (track,)))]
 
     def draw(candidates: list[str], size: int | float) -> tuple[list[str], list[str]]:
@@ -55,7 +55,7 @@ def stratified_split(
             )
         except ValueError as error:
             raise DataError(
-                f"{tracks.folder} cannot be split {fractions}: {error}", legal="more tracks in each genre"
+                f"{tracks.folder} cannot be split {fractions}: {error}", expected="more tracks in each genre"
             ) from error
         return rest, part
 
@@ -77,8 +77,8 @@ def _check_all_genres(tracks: Tracks, part: str, side: Sequence[str], genre_of: 
         if index not in present:
             raise DataError(
                 f"{tracks.folder}: genre {genre!r} has too few tracks, none falls into the {part} part",
-                legal="a track of every genre in every part",
-                run="add tracks of that genre, or remove it",
+                expected="a track of every genre in every part",
+                hint="add tracks of that genre, or remove it",
             )
 
 
@@ -104,7 +104,8 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             track = _listed_track(where, line.strip())
             if track in listed_at:
                 raise DataError(
-                    f"{where}: {track} stands in {listed_at[track]} already", legal="each track once, on one list"
+                    f"{where}: {track} stands in {listed_at[track]} already",
+                    expected="each track once, on one list",
                 )
             listed_at[track] = where
             if track in tracks.left_out:
@@ -113,14 +114,14 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             side.append(track)
         sides[part] = side
         if not side:
-            raise DataError(f"{path} lists no usable track", legal="one genre/genre.NNNNN.wav a line")
+            raise DataError(f"{path} lists no usable track", expected="one genre/genre.NNNNN.wav a line")
     genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
     for track, where in listed_at.items():
         if track not in genre_of and track not in tracks.left_out:
             raise DataError(
                 f"{where}: {track} is not in {tracks.folder}",
-                legal="tracks that the data folder has",
-                run="harness data check DIR, to see what it has",
+                expected="tracks that the data folder has",
+                hint="harness data check DIR, to see what it has",
             )
     _check_trained(_list_file(folder, "train"), tracks, sides, genre_of)
     parts = {part: tuple(sorted(side)) for part, side in sides.items()}
@@ -135,19 +136,19 @@ def _check_trained(path: Path, tracks: Tracks, sides: dict[str, list[str]], genr
                 genre = tracks.genres[genre_of[track]]
                 raise DataError(
                     f"{path}: genre {genre!r} has no track in the train part, but {track} is in the {part} part",
-                    legal="a train list with every genre that the other lists have",
+                    expected="a train list with every genre that the other lists have",
                 )
 
 
 def _list_file(folder: Path, part: str) -> Path:
     if not folder.is_dir():
         raise DataError(
-            f"there is no folder of split lists {folder}", legal="train*.txt, valid*.txt, test*.txt in it"
+            f"there is no folder of split lists {folder}", expected="train*.txt, valid*.txt, test*.txt in it"
         )
     files = sorted(folder.glob(f"{part}*.txt"))
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
-        raise DataError(f"{folder} has {len(files)} lists {part}*.txt ({found})", legal="exactly one")
+        raise DataError(f"{folder} has {len(files)} lists {part}*.txt ({found})", expected="exactly one")
     return files[0]
 
 
@@ -155,11 +156,11 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", legal="a UTF-8 text file") from error
+        raise DataError(f"{path} cannot be read: {error}", expected="a UTF-8 text file") from error
 
 
 def _listed_track(where: str, line: str) -> str:
     match = LINE.fullmatch(line)
     if match is None or match["folder"] not in (None, match["genre"]):
-        raise DataError(f"{where}: {line!r} names no track", legal="GENRE/GENRE.NNNNN.wav")
+        raise DataError(f"{where}: {line!r} names no track", expected="GENRE/GENRE.NNNNN.wav")
     return match["track"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.core.errors import DataError
+from harness.core.files import sha256_of
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, FeatureTable, read_features
 from harness.data.images import PICTURES_FOLDER, cache_folder, cached_pictures, find_pictures, pictures_digest
-from harness.errors import DataError
-from harness.files import sha256_of
 
 MARKER_FILE = "SYNTHETIC.md"  # stands in a folder that `harness data demo` made
 MINIMUM_GENRES, MINIMUM_TRACKS = 2, 5
@@ -63,25 +63,25 @@ def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
     folder = folder.absolute()
     csv_file, picture_folder = folder / FEATURES_FILE, folder / PICTURES_FOLDER
     if not folder.is_dir():
-        raise DataError(f"there is no data folder {folder}", legal=_layout(), run=WAYS_OUT)
+        raise DataError(f"there is no data folder {folder}", expected=_layout(), hint=WAYS_OUT)
     if not csv_file.exists() and not picture_folder.exists():
-        raise DataError(f"{folder} holds no data set", legal=_layout(), run=WAYS_OUT)
+        raise DataError(f"{folder} holds no data set", expected=_layout(), hint=WAYS_OUT)
     table = read_features(csv_file) if csv_file.exists() else None
     found = find_pictures(picture_folder) if picture_folder.exists() else None
     if found is not None and not found:
-        raise DataError(f"{picture_folder} holds no pictures", legal=_layout(), run=WAYS_OUT)
+        raise DataError(f"{picture_folder} holds no pictures", expected=_layout(), hint=WAYS_OUT)
     if found is not None and cache_folder().resolve().is_relative_to(folder.resolve()):
         raise DataError(
             f"the picture cache {cache_folder()} lies inside the data folder {folder}",
-            legal="a folder elsewhere: data folders are only read",
-            run="the same command with HARNESS_CACHE=FOLDER in its environment",
+            expected="a folder elsewhere: data folders are only read",
+            hint="the same command with HARNESS_CACHE=FOLDER in its environment",
         )
     genre_of = _join(folder, table, found)
     ids = tuple(sorted(genre_of))
     genres = tuple(sorted(set(genre_of.values())))
     lacking = _shortage(genre_of.values())
     if enough and lacking is not None:
-        raise DataError(f"{folder} has {lacking}", legal=ENOUGH, run="add tracks of that genre, or remove it")
+        raise DataError(f"{folder} has {lacking}", expected=ENOUGH, hint="add tracks of that genre, or remove it")
 
     row_of = {} if table is None else {track: row for row, track in enumerate(table.ids)}
     features = None if table is None else table.values[[row_of[track] for track in ids]]
@@ -130,7 +130,7 @@ def _join(folder: Path, table: FeatureTable | None, found: dict[str, tuple[str, 
         raise DataError(
             f"{folder}: no track has both features and a picture "
             f"(features: {next(iter(of_table))} ..., pictures: {next(iter(of_pictures))} ...)",
-            legal="the same ids in both halves, as blues.00000.wav and blues00000.png",
+            expected="the same ids in both halves, as blues.00000.wav and blues00000.png",
         )
     return both
 

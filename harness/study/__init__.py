@@ -5,8 +5,8 @@ no trial is run twice and the total is never overshot; a running trial is held b
 its process, so that a dead worker's trial is told from a live one at once, and across machines by a lease.
 """
 
+from harness.core.records import WorkerId, new_name
 from harness.study.claim import Claim
-from harness.study.holds import Holder, new_name
 from harness.study.overview import StudyOverview, delete_study, list_studies
 from harness.study.storage import STORAGE_ERRORS, open_storage, reaching
 from harness.study.study import Progress, Study, no_running_trials
@@ -14,10 +14,10 @@ from harness.study.study import Progress, Study, no_running_trials
 __all__ = [
     "STORAGE_ERRORS",
     "Claim",
-    "Holder",
     "Progress",
     "Study",
     "StudyOverview",
+    "WorkerId",
     "delete_study",
     "list_studies",
     "new_name",

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import optuna
 from optuna.trial import TrialState
 
-from harness.records import EpochMetrics, TrialResult, derive_seed
-from harness.study.holds import Hold
+from harness.core.records import EpochMetrics, TrialResult, derive_seed
+from harness.study.locks import TrialLock
 from harness.study.overview import RESULT_KEY
 
 PRUNER_STARTUP_TRIALS = 5
@@ -56,16 +56,16 @@ class Claim:
     moved: bool
     _study: optuna.Study
     _trial: optuna.Trial
-    _hold: Hold
+    _lock: TrialLock
     _last_step: int
     _warmup: int
 
     @property
     def is_lost(self) -> bool:
         """Whether the trial is, or may be, another's by now: nothing may be written about it any more."""
-        return self._hold.is_lost
+        return self._lock.is_lost
 
-    def keep_going(self, metrics: EpochMetrics) -> bool:
+    def report(self, metrics: EpochMetrics) -> bool:
         """Report an epoch's accuracy and return False where the pruner would end the trial here.
 
         Epochs that an earlier attempt has reported are neither reported nor judged again: the pruner looks
@@ -86,8 +86,8 @@ class Claim:
 
         Return False, and tell nothing, where the trial is another's by now.
         """
-        if not self._hold.secure():
-            self._hold.release()
+        if not self._lock.secure():
+            self._lock.release()
             return False
         if result.state == "interrupted":
             self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
@@ -100,13 +100,13 @@ class Claim:
             else:
                 state = TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL
                 self._study.tell(self._trial, state=state)
-        self._hold.release()
+        self._lock.release()
         return True
 
     def leave(self) -> None:
         """Let go of the trial as it is, for the sweep that this process belongs to, to give it back."""
-        self._hold.leave()
+        self._lock.leave()
 
     def abandon(self) -> None:
         """Let go of a trial that is lost: whoever comes next takes it once its lease has run out."""
-        self._hold.release()
+        self._lock.release()

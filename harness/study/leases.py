@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS harness_leases (
 
 @contextmanager
 def advisory_lock(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
-    """Hold a PostgreSQL advisory lock of that name; the server lets go of it when the connection dies.
+    """TrialLock a PostgreSQL advisory lock of that name; the server lets go of it when the connection dies.
 
     It belongs to a transaction, so that it also works behind a pooler that hands connections around.
     Source: PostgreSQL documentation, 13.3.5 Advisory Locks.
@@ -53,7 +53,7 @@ class Leases:
     def __init__(self, engine: sqlalchemy.Engine, study: str, place: str) -> None:
         self._engine = engine
         self._study = study
-        self._place = place
+        self._machine_id = place
 
     def take(self, trial_id: int, worker: str) -> bool:
         """Take a trial's lease; return whether another place had it last. Called under the study's lock."""
@@ -65,7 +65,7 @@ class Leases:
             trial_id,
             worker,
         )
-        return before is not None and before[0] != self._place
+        return before is not None and before[0] != self._machine_id
 
     def renew(self, trial_id: int, worker: str) -> bool:
         """Renew a worker's lease; False where it has expired or is another's."""
@@ -108,6 +108,6 @@ class Leases:
             connection.execute(text("DELETE FROM harness_leases WHERE study = :study"), {"study": self._study})
 
     def _change(self, statement: str, trial_id: int, worker: str = "") -> bool:
-        values = {"trial": trial_id, "study": self._study, "place": self._place, "worker": worker}
+        values = {"trial": trial_id, "study": self._study, "place": self._machine_id, "worker": worker}
         with self._engine.begin() as connection:
             return bool(connection.execute(text(statement), values).rowcount)

@@ -10,12 +10,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.files import sqlite_path
-from harness.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
+from harness.core.files import sqlite_path
+from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
 from harness.study.leases import Leases
 
 # User attributes of studies and of trials.
-SPEC_KEY, CONTEXT_KEY, ASKED_KEY = "spec", "context", "asked"
+SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "asked"
 RESULT_KEY, DEATHS_KEY = "result", "deaths"
 
 
@@ -52,7 +52,7 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
                 name=summary.study_name,
                 model=spec["model"],
                 experiment=summary.user_attrs.get(CONTEXT_KEY, {}).get("experiment"),
-                asked=summary.user_attrs.get(ASKED_KEY, {}).get("trials"),
+                asked=summary.user_attrs.get(TARGETS_KEY, {}).get("trials"),
                 counts=count_trials(trials),
                 best=max(values, default=None),
                 last_touched=max(times, default=None),

@@ -12,8 +12,8 @@ import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 
-from harness.errors import StudyError, mask_password
-from harness.files import make_database, sqlite_path
+from harness.core.errors import StudyError, mask_password
+from harness.core.files import make_database, sqlite_path
 from harness.study.leases import advisory_lock, make_lease_table
 
 _OPENING = (
@@ -43,7 +43,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """
     path = sqlite_path(url)
     if path is not None and not create and not path.exists():
-        raise StudyError(f"there are no studies yet: no {path}", run="harness sweep first, or --storage URL")
+        raise StudyError(f"there are no studies yet: no {path}", hint="harness sweep first, or --storage URL")
     try:
         return _open_server(url, create) if path is None else _open_file(url, path)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
@@ -59,8 +59,8 @@ def reaching(url: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         raise StudyError(
             f"Optuna's storage {mask_password(url)} failed: {str(cause or error).strip().splitlines()[0]}",
-            legal="a database that can be reached and written",
-            run="the same command again once it can; what was trained is kept",
+            expected="a database that can be reached and written",
+            hint="the same command again once it can; what was trained is kept",
         ) from error
 
 
@@ -77,7 +77,7 @@ def _open_server(url: str, create: bool) -> RDBStorage:
     first = sqlalchemy.create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
     if not create and not sqlalchemy.inspect(first).has_table("harness_leases"):
         first.dispose()
-        raise StudyError(f"there are no studies yet in {url}", run="harness sweep first, or --storage URL")
+        raise StudyError(f"there are no studies yet in {url}", hint="harness sweep first, or --storage URL")
     with advisory_lock(first, "storage"):  # processes that start at once would make the same tables
         storage = RDBStorage(
             url, engine_kwargs={"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
@@ -93,18 +93,18 @@ def _not_opened(url: str, error: Exception) -> StudyError:
     if isinstance(error, RuntimeError) and "upgrade" in str(error):
         return StudyError(
             f"Optuna's storage {shown} has the schema of an older Optuna",
-            legal=f"the schema of Optuna {optuna.__version__}",
-            run=f"a copy of the database first, then: optuna storage upgrade --storage '{shown}'",
+            expected=f"the schema of Optuna {optuna.__version__}",
+            hint=f"a copy of the database first, then: optuna storage upgrade --storage '{shown}'",
         )
     if isinstance(error, ImportError):
         return StudyError(
             f"cannot open Optuna's storage {shown}: {reason}",
-            legal="an installed driver",
-            run="pip install -e '.[postgres]'",
+            expected="an installed driver",
+            hint="pip install -e '.[postgres]'",
         )
     return StudyError(
         f"cannot open Optuna's storage {shown}: {reason}",
-        legal="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, readable to this Optuna",
+        expected="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, readable to this Optuna",
     )
 
 

@@ -12,18 +12,18 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.errors import StudyError
-from harness.files import sqlite_path
-from harness.models import REPORT_SETTING
-from harness.records import SearchSpace, StudySpec, TrialCounts, TrialResult, TrialRow
+from harness.core.errors import StudyError
+from harness.core.files import sqlite_path
+from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
+from harness.core.space import SearchSpace
 from harness.study.claim import Claim, make_pruner, make_sampler, warmup_epochs
-from harness.study.holds import Holder, LeasedHolds, LocalHolds
+from harness.study.locks import FileTrialLocks, LeasedTrialLocks
 from harness.study.overview import (
-    ASKED_KEY,
     CONTEXT_KEY,
     DEATHS_KEY,
     RESULT_KEY,
     SPEC_KEY,
+    TARGETS_KEY,
     count_trials,
     trial_result,
     trial_row,
@@ -37,18 +37,18 @@ class Study:
     """An Optuna study that the harness made: its spec, its trials, and the next one to run."""
 
     def __init__(
-        self, study: optuna.Study, storage: RDBStorage, work_folder: Path, holder: Holder | None = None
+        self, study: optuna.Study, storage: RDBStorage, work_folder: Path, worker_id: WorkerId | None = None
     ) -> None:
         attributes = study.user_attrs
         if SPEC_KEY not in attributes:
             raise StudyError(
                 f"study {study.study_name!r} was not made by harness, or never finished being made",
-                legal="a study that harness sweep made",
-                run=f"harness delete {study.study_name} --yes, or --study NEW",
+                expected="a study that harness sweep made",
+                hint=f"harness delete {study.study_name} --yes, or --study NEW",
             )
         self._study = study
-        self.holder = holder or Holder()
-        self._holds = make_holds(storage, study.study_name, work_folder, self.holder)
+        self.worker_id = worker_id or WorkerId()
+        self._locks = make_trial_locks(storage, study.study_name, work_folder, self.worker_id)
         self.storage_url = str(storage.engine.url)  # its password, if any, as three stars
         self.work_folder = work_folder
         self.name = study.study_name
@@ -57,13 +57,13 @@ class Study:
         study.pruner = make_pruner(self.spec["pruner"], self.spec["epochs"])
 
     @classmethod
-    def open(cls, storage: RDBStorage, name: str, work_folder: Path, holder: Holder | None = None) -> Study:
-        """Open an existing study, as `holder` where this process is to run trials.
+    def open(cls, storage: RDBStorage, name: str, work_folder: Path, worker_id: WorkerId | None = None) -> Study:
+        """Open an existing study, as `worker_id` where this process is to run trials.
 
         Raises StudyError where there is none of that name, naming those there are.
         """
         cls.check_exists(storage, name)
-        return cls(optuna.load_study(study_name=name, storage=storage), storage, work_folder, holder)
+        return cls(optuna.load_study(study_name=name, storage=storage), storage, work_folder, worker_id)
 
     @staticmethod
     def check_exists(storage: RDBStorage, name: str) -> None:
@@ -72,8 +72,8 @@ class Study:
         if name not in names:
             raise StudyError(
                 f"there is no study {name!r}",
-                legal=", ".join(names) or "none yet",
-                run="harness status, or harness sweep to make one",
+                expected=", ".join(names) or "none yet",
+                hint="harness status, or harness sweep to make one",
             )
 
     @classmethod
@@ -83,15 +83,16 @@ class Study:
         spec: StudySpec,
         context: dict[str, Any],
         work_folder: Path,
-        holder: Holder | None = None,
+        worker_id: WorkerId | None = None,
+        first_trial: dict[str, Any] | None = None,
     ) -> Study:
-        """Open the study of that name, or make it with the report's own setting waiting as its first trial.
+        """Open the study of that name, or make it; `first_trial` is the setting of its first trial.
 
-        `context` is what the record should know beyond the fingerprint: the data folder, what to call the data.
+        `context` is what the record should know beyond the frozen settings: the data folder, the data set's name.
 
-        Raises StudyError where it exists with another fingerprint, or in another experiment.
+        Raises StudyError where it exists with other frozen settings, or in another experiment.
         """
-        with make_holds(storage, spec.name, work_folder, Holder()).study_lock():
+        with make_trial_locks(storage, spec.name, work_folder, WorkerId()).study_lock():
             study = optuna.create_study(
                 study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
             )
@@ -100,10 +101,14 @@ class Study:
                 _check_same(spec, {**made_in, **study.user_attrs[SPEC_KEY]})
             else:
                 study.set_user_attr(CONTEXT_KEY, {**context, "experiment": spec.experiment})
-                if not study.get_trials(deepcopy=False) and _within(spec.search, REPORT_SETTING):
-                    study.enqueue_trial(REPORT_SETTING)
-                study.set_user_attr(SPEC_KEY, spec.fingerprint())  # last: with it the study is whole
-        return cls(study, storage, work_folder, holder)
+                if (
+                    not study.get_trials(deepcopy=False)
+                    and first_trial is not None
+                    and _within(spec.search, first_trial)
+                ):
+                    study.enqueue_trial(first_trial)
+                study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: with it the study is whole
+        return cls(study, storage, work_folder, worker_id)
 
     def study_spec(self) -> StudySpec:
         """Return what the study was made with."""
@@ -112,37 +117,37 @@ class Study:
     @property
     def is_shared(self) -> bool:
         """Whether other machines may work on this study: it lives on a database server."""
-        return isinstance(self._holds, LeasedHolds)
+        return isinstance(self._locks, LeasedTrialLocks)
 
     @property
     def asked(self) -> dict[str, Any]:
         """What the last sweep of the study asked for: `trials`, `attempts` and the rest a worker has to know."""
-        asked: dict[str, Any] = self._study.user_attrs.get(ASKED_KEY, {})
+        asked: dict[str, Any] = self._study.user_attrs.get(TARGETS_KEY, {})
         return asked
 
-    def ask_for(self, asked: dict[str, Any]) -> None:
+    def set_targets(self, asked: dict[str, Any]) -> None:
         """Put on record what this sweep asks for, for workers that join from elsewhere."""
         if asked != self.asked:
-            self._study.set_user_attr(ASKED_KEY, asked)
+            self._study.set_user_attr(TARGETS_KEY, asked)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other process of the study, wherever it runs, from claiming, giving back or concluding."""
-        with self._holds.study_lock():
+        with self._locks.study_lock():
             yield
 
     @contextmanager
-    def leading(self) -> Iterator[None]:
+    def registered(self) -> Iterator[None]:
         """Be the sweep whose dead workers' trials nobody else gives back."""
-        self._holds.lead()
+        self._locks.register_sweep()
         try:
             yield
         finally:
-            self._holds.stand_down()
+            self._locks.unregister_sweep()
 
     def claim(self, *, total: int, allowed_failures: int) -> Claim | None:
         """Take the next trial, a waiting one first; None where the total is reached or too many have failed."""
-        with self._holds.study_lock():
+        with self._locks.study_lock():
             trials = self._recover()
             counts = count_trials(trials)
             if counts.finished + counts.running >= total or counts.failed >= allowed_failures:
@@ -152,7 +157,7 @@ class Study:
             self._study.sampler = make_sampler(self.spec["sampler"], self.spec["seed"], number)
             trial = self._study.ask()
             assert trial.number == number
-            hold = self._holds.take(number, trial._trial_id)
+            hold = self._locks.take(number, trial._trial_id)
         search = self.spec["search"]
         before = self._study._storage.get_trial(trial._trial_id)
         return Claim(
@@ -163,7 +168,7 @@ class Study:
             moved=hold.moved,
             _study=self._study,
             _trial=trial,
-            _hold=hold,
+            _lock=hold,
             _last_step=max(before.intermediate_values, default=0),
             _warmup=warmup_epochs(self.spec["epochs"]),
         )
@@ -177,7 +182,7 @@ class Study:
         """Give back the trials that were abandoned, and return all trials; under the study's lock."""
         trials = self._study.get_trials(deepcopy=False)
         running = {t.number: t._trial_id for t in trials if t.state == TrialState.RUNNING}
-        abandoned = self._holds.abandoned(running)
+        abandoned = self._locks.abandoned(running)
         for number in abandoned:
             self._give_back(trials[number])
         return self._study.get_trials(deepcopy=False) if abandoned else trials
@@ -186,31 +191,31 @@ class Study:
         # Read again: its worker may have ended it between our reading and its letting go.
         if self._study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
             self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        self._holds.let_go(trial.number, trial._trial_id)
+        self._locks.clear_lock(trial.number, trial._trial_id)
 
     def recover(self) -> list[int]:
         """Give back the trials whose worker is dead, and return their numbers: a sweep starts and ends so."""
-        with self._holds.study_lock():
+        with self._locks.study_lock():
             running = [t.number for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
             trials = self._recover()
             return [number for number in running if trials[number].state == TrialState.WAITING]
 
     def stale(self) -> list[int]:
         """Return the trials that are RUNNING and run by nobody, changing nothing."""
-        with self._holds.study_lock():
+        with self._locks.study_lock():
             return [
                 trial.number
                 for trial in self._study.get_trials(deepcopy=False)
-                if trial.state == TrialState.RUNNING and not self._holds.is_running(trial.number, trial._trial_id)
+                if trial.state == TrialState.RUNNING and not self._locks.is_running(trial.number, trial._trial_id)
             ]
 
-    def is_led(self) -> bool:
+    def has_live_sweep(self) -> bool:
         """Say whether a live sweep of this machine is at work on the study."""
-        return self._holds.is_led()
+        return self._locks.has_live_sweep()
 
-    def held_by(self, worker: str) -> int | None:
+    def trial_of_worker(self, worker: str) -> int | None:
         """Return the number of the trial that a worker of this machine held when it died, None for none."""
-        return self._holds.number_held_by(worker)
+        return self._locks.trial_of_worker(worker)
 
     def bury(
         self, number: int, progress: Progress, attempts: int, give_up: Callable[[int], str] = lambda _: ""
@@ -222,9 +227,9 @@ class Study:
         `give_up` is called with the number of deaths before the trial is ended, and returns the reason. A trial
         that has ended, or that another machine has taken meanwhile, is left as it is.
         """
-        with self._holds.study_lock():
+        with self._locks.study_lock():
             trial = self._study._storage.get_trial(self._trial(number)._trial_id)
-            if trial.state == TrialState.RUNNING and self._holds.is_ours_to_record(trial._trial_id):
+            if trial.state == TrialState.RUNNING and self._locks.owns_upload(trial._trial_id):
                 storage = self._study._storage
                 deaths = self._count_death(trial, progress)
                 if deaths["none"] >= attempts or deaths["repeated"] >= STALE_DEATHS * attempts:
@@ -233,7 +238,7 @@ class Study:
                     storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 else:
                     storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            self._holds.let_go(number, trial._trial_id)
+            self._locks.clear_lock(number, trial._trial_id)
 
     def _count_death(self, trial: FrozenTrial, progress: Progress) -> dict[str, int]:
         deaths = dict(trial.user_attrs.get(DEATHS_KEY, {"none": 0, "repeated": 0}))
@@ -244,22 +249,22 @@ class Study:
         self._study._storage.set_trial_user_attr(trial._trial_id, DEATHS_KEY, deaths)
         return deaths
 
-    def is_ours_to_record(self, number: int) -> bool:
+    def owns_upload(self, number: int) -> bool:
         """Say whether this machine's journal of a trial is the one that counts; False for no trial at all."""
         trials = self._study.get_trials(deepcopy=False)
-        return number < len(trials) and self._holds.is_ours_to_record(trials[number]._trial_id)
+        return number < len(trials) and self._locks.owns_upload(trials[number]._trial_id)
 
-    def is_settled(self, number: int) -> bool:
+    def is_final(self, number: int) -> bool:
         """Say whether no other machine can still be about to send the record of a trial that has ended."""
-        return self._holds.is_settled(self._trial(number)._trial_id)
+        return self._locks.is_final(self._trial(number)._trial_id)
 
-    def sweep_lives(self, crew: str) -> bool:
+    def is_sweep_alive(self, sweep: str) -> bool:
         """Say whether a sweep of this machine, named in a journal, is alive."""
-        return self._holds.sweep_lives(crew)
+        return self._locks.is_sweep_alive(sweep)
 
     def is_alone(self) -> bool:
         """Say whether no other sweep of this machine is at work on the study."""
-        return not self._holds.is_led(besides=self.holder.crew)
+        return not self._locks.has_live_sweep(besides=self.worker_id.sweep)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
@@ -268,7 +273,7 @@ class Study:
         """Return how a trial that has ended did so."""
         return trial_result(self._trial(number))
 
-    def over(self) -> list[int]:
+    def finished_numbers(self) -> list[int]:
         """Return the numbers of the trials that have ended."""
         return [row.number for row in self.rows() if row.state in ("COMPLETE", "PRUNED", "FAIL")]
 
@@ -302,24 +307,24 @@ class Study:
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
 
 
-def make_holds(storage: RDBStorage, study: str, work_folder: Path, holder: Holder) -> LocalHolds:
+def make_trial_locks(storage: RDBStorage, study: str, work_folder: Path, worker_id: WorkerId) -> FileTrialLocks:
     """Return what tells who runs which trial: lock files beside an SQLite file, leases on a database server."""
     if sqlite_path(str(storage.engine.url)) is not None:
-        return LocalHolds(work_folder, holder)
-    return LeasedHolds(work_folder, holder, storage.engine, study)
+        return FileTrialLocks(work_folder, worker_id)
+    return LeasedTrialLocks(work_folder, worker_id, storage.engine, study)
 
 
 @contextmanager
 def no_running_trials(storage: RDBStorage, name: str, work_folder: Path) -> Iterator[None]:
-    """Hold the study's lock while no live process runs one of its trials.
+    """TrialLock the study's lock while no live process runs one of its trials.
 
     Raises StudyError where one does.
     """
-    holds = make_holds(storage, name, work_folder, Holder())
+    holds = make_trial_locks(storage, name, work_folder, WorkerId())
     with holds.study_lock():
         for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
             if trial.state == TrialState.RUNNING and holds.is_running(trial.number, trial._trial_id):
-                raise StudyError(f"study {name!r} is running in another process", run="stop it first (Ctrl-C)")
+                raise StudyError(f"study {name!r} is running in another process", hint="stop it first (Ctrl-C)")
         yield
 
 
@@ -328,7 +333,7 @@ def _within(search: SearchSpace, setting: dict[str, Any]) -> bool:
 
 
 def _check_same(spec: StudySpec, recorded: dict[str, Any]) -> None:
-    wanted = {"experiment": spec.experiment, **spec.fingerprint()}
+    wanted = {"experiment": spec.experiment, **spec.frozen_settings()}
     differences = [
         f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"
         for key, value in wanted.items()
@@ -337,8 +342,8 @@ def _check_same(spec: StudySpec, recorded: dict[str, Any]) -> None:
     if differences:
         raise StudyError(
             f"study {spec.name!r} was made with other settings:\n  " + "\n  ".join(differences),
-            legal="to continue a study with the settings it was made with",
-            run="the same command with --study NEW, for a study of its own",
+            expected="to continue a study with the settings it was made with",
+            hint="the same command with --study NEW, for a study of its own",
         )
 
 

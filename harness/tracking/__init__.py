@@ -5,10 +5,10 @@ whatever became of it), and every metric point carries its own time and step, so
 the same as sending it once.
 """
 
+from harness.tracking.artifact_paths import fix_artifact_paths, moved_experiments
 from harness.tracking.comparisons import ComparisonLog, Ledger, read_ledger
-from harness.tracking.places import mend_artifact_paths, moved_experiments
 from harness.tracking.registry import PICTURE_COLUMN, Registered, register
-from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunRecord, Tracker, translated
+from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunInfo, Tracker, translated
 from harness.tracking.trials import TrialLog, best_trial_run
 
 __all__ = [
@@ -18,11 +18,11 @@ __all__ = [
     "ComparisonLog",
     "Ledger",
     "Registered",
-    "RunRecord",
+    "RunInfo",
     "Tracker",
     "TrialLog",
     "best_trial_run",
-    "mend_artifact_paths",
+    "fix_artifact_paths",
     "moved_experiments",
     "read_ledger",
     "register",

@@ -8,9 +8,9 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
-from harness.journal import Event
-from harness.records import Contender
-from harness.tracking.tracker import TAG_LIMIT, RunRecord, Tracker, code_and_environment, translated, who_and_what
+from harness.core.journal import Event
+from harness.core.records import Candidate
+from harness.tracking.tracker import TAG_LIMIT, RunInfo, Tracker, code_and_environment, translated, who_and_what
 from harness.tracking.trials import STATUS, best_points, epoch_points
 
 PREDICTIONS_FILE = "predictions.json"
@@ -104,27 +104,27 @@ class ComparisonLog:
                 self._client.log_batch(self.parent, params=[Param(k, str(v)) for k, v in params.items()])
         return self.parent
 
-    def finished(self) -> dict[tuple[str, int], RunRecord]:
-        """Return the repeats that are on record whole, by contender and number."""
+    def finished(self) -> dict[tuple[str, int], RunInfo]:
+        """Return the repeats that are on record whole, by candidate and number."""
         runs = [run for run in self._search("repeat") if run.status in ("FINISHED", "FAILED")]
-        return {(run.tags["contender"], int(run.tags["repeat"])): run for run in runs}
+        return {(run.tags["candidate"], int(run.tags["repeat"])): run for run in runs}
 
     def predictions(self, run_id: str) -> dict[str, Any]:
         """Return what a repeat predicted: `valid` and `test`, genres (indices) in the order of the split's ids."""
         found: dict[str, Any] = self.tracker.read_json(run_id, PREDICTIONS_FILE)
         return found
 
-    def record(self, contender: Contender, events: list[Event], score: float) -> str:
+    def record(self, candidate: Candidate, events: list[Event], score: float) -> str:
         """Put a repeat on record, whole: its run is made unless an earlier try has, and ended last.
 
         `score` is the test accuracy.
         """
         start, end = [event for event in events if event["event"] == "start"][-1], events[-1]
         number = start["repeat"]
-        query = f"tags.contender = '{contender.name}' and tags.repeat = '{number}'"
-        with translated(f"recording repeat {number} of {contender.name}"):
+        query = f"tags.candidate = '{candidate.name}' and tags.repeat = '{number}'"
+        with translated(f"recording repeat {number} of {candidate.name}"):
             found = self._search("repeat", query)
-            run_id = found[0].run_id if found else self._create(contender, events[0], number)
+            run_id = found[0].run_id if found else self._create(candidate, events[0], number)
             metrics = [point for event in events if event["event"] == "epoch" for point in epoch_points(event)]
             metrics += best_points(end)
             metrics += [
@@ -132,11 +132,11 @@ class ComparisonLog:
                 Metric("train_seconds", end["seconds"], end["time"], 0),
                 Metric("repeat", number, end["time"], 0),
             ]
-            params: dict[str, Any] = {"model": contender.model, "seed": start["seed"], "split": start["split"]}
-            if contender.config is not None:
-                config = contender.config
+            params: dict[str, Any] = {"model": candidate.model, "seed": start["seed"], "split": start["split"]}
+            if candidate.config is not None:
+                config = candidate.config
                 params |= {"lr": config.lr, "batch_size": config.batch_size, "epochs": config.epochs}
-                params |= {"precision": config.precision, "columns_count": len(contender.columns)}
+                params |= {"precision": config.precision, "columns_count": len(candidate.columns)}
             tags = {
                 "split_digest": start["split_digest"],
                 "device": start["device"],
@@ -156,17 +156,17 @@ class ComparisonLog:
             self._client.set_terminated(run_id, STATUS[end["state"]], end["time"])
         return run_id
 
-    def _create(self, contender: Contender, first: Event, number: int) -> str:
+    def _create(self, candidate: Candidate, first: Event, number: int) -> str:
         tags = {
             **self._tags,
             "kind": "repeat",
-            "contender": contender.name,
+            "candidate": candidate.name,
             "repeat": str(number),
-            "of_study": contender.study or "",
+            "of_study": candidate.study or "",
             "mlflow.parentRunId": self.parent,
         }
         run = self._client.create_run(
-            self._experiment, start_time=first["time"], run_name=f"{contender.name}-repeat-{number:02d}", tags=tags
+            self._experiment, start_time=first["time"], run_name=f"{candidate.name}-repeat-{number:02d}", tags=tags
         )
         return str(run.info.run_id)
 
@@ -189,6 +189,6 @@ class ComparisonLog:
             self.tracker.add_metrics(self.parent, metrics)
         self.tracker.end_run(self.parent, status, tags)
 
-    def _search(self, kind: str, query: str = "") -> list[RunRecord]:
+    def _search(self, kind: str, query: str = "") -> list[RunInfo]:
         mine = f"tags.comparison = '{self._identity}' and tags.kind = '{kind}'"
         return self.tracker.search(f"{mine} and {query}" if query else mine, self._experiment)

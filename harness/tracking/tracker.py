@@ -37,12 +37,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from harness import __version__
-from harness.checkpoint import RESUME_FILE
-from harness.environment import code_version, environment
-from harness.errors import TrackingError
-from harness.files import make_database, sqlite_path
-from harness.records import Split, StudySpec
-from harness.tracking.places import artifact_folder, check_artifact_paths
+from harness.core.errors import TrackingError
+from harness.core.files import make_database, sqlite_path
+from harness.core.records import Split, StudySpec
+from harness.core.workspace import RESUME_FILE
+from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
+from harness.tracking.environment import code_version, environment
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -55,7 +55,7 @@ TAG_LIMIT = 5000  # characters that every MLflow store takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
+class RunInfo:
     """A run as it was read back: its tags, params and last metrics."""
 
     run_id: str
@@ -75,13 +75,13 @@ def translated(doing: str, uri: str = "URL") -> Iterator[None]:
         if "database schema" in str(error):
             raise TrackingError(
                 f"MLflow: {doing} failed: its database has the schema of another MLflow",
-                legal=f"the schema of MLflow {mlflow.__version__}",
-                run=f"a copy of the database first, then: mlflow db upgrade '{uri}'",
+                expected=f"the schema of MLflow {mlflow.__version__}",
+                hint=f"a copy of the database first, then: mlflow db upgrade '{uri}'",
             ) from error
         raise TrackingError(
             f"MLflow: {doing} failed: {lines[0]}",
-            legal="a store that can be reached and written, of this MLflow's version",
-            run="the same command again once it can, or another --tracking-uri",
+            expected="a store that can be reached and written, of this MLflow's version",
+            hint="the same command again once it can, or another --tracking-uri",
         ) from error
 
 
@@ -94,8 +94,8 @@ class Tracker:
         if self._database is not None and not create and not self._database.exists():
             raise TrackingError(
                 f"there is no MLflow store at {self._database}",
-                legal="a store that harness sweep made",
-                run="harness sweep first, or --tracking-uri",
+                expected="a store that harness sweep made",
+                hint="harness sweep first, or --tracking-uri",
             )
         with translated(f"opening the store {uri}", uri):
             if self._database is not None:
@@ -135,15 +135,15 @@ class Tracker:
             elif found.tags.get("study_identity", context["identity"]) != context["identity"]:
                 raise TrackingError(
                     f"MLflow has the runs of another study {spec.name!r}, which Optuna's storage no longer has",
-                    legal="one study of a name in both stores",
-                    run=f"harness delete {spec.name} --yes, or the same command with --study NEW",
+                    expected="one study of a name in both stores",
+                    hint=f"harness delete {spec.name} --yes, or the same command with --study NEW",
                 )
             else:
                 run_id = found.run_id
                 self.client.update_run(run_id, status="RUNNING")
             self.set_tags(run_id, tags)
             if found is None or found.tags.get("whole") != "yes":  # or its making was cut short
-                params = {**study_params(spec), "search": json.dumps(spec.fingerprint()["search"])}
+                params = {**study_params(spec), "search": json.dumps(spec.frozen_settings()["search"])}
                 self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
                 self.client.log_dict(run_id, asdict(split), SPLIT_FILE)
                 self.client.log_dict(run_id, context, CONTEXT_FILE)
@@ -229,7 +229,7 @@ class Tracker:
             self._remove(run_id, "checkpoint")
             self.client.set_tag(run_id, "checkpoint", "removed")
 
-    def run(self, run_id: str) -> RunRecord:
+    def run(self, run_id: str) -> RunInfo:
         """Read a run back.
 
         Raises TrackingError where there is none of that id.
@@ -242,8 +242,8 @@ class Tracker:
                     raise
         raise TrackingError(
             f"there is no run {run_id!r} in {self.uri}",
-            legal="the whole id of a run, 32 characters",
-            run="harness ui, to find one, or another --tracking-uri",
+            expected="the whole id of a run, 32 characters",
+            hint="harness ui, to find one, or another --tracking-uri",
         )
 
     def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
@@ -255,18 +255,18 @@ class Tracker:
                     found.setdefault(point.step, {})[name] = point.value
         return dict(sorted(found.items()))
 
-    def study_run(self, study: str, experiment: str | None = None) -> RunRecord | None:
+    def study_run(self, study: str, experiment: str | None = None) -> RunInfo | None:
         """Return the parent run of a study, or None; without `experiment` (an id) every experiment is searched."""
         found = self.search(f"tags.study = '{study}' and tags.kind = 'study'", experiment)
         return found[0] if found else None
 
-    def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunRecord | None:
+    def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunInfo | None:
         """Return the run of one trial, or None; without `experiment` (an id) every experiment is searched."""
         query = f"tags.study = '{study}' and tags.kind = 'trial' and tags.trial = '{number}'"
         found = self.search(query, experiment)
         return found[0] if found else None
 
-    def trial_runs(self, study: str) -> list[RunRecord]:
+    def trial_runs(self, study: str) -> list[RunInfo]:
         """Return the runs of a study's trials, in the order of the trials."""
         found = self.search(f"tags.study = '{study}' and tags.kind = 'trial'")
         return sorted(found, key=lambda record: int(record.tags["trial"]))
@@ -281,7 +281,7 @@ class Tracker:
         self.set_tags(run_id, {"test_openings": str(openings)})
         return openings
 
-    def search(self, query: str, experiment: str | None = None, *, deleted: bool = False) -> list[RunRecord]:
+    def search(self, query: str, experiment: str | None = None, *, deleted: bool = False) -> list[RunInfo]:
         """Return every run that matches an MLflow query, in one experiment (an id) or in all.
 
         `deleted`: also those that were deleted, which MLflow keeps until it is told to collect garbage.
@@ -360,8 +360,8 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _record(run: Run) -> RunRecord:
-    return RunRecord(
+def _record(run: Run) -> RunInfo:
+    return RunInfo(
         run_id=run.info.run_id,
         status=RunStatus.to_string(run.info.status) if isinstance(run.info.status, int) else run.info.status,
         tags=dict(run.data.tags),

@@ -8,13 +8,13 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from harness.errors import StudyError
-from harness.journal import Event
-from harness.records import StudySpec, TrialState
-from harness.settings import check_name
+from harness.core.errors import StudyError
+from harness.core.journal import Event
+from harness.core.records import StudySpec, TrialState
+from harness.core.workspace import check_name
 from harness.tracking.tracker import (
     TAG_LIMIT,
-    RunRecord,
+    RunInfo,
     Tracker,
     code_and_environment,
     common_tags,
@@ -154,7 +154,7 @@ class TrialLog:
         return {name: str(value) for name, value in {**study_params(self._spec), **own}.items()}
 
 
-def best_trial_run(tracker: Tracker, study: str) -> RunRecord:
+def best_trial_run(tracker: Tracker, study: str) -> RunInfo:
     """Return the run of a study's best complete trial: highest accuracy, of several the first trial.
 
     Raises StudyError where the study or a complete trial is missing.
@@ -166,7 +166,7 @@ def best_trial_run(tracker: Tracker, study: str) -> RunRecord:
         found = f"study {study!r} has no complete trial" if runs else f"there is no study {study!r}"
         raise StudyError(
             found,
-            legal=", ".join(tracker.study_names()) or "no study yet",
-            run="harness status, or harness sweep",
+            expected=", ".join(tracker.study_names()) or "no study yet",
+            hint="harness status, or harness sweep",
         )
     return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -int(run.tags["trial"])))

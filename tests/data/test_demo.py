@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from harness.core.errors import DataError
 from harness.data import Tracks, demo_data_folder, make_demo, stratified_split, training_data
-from harness.errors import DataError
 
 
 def content(folder: Path) -> str:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from harness.core.errors import DataError
 from harness.data import PICTURE_SIZE, PICTURES_FOLDER, Tracks, load_tracks, open_pictures, resize
 from harness.data.images import cache_folder, decode_picture, find_pictures
-from harness.errors import DataError
 
 
 def a_picture() -> Image.Image:

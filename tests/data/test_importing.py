@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.errors import DataError
 from harness.data import FEATURES_FILE, PICTURES_FOLDER, Tracks, import_data, load_tracks
 from harness.data.importing import _wanted
-from harness.errors import DataError
 
 
 @pytest.fixture

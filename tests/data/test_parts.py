@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.core.errors import DataError
+from harness.core.records import Split
 from harness.data import (
     Tracks,
     TrainingData,
@@ -16,8 +18,6 @@ from harness.data import (
     training_data,
     used_columns,
 )
-from harness.errors import DataError
-from harness.records import Split
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.errors import DataError
+from harness.core.records import Split
 from harness.data import Tracks, load_tracks, read_split, stratified_split
-from harness.errors import DataError
-from harness.records import Split
 
 
 def tracks_of(sizes: list[int], duplicates: tuple[tuple[str, ...], ...] = ()) -> Tracks:
@@ -59,7 +59,7 @@ def test_a_stratified_split(sizes: list[int], seed: int, pairs: int) -> None:
 def test_what_chose_the_settings_never_judges_them(sizes: list[int], seed: int) -> None:
     tracks = tracks_of(sizes, (("genre0.00000", "genre1.00000"),))
     first = stratified_split(tracks, seed=0)
-    again = stratified_split(tracks, seed=seed, never_test=first.valid)
+    again = stratified_split(tracks, seed=seed, exclude_from_test=first.valid)
     assert not set(again.test) & set(first.valid)
     assert abs(len(again.test) - len(first.test)) <= 1  # the pair counts as one
     assert sorted((*again.train, *again.valid, *again.test)) == sorted(tracks.ids)

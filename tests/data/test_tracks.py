@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.core.errors import DataError
 from harness.data import FEATURE_COLUMNS, FEATURES_FILE, PICTURES_FOLDER, Tracks, load_tracks, open_pictures
-from harness.errors import DataError
 
 
 def rows(folder: Path) -> list[list[str]]:

@@ -1,0 +1,43 @@
+"""`harness delete`."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Storage, TrackingUri
+from harness.core.errors import StudyError
+from harness.core.workspace import check_name, resolve_stores, work_folder_of
+
+
+def delete(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this the command only says what it would do.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
+    storage: Storage = None,
+) -> None:
+    """Remove a study with its runs and files.
+
+    Example: [bold]harness delete demo-fcnn --yes[/bold]
+    """
+    check_name("study", study)
+    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    if not yes:
+        raise StudyError(
+            f"nothing was deleted: study {study!r} would go with its runs and checkpoints",
+            hint=f"harness delete {study} --yes",
+        )
+    from harness.study import Study, delete_study, no_running_trials, open_storage
+    from harness.tracking import Tracker
+
+    opened = open_storage(url, create=False)
+    Study.check_exists(opened, study)
+    with no_running_trials(opened, study, work_folder_of(work_root, url, study)):
+        runs = Tracker(tracking).delete_study(study)
+        delete_study(opened, study)
+    shutil.rmtree(work_root / study, ignore_errors=True)
+    print(f"deleted study {study} and {runs} runs with their files")

@@ -1,0 +1,81 @@
+"""What `harness sweep` and `harness worker` do with a plan: announce it, carry it out, print the summary."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from harness.sweep.driver import StudySummary
+    from harness.sweep.plan import SweepPlan
+
+
+def carry_out(plan: SweepPlan, as_json: bool) -> None:
+    """Run a planned sweep and print what came of it."""
+    console = Console(stderr=True)
+    _announce(console, plan)
+    summary = _run(console, plan)
+    if as_json:
+        print(json.dumps(summary.as_json()))
+    else:
+        _print_summary(summary)
+    if summary.unsent is not None:
+        console.print(f"error: {summary.unsent}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if summary.signal is not None:
+        raise typer.Exit(128 + summary.signal)
+
+
+def _announce(console: Console, plan: SweepPlan) -> None:
+    tracks, split = plan.tracks, plan.split
+    lines = [
+        f"{plan.model.label} on {tracks.folder.name}: {len(tracks.ids)} tracks, {len(tracks.genres)} genres, "
+        f"split {len(split.train)}/{len(split.valid)}/{len(split.test)} ({split.name})"
+    ]
+    if tracks.synthetic:
+        lines.append("these data are SYNTHETIC (harness data demo): figures say nothing about music")
+    lines += [f"left out: {reason}" for reason in (*tracks.left_out_lines(), *split.left_out)]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(console: Console, plan: SweepPlan) -> StudySummary:
+    from harness.cli.display import SweepDisplay
+    from harness.sweep.driver import open_study, run_sweep
+
+    study, total = open_study(plan), plan.settings.trials
+    finished, best = study.counts().finished, study.best()
+    if finished >= total:
+        console.print(f"study {study.name} already holds {finished} finished trials of {total}", highlight=False)
+    elif finished:
+        console.print(f"going on with study {study.name}: {finished} of {total} trials finished", highlight=False)
+    with SweepDisplay(
+        console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
+    ) as display:
+        return run_sweep(plan, study, display)
+
+
+def _print_summary(summary: StudySummary) -> None:
+    counts, spec = summary.counts, summary.spec
+    lines = [
+        f"study {spec.name}: {counts.finished} of {summary.asked} trials finished "
+        f"({counts.complete} complete, {counts.pruned} pruned), {counts.failed} failed, {summary.seconds:.0f} s"
+    ]
+    if summary.synthetic:
+        lines.append("data: synthetic")
+    if summary.best is not None:
+        best = summary.best
+        lines.append(
+            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f} at epoch {best.best_epoch}, "
+            f"lr {best.lr:.3g}, batch size {best.batch_size}"
+        )
+        lines.append(f"run:  {summary.best_run_id}")
+    if counts.finished < summary.asked:
+        stopped = "interrupted" if summary.signal is not None else "time is up"
+        lines.append(
+            f"{stopped}, {summary.asked - counts.finished} trials left: the same command goes on from here"
+        )
+    lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
+    print("\n".join(lines))

@@ -1,0 +1,41 @@
+"""`harness status`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.options import Json, Storage
+from harness.core.files import sqlite_path
+from harness.core.workspace import resolve_stores
+
+
+def status(storage: Storage = None, as_json: Json = False) -> None:
+    """List the studies: trials finished, running, failed, the best value, when last touched.
+
+    Example: [bold]harness status[/bold]
+    """
+    _, url, _ = resolve_stores(None, storage)
+    path = sqlite_path(url)
+    studies = []
+    if path is None or path.exists():  # looking makes no database
+        from harness.study import list_studies, open_storage, reaching
+
+        with reaching(url):
+            studies = list_studies(open_storage(url, create=False))
+    if as_json:
+        print(json.dumps([asdict(study) for study in studies], default=str))
+        return
+    if not studies:
+        print("no studies yet; run: harness sweep --model fcnn --trials 40 --data demo")
+        return
+    table = Table("study", "model", "finished", "running", "failed", "best", "last touched")
+    for study in studies:
+        counts, best = study.counts, "-" if study.best is None else f"{study.best:.3f}"
+        touched = "-" if study.last_touched is None else f"{study.last_touched:%Y-%m-%d %H:%M}"
+        numbers = [str(n) for n in (counts.finished, counts.running, counts.failed)]
+        table.add_row(study.name, study.model.rpartition(":")[2], *numbers, best, touched)
+    Console().print(table)

@@ -1,0 +1,42 @@
+"""`harness worker`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json, Storage, TrackingUri, option
+from harness.cli.run_plan import carry_out
+
+
+def worker(
+    study: Annotated[str, typer.Option("--study", help="Name of the study to join.")],
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    data: Annotated[
+        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+    ] = None,
+    jobs: Annotated[str | None, option("--jobs", "auto", "Trials at once, in processes; or auto.")] = None,
+    device: Annotated[
+        str, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
+    ] = "auto",
+    timeout: Annotated[float | None, option("--timeout", "none", "Minutes after which no trial is begun.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Join a study from any machine and run its trials until it is over.
+
+    Example: [bold]harness worker --study gtzan-cnn --storage postgresql://me@db/optuna --tracking-uri http://mlflow:5000[/bold]
+    """
+    from harness.core.workspace import resolve_stores
+    from harness.sweep.settings import check_timeout, parse_jobs
+
+    own = {"jobs": parse_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
+    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    from harness.workers.supervisor import start_fork_server
+
+    start_fork_server()
+    from harness.sweep.driver import join_study
+
+    plan = join_study(study, storage=url, tracking_uri=tracking, work_root=work_root, data=data, settings=own)
+    carry_out(plan, as_json)

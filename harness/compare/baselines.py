@@ -1,0 +1,22 @@
+"""Classifiers from scikit-learn that a comparison shows beside the networks, each in its usual form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+# By name, made from a seed. Nothing is tuned; the scaler is fitted with the classifier, on the train part alone.
+BASELINES: dict[str, Callable[[int], Any]] = {
+    "majority": lambda seed: DummyClassifier(strategy="most_frequent"),
+    "logistic regression": lambda seed: make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)),
+    "RBF SVM": lambda seed: make_pipeline(StandardScaler(), SVC()),
+    "random forest": lambda seed: RandomForestClassifier(random_state=seed),
+    "gradient boosting": lambda seed: HistGradientBoostingClassifier(random_state=seed),
+}

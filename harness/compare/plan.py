@@ -1,0 +1,82 @@
+"""The plan of a comparison: its settings, the studies that take part, the splits of its repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.core.records import Candidate, Split, StudySpec, TrialCounts, TrialRow, digest_of
+from harness.data import Tracks
+from harness.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareSettings:
+    """The settings of `harness compare`, one field for each flag; None where the default depends on others."""
+
+    studies: tuple[str, ...] = ()
+    experiment: str | None = None
+    repeats: int = 10
+    data: str | None = None
+    baselines: bool = True
+    jobs: int | None = None
+    device: str = "auto"
+    tracking_uri: str | None = None
+    storage: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedStudy:
+    """A study that takes part: what it is, its best trial, and how its trials went."""
+
+    spec: StudySpec
+    model: ModelSpec
+    best: TrialRow
+    counts: TrialCounts
+    rows: tuple[TrialRow, ...]
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPlan:
+    """What a comparison is going to do, with everything that can be checked beforehand already checked.
+
+    `splits` has one split for each repeat. `compared` are the studies of the first candidates, in their order.
+    """
+
+    settings: CompareSettings
+    compared: tuple[ComparedStudy, ...]
+    candidates: tuple[Candidate, ...]
+    tracks: Tracks
+    split: Split
+    splits: tuple[Split, ...]
+    warnings: tuple[str, ...]
+    devices: tuple[str, ...]
+    tracking_uri: str
+    work_root: Path
+
+    @property
+    def identity(self) -> str:
+        """What tells this comparison from every other: the same studies find their repeats again by it."""
+        studied = sorted((c for c in self.candidates if c.study), key=lambda candidate: candidate.study or "")
+        candidates = [candidate.identity() for candidate in studied]
+        return digest_of([candidates, self.split.digest, self.compared[0].spec.data_digest])[:16]
+
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment that the comparison is recorded in."""
+        return self.compared[0].spec.experiment
+
+    @property
+    def name(self) -> str:
+        """What the comparison's run is called."""
+        return " vs ".join(candidate.name for candidate in self.candidates if candidate.study)
+
+    def labels_of(self, ids: Sequence[str]) -> np.ndarray:
+        """Return the genres (indices) of tracks."""
+        row_of = {track: row for row, track in enumerate(self.tracks.ids)}
+        return self.tracks.labels[[row_of[track] for track in ids]]

@@ -1,0 +1,74 @@
+"""What makes compared studies unlike one another, or unlike what a search should be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+from harness.compare.leaks import leak_warnings
+from harness.compare.plan import ComparedStudy
+from harness.core.records import Candidate, Split
+from harness.data import Tracks
+
+EDGE = 0.025  # of the searched interval, on its own scale: a best learning rate so near its end
+
+
+FAILURE_GAP = 0.1  # between the shares of failed trials of two studies
+
+
+ENOUGH_SEEDS = 8  # measured: with fewer, a bootstrap over seeds finds differences where there are none
+
+
+def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
+    """Say what makes the studies unlike one another, or unlike what a search should be."""
+    found = []
+    for a, b in combinations(compared, 2):
+        one, two = a.spec.name, b.spec.name
+        if a.counts.finished != b.counts.finished:
+            found.append(f"budgets differ: {one} has {a.counts.finished} trials, {two} {b.counts.finished}")
+        if a.spec.epochs != b.spec.epochs:
+            found.append(f"epochs differ: {one} trains {a.spec.epochs}, {two} {b.spec.epochs}")
+        if a.spec.precision != b.spec.precision:
+            found.append(f"precision differs: {one} {a.spec.precision}, {two} {b.spec.precision}")
+        shares = [e.counts.failed / max(1, e.counts.finished + e.counts.failed) for e in (a, b)]
+        if abs(shares[0] - shares[1]) > FAILURE_GAP:
+            found.append(
+                f"failure rates differ: {100 * shares[0]:.0f} % of the trials of {one} failed, "
+                f"{100 * shares[1]:.0f} % of {two}"
+            )
+    for study in compared:
+        lr, wanted = study.spec.search.lr, study.best.lr or 0.0
+        low, high, value = (math.log(x) if lr.log else x for x in (lr.low, lr.high, wanted))
+        if high > low and not low + EDGE * (high - low) < value < high - EDGE * (high - low):
+            found.append(
+                f"the best learning rate of {study.spec.name}, {wanted:.2g}, lies at the edge of its range "
+                f"({lr.low:g} to {lr.high:g}): a better one may lie beyond"
+            )
+    return found
+
+
+def few_repeats(split: Split, repeats: int) -> list[str]:
+    """Warn of too few repeats on a split that is not drawn anew."""
+    if split.is_drawn or repeats >= ENOUGH_SEEDS:
+        return []
+    return [
+        f"{repeats} repeats on one split: so few seeds give too narrow an interval; "
+        f"{ENOUGH_SEEDS} or more are advised"
+    ]
+
+
+def split_warnings(tracks: Tracks, split: Split) -> list[str]:
+    """Name identical tracks that a split given by lists has on two sides."""
+    side_of = {t: part for part in ("train", "valid", "test") for t in getattr(split, part)}
+    torn = [g for g in tracks.duplicates if len({side_of[t] for t in g if t in side_of}) > 1]
+    if not torn:
+        return []
+    shown = "; ".join(", ".join(group) for group in torn[:3]) + ("; ..." if len(torn) > 3 else "")
+    return [f"{len(torn)} group(s) of identical tracks lie on two sides of the split: {shown}"]
+
+
+def leak_warnings_of(candidates: Sequence[Candidate], tracks: Tracks, split: Split) -> list[str]:
+    """Warn of columns in use that depend on the file rather than on the music."""
+    used = {name for candidate in candidates if candidate.study for name in candidate.columns}
+    return leak_warnings(tracks, split, tuple(name for name in tracks.columns if name in used))

@@ -1,0 +1,271 @@
+"""The best checkpoint as a folder of its own, measured on the test part. One of two rooms that open that part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.core.errors import CheckpointError, TrackingError
+from harness.core.files import sha256_of
+from harness.core.records import Split
+from harness.core.stats import wilson_interval
+from harness.core.workspace import resolve_stores
+from harness.data import PICTURES_FOLDER, Part, Tracks, find_pictures, open_test, open_test_pictures
+from harness.data.open import load_recorded_data, recorded_folder
+from harness.export.card import CARD_FILE, model_card
+from harness.export.formats import (
+    DEFAULT_FORMATS,
+    FILES,
+    FormatCheck,
+    Source,
+    check_formats,
+    compare_outputs,
+    read_format,
+    write_formats,
+)
+from harness.models.classifier import Classifier
+from harness.tracking import (
+    CONTEXT_FILE,
+    PICTURE_COLUMN,
+    SPLIT_FILE,
+    Ledger,
+    Registered,
+    RunInfo,
+    Tracker,
+    best_trial_run,
+    read_ledger,
+    register,
+)
+from harness.training.checkpoint import (
+    DESCRIPTION_FILE,
+    Architecture,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
+)
+from harness.training.loop import evaluate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """Accuracy on the test part with its 95 % Wilson interval; `openings` counts how often this run opened it."""
+
+    tracks: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    openings: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """An exported checkpoint: where it lies, which run made it, how it does."""
+
+    folder: Path
+    run_id: str
+    study: str
+    model: str
+    split_name: str
+    synthetic: bool
+    val_accuracy: float
+    test: TestResult
+    ledger: Ledger
+    formats: tuple[FormatCheck, ...]
+    registered: Registered | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return {**asdict(self), "folder": str(self.folder), "ledger": self.ledger.as_json()}
+
+    def as_text(self) -> str:
+        """Return what the command prints."""
+        test = self.test
+        lines = [
+            f"exported {self.model} (study {self.study}, run {self.run_id}) to {self.folder}",
+            f"validation accuracy {self.val_accuracy:.3f}",
+            f"test accuracy {test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), "
+            f"95 % interval {test.low:.3f} to {test.high:.3f}, split: {self.split_name}",
+            *(
+                f"{check.file}: read back, test accuracy {check.accuracy:.3f}, "
+                f"largest difference of a probability {check.largest_difference:.1e}"
+                for check in self.formats
+            ),
+        ]
+        if self.registered is not None:
+            again = ", as before" if self.registered.reused else ""
+            lines.append(f"registered as {self.registered.uri} (version {self.registered.version}{again})")
+        if self.synthetic:
+            lines.append("the data are SYNTHETIC: these figures say nothing about music")
+        lines.append(self.ledger.as_text())
+        return "\n".join(lines)
+
+
+def export_best(
+    out: Path,
+    *,
+    study: str | None = None,
+    run_id: str | None = None,
+    data: str | None = None,
+    tracking_uri: str | None = None,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
+    register: bool | None = None,
+) -> Bundle:
+    """Export the best complete trial of a study, or the trial of one run, to the folder `out`.
+
+    The network is measured on the test part of the study's own split; each file is read back and compared with
+    it there. `out` appears whole, with the measurements in its description and its card, or not at all.
+    `register` puts the network into MLflow's model registry; by default a study's best is, a single run is not.
+
+    Raises StudyError or TrackingError where there is nothing to export, DataError where the data are not
+    those the study was made on, SettingsError for a format that does not exist, CheckpointError where the
+    checkpoint is gone or damaged, a format's packages are missing, or a file does not do what the original does.
+    """
+    formats = check_formats(formats)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(
+            f"{out} exists and is not an empty folder", expected="a new name", hint="--out OTHER"
+        )
+    tracking, _, _ = resolve_stores(tracking_uri, None)
+    tracker = Tracker(tracking, create=False)
+    run = _trial_run(tracker, run_id) if run_id is not None else best_trial_run(tracker, study or "")
+    if run.tags.get("checkpoint") == "removed":
+        raise CheckpointError(
+            f"the checkpoint of run {run.run_id} was removed by --keep", hint="export another run with --run"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        bundle = _write(tracker, run, data, working, formats, run_id is None if register is None else register)
+        if out.exists():
+            out.rmdir()
+        bundle.folder.rename(out)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return replace(bundle, folder=out)
+
+
+def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
+    run = tracker.run(run_id)
+    if run.tags.get("kind") != "trial" or run.tags.get("trial_state") not in ("complete", "pruned"):
+        kind, state = run.tags.get("kind", "unknown"), run.tags.get("trial_state", "without one")
+        raise TrackingError(
+            f"run {run_id} has no checkpoint (kind {kind}, state {state})",
+            expected="the run of a complete or pruned trial",
+            hint="harness ui, to find one",
+        )
+    return run
+
+
+def _write(
+    tracker: Tracker, run: RunInfo, data: str | None, working: Path, formats: tuple[str, ...], registers: bool
+) -> Bundle:
+    parent = run.tags["mlflow.parentRunId"]
+    split = Split.of(tracker.read_json(parent, SPLIT_FILE))
+    context = tracker.read_json(parent, CONTEXT_FILE)
+    tracks = load_recorded_data(data or recorded_folder(context), run.tags["data_digest"])
+    classifier, description = load_checkpoint(tracker.download(run.run_id, "checkpoint", working))
+    architecture = Architecture(**description["architecture"])
+    about = {key: value for key, value in description.items() if key not in ("format", "architecture", "sha256")}
+    about |= {"run_id": run.run_id, "study": run.tags["study"], "split": split.name, "synthetic": tracks.synthetic}
+    about["parts"] = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
+    folder = working / "bundle"
+    save_checkpoint(folder, architecture, classifier.state_dict(), about)
+    needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
+    write_formats(folder, needed, _source(classifier, architecture, about))
+
+    openings = tracker.count_test_opening(run.run_id)
+    part = open_test(tracks, split, architecture.representation, tuple(architecture.columns))
+    # A file takes pictures as people have them, and must give what the network gives for the cache's.
+    raw = part.inputs if architecture.representation == "features" else open_test_pictures(tracks, split)
+    expected = torch.softmax(evaluate(classifier, part), 1)
+    test = _test_result(expected, part, openings)
+    checks = tuple(_check(folder, name, architecture, raw, expected, part) for name in needed)
+    tracker.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
+
+    registered = None
+    if registers:
+        registered = register(
+            tracker,
+            run.run_id,
+            pt2=folder / FILES["pt2"],
+            example=_example(tracks, split, tuple(architecture.columns)),
+            genres=architecture.genres,
+        )
+    for name in set(FILES) - set(formats):
+        (folder / FILES[name]).unlink(missing_ok=True)
+    checks = tuple(check for check in checks if check.format in formats)
+    written = read_description(folder)
+    written["metrics"] |= {"test": asdict(test)}
+    written["formats"] = [asdict(check) for check in checks]
+    written["registered"] = None if registered is None else registered.uri
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(written, indent=2) + "\n")
+    (folder / CARD_FILE).write_text(model_card(written))
+    return Bundle(
+        folder=folder,
+        run_id=run.run_id,
+        study=run.tags["study"],
+        model=architecture.model,
+        split_name=split.name,
+        synthetic=tracks.synthetic,
+        val_accuracy=description["metrics"]["val_accuracy"],
+        test=test,
+        ledger=read_ledger(tracker, run.tags["data_digest"], split.digest),
+        formats=checks,
+        registered=registered,
+    )
+
+
+def _source(classifier: Classifier, architecture: Architecture, about: dict[str, Any]) -> Source:
+    names = ("run_id", "study", "split", "synthetic", "data_digest", "split_digest")
+    known = {**asdict(architecture), **{name: about[name] for name in names}}
+    return Source(classifier, architecture.representation, len(architecture.columns), known)
+
+
+def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
+    correct = int((expected.argmax(1) == part.targets).sum())
+    low, high = wilson_interval(correct, len(part))
+    return TestResult(
+        tracks=len(part),
+        correct=correct,
+        accuracy=correct / len(part),
+        low=low,
+        high=high,
+        openings=openings,
+    )
+
+
+def _check(
+    folder: Path, name: str, architecture: Architecture, raw: Tensor, expected: Tensor, part: Part
+) -> FormatCheck:
+    probabilities = read_format(folder, name, architecture.representation)
+    difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
+    return FormatCheck(
+        format=name,
+        file=FILES[name],
+        sha256=sha256_of(folder / FILES[name]),
+        largest_difference=difference,
+        accuracy=int((guesses == part.targets).sum()) / len(part),
+    )
+
+
+def _example(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return two rows of the train part as the registered model takes them."""
+    ids = split.train[:2]
+    if not columns:
+        found = find_pictures(tracks.folder / PICTURES_FOLDER)
+        return pd.DataFrame({PICTURE_COLUMN: [found[track][1].read_bytes() for track in ids]})
+    assert tracks.features is not None
+    table = pd.DataFrame(tracks.features, index=list(tracks.ids), columns=list(tracks.columns))[list(columns)]
+    # As pandas reads the CSV: a column of whole numbers is one of integers.
+    whole = [name for name in columns if np.equal(table[name], np.floor(table[name])).all()]
+    return table.astype(dict.fromkeys(whole, "int64")).loc[list(ids)].reset_index(drop=True)

@@ -1,0 +1,132 @@
+"""The card of an exported network: what it is, how well it does, on what, and how to use its files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.core.stats import wilson_interval
+
+CARD_FILE = "README.md"
+# Five lines each, which a test runs in a process that has nothing of this package. The first pair of keys is the
+# format and what the network takes.
+USES = {
+    ("pt2", "features"): """\
+import json, pandas as pd, torch
+about = json.load(open("model.json"))["architecture"]
+rows = torch.tensor(pd.read_csv("features_30_sec.csv")[about["columns"]].to_numpy("float32"))
+probabilities = torch.export.load("model.pt2").module()(rows)
+print([about["genres"][best] for best in probabilities.argmax(1)])
+""",
+    ("pt2", "pictures"): """\
+import json, numpy as np, torch
+from PIL import Image
+picture = torch.tensor(np.array(Image.open("picture.png").convert("RGB")))
+probabilities = torch.export.load("model.pt2").module()(picture[None])
+print(json.load(open("model.json"))["architecture"]["genres"][probabilities.argmax()])
+""",
+    ("onnx", "features"): """\
+import json, onnxruntime, pandas as pd
+about = json.load(open("model.json"))["architecture"]
+rows = pd.read_csv("features_30_sec.csv")[about["columns"]].to_numpy("float32")
+(probabilities,) = onnxruntime.InferenceSession("model.onnx").run(None, {"features": rows})
+print([about["genres"][best] for best in probabilities.argmax(1)])
+""",
+    ("onnx", "pictures"): """\
+import json, numpy as np, onnxruntime
+from PIL import Image
+pictures = np.array(Image.open("picture.png").convert("RGB"))[None]
+(probabilities,) = onnxruntime.InferenceSession("model.onnx").run(None, {"pictures": pictures})
+print(json.load(open("model.json"))["architecture"]["genres"][probabilities.argmax()])
+""",
+}
+WEIGHTS_USE = """\
+from safetensors.torch import load_file
+for name, tensor in load_file("model.safetensors").items():
+    print(name, tuple(tensor.shape))
+"""
+INPUTS = {
+    "features": "float32 [n, {columns}], as in the CSV, unscaled, in the order of the columns below",
+    "pictures": "uint8 RGB [n, height, width, 3], 16 to 4096 pixels a side; it is resized to 216x144 inside",
+}
+
+
+def model_card(about: dict[str, Any]) -> str:
+    """Return the card (Markdown) of the network that a `model.json` describes."""
+    architecture = about["architecture"]
+    columns = architecture["columns"]
+    sections = [
+        f"# {about['study']}",
+        f"A classifier of music genres: `{architecture['model']}` on {_of(architecture)}, "
+        f"{len(architecture['genres'])} genres.",
+    ]
+    if about["synthetic"]:
+        sections.append("**The data are synthetic: these figures say nothing about music.**")
+    sections += [
+        _figures(about),
+        "The validation part chose the epoch and the trial, so its figure is flattering; the test part chose "
+        "nothing. Another split or another collection gives other figures: name the split beside them.",
+        f"Genres, in the order of the probabilities: {', '.join(architecture['genres'])}.",
+        "## Files",
+        _files(about),
+        f"Input: {INPUTS[architecture['representation']].format(columns=len(columns))}. "
+        "Output of pt2 and ONNX: probabilities, float32 [n, genres].",
+        "## Use",
+        *_uses(about),
+    ]
+    if columns:
+        sections += ["## Columns", ", ".join(f"`{column}`" for column in columns)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _of(architecture: dict[str, Any]) -> str:
+    columns = len(architecture["columns"])
+    return f"{columns} audio features" if columns else "spectrogram pictures"
+
+
+def _figures(about: dict[str, Any]) -> str:
+    metrics, test, parts, config = about["metrics"], about["metrics"]["test"], about["parts"], about["config"]
+    low, high = wilson_interval(round(metrics["val_accuracy"] * parts["valid"]), parts["valid"])
+    opened = "once" if test["openings"] == 1 else f"{test['openings']} times"
+    rows = {
+        "test accuracy": f"{test['accuracy']:.3f} ({test['correct']} of {test['tracks']} tracks), 95 % interval "
+        f"{test['low']:.3f} to {test['high']:.3f}; opened {opened} by this run",
+        "validation accuracy": f"{metrics['val_accuracy']:.3f} ({parts['valid']} tracks), 95 % interval "
+        f"{low:.3f} to {high:.3f}; at epoch {metrics['epoch']} of {config['epochs']}",
+        "split": f"{about['split']}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
+        "data": f"{'synthetic' if about['synthetic'] else 'GTZAN layout'}, digest `{about['data_digest'][:16]}`",
+        "setting": f"lr {config['lr']:.3g}, batch size {config['batch_size']}, trial seed {config['seed']}",
+        "run": f"`{about['run_id']}` of study `{about['study']}`",
+        "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _files(about: dict[str, Any]) -> str:
+    lines = ["| file | test accuracy, read back | largest difference of a probability |", "|---|---|---|"]
+    for check in about["formats"]:
+        lines.append(f"| `{check['file']}` | {check['accuracy']:.3f} | {check['largest_difference']:.1e} |")
+    return "\n".join(lines)
+
+
+def _uses(about: dict[str, Any]) -> list[str]:
+    representation, formats = about["architecture"]["representation"], [f["format"] for f in about["formats"]]
+    sections = []
+    for name in sorted(formats, key="safetensors".__eq__):  # what can be used as it stands comes first
+        if name == "safetensors":
+            text = (
+                "`model.safetensors`: the weights by name, and what normalises the input. What makes a network of "
+                "them is `harness.checkpoint.load_checkpoint` (the other formats need nothing of the harness):"
+            )
+            sections += [text, f"```python\n{WEIGHTS_USE}```"]
+        else:
+            sections += [f"`model.{name}`:", f"```python\n{USES[name, representation]}```"]
+    if about["registered"]:
+        table = 'pd.read_csv("features_30_sec.csv")'
+        if representation == "pictures":
+            table = 'pd.DataFrame({"picture": [open("picture.png", "rb").read()]})'
+        sections.append("From MLflow, with `MLFLOW_TRACKING_URI` naming the store:")
+        sections.append(
+            "```python\nimport mlflow, pandas as pd\n"
+            f'model = mlflow.pyfunc.load_model("{about["registered"]}")\nprint(model.predict({table}))\n```'
+        )
+    return sections

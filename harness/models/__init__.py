@@ -1,0 +1,1 @@
+"""The networks, what normalises their input, and the registry that names them."""

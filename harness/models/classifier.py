@@ -1,0 +1,27 @@
+"""A network together with what normalises its input."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from harness.models.normalise import Normaliser
+from harness.models.spec import ModelSpec
+
+
+class Classifier(nn.Module):
+    """A network together with what normalises its input: raw rows or pictures in, logits [n, classes] out."""
+
+    def __init__(self, normalise: Normaliser, network: nn.Module) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits for raw inputs."""
+        logits: Tensor = self.network(self.normalise(x))
+        return logits
+
+
+def build_classifier(spec: ModelSpec, normalise: Normaliser, inputs: int, classes: int) -> Classifier:
+    """Build a classifier with fresh weights, drawn from torch's global random state."""
+    return Classifier(normalise, spec.network(inputs, classes))

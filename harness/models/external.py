@@ -1,0 +1,88 @@
+"""Networks from files outside the package."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from harness.core.errors import SettingsError
+from harness.core.files import sha256_of
+from harness.core.space import parse_search
+from harness.data import PICTURE_SIZE
+from harness.models.normalise import NORMALISERS
+from harness.models.spec import DEFAULT_SEARCH, ModelSpec
+
+EXTERNAL = (
+    "a class Class(torch.nn.Module) made by Class(inputs, classes), with representation = 'features' or "
+    "'pictures' and, if wanted, search = {'lr': {'low': ..., 'high': ...}, 'batch_size': [...]}; "
+    "see experiments/residual_mlp.py"
+)
+
+
+def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
+    if not path.is_file():
+        raise SettingsError(
+            f"there is no file {path}, which model {name!r} comes from",
+            expected="the file's path as seen from the current folder",
+            hint="the same command in the folder that the path starts from",
+        )
+    network = getattr(_module(path), class_name, None)
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
+        raise SettingsError(f"{path} has no class {class_name!r} that is a torch.nn.Module", expected=EXTERNAL)
+    representation = getattr(network, "representation", None)
+    if representation not in NORMALISERS:
+        raise SettingsError(f"{name}: representation is {representation!r}", expected=EXTERNAL)
+    policy = {"threads": getattr(network, "threads", 1), "jobs_per_gpu": getattr(network, "jobs_per_gpu", 1)}
+    for what, value in policy.items():
+        if type(value) is not int or value < 1:
+            raise SettingsError(f"{name}: {what} is {value!r}", expected="a whole number from 1")
+    table = getattr(network, "search", {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{name}: search is {table!r}", expected=EXTERNAL)
+    return ModelSpec(
+        name=name,
+        network=network,
+        representation=representation,
+        search=parse_search(table, f"{name}: search: ", DEFAULT_SEARCH),
+        source_digest=sha256_of(path),
+        **policy,
+    )
+
+
+def _module(path: Path) -> ModuleType:
+    """Run a model's file, once for each content that it has had, and return it as a module."""
+    module_name = f"harness_model_{sha256_of(path)}"
+    if module_name not in sys.modules:
+        found = importlib.util.spec_from_file_location(module_name, path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        try:
+            found.loader.exec_module(module)
+        except Exception as error:
+            raise SettingsError(
+                f"{path} cannot be run: {type(error).__name__}: {error}", expected=EXTERNAL
+            ) from error
+        sys.modules[module_name] = module
+    return sys.modules[module_name]
+
+
+def check_network(spec: ModelSpec, inputs: int, classes: int) -> None:
+    """Build a network of a model from a file and push two rows through it, before a study is made of it.
+
+    Raises SettingsError where it cannot be built, fails, or does not give logits [2, classes].
+    """
+    shape = (2, inputs) if spec.representation == "features" else (2, 3, *PICTURE_SIZE)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            found = tuple(spec.network(inputs, classes)(torch.zeros(shape)).shape)
+    except Exception as error:
+        what = f"{spec.name} fails on {shape}: {type(error).__name__}: {error}"
+        raise SettingsError(what, expected=EXTERNAL) from error
+    if found != (2, classes):
+        raise SettingsError(f"{spec.name} gives {found} for {shape}", expected=f"logits of shape (2, {classes})")

@@ -1,0 +1,37 @@
+"""The networks of the report, what normalises their input, and the registry that names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.errors import SettingsError
+from harness.models.cnn import GenreClassifierCNN
+from harness.models.external import model_from_file
+from harness.models.fcnn import GenreClassifierFCNN
+from harness.models.spec import ModelSpec
+
+MODELS: dict[str, ModelSpec] = {
+    "cnn": ModelSpec(
+        name="cnn",
+        network=lambda inputs, classes: GenreClassifierCNN(classes),
+        representation="pictures",
+        threads=2,
+    ),
+    # A step of this network on two threads takes several times as long as on one.
+    "fcnn": ModelSpec(name="fcnn", network=GenreClassifierFCNN, representation="features", jobs_per_gpu=4),
+}
+
+
+def model_spec(name: str) -> ModelSpec:
+    """Return a registered model, or the one that `FILE.py:Class` names.
+
+    Raises SettingsError where there is none of that name, or the file does not hold what it should.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    path, separator, class_name = name.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        raise SettingsError(
+            f"there is no model {name!r}", expected=f"{', '.join(sorted(MODELS))}, or FILE.py:Class"
+        )
+    return model_from_file(name, Path(path), class_name)

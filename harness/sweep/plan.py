@@ -1,0 +1,99 @@
+"""What a sweep is going to do: settings, data and split brought together, checked before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.errors import DataError
+from harness.core.records import Split, StudySpec
+from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.data import Tracks, read_split, stratified_split, used_columns
+from harness.data.open import default_experiment, load_data
+from harness.models.external import check_network
+from harness.models.registry import model_spec
+from harness.models.spec import ModelSpec
+from harness.sweep.settings import SweepSettings
+from harness.training.devices import devices_of
+
+MINIMUM_ALLOWED_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """What a sweep is going to do, with everything that can be checked beforehand already checked."""
+
+    settings: SweepSettings
+    spec: StudySpec
+    tracks: Tracks
+    split: Split
+    model: ModelSpec
+    tracking_uri: str
+    storage: str
+    work_folder: Path
+    devices: tuple[str, ...]
+    joins: bool = False  # a study that somebody else's sweep has made and asked for
+
+    @property
+    def allowed_failures(self) -> int:
+        """How many trials may fail before the sweep gives up."""
+        return max(MINIMUM_ALLOWED_FAILURES, self.settings.trials)
+
+
+def plan_sweep(settings: SweepSettings) -> SweepPlan:
+    """Read the data, make the split and fix the study's spec; nothing is written but the cache of pictures.
+
+    Raises DataError and SettingsError for whatever is wrong with them.
+    """
+    model = model_spec(settings.model)
+    tracks = load_data(settings.data)
+    _check_representation(tracks, model)
+    if settings.split is None:
+        split = stratified_split(tracks, seed=settings.split_seed)
+    else:
+        split = read_split(Path(settings.split), tracks)
+    experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
+    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
+    spec = StudySpec(
+        name=check_name("study", settings.study or f"{experiment}-{model.label}"),
+        experiment=experiment,
+        model=model.name,
+        data_digest=tracks.digest,
+        split_name=split.name,
+        split_digest=split.digest,
+        columns=used_columns(tracks, settings.without) if model.representation == "features" else (),
+        epochs=settings.epochs,
+        seed=settings.seed,
+        search=settings.search or model.search,
+        sampler=settings.sampler,
+        pruner=settings.pruner or ("none" if settings.sampler == "gp" else "median"),
+        precision=settings.precision,
+        source_digest=model.source_digest,
+    )
+    if model.source_digest is not None:
+        check_network(model, len(spec.columns), len(tracks.genres))
+    return SweepPlan(
+        settings=settings,
+        spec=spec,
+        tracks=tracks,
+        split=split,
+        model=model,
+        tracking_uri=tracking_uri,
+        storage=storage,
+        work_folder=work_folder_of(work_root, storage, spec.name),
+        devices=devices_of(settings.device),
+    )
+
+
+def _check_representation(tracks: Tracks, model: ModelSpec) -> None:
+    half = tracks.features if model.representation == "features" else tracks.pictures
+    if half is None:
+        expected = {
+            "features": "features_30_sec.csv",
+            "pictures": "images_original/<genre>/<genre>NNNNN.png",
+        }
+        raise DataError(
+            f"{tracks.folder} has no {model.representation}, which {model.name} is trained on",
+            expected=expected[model.representation],
+            hint="harness data import PATH, or sweep the other model",
+        )

@@ -1,0 +1,245 @@
+"""A trial trained again from its record alone, and held against it epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
+from harness.core.records import EpochMetrics, Split, TrialConfig
+from harness.core.workspace import resolve_stores
+from harness.data import Tracks, training_data
+from harness.data.open import load_data, recorded_folder
+from harness.models.registry import model_spec
+from harness.models.spec import ModelSpec
+from harness.tracking import CONTEXT_FILE, SPLIT_FILE, RunInfo, Tracker
+from harness.tracking.environment import code_version, environment
+from harness.training.devices import choose_device, gpu_name
+from harness.training.loop import fit, start_training
+
+FIGURES = ("train_loss", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Something that is not as it was: what, on record, and here."""
+
+    what: str
+    recorded: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochPair:
+    """One epoch twice: the figures on record and the figures found (None where there is no such epoch)."""
+
+    epoch: int
+    recorded: dict[str, float] | None
+    found: dict[str, float] | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every figure is the same to the last digit."""
+        return self.recorded is not None and self.recorded == self.found
+
+    @property
+    def gaps(self) -> dict[str, float]:
+        """How far apart the figures are; infinity where one is missing."""
+        recorded, found = self.recorded or {}, self.found or {}
+        return {name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf)) for name in FIGURES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction:
+    """What came of training a trial again."""
+
+    run_id: str
+    study: str
+    trial: int
+    epochs: tuple[EpochPair, ...]
+    differences: tuple[Difference, ...]
+    ended: str | None  # what the second training ended with, if not as the first
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every epoch is the same to the last digit."""
+        return bool(self.epochs) and all(pair.agrees for pair in self.epochs)
+
+    @property
+    def gaps(self) -> dict[str, float]:
+        """The largest difference of each figure over all epochs."""
+        return {name: max((pair.gaps[name] for pair in self.epochs), default=math.inf) for name in FIGURES}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints; a gap that is not a number is null."""
+        return {
+            "run_id": self.run_id,
+            "study": self.study,
+            "trial": self.trial,
+            "agrees": self.agrees,
+            "epochs": [asdict(pair) for pair in self.epochs],
+            "largest_differences": {name: gap if math.isfinite(gap) else None for name, gap in self.gaps.items()},
+            "environment_differs": [asdict(difference) for difference in self.differences],
+            "ended": self.ended,
+        }
+
+
+def reproduce(
+    run_id: str,
+    *,
+    data: str | None = None,
+    device: str | None = None,
+    tracking_uri: str | None = None,
+    listener: Callable[[EpochMetrics, int], None] = lambda *_: None,
+) -> Reproduction:
+    """Train the trial of a run again, with what the record says and nothing else, and compare the epochs.
+
+    Threads and precision are restored, the recorded number of epochs is trained, without a pruner. `data` and
+    `device` override the recorded ones; whatever differs from the record is listed in the result.
+
+    Raises TrackingError where the run is no trial's or has no epochs, DataError where the data lack a track of
+    the split.
+    """
+    tracker = Tracker(resolve_stores(tracking_uri, None)[0], create=False)
+    run = _trial(tracker, run_id)
+    recorded = tracker.epochs(run_id)
+    if not recorded:
+        raise TrackingError(f"run {run_id} has no epoch on record", expected="the run of a trial that trained")
+    parent = run.tags["mlflow.parentRunId"]
+    context = tracker.read_json(parent, CONTEXT_FILE)
+    split = Split.of(tracker.read_json(parent, SPLIT_FILE))
+    tracks = load_data(data or recorded_folder(context))
+    _check_tracks(tracks, split)
+    differences = [
+        *_environment_differences(run),
+        *_changed("data digest", run.tags["data_digest"], tracks.digest),
+    ]
+    where, differs = _device(device, run.tags["device"])
+    differences += [*differs, *_changed("gpu", run.tags.get("gpu", "none"), gpu_name(where) or "none")]
+    config = _config(run)
+    with tempfile.TemporaryDirectory() as folder:
+        model = _model(config.model, context, Path(folder))
+        columns = _columns(run, model)
+        before = torch.get_num_threads()
+        torch.set_num_threads(config.threads)
+        try:
+            found, ended = _train(config, model, columns, tracks, split, where, len(recorded), listener)
+        finally:
+            torch.set_num_threads(before)
+    numbers = range(1, max(len(recorded), len(found)) + 1)
+    return Reproduction(
+        run_id=run_id,
+        study=run.tags["study"],
+        trial=int(run.tags["trial"]),
+        epochs=tuple(EpochPair(epoch=n, recorded=recorded.get(n), found=found.get(n)) for n in numbers),
+        differences=tuple(differences),
+        ended=ended,
+    )
+
+
+def _trial(tracker: Tracker, run_id: str) -> RunInfo:
+    run = tracker.run(run_id)
+    if run.tags.get("kind") != "trial":
+        raise TrackingError(
+            f"run {run_id} is no trial's (kind {run.tags.get('kind', 'unknown')})",
+            expected="the run of a trial",
+            hint="harness ui, to find one",
+        )
+    return run
+
+
+def _config(run: RunInfo) -> TrialConfig:
+    params = run.params
+    return TrialConfig(
+        model=params["model"],
+        lr=float(params["lr"]),
+        batch_size=int(params["batch_size"]),
+        epochs=int(params["epochs"]),
+        seed=int(params["trial_seed"]),
+        threads=int(run.tags["threads"]),
+        precision="bf16" if params["precision"] == "bf16" else "fp32",
+    )
+
+
+def _model(name: str, context: dict[str, Any], folder: Path) -> ModelSpec:
+    """Return the model; one from a file is built from its code as it was recorded."""
+    source = context.get("model_source")
+    if source is None:
+        return model_spec(name)
+    file = folder / "model.py"
+    file.write_text(source)
+    return model_spec(f"{file}:{name.rpartition(':')[2]}")
+
+
+def _columns(run: RunInfo, model: ModelSpec) -> tuple[str, ...]:
+    return tuple(run.params["columns"].split(", ")) if model.representation == "features" else ()
+
+
+def _check_tracks(tracks: Tracks, split: Split) -> None:
+    missing = sorted(set(split.train + split.valid) - set(tracks.ids))
+    if missing:
+        raise DataError(
+            f"{tracks.folder} lacks {len(missing)} tracks of the recorded split: {', '.join(missing[:5])}",
+            expected="the data that the study was made on",
+            hint="the same command with --data",
+        )
+
+
+def _device(wanted: str | None, recorded: str) -> tuple[torch.device, list[Difference]]:
+    """Return the device to train on: the wanted one, else the recorded one, else what there is."""
+    try:
+        device = choose_device(wanted or recorded)
+    except SettingsError:
+        if wanted is not None:
+            raise
+        device = choose_device("auto")
+    return device, _changed("device", recorded, str(device))
+
+
+def _environment_differences(run: RunInfo) -> list[Difference]:
+    found: list[Difference] = []
+    recorded = json.loads(run.tags.get("environment", "{}"))
+    here = environment()
+    for name in here:
+        found += _changed(name, recorded.get(name, "not on record"), here[name])
+    code = code_version()
+    commit, dirty = ("unknown", "unknown") if code is None else (code[0], "yes" if code[1] else "no")
+    found += _changed("commit", run.tags.get("mlflow.source.git.commit", "unknown"), commit)
+    then = run.tags.get("code_dirty", "unknown")
+    if "yes" in (then, dirty):  # the same commit may then be two different codes
+        found.append(Difference(what="uncommitted changes", recorded=then, found=dirty))
+    return found
+
+
+def _changed(what: str, recorded: str, found: str) -> list[Difference]:
+    return [] if recorded == found else [Difference(what=what, recorded=recorded, found=found)]
+
+
+def _train(
+    config: TrialConfig,
+    model: ModelSpec,
+    columns: tuple[str, ...],
+    tracks: Tracks,
+    split: Split,
+    device: torch.device,
+    epochs: int,
+    listener: Callable[[EpochMetrics, int], None],
+) -> tuple[dict[int, dict[str, float]], str | None]:
+    parts = training_data(tracks, split, model.representation, columns).to(device)
+    found: dict[int, dict[str, float]] = {}
+    try:
+        for metrics in fit(start_training(config, model, parts, device), parts):
+            found[metrics.epoch] = {name: getattr(metrics, name) for name in FIGURES}
+            listener(metrics, epochs)
+            if metrics.epoch == epochs:
+                break
+    except Diverged as divergence:
+        return found, str(divergence)
+    return found, None

@@ -1,0 +1,205 @@
+"""Sends the journals of running trials to MLflow, in a thread of the parent process.
+
+Reading a journal is cheap and happens often, so that whoever watches sees each epoch at once; sending is
+gathered: a trial that is over goes out whole, a running one every few seconds. Everything sent carries its
+own time, so sending it again after a crash changes nothing. Of several sweeps on one study each sends the
+journals of its own trials, and those of sweeps that are dead; of several machines, each those of the trials that
+are its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.core.errors import HarnessError, TrackingError
+from harness.core.files import FileLock
+from harness.core.journal import Event, read_events, remove_journal
+from harness.study import Study, reaching
+from harness.tracking import TrialLog
+
+READ_SECONDS = 0.2
+SEND_SECONDS = 5.0
+HURRY_SECONDS = 4.0  # for a request to the tracking server, once the sweep has been told to stop
+
+Listener = Callable[[int, Event], None]
+
+
+@dataclass(slots=True)
+class _Tail:
+    """How far a journal has been read, and what of it MLflow has not got yet."""
+
+    number: int
+    path: Path
+    identity: tuple[int, int]  # of the file under that path: its inode, and what its first line says
+    offset: int = 0
+    sweep: str = ""  # the sweep that runs the trial, by the last start on record
+    run_id: str | None = None
+    looked: bool = False  # whether a run was asked for before, and may have been made without our knowing
+    on_record: frozenset[int] = frozenset()  # epochs that the run had when this uploader found it
+    pending: list[Event] = field(default_factory=list)
+    waiting_since: float = 0.0
+    not_before: float = 0.0
+
+
+class JournalUploader:
+    """Follows the journals of a study's work folder from `start` to `close`."""
+
+    def __init__(self, trials: TrialLog, study: Study, listener: Listener = lambda *_: None) -> None:
+        self._trials = trials
+        self._study = study
+        self._folder = study.work_folder
+        self._listener = listener
+        self._tails: dict[Path, _Tail] = {}
+        self._began = time.time_ns() // 1_000_000
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="uploader", daemon=True)
+        self._pumping = threading.Lock()
+        self.error: HarnessError | None = None
+
+    def start(self) -> None:
+        """Begin to follow the journals."""
+        self._thread.start()
+
+    def close(self, *, patience: float = 0.0, hurry: bool = False) -> None:
+        """Send what is left and stop, trying for `patience` seconds where MLflow does not take it.
+
+        With `hurry` a server that does not answer is given up within seconds.
+
+        Raises TrackingError where it still does not; the journals then stay, and are sent by the next sweep of
+        the study or by harness doctor.
+        """
+        self._closing.set()
+        if hurry:
+            os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(int(HURRY_SECONDS))
+        if self._thread.ident is not None:
+            self._thread.join(HURRY_SECONDS if hurry else None)
+        if self._thread.is_alive():
+            raise self._unsent(TrackingError("MLflow does not answer"))
+        until = time.monotonic() + patience
+        self.pump(flush=True)
+        while self.error is not None and time.monotonic() < until:
+            time.sleep(1.0)
+            self.pump(flush=True)
+        if self.error is not None:
+            raise self._unsent(self.error)
+
+    def _unsent(self, error: HarnessError) -> TrackingError:
+        tails = [tail for tail in self._tails.values() if tail.pending and self._is_ours(tail)]
+        numbers = ", ".join(str(number) for number in sorted(tail.number for tail in tails))
+        points = sum(event["event"] == "epoch" for tail in tails for event in tail.pending)
+        return TrackingError(
+            f"{error.found}\n  study {self._study.name!r}: {points} epochs of the trials {numbers} "
+            f"are not in MLflow yet; they are safe in {self._folder}",
+            expected=error.expected,
+            hint="harness doctor --fix (or the same command again), once MLflow takes them",
+        )
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Send what there is, and send nothing more meanwhile."""
+        self.pump(flush=True)
+        with self._pumping:
+            yield
+
+    def _follow(self) -> None:
+        while not self._closing.wait(READ_SECONDS):
+            self.pump()
+
+    def pump(self, *, flush: bool = False) -> None:
+        """Read what is new in the journals, and send what is due (with `flush`, everything)."""
+        with self._pumping:
+            if flush:
+                self.error = None
+            paths = sorted(self._folder.glob("trial-*.jsonl"))
+            for gone in set(self._tails) - set(paths):  # another sweep has sent the last of it
+                del self._tails[gone]
+            for path in paths:
+                tail = self._read(path)
+                if tail is None or not tail.pending:
+                    continue
+                urgent = any(event["event"] in ("saved", "end", "closed") for event in tail.pending)
+                waited = time.monotonic() - tail.waiting_since
+                due = flush or ((urgent or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
+                # A server that has just failed to take one journal is not asked to take the next as well.
+                if due and self.error is None and self._is_ours(tail):
+                    self._try_to_send(tail)
+            if not flush:
+                self.error = None
+
+    def _is_ours(self, tail: _Tail) -> bool:
+        """Say whether this sweep sends a journal: its own ones, and those whose sweep is dead."""
+        return tail.sweep == self._study.worker_id.sweep or not self._study.is_sweep_alive(tail.sweep)
+
+    def _try_to_send(self, tail: _Tail) -> None:
+        try:
+            self._send(tail)
+        except HarnessError as error:
+            self.error = error
+            tail.not_before = time.monotonic() + SEND_SECONDS  # tried again in a while
+
+    def _read(self, path: Path) -> _Tail | None:
+        try:
+            identity = (path.stat().st_ino, zlib.crc32(_first_line(path)))
+        except FileNotFoundError:
+            return None
+        tail = self._tails.get(path)
+        if tail is None or tail.identity != identity:  # a journal begun anew under the same name
+            tail = self._tails[path] = _Tail(int(path.stem.removeprefix("trial-")), path, identity)
+        events, tail.offset = read_events(path, tail.offset)
+        for event in events:
+            if event["event"] == "start":
+                tail.sweep = event.get("sweep", "")
+            if event["time"] >= self._began:
+                self._listener(tail.number, event)
+        if events and not tail.pending:
+            tail.waiting_since = time.monotonic()
+        tail.pending += events
+        return tail
+
+    def _send(self, tail: _Tail) -> None:
+        """Send the pending events; they stay pending until MLflow has taken every one of them."""
+        folder = tail.path.with_suffix("")
+        with reaching(self._study.storage_url):
+            ours = self._study.owns_upload(tail.number)
+        if not ours:
+            remove_journal(tail.path)  # another machine has gone on with the trial from what it found in MLflow
+            del self._tails[tail.path]
+            return
+        if tail.run_id is None:
+            tail.run_id, tail.on_record = self._find_run(tail)
+        news = [e for e in tail.pending if e["event"] != "epoch" or e["epoch"] not in tail.on_record]
+        resume = folder if self._study.is_shared else None
+        self._trials.send(tail.run_id, news, checkpoint=folder / "checkpoint", resume=resume)
+        if any(event["event"] == "end" for event in tail.pending):
+            # Not before: the worker may just have written it, and be about to say that the trial has ended.
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        closed = tail.pending[-1]["event"] == "closed"
+        tail.pending = []
+        if closed:
+            remove_journal(tail.path)  # both stores know the end: the journal has done its work
+            del self._tails[tail.path]
+
+    def _find_run(self, tail: _Tail) -> tuple[str, frozenset[int]]:
+        """Return the trial's run, made where it has none, and the epochs that it has on record.
+
+        It is looked for wherever somebody may have made it: an earlier attempt, a sweep that is dead, one that
+        sends the same dead sweep's journals, or a request of ours whose answer was lost.
+        """
+        start, ours = tail.pending[0], self._study.worker_id.sweep
+        new = start.get("sweep") == ours and not start["resumed"] and self._study.is_alone() and not tail.looked
+        tail.looked = True
+        with FileLock(self._folder / "runs.lock"):
+            return self._trials.run_of(start, search=not new)
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline()

@@ -1,0 +1,187 @@
+"""The worker of a study: takes one trial after another and runs it.
+
+A worker talks to Optuna (which trial, go on or not) and to its trial's journal; it neither waits for MLflow nor
+imports it, but to fetch the resume checkpoint of a trial that another machine began. Whoever started the worker
+sends the journals on (see uploader.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from harness.core.errors import TrackingError
+from harness.core.journal import Journal, journal_path, remove_journal
+from harness.core.records import EpochMetrics, Split, StudySpec, TrialResult, WorkerId
+from harness.data import Tracks, training_data
+from harness.models.registry import model_spec
+from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
+from harness.training.devices import choose_device, gpu_name
+from harness.training.resume import clear_resume
+from harness.training.run import run_trial, trial_config
+from harness.workers.child import is_machine_fault, worker_main
+from harness.workers.cpus import usable_cores
+
+FETCH_SECONDS = 5.0  # between two tries to reach a tracking server that is down
+WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last trials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTask:
+    """All that a worker process needs, sent to it when it starts.
+
+    `deadline` is in seconds since 1970: no trial is begun after it.
+    """
+
+    spec: StudySpec
+    storage: str
+    tracking_uri: str
+    tracks: Tracks
+    split: Split
+    work_folder: Path
+    total: int
+    allowed_failures: int
+    device: str
+    worker_id: WorkerId
+    deadline: float | None = None
+
+
+class Worker:
+    """Runs trials of one study, one at a time, until there is none left to take or it is told to stop."""
+
+    def __init__(self, task: WorkerTask) -> None:
+        self.task = task
+        self.stopping = threading.Event()
+        self.model = model_spec(task.spec.model)
+        torch.set_num_threads(min(self.model.threads, usable_cores()))
+        self.device = choose_device(task.device)
+        self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
+            self.device
+        )
+        self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder, task.worker_id)
+
+    def run(self) -> None:
+        """Take trials and run them."""
+        task = self.task
+        while not self.stopping.is_set() and (task.deadline is None or time.time() < task.deadline):
+            claim = self.study.claim(total=task.total, allowed_failures=task.allowed_failures)
+            if claim is not None:
+                self.run_claim(claim)
+            elif self.study.is_over(total=task.total, allowed_failures=task.allowed_failures):
+                return
+            else:  # the last trials are others': should one of those workers die, its trial is taken up here
+                self.stopping.wait(WAIT_SECONDS)
+
+    def run_claim(self, claim: Claim) -> None:
+        """Run a claimed trial, and tell the journal and then the study how it ended.
+
+        The journal comes first: a worker killed in between leaves an end on record, which the next one to
+        take the trial only has to pass on.
+        """
+        spec = self.task.spec
+        path = journal_path(self.task.work_folder, claim.number)
+        if claim.moved or not claim.resumed:
+            # Another machine has had the trial since, and its record is the one that counts; or nobody has, and
+            # what lies here is of an earlier study of that name.
+            remove_journal(path)
+        if claim.resumed and self.study.is_shared and not path.exists() and not self._fetch_resume(claim):
+            claim.leave()
+            return
+        journal = Journal(path)
+        last = journal.events[-1] if journal.events else None
+        if last is not None and last["event"] == "end" and last["state"] != "interrupted":
+            best = None if last["best"] is None else EpochMetrics(**last["best"])
+            result = TrialResult(state=last["state"], best=best, reason=last["reason"])
+            self._finish(claim, journal, result)
+            return
+        config = trial_config(spec, self.model, claim.number, claim.lr, claim.batch_size)
+        journal.append(
+            "start",
+            trial=claim.number,
+            sweep=self.task.worker_id.sweep,
+            config=config.as_dict(),
+            resumed=claim.resumed,
+            device=str(self.device),
+            gpu=gpu_name(self.device),
+            total=self.task.total,
+        )
+        about = {
+            "study": spec.name,
+            "trial": claim.number,
+            "data_digest": spec.data_digest,
+            "split_digest": spec.split_digest,
+            "synthetic": self.task.tracks.synthetic,
+        }
+        try:
+            result = run_trial(
+                config,
+                self.data,
+                self.device,
+                journal=journal,
+                folder=path.with_suffix(""),
+                about=about,
+                report=claim.report,
+                stop=lambda: self.stopping.is_set() or claim.is_lost,
+            )
+        except Exception as error:
+            if is_machine_fault(error, also=STORAGE_ERRORS):
+                claim.leave()  # its sweep gives it back
+                raise
+            # A bug, not an outcome: it is put on record and then rises, which stops the sweep.
+            result = TrialResult(state="failed", best=None, reason=traceback.format_exc(limit=-8))
+            self._end(claim, journal, result)
+            raise
+        self._end(claim, journal, result)
+
+    def _fetch_resume(self, claim: Claim) -> bool:
+        """Bring the resume checkpoint that another machine has put into the record, if there is one.
+
+        A tracking server that is down is waited for: without its record hours of training would be lost.
+        Return False where the worker is told to stop meanwhile, or loses the trial.
+        """
+        from harness.tracking import Tracker  # takes three seconds, and only a trial that has moved needs it
+
+        folder = journal_path(self.task.work_folder, claim.number).with_suffix("")
+        while not (self.stopping.is_set() or claim.is_lost):
+            try:
+                Tracker(self.task.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
+            except TrackingError:
+                self.stopping.wait(FETCH_SECONDS)
+            else:
+                return True
+        return False
+
+    def _end(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
+        if claim.is_lost:
+            claim.abandon()
+            journal.close()
+            return
+        best = None if result.best is None else asdict(result.best)
+        journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
+        if result.state != "interrupted":
+            clear_resume(journal_path(self.task.work_folder, claim.number).with_suffix(""))  # not before
+        self._finish(claim, journal, result)
+
+    def _finish(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
+        if result.state == "interrupted" and self.study.is_shared:
+            claim.leave()  # given back by the sweep, once the record has all that another machine needs
+        elif claim.finish(result) and result.state != "interrupted":
+            journal.append("closed")
+        journal.close()
+
+
+def work(task: WorkerTask) -> None:
+    """Be a worker process of a study."""
+
+    def run(asked: threading.Event) -> None:
+        with reaching(task.storage):
+            worker = Worker(task)
+            worker.stopping = asked
+            worker.run()
+
+    worker_main(run)

@@ -1,0 +1,1 @@
+"""One training run: devices, the loop, checkpoints, resume points."""

@@ -1,0 +1,98 @@
+"""Resume points: where a training run stands, so that it can go on in another process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.core.files import replacing, sha256_of
+from harness.core.records import EpochMetrics, TrialConfig
+from harness.core.workspace import RESUME_FILE
+from harness.training.checkpoint import save_tensors
+from harness.training.loop import TrainingState
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """A copy of a training state at the end of an epoch, which training goes on without touching."""
+
+    config: TrialConfig
+    epoch: int
+    best: EpochMetrics | None
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, state: TrainingState) -> ResumePoint:
+        """Copy a state that stands at the end of an epoch (the best epoch's weights are a copy already)."""
+        tensors = {f"weights.{name}": t.clone() for name, t in state.classifier.state_dict().items()}
+        tensors |= {f"optimizer.{name}": t.clone() for name, t in state.optimizer.state().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in (state.best_weights or {}).items()}
+        return cls(state.config, state.epoch, state.best, tensors)
+
+
+def save_resume(folder: Path, point: ResumePoint) -> None:
+    """Save where a training run stands, so that it can go on in another process.
+
+    The tensors go into a file of their own name; `resume.json`, replaced in one step, then points to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"resume-{point.epoch:05d}.safetensors"
+    with replacing(path) as temporary:
+        save_tensors(point.tensors, temporary)
+    pointer = {
+        "config": point.config.as_dict(),
+        "epoch": point.epoch,
+        "best": None if point.best is None else asdict(point.best),
+        "file": path.name,
+        "sha256": sha256_of(path),
+    }
+    with replacing(folder / RESUME_FILE) as temporary:
+        temporary.write_text(json.dumps(pointer))
+    for older in folder.glob("resume-*.safetensors"):
+        if older != path:
+            older.unlink()
+
+
+def load_resume(folder: Path, state: TrainingState) -> bool:
+    """Bring a fresh state to where `save_resume` left it; return False where there is nothing sound to load.
+
+    A file that is damaged, or that belongs to another configuration, counts as none: the trial then starts
+    again and reaches the same numbers.
+    """
+    try:
+        pointer = json.loads((folder / RESUME_FILE).read_text())
+        path = folder / pointer["file"]
+        if pointer["config"] != state.config.as_dict() or sha256_of(path) != pointer["sha256"]:
+            return False
+        tensors = load_file(path)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return False
+    state.classifier.load_state_dict(_under("weights", tensors))
+    state.optimizer.load(_under("optimizer", tensors))
+    state.epoch = pointer["epoch"]
+    state.best = None if pointer["best"] is None else EpochMetrics(**pointer["best"])
+    device = next(state.classifier.parameters()).device
+    state.best_weights = {name: tensor.to(device) for name, tensor in _under("best", tensors).items()} or None
+    return True
+
+
+def clear_resume(folder: Path) -> None:
+    """Remove what `save_resume` left, if anything, the pointer first."""
+    if not folder.is_dir():
+        return
+    (folder / RESUME_FILE).unlink(missing_ok=True)
+    for path in folder.glob("resume-*.safetensors"):
+        path.unlink()
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
