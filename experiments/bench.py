@@ -30,7 +30,6 @@ from rich.table import Column, Table
 
 from harness.core.journal import Journal, journal_path
 from harness.core.records import EpochMetrics, TrialResult
-from harness.core.space import FloatRange, SearchSpace
 from harness.data.open import load_data
 from harness.study import Study, open_storage
 from harness.sweep.driver import open_study, run_sweep
@@ -42,7 +41,7 @@ from harness.training.run import trial_config
 from harness.workers.supervisor import KEEP_LARGE_BLOCKS, start_fork_server
 
 HERE = Path(__file__).parent
-FIXED = SearchSpace(lr=FloatRange(low=0.001, high=0.001), batch_size=(32,))
+FIXED: dict[str, object] = {"lr": {"low": 0.001, "high": 0.001}, "batch_size": [32]}
 # Multiply-adds of the CNN's forward pass on one picture, by layer; the first convolution needs no gradient of
 # its input, every other layer costs twice as much backward as forward.
 CONV1, REST = 216 * 144 * 16 * 27, 108 * 72 * 32 * 144 + 62208 * 128 + 128 * 10
@@ -171,9 +170,7 @@ def whole_command(size: Size) -> Row:
         subprocess.run(command, check=True, capture_output=True)
         ours = time.perf_counter() - started
         study = Study.open(open_storage(f"sqlite:///{Path.cwd()}/mlruns/optuna.db"), name, Path.cwd() / "work")
-        configs = [
-            {**config("fcnn", size.epochs), "lr": row.lr, "batch_size": row.batch_size} for row in study.rows()
-        ]
+        configs = [{**config("fcnn", size.epochs), **row.params} for row in study.rows()]
         started = time.perf_counter()
         loop(size, "bare", configs, threads=1)
         ratios.append(ours / (time.perf_counter() - started))
@@ -207,7 +204,7 @@ def cnn_gemm_share(size: Size) -> Row:
 
 def bookkeeping(size: Size) -> Row:
     """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
-    plan = plan_sweep(settings(size, "fcnn", size.late, search=None))
+    plan = plan_sweep(settings(size, "fcnn", size.late, search={}))
     study, tracker = open_study(plan), Tracker(plan.tracking_uri)
     parent = tracker.begin_study(plan.spec, {}, "", plan.split, study.context)
     dataset = {"name": "bench", "folder": "bench", "profile": {}}
@@ -219,7 +216,7 @@ def bookkeeping(size: Size) -> Row:
         claim = study.claim(total=size.late, allowed_failures=1)
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
-        trial = trial_config(plan.spec, plan.model, number, claim.lr, claim.batch_size)
+        trial = trial_config(plan.spec, plan.model, number, claim.params)
         sweep = study.worker_id.sweep
         journal.append(
             "start",
@@ -230,7 +227,9 @@ def bookkeeping(size: Size) -> Row:
             device="cpu",
             total=size.late,
         )
-        result = TrialResult(state="complete", best=replace(best, val_accuracy=1 / (1 + abs(claim.lr - 0.003))))
+        result = TrialResult(
+            state="complete", best=replace(best, val_accuracy=1 / (1 + abs(float(claim.params["lr"]) - 0.003)))
+        )
         assert result.best is not None
         journal.append("end", sync=True, state="complete", best=asdict(result.best), reason=None)
         claim.finish(result)

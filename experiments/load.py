@@ -23,7 +23,7 @@ from pathlib import Path
 import optuna
 
 from harness.core.records import EpochMetrics, StudySpec, TrialResult, WorkerId, new_name
-from harness.core.space import FloatRange, SearchSpace
+from harness.core.space import Choice, Range
 from harness.study import Study, open_storage
 
 SPEC = StudySpec(
@@ -36,7 +36,8 @@ SPEC = StudySpec(
     columns=(),
     epochs=1,
     seed=0,
-    search=SearchSpace(lr=FloatRange(low=1e-5, high=1e-1), batch_size=(16, 32, 64, 128)),
+    space={"lr": Range(1e-5, 1e-1, log=True), "batch_size": Choice((16, 32, 64, 128))},
+    fixed={},
     sampler="random",  # what a sampler computes is no load on the database
     pruner="none",
     precision="fp32",
@@ -72,7 +73,11 @@ def work(storage: str, folder: Path, total: int, seconds: float) -> None:
             break
         time.sleep(seconds)
         ending = time.perf_counter()
-        claim.finish(TrialResult(state="complete", best=EpochMetrics(1, 1.0, 1.0, 1 / (1 + claim.lr), seconds)))
+        claim.finish(
+            TrialResult(
+                state="complete", best=EpochMetrics(1, 1.0, 1.0, 1 / (1 + float(claim.params["lr"])), seconds)
+            )
+        )
         lines.append((claim.number, claimed - started, time.perf_counter() - ending))
     (folder / f"{worker_id.worker}.json").write_text(json.dumps(lines))
 

@@ -37,7 +37,6 @@ from harness.core.records import Split, TrialConfig, derive_seed, digest_of
 from harness.data import Tracks, load_tracks, read_split, training_data, used_columns
 from harness.models.normalise import StandardizeFeatures
 from harness.models.registry import model_spec
-from harness.models.spec import REPORT_SETTING
 from harness.study.plots import BLUE, GREY, ORANGE
 from harness.training.loop import fit, start_training
 from harness.workers.cpus import usable_cores
@@ -102,7 +101,7 @@ def train_recipe(recipe: Recipe, data: Path, lists: Path, epochs: int) -> float:
         epochs=epochs,
         seed=derive_seed(recipe.seed, "report", "training"),
         threads=1,
-        **REPORT_SETTING,
+        params={},  # every default is what the report published
     )
     state = start_training(config, spec, parts, torch.device("cpu"))
     if recipe.recipe == "as_published" and spec.representation == "features":

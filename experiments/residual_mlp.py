@@ -5,7 +5,11 @@ A model from outside the package: `harness sweep --model experiments/residual_ml
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
+
+from harness import Hyperparameter
 
 
 class ResidualBlock(nn.Module):
@@ -34,10 +38,21 @@ class ResidualMLP(nn.Module):
     """Features to a vector of 256, three residual blocks with dropout, logits."""
 
     representation = "features"
-    # Its search space: what is left out here is as for the other networks.
-    search = {"lr": {"low": 1e-5, "high": 1e-1, "log": True}, "batch_size": [16, 32, 64, 128]}  # noqa: RUF012
+    # What can be set or searched: harness sweep --search dropout=0:0.6 --set blocks=2
+    hyperparameters: ClassVar[dict[str, Hyperparameter]] = {
+        "width": Hyperparameter(int, 256, at_least=1, at_most=4096),
+        "blocks": Hyperparameter(int, 3, at_least=0, at_most=50),
+        "dropout": Hyperparameter(float, 0.3, at_least=0, below=1),
+    }
+    # Its search space, written out: it is the same as that of the other networks.
+    search: ClassVar[dict[str, object]] = {
+        "lr": {"low": 1e-5, "high": 1e-1, "log": True},
+        "batch_size": [16, 32, 64, 128],
+    }
 
-    def __init__(self, inputs: int, classes: int, width: int = 256, blocks: int = 3, dropout: float = 0.3) -> None:
+    def __init__(
+        self, inputs: int, classes: int, *, width: int = 256, blocks: int = 3, dropout: float = 0.3
+    ) -> None:
         super().__init__()
         self.stem = nn.Linear(inputs, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width, dropout) for _ in range(blocks)))

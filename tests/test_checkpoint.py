@@ -12,7 +12,7 @@ from harness.training.checkpoint import Architecture, load_checkpoint, save_chec
 from harness.training.loop import TrainingState, fit, start_training
 from harness.training.resume import ResumePoint, clear_resume, load_resume, save_resume
 
-CONFIG = TrialConfig(model="fcnn", lr=0.01, batch_size=8, epochs=3, seed=0, threads=1)
+CONFIG = TrialConfig(model="fcnn", params={"lr": 0.01, "batch_size": 8}, epochs=3, seed=0, threads=1)
 COLUMNS, GENRES = ("a", "b", "c"), ("x", "y")
 
 
@@ -96,7 +96,7 @@ def test_resume_files(state: TrainingState, data: TrainingData, tmp_path: Path) 
     resumed = fresh()
     assert load_resume(tmp_path, resumed)
     assert resumed.epoch == 2
-    other = TrialConfig(**{**CONFIG.as_dict(), "lr": 0.02})
+    other = TrialConfig.of({**CONFIG.as_dict(), "lr": 0.02})
     assert not load_resume(tmp_path, fresh(other))
     (tensors,) = tmp_path.glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-1])

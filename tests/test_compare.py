@@ -29,7 +29,6 @@ from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_
 from harness.compare.warnings import split_warnings
 from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
 from harness.core.records import Split, WorkerId
-from harness.core.space import FloatRange, SearchSpace
 from harness.core.stats import corrected_resampled_t
 from harness.data import DEMO_FOLDER, Tracks, load_tracks, stratified_split
 from harness.sweep.driver import open_study, run_sweep
@@ -310,7 +309,7 @@ def test_unlike_studies_are_warned_of(studies: Path) -> None:
     warnings = plan(studies=("one", "longer")).warnings
     assert any("budgets differ: one has 2 trials, longer 3" in warning for warning in warnings)
     assert any("epochs differ: one trains 4, longer 5" in warning for warning in warnings)
-    edge = SearchSpace(lr=FloatRange(low=1e-3, high=1e-1), batch_size=(32,))
+    edge = {"lr": {"low": 1e-3, "high": 1e-1}, "batch_size": [32]}
     sweep(study="edge", search=edge, trials=1)  # its one trial is the report's setting, at the lower end
     assert any("edge of its range" in warning for warning in plan(studies=("one", "edge")).warnings)
 
@@ -369,7 +368,7 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
     found = plan(repeats=2)
     candidate = found.candidates[0]
     assert candidate.config is not None
-    wild = replace(candidate, config=replace(candidate.config, lr=1e30))
+    wild = replace(candidate, config=replace(candidate.config, params={"lr": 1e30}))
     task = RepeatTask(
         candidates=(wild,),
         splits=found.splits,

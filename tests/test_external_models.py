@@ -10,9 +10,11 @@ import torch
 from conftest import Harness, last_json
 
 from harness.core.errors import CheckpointError, SettingsError
+from harness.core.space import Choice, Range
 from harness.models.external import check_network
 from harness.models.registry import model_spec
 from harness.training.checkpoint import load_checkpoint
+from harness.training.loop import default_space
 
 RESIDUAL = Path(__file__).parents[1] / "experiments" / "residual_mlp.py"
 GOOD = """
@@ -43,8 +45,7 @@ def test_the_example(tmp_path: Path) -> None:
 
 def test_its_search_space_is_read(tmp_path: Path) -> None:
     spec = model_spec(written(GOOD, tmp_path))
-    assert (spec.search.lr.low, spec.search.lr.high, spec.search.lr.log) == (1e-3, 1e-2, True)
-    assert spec.search.batch_size == (16, 64)
+    assert default_space(spec) == {"lr": Range(1e-3, 1e-2, log=True), "batch_size": Choice((16, 64))}
     assert spec.source_digest is not None
 
 
@@ -54,15 +55,15 @@ def test_its_search_space_is_read(tmp_path: Path) -> None:
         (("class Small", "class Other"), "has no class 'Small'"),
         (("nn.Sequential", "object"), "has no class 'Small' that is a torch.nn.Module"),
         (('"features"', '"sounds"'), "representation is 'sounds'"),
-        (("1e-3", "-1"), "search: lr is"),
-        (("batch_size", "momentum"), "there is no setting 'momentum'"),
+        (("1e-3", "-1"), "search: lr: low is -1"),
+        (("batch_size", "depth"), "there is no hyperparameter 'depth'"),
         (("threads = 1", "threads = 0"), "threads is 0"),
         (("from torch", "import nothing_of_that_name\nfrom torch"), "cannot be run: ModuleNotFoundError"),
     ],
 )
 def test_what_a_file_must_hold(tmp_path: Path, change: tuple[str, str], match: str) -> None:
     with pytest.raises(SettingsError, match=match):
-        model_spec(written(GOOD.replace(*change), tmp_path))
+        default_space(model_spec(written(GOOD.replace(*change), tmp_path)))
 
 
 def test_a_file_that_is_not_there() -> None:

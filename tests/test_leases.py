@@ -13,7 +13,6 @@ from test_study import SPEC, metrics
 
 from harness.core.journal import Journal, journal_path
 from harness.core.records import TrialResult, WorkerId, new_name
-from harness.models.spec import REPORT_SETTING
 from harness.study import Claim, Study, open_storage
 from harness.sweep.recovery import close_journals
 
@@ -27,7 +26,12 @@ def storage(new_database: Callable[[], str]) -> Iterator[RDBStorage]:
 
 def machine(storage: RDBStorage, folder: Path) -> Study:
     return Study.create(
-        storage, replace(SPEC, pruner="median"), {}, folder, WorkerId(new_name(), new_name()), REPORT_SETTING
+        storage,
+        replace(SPEC, pruner="median"),
+        {},
+        folder,
+        WorkerId(new_name(), new_name()),
+        {"lr": 0.001, "batch_size": 32},
     )
 
 

@@ -98,7 +98,7 @@ def test_a_third_model_is_one_class_and_one_entry(
 ) -> None:
     monkeypatch.setitem(MODELS, "linear", ModelSpec(name="linear", network=Linear, representation="features"))
     data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "features", demo_tracks.columns)
-    config = TrialConfig(model="linear", lr=0.01, batch_size=32, epochs=5, seed=1, threads=1)
+    config = TrialConfig(model="linear", params={"lr": 0.01, "batch_size": 32}, epochs=5, seed=1, threads=1)
     journal = Journal(tmp_path / "trial-00000.jsonl")
     result = run_trial(
         config, data, torch.device("cpu"), journal=journal, folder=tmp_path / "trial-00000", about={}

@@ -29,7 +29,7 @@ from harness.training.loop import fit, start_training
 def make_bundle(folder: Path, tracks: Tracks, model: str, columns: tuple[str, ...], epochs: int) -> Path:
     spec = MODELS[model]
     data = training_data(tracks, stratified_split(tracks, seed=0), spec.representation, columns)
-    config = TrialConfig(model=model, lr=0.001, batch_size=32, epochs=epochs, seed=0, threads=1)
+    config = TrialConfig(model=model, params={"lr": 0.001, "batch_size": 32}, epochs=epochs, seed=0, threads=1)
     state = start_training(config, spec, data, torch.device("cpu"))
     list(fit(state, data))
     architecture = Architecture(

@@ -15,8 +15,7 @@ from optuna.trial import TrialState
 
 from harness.core.errors import StudyError
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
-from harness.core.space import FloatRange, SearchSpace
-from harness.models.spec import REPORT_SETTING
+from harness.core.space import Choice, Range
 from harness.study import Claim, Study, delete_study, list_studies, open_storage
 
 SPEC = StudySpec(
@@ -29,7 +28,8 @@ SPEC = StudySpec(
     columns=("a", "b"),
     epochs=30,
     seed=0,
-    search=SearchSpace(lr=FloatRange(low=1e-5, high=1e-1), batch_size=(16, 32, 64, 128)),
+    space={"lr": Range(1e-5, 1e-1, log=True), "batch_size": Choice((16, 32, 64, 128))},
+    fixed={},
     sampler="tpe",
     pruner="none",
     precision="fp32",
@@ -62,7 +62,11 @@ def opened(folder: Path) -> RDBStorage:
 
 def study_in(folder: Path, spec: StudySpec = SPEC) -> Study:
     return Study.create(
-        opened(folder), spec, {"data": "x"}, folder / "work" / spec.name, first_trial=REPORT_SETTING
+        opened(folder),
+        spec,
+        {"data": "x"},
+        folder / "work" / spec.name,
+        first_trial={"lr": 0.001, "batch_size": 32},
     )
 
 
@@ -75,7 +79,9 @@ def read_back(folder: Path, name: str = SPEC.name) -> list[optuna.trial.FrozenTr
 
 def score(claim: Claim) -> float:
     """A stand-in for training: smooth in the parameters, so that samplers have something to learn."""
-    return 1 / (1 + abs(claim.lr - 0.003) * 100 + abs(claim.batch_size - 32) / 100)
+    return 1 / (
+        1 + abs(float(claim.params["lr"]) - 0.003) * 100 + abs(float(claim.params["batch_size"]) - 32) / 100
+    )
 
 
 def complete(claim: Claim, value: float | None = None) -> None:
@@ -91,15 +97,7 @@ def take(study: Study, total: int = 100, allowed_failures: int = 10) -> Claim:
 
 def test_the_reports_setting_comes_first(workspace: Path) -> None:
     claim = take(study_in(workspace))
-    assert (claim.number, claim.lr, claim.batch_size, claim.resumed) == (0, 0.001, 32, False)
-    complete(claim)
-
-
-def test_unless_the_search_space_excludes_it(workspace: Path) -> None:
-    space = SearchSpace(lr=FloatRange(low=1e-2, high=1e-1), batch_size=(64,))
-    claim = take(study_in(workspace, replace(SPEC, search=space)))
-    assert claim.lr >= 1e-2
-    assert claim.batch_size == 64
+    assert (claim.number, claim.params["lr"], claim.params["batch_size"], claim.resumed) == (0, 0.001, 32, False)
     complete(claim)
 
 
@@ -165,7 +163,7 @@ def test_a_dead_workers_trial_is_taken_up_again(place: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     assert read_back(place)[0].state == TrialState.RUNNING
     again = take(study)
-    assert (again.number, again.lr, again.resumed) == (0, 0.001, True)
+    assert (again.number, again.params["lr"], again.resumed) == (0, 0.001, True)
     complete(again)
     assert len(read_back(place)) == 1
 
@@ -191,9 +189,9 @@ def run_all(study: Study, total: int, interrupt: Callable[[Claim], bool] = lambd
             complete(claim)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "cmaes", "qmc"])
 def test_an_interrupted_study_equals_an_uninterrupted_one(workspace: Path, sampler: str) -> None:
-    spec = replace(SPEC, sampler=sampler)  # type: ignore[arg-type]
+    spec = replace(SPEC, sampler=sampler)
     run_all(study_in(workspace, spec), 16)
     broken = replace(spec, name="broken")
     for total in (3, 11, 12, 16):  # and begun anew four times

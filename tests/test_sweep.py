@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
-from harness.core.space import FloatRange, SearchSpace
 from harness.data import DEMO_FOLDER, stratified_split
 from harness.sweep.driver import StudySummary, open_study, run_sweep
 from harness.sweep.plan import plan_sweep
@@ -173,7 +172,7 @@ def test_several_jobs_make_the_exact_total() -> None:
 
 
 def test_divergence_is_a_result() -> None:
-    hot = SearchSpace(lr=FloatRange(low=1e28, high=1e30), batch_size=(32,))
+    hot = {"lr": {"low": 1e28, "high": 1e30}, "batch_size": [32]}
     with pytest.raises(StudyError, match=r"gave up after 10 failed trials[\s\S]*loss of epoch"):
         sweep(trials=2, search=hot)
     found = trials("demo-fcnn")

@@ -1,5 +1,6 @@
 """The loop: the same numbers each time, the plain form's numbers, and what happens at the edges."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +11,41 @@ import torch.nn.functional as F
 from harness.core.errors import Diverged, Interrupted, SettingsError
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
+from harness.core.space import Value
 from harness.data import Part, Tracks, TrainingData, stratified_split, training_data
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.registry import model_spec
 from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
-from harness.training.loop import Adam, _batches, evaluate, fit, start_training
+from harness.training.loop import (
+    _batches,
+    accepted_by,
+    evaluate,
+    fit,
+    lr_factor,
+    make_optimizer,
+    start_training,
+)
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.training.run import run_trial
 
 CPU = torch.device("cpu")
-FCNN = TrialConfig(model="fcnn", lr=0.001, batch_size=32, epochs=6, seed=3, threads=1)
+FCNN = TrialConfig(model="fcnn", params={"lr": 0.001, "batch_size": 32}, epochs=6, seed=3, threads=1)
 CNN = replace(FCNN, model="cnn", epochs=2, threads=2)
+SGD: dict[str, Value] = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "lr": 0.01,
+    "schedule": "cosine",
+    "weight_decay": 1e-3,
+}
+ADAMW: dict[str, Value] = {
+    "optimizer": "adamw",
+    "weight_decay": 0.1,
+    "schedule": "one-cycle",
+    "dropout": 0.3,
+    "label_smoothing": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +88,13 @@ def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
     torch.manual_seed(derive_seed(FCNN.seed, "weights"))
     mean, std = features.train.inputs.double().mean(0), features.train.inputs.double().std(0, correction=0)
     model = GenreClassifierFCNN()
-    optimizer = torch.optim.Adam(model.parameters(), lr=FCNN.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     plain = []
     for epoch in range(1, 4):
         torch.manual_seed(derive_seed(FCNN.seed, "epoch", epoch))
         model.train()
         losses = 0.0
-        for index in torch.split(torch.randperm(len(features.train)), FCNN.batch_size):
+        for index in torch.split(torch.randperm(len(features.train)), 32):
             x = ((features.train.inputs[index] - mean) / std).float()
             loss = F.cross_entropy(model(x), features.train.targets[index])
             optimizer.zero_grad()
@@ -104,7 +128,7 @@ def test_one_row_too_many_trains(features: TrainingData) -> None:
 
 def test_divergence_is_noticed(features: TrainingData) -> None:
     with pytest.raises(Diverged, match=r"the (train|validation) loss of epoch \d is (nan|inf)"):
-        train(replace(FCNN, lr=1e30), features)
+        train(replace(FCNN, params={"lr": 1e30}), features)
 
 
 def test_stopping_between_batches(features: TrainingData) -> None:
@@ -123,7 +147,11 @@ def test_ties_go_to_the_lower_loss() -> None:
     assert not b.better_than(b)
 
 
-@pytest.mark.parametrize("config", [FCNN, replace(CNN, epochs=4)], ids=["fcnn", "cnn"])
+@pytest.mark.parametrize(
+    "config",
+    [FCNN, replace(CNN, epochs=4), replace(FCNN, params=SGD), replace(FCNN, params=ADAMW)],
+    ids=["fcnn", "cnn", "sgd", "adamw"],
+)
 @pytest.mark.parametrize("after", [1, 2])
 def test_resuming_changes_no_number(
     config: TrialConfig, after: int, request: pytest.FixtureRequest, tmp_path: Path
@@ -157,7 +185,7 @@ def run(config: TrialConfig, data: TrainingData, folder: Path, **hooks: object) 
 
 
 def test_value_epoch_and_checkpoint_name_the_same_epoch(features: TrainingData, tmp_path: Path) -> None:
-    result = run(replace(FCNN, epochs=12, lr=0.01), features, tmp_path)
+    result = run(replace(FCNN, epochs=12, params={"lr": 0.01}), features, tmp_path)
     assert result.best is not None
     classifier, about = load_checkpoint(tmp_path / "trial-00000" / "checkpoint")
     logits = evaluate(classifier, features.valid)
@@ -223,21 +251,69 @@ def test_bf16_trains_too(pictures: TrainingData) -> None:
     assert epochs[-1].train_loss != plain[-1].train_loss
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_our_adam_is_torchs(memory_format: torch.memory_format) -> None:
-    networks = []
+@pytest.mark.parametrize(
+    ("changes", "reference"),
+    [
+        ({"weight_decay": 0.3}, lambda weights: torch.optim.Adam(weights, lr=1e-3, weight_decay=0.3)),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.3},
+            lambda weights: torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.3),
+        ),
+        (
+            {"optimizer": "sgd", "momentum": 0.5},
+            lambda weights: torch.optim.SGD(weights, lr=1e-3, momentum=0.5),
+        ),
+    ],
+    ids=["adam", "adamw", "sgd"],
+)
+def test_optimizer_is_the_one_that_is_named(
+    changes: dict[str, Value], reference: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
+) -> None:
+    updated = []
     for ours in (True, False):
         torch.manual_seed(0)
-        network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 3))
-        network.to(memory_format=memory_format)
-        optimizer = Adam(network.parameters(), 0.01) if ours else None
-        theirs = torch.optim.Adam(network.parameters(), lr=0.01, fused=True)
+        weights = [torch.randn(4, 3, requires_grad=True)]
+        config = replace(FCNN, params=changes)
+        optimizer = make_optimizer(weights, config) if ours else reference(weights)
         for _ in range(5):
-            x, y = torch.randn(8, 3, 8, 8), torch.randint(3, (8,))
-            loss = F.cross_entropy(network(x), y)
-            (optimizer or theirs).zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            (optimizer or theirs).step()
-        networks.append(network.state_dict())
-    for name, value in networks[0].items():
-        assert torch.equal(value, networks[1][name]), name
+            optimizer.zero_grad()
+            (weights[0] ** 2).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        updated.append(weights[0])
+    assert torch.allclose(updated[0], updated[1], rtol=1e-5)
+
+
+def test_cosine_falls_to_zero_and_one_cycle_is_torchs() -> None:
+    assert [lr_factor("cosine", share) for share in (0.0, 0.5)] == pytest.approx([1.0, 0.5])
+    assert lr_factor("cosine", 1.0) == pytest.approx(0.0)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    # PyTorch's schedule of n steps begins at 0 and ends at n - 1.
+    torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=101, cycle_momentum=False)
+    for step in range(100):
+        assert lr_factor("one-cycle", step / 100) == pytest.approx(optimizer.param_groups[0]["lr"], abs=0.05)
+        optimizer.step()
+        torchs.step()
+    assert {lr_factor("constant", share) for share in (0.0, 0.3, 1.0)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schedule": "cosine"}, {"label_smoothing": 0.2}, {"dropout": 0.5}, {"width": 0.5}, {"weight_decay": 1}],
+)
+def test_each_hyperparameter_changes_the_numbers(changes: dict[str, Value], features: TrainingData) -> None:
+    short = replace(FCNN, epochs=2)
+    changed = replace(short, params={**FCNN.params, **changes})
+    assert numbers(train(changed, features)) != numbers(train(short, features))
+
+
+def test_defaults_are_the_reports_setting(features: TrainingData) -> None:
+    assert numbers(train(replace(FCNN, params={}), features)) == numbers(train(FCNN, features))
+    defaults = {name: known.default for name, known in accepted_by(model_spec("fcnn")).items()}
+    assert {name: defaults[name] for name in ("lr", "batch_size", "optimizer", "schedule")} == {
+        "lr": 0.001,
+        "batch_size": 32,
+        "optimizer": "adam",
+        "schedule": "constant",
+    }
+    assert numbers(train(replace(FCNN, params=defaults), features)) == numbers(train(FCNN, features))

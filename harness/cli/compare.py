@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli.options import Json, Storage, TrackingUri
+from harness.core.space import describe
 
 if TYPE_CHECKING:
     from harness.compare import Comparison, ComparisonPlan
@@ -56,9 +57,9 @@ def compare(
 
     Example: [bold]harness compare --repeats 10[/bold]
     """
-    from harness.sweep.settings import parse_jobs
+    from harness.sweep.settings import check_jobs
 
-    wanted_jobs = parse_jobs(jobs)
+    wanted_jobs = check_jobs(jobs)
     if out is not None and out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
     from harness.workers.supervisor import start_fork_server
@@ -105,12 +106,11 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 
 def _print(comparison: Comparison, out: Path | None) -> None:
     console = Console(highlight=False)
-    settings = Table("model", "input", "weights", "lr", "batch", "seconds", box=SIMPLE_HEAD)
+    settings = Table("model", "input", "weights", "setting", "seconds", box=SIMPLE_HEAD)
     results = Table("model", "validation", "test", "95 % interval", "macro F1", box=SIMPLE_HEAD)
     for row in comparison.rows:
         weights = f"{row.parameters:,}" if row.parameters else ""
-        chosen = (f"{row.params['lr']:.2e}", str(row.params["batch_size"])) if row.params else ("", "")
-        settings.add_row(row.name, row.representation, weights, *chosen, f"{row.seconds:.1f}")
+        settings.add_row(row.name, row.representation, weights, describe(row.params), f"{row.seconds:.1f}")
         accuracies = [f"{accuracy.mean:.3f} ± {accuracy.std:.3f}" for accuracy in (row.val, row.test)]
         interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
         results.add_row(row.name, *accuracies, interval, f"{row.macro_f1:.3f}")

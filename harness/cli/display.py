@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -23,7 +24,8 @@ from rich.progress import (
 from rich.text import Text
 
 from harness.core.journal import Event
-from harness.core.records import EpochMetrics
+from harness.core.records import EpochMetrics, TrialConfig
+from harness.core.space import Value, describe
 
 FINISHED = ("complete", "pruned")
 
@@ -169,8 +171,8 @@ class _Note(ProgressColumn):
         return Text(task.fields.get("note", ""), overflow="ellipsis", no_wrap=True)
 
 
-def _setting(config: dict[str, float]) -> str:
-    return f"lr {config['lr']:.2e} batch {config['batch_size']}"
+def _setting(config: Mapping[str, Value]) -> str:
+    return describe(TrialConfig.of(config).params)
 
 
 def _clock(seconds: float) -> str:

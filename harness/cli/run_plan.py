@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from harness.core.space import describe
+
 if TYPE_CHECKING:
     from harness.sweep.driver import StudySummary
     from harness.sweep.plan import SweepPlan
@@ -69,7 +71,7 @@ def _print_summary(summary: StudySummary) -> None:
         best = summary.best
         lines.append(
             f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f} at epoch {best.best_epoch}, "
-            f"lr {best.lr:.3g}, batch size {best.batch_size}"
+            f"{describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
     if counts.finished < summary.asked:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harness.cli.options import Json, Storage
 from harness.core.files import sqlite_path
+from harness.core.space import describe
 from harness.core.workspace import resolve_stores
 
 
@@ -32,10 +33,12 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     if not studies:
         print("no studies yet; run: harness sweep --model fcnn --trials 40 --data demo")
         return
-    table = Table("study", "model", "finished", "running", "failed", "best", "last touched")
+    table = Table("study", "model", "finished", "running", "failed", "best", "best setting", "last touched")
     for study in studies:
         counts, best = study.counts, "-" if study.best is None else f"{study.best:.3f}"
         touched = "-" if study.last_touched is None else f"{study.last_touched:%Y-%m-%d %H:%M}"
         numbers = [str(n) for n in (counts.finished, counts.running, counts.failed)]
-        table.add_row(study.name, study.model.rpartition(":")[2], *numbers, best, touched)
+        table.add_row(
+            study.name, study.model.rpartition(":")[2], *numbers, best, describe(study.best_params), touched
+        )
     Console().print(table)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
+    context: typer.Context,
     model: Annotated[
         str | None, option("--model", "none", "The network to tune: fcnn, cnn, or FILE.py:Class.")
     ] = None,
@@ -32,8 +33,23 @@ def sweep(
     without: Annotated[
         list[str] | None, option("--without", "none", "Leave a feature column out (repeatable).")
     ] = None,
-    sampler: Annotated[str | None, option("--sampler", "tpe", "tpe, gp or random.")] = None,
-    pruner: Annotated[str | None, option("--pruner", "median; none with gp", "median or none.")] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--search",
+            show_default="lr and batch_size",
+            help="Search one more hyperparameter: dropout=0:0.6, weight_decay=1e-4:1:log, width=0.5,1,2 "
+            "(repeatable).",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", show_default="none", help="Fix a hyperparameter, as optimizer=adamw (repeatable)."),
+    ] = None,
+    sampler: Annotated[str | None, option("--sampler", "tpe", "tpe, gp, random, cmaes, qmc or grid.")] = None,
+    pruner: Annotated[
+        str | None, option("--pruner", "median; none with gp and cmaes", "median, hyperband, wilcoxon or none.")
+    ] = None,
     precision: Annotated[str | None, option("--precision", "fp32", "fp32 or bf16 (autocast).")] = None,
     jobs: Annotated[str | None, option("--jobs", "auto", "Trials at once, in processes; or auto.")] = None,
     device: Annotated[
@@ -50,13 +66,18 @@ def sweep(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Tune a network's learning rate and batch size; run it again to continue.
+    """Tune a network's hyperparameters; run it again to continue.
 
     Settings come from flags, over HARNESS_* variables, over --config, over the defaults.
 
     Example: [bold]harness sweep --model fcnn --trials 40[/bold]
     """
-    given = {name: value for name, value in locals().items() if name not in ("config", "as_json")}
+    renamed = {"search": "search_options", "set_": "set_options"}
+    given = {
+        renamed.get(name, name): value
+        for name, value in context.params.items()
+        if name not in ("config", "as_json")
+    }
     from harness.sweep.settings import load_settings
 
     settings = load_settings(config, given)

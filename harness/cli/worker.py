@@ -29,9 +29,9 @@ def worker(
     Example: [bold]harness worker --study gtzan-cnn --storage postgresql://me@db/optuna --tracking-uri http://mlflow:5000[/bold]
     """
     from harness.core.workspace import resolve_stores
-    from harness.sweep.settings import check_timeout, parse_jobs
+    from harness.sweep.settings import check_jobs, check_timeout
 
-    own = {"jobs": parse_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
+    own = {"jobs": check_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
     tracking, url, work_root = resolve_stores(tracking_uri, storage)
     from harness.workers.supervisor import start_fork_server
 

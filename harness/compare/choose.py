@@ -173,8 +173,6 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
     candidates = []
     for study, name in zip(compared, names, strict=True):
         spec, best = study.spec, study.best
-        assert best.lr is not None
-        assert best.batch_size is not None
         candidates.append(
             Candidate(
                 name=name,
@@ -183,7 +181,7 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
                 representation=study.model.representation,
                 columns=spec.columns,
                 seed=spec.seed,
-                config=trial_config(spec, study.model, 0, best.lr, best.batch_size),
+                config=trial_config(spec, study.model, 0, best.params),
                 source_digest=study.model.source_digest,
             )
         )

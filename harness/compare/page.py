@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.compare.figures import DARK, LIGHT, PAIRS_SHOWN, Picture, pictures_of, tracks_apart
 from harness.compare.result import Comparison
+from harness.core.space import describe
 
 PAGE_FILE = "report.html"
 
@@ -53,6 +54,7 @@ def render(comparison: Comparison, pictures: list[_Shown]) -> str:
         pictures=pictures,
         apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs[:PAIRS_SHOWN]],
         pairs_left_out=len(pairs[PAIRS_SHOWN:]),
+        describe=describe,
         points=lambda fraction: f"{100 * fraction:z.1f}",
     )
 

@@ -150,7 +150,7 @@ class Comparison:
             study=candidate.study,
             representation=candidate.representation,
             parameters=self.parameters.get(candidate.name),
-            params={} if config is None else {"lr": config.lr, "batch_size": config.batch_size},
+            params={} if config is None else dict(config.params),
             val=self._accuracy(self._scores(candidate, "valid"), self.scheme.valid),
             test=self._accuracy(scores, self.scheme.test),
             macro_f1=float(np.mean(f1)),

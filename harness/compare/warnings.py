@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 
 from harness.compare.leaks import leak_warnings
 from harness.compare.plan import ComparedStudy
 from harness.core.records import Candidate, Split
+from harness.core.space import edge_parameters, show
 from harness.data import Tracks
 
-EDGE = 0.025  # of the searched interval, on its own scale: a best learning rate so near its end
-
-
+EDGE = 0.025  # of the searched interval, on its own scale: a best value so near an end is warned of
 FAILURE_GAP = 0.1  # between the shares of failed trials of two studies
-
-
 ENOUGH_SEEDS = 8  # measured: with fewer, a bootstrap over seeds finds differences where there are none
 
 
@@ -38,13 +34,12 @@ def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
                 f"{100 * shares[1]:.0f} % of {two}"
             )
     for study in compared:
-        lr, wanted = study.spec.search.lr, study.best.lr or 0.0
-        low, high, value = (math.log(x) if lr.log else x for x in (lr.low, lr.high, wanted))
-        if high > low and not low + EDGE * (high - low) < value < high - EDGE * (high - low):
-            found.append(
-                f"the best learning rate of {study.spec.name}, {wanted:.2g}, lies at the edge of its range "
-                f"({lr.low:g} to {lr.high:g}): a better one may lie beyond"
-            )
+        space, best = study.spec.space, study.best.params
+        found += [
+            f"the best {name} of {study.spec.name}, {show(best[name])}, lies at the edge of its range "
+            f"({space[name]}): a better one may lie beyond"
+            for name in edge_parameters(space, best, EDGE)
+        ]
     return found
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
-from harness.core.space import FloatRange, SearchSpace
+from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
 Representation = Literal["features", "pictures"]
+Precision = Literal["fp32", "bf16"]
+CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
 
 
@@ -61,21 +64,28 @@ class Split:
 class TrialConfig:
     """Everything that determines a training run, and nothing else.
 
-    `seed` is the trial's own, already derived from the study's seed and the trial's number; `threads` is the
-    number of intra-op threads, which changes sums in the last digit.
+    `params` holds the hyperparameters that were set or searched; any other has its default. `seed` is the trial's
+    own, derived from the study's seed and the trial's number. `threads` is the number of intra-op threads, which
+    changes sums in the last digit.
     """
 
     model: str
-    lr: float
-    batch_size: int
+    params: Params
     epochs: int
     seed: int
     threads: int
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able mapping."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, Value]:
+        """Return the fields as a flat JSON-able mapping: the hyperparameters beside the rest."""
+        rest: dict[str, Value] = {name: getattr(self, name) for name in CONFIG_FIELDS}
+        return {**self.params, **rest}
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Value]) -> TrialConfig:
+        """Rebuild a configuration that `as_dict` gave."""
+        rest: Any = {name: recorded[name] for name in CONFIG_FIELDS}
+        return cls(params={k: v for k, v in recorded.items() if k not in CONFIG_FIELDS}, **rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,25 +157,25 @@ class StudySpec:
     columns: tuple[str, ...]
     epochs: int
     seed: int
-    search: SearchSpace
-    sampler: Literal["tpe", "gp", "random"]
-    pruner: Literal["median", "none"]
-    precision: Literal["fp32", "bf16"]
+    space: Space
+    fixed: Params
+    sampler: str
+    pruner: str
+    precision: Precision
     source_digest: str | None = None  # of the file that the model comes from, if it does
 
     def frozen_settings(self) -> dict[str, Any]:
         """Return what must agree for a study to be continued, as a JSON-able mapping."""
-        everything: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        if self.source_digest is None:
-            del everything["source_digest"]
-        return {key: value for key, value in everything.items() if key not in ("name", "experiment")}
+        names = [field.name for field in fields(self) if field.name not in ("name", "experiment", "space")]
+        everything = {name: getattr(self, name) for name in names} | {"space": space_to_json(self.space)}
+        settings: dict[str, Any] = json.loads(json.dumps(everything))
+        return settings
 
     @classmethod
     def of(cls, name: str, experiment: str, frozen_settings: dict[str, Any]) -> StudySpec:
-        """Rebuild a spec from its frozen_settings, as `frozen_settings` gave it."""
-        search = frozen_settings["search"]
-        space = SearchSpace(lr=FloatRange(**search["lr"]), batch_size=tuple(search["batch_size"]))
-        rest = {**frozen_settings, "search": space, "columns": tuple(frozen_settings["columns"])}
+        """Rebuild a spec from what `frozen_settings` gave."""
+        space = space_from_json(frozen_settings["space"])
+        rest = {**frozen_settings, "space": space, "columns": tuple(frozen_settings["columns"])}
         return cls(name=name, experiment=experiment, **rest)
 
 
@@ -191,8 +201,7 @@ class TrialRow:
 
     number: int
     state: str
-    lr: float | None
-    batch_size: int | None
+    params: Params
     val_accuracy: float | None
     val_loss: float | None
     best_epoch: int | None

@@ -28,9 +28,9 @@ def stratified_split(
     """Split by track into train, validation and test parts, each genre in the same proportions.
 
     Tracks with identical content fall on the same side: such a group is drawn as one track, in the genre of
-    its first. The split follows from the ids, the genres, the duplicates and the arguments alone. Tracks of
-    `exclude_from_test` (those that chose the settings which the split is to judge), and what is identical to one of
-    them, do not fall into the test part, whose size is the same all the same.
+    its first. The split follows from the ids, the genres, the duplicates and the arguments alone.
+    `exclude_from_test` names tracks that were used for model selection: they and their duplicates go to train or
+    valid, and the test part keeps its size.
 
     Raises DataError where a genre has too few tracks to be in every part, ValueError for fractions that are
     not positive or do not sum to 1.

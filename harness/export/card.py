@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.core.records import TrialConfig
+from harness.core.space import describe
 from harness.core.stats import wilson_interval
 
 CARD_FILE = "README.md"
@@ -94,7 +96,7 @@ def _figures(about: dict[str, Any]) -> str:
         f"{low:.3f} to {high:.3f}; at epoch {metrics['epoch']} of {config['epochs']}",
         "split": f"{about['split']}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
         "data": f"{'synthetic' if about['synthetic'] else 'GTZAN layout'}, digest `{about['data_digest'][:16]}`",
-        "setting": f"lr {config['lr']:.3g}, batch size {config['batch_size']}, trial seed {config['seed']}",
+        "setting": f"{describe(TrialConfig.of(config).params)}, trial seed {config['seed']}",
         "run": f"`{about['run_id']}` of study `{about['study']}`",
         "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     }

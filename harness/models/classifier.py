@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from harness.core.space import Params
 from harness.models.normalise import Normaliser
 from harness.models.spec import ModelSpec
 
@@ -22,6 +23,11 @@ class Classifier(nn.Module):
         return logits
 
 
-def build_classifier(spec: ModelSpec, normalise: Normaliser, inputs: int, classes: int) -> Classifier:
-    """Build a classifier with fresh weights, drawn from torch's global random state."""
-    return Classifier(normalise, spec.network(inputs, classes))
+def build_classifier(
+    spec: ModelSpec, normalise: Normaliser, inputs: int, classes: int, params: Params | None = None
+) -> Classifier:
+    """Build a classifier with fresh weights, drawn from torch's global random state.
+
+    `params` are the network's own hyperparameters.
+    """
+    return Classifier(normalise, spec.network(inputs, classes, **(params or {})))

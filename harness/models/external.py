@@ -12,19 +12,21 @@ from torch import nn
 
 from harness.core.errors import SettingsError
 from harness.core.files import sha256_of
-from harness.core.space import parse_search
+from harness.core.space import Hyperparameter
 from harness.data import PICTURE_SIZE
 from harness.models.normalise import NORMALISERS
-from harness.models.spec import DEFAULT_SEARCH, ModelSpec
+from harness.models.spec import ModelSpec
 
 EXTERNAL = (
     "a class Class(torch.nn.Module) made by Class(inputs, classes), with representation = 'features' or "
-    "'pictures' and, if wanted, search = {'lr': {'low': ..., 'high': ...}, 'batch_size': [...]}; "
+    "'pictures' and, if wanted, hyperparameters = {'dropout': harness.Hyperparameter(float, 0.3, at_least=0, "
+    "below=1)}, passed by name, and search = {'lr': {'low': ..., 'high': ...}, 'dropout': [...]}; "
     "see experiments/residual_mlp.py"
 )
 
 
 def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
+    """Return the model that a class in a file declares; raises SettingsError where it is not what is expected."""
     if not path.is_file():
         raise SettingsError(
             f"there is no file {path}, which model {name!r} comes from",
@@ -41,16 +43,22 @@ def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
     for what, value in policy.items():
         if type(value) is not int or value < 1:
             raise SettingsError(f"{name}: {what} is {value!r}", expected="a whole number from 1")
-    table = getattr(network, "search", {})
-    if not isinstance(table, dict):
-        raise SettingsError(f"{name}: search is {table!r}", expected=EXTERNAL)
+    tables = {what: getattr(network, what, {}) for what in ("search", "hyperparameters")}
+    for what, table in tables.items():
+        if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+            raise SettingsError(f"{name}: {what} is {table!r}", expected=EXTERNAL)
+    for parameter, value in tables["hyperparameters"].items():
+        if not isinstance(value, Hyperparameter):
+            raise SettingsError(f"{name}: hyperparameter {parameter} is {value!r}", expected=EXTERNAL)
     return ModelSpec(
         name=name,
         network=network,
         representation=representation,
-        search=parse_search(table, f"{name}: search: ", DEFAULT_SEARCH),
+        hyperparameters=tables["hyperparameters"],
+        search=tables["search"],
+        threads=policy["threads"],
+        jobs_per_gpu=policy["jobs_per_gpu"],
         source_digest=sha256_of(path),
-        **policy,
     )
 
 

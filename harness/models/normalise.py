@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from harness.core.records import Representation
+from harness.core.space import Accepted
 
 
 class StandardizeFeatures(nn.Module):
@@ -17,6 +20,7 @@ class StandardizeFeatures(nn.Module):
 
     # The result is no larger than the input: a whole data set is normalised once, ahead of training.
     precompute = True
+    hyperparameters: ClassVar[Accepted] = {}
     mean: Tensor
     scale: Tensor
 
@@ -46,6 +50,7 @@ class ScalePixels(nn.Module):
 
     # Four bytes a value instead of one: done batch by batch.
     precompute = False
+    hyperparameters: ClassVar[Accepted] = {}
 
     @classmethod
     def fit(cls, train_inputs: Tensor) -> ScalePixels:

@@ -13,12 +13,19 @@ from harness.models.spec import ModelSpec
 MODELS: dict[str, ModelSpec] = {
     "cnn": ModelSpec(
         name="cnn",
-        network=lambda inputs, classes: GenreClassifierCNN(classes),
+        network=lambda inputs, classes, **params: GenreClassifierCNN(classes, **params),
         representation="pictures",
+        hyperparameters=GenreClassifierCNN.hyperparameters,
         threads=2,
     ),
     # A step of this network on two threads takes several times as long as on one.
-    "fcnn": ModelSpec(name="fcnn", network=GenreClassifierFCNN, representation="features", jobs_per_gpu=4),
+    "fcnn": ModelSpec(
+        name="fcnn",
+        network=GenreClassifierFCNN,
+        representation="features",
+        hyperparameters=GenreClassifierFCNN.hyperparameters,
+        jobs_per_gpu=4,
+    ),
 }
 
 

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict, dataclass
 
 import optuna
 from optuna.trial import TrialState
 
-from harness.core.records import EpochMetrics, TrialResult, derive_seed
+from harness.core.records import EpochMetrics, TrialResult
+from harness.core.space import Params
 from harness.study.locks import TrialLock
 from harness.study.overview import RESULT_KEY
-
-PRUNER_STARTUP_TRIALS = 5
-PRUNER_WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones
-
-
-def make_sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of one trial: built anew from (seed, number), so that an interruption changes nothing."""
-    own_seed = derive_seed(seed, "sampler", number)
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=own_seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if kind == "gp":
-            return optuna.samplers.GPSampler(seed=own_seed)
-        return optuna.samplers.TPESampler(seed=own_seed, multivariate=True, constant_liar=True)
-
-
-def warmup_epochs(epochs: int) -> int:
-    """Return the first epoch at which the median pruner judges."""
-    return int(PRUNER_WARMUP * epochs)
-
-
-def make_pruner(kind: str, epochs: int) -> optuna.pruners.BasePruner:
-    """Return the pruner of that kind for trials of so many epochs."""
-    if kind == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER_STARTUP_TRIALS, n_warmup_steps=warmup_epochs(epochs)
-    )
 
 
 @dataclass(slots=True)
@@ -50,15 +21,14 @@ class Claim:
     """
 
     number: int
-    lr: float
-    batch_size: int
+    params: Params
     resumed: bool
     moved: bool
     _study: optuna.Study
     _trial: optuna.Trial
     _lock: TrialLock
     _last_step: int
-    _warmup: int
+    _first_epoch: int | None
 
     @property
     def is_lost(self) -> bool:
@@ -71,13 +41,13 @@ class Claim:
         Epochs that an earlier attempt has reported are neither reported nor judged again: the pruner looks
         at the largest step, which such an epoch has yet to reach.
         """
-        if isinstance(self._study.pruner, optuna.pruners.NopPruner):
+        if self._first_epoch is None:
             return True
         if self.is_lost:
             return True  # whoever has the trial now reports; the next batch does not begin
         if metrics.epoch > self._last_step:
             self._trial.report(metrics.val_accuracy, metrics.epoch)
-        if metrics.epoch < max(self._last_step, self._warmup):  # asking the pruner reads the study's trials
+        if metrics.epoch < max(self._last_step, self._first_epoch):  # asking the pruner reads the study's trials
             return True
         return not self._trial.should_prune()
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.files import sqlite_path
 from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
+from harness.core.space import Params
 from harness.study.leases import Leases
 
 # User attributes of studies and of trials.
@@ -29,6 +30,7 @@ class StudyOverview:
     asked: int | None
     counts: TrialCounts
     best: float | None
+    best_params: Params
     last_touched: datetime | None
 
     @property
@@ -46,7 +48,8 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
             continue
         trials = optuna.load_study(study_name=summary.study_name, storage=storage).get_trials(deepcopy=False)
         times = [time for trial in trials for time in (trial.datetime_start, trial.datetime_complete) if time]
-        values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        complete = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
         overviews.append(
             StudyOverview(
                 name=summary.study_name,
@@ -54,7 +57,8 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
                 experiment=summary.user_attrs.get(CONTEXT_KEY, {}).get("experiment"),
                 asked=summary.user_attrs.get(TARGETS_KEY, {}).get("trials"),
                 counts=count_trials(trials),
-                best=max(values, default=None),
+                best=None if best is None else best.value,
+                best_params={} if best is None else dict(best.params),
                 last_touched=max(times, default=None),
             )
         )
@@ -100,8 +104,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     return TrialRow(
         number=trial.number,
         state=trial.state.name,
-        lr=trial.params.get("lr"),
-        batch_size=trial.params.get("batch_size"),
+        params=dict(trial.params),
         val_accuracy=best.get("val_accuracy"),
         val_loss=best.get("val_loss"),
         best_epoch=best.get("epoch"),

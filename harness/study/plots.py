@@ -12,9 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.core.records import TrialRow
+from harness.core.space import Choice, Range, Space
 
 # Colours that stay apart for most colour-blind readers (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
+PANELS_A_ROW = 3
 
 
 def write_study_report(
@@ -23,27 +25,28 @@ def write_study_report(
     rows: Sequence[TrialRow],
     importances: dict[str, float],
     run_ids: dict[int, str],
+    space: Space,
 ) -> None:
     """Write `trials.csv` and the pictures of a study: optimisation history, slices, parameter importance."""
-    write_trials_csv(folder / "trials.csv", rows, run_ids)
-    scored = [row for row in rows if row.val_accuracy is not None and row.lr is not None]
+    write_trials_csv(folder / "trials.csv", rows, run_ids, space)
+    scored = [row for row in rows if row.val_accuracy is not None and row.params]
     if not scored:
         return
     _save(_history(title, scored), folder / "optimization_history.png")
-    _save(_slices(title, scored), folder / "slice.png")
+    _save(_slices(title, scored, space), folder / "slice.png")
     if importances:
         _save(_importances(title, importances), folder / "param_importances.png")
 
 
-def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str]) -> None:
-    """Write one line a trial: the fields of `TrialRow`, the seconds it took, the id of its run."""
-    names = [field.name for field in fields(TrialRow)]
+def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space) -> None:
+    """Write one line a trial: its number and state, each parameter, what came of it, the id of its run."""
+    names = [field.name for field in fields(TrialRow) if field.name not in ("number", "state", "params")]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*names, "seconds", "run_id"])
+        writer.writerow(["number", "state", *space, *names, "seconds", "run_id"])
         for row in rows:
-            values = [getattr(row, name) for name in names]
-            writer.writerow([*values, row.seconds, run_ids.get(row.number)])
+            params, values = [row.params.get(name) for name in space], [getattr(row, name) for name in names]
+            writer.writerow([row.number, row.state, *params, *values, row.seconds, run_ids.get(row.number)])
 
 
 def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
@@ -60,16 +63,20 @@ def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
     return figure
 
 
-def _slices(title: str, rows: Sequence[TrialRow]) -> Figure:
-    figure, (left, right) = _figure(title, 2)
-    _scatter(left, rows, [row.lr or 0.0 for row in rows])
-    left.set_xscale("log")
-    left.set_xlabel("learning rate")
-    sizes = sorted({row.batch_size or 0 for row in rows})
-    _scatter(right, rows, [float(sizes.index(row.batch_size or 0)) for row in rows])
-    right.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-    right.set_xlabel("batch size")
-    right.legend(frameon=False, loc="lower right")
+def _slices(title: str, rows: Sequence[TrialRow], space: Space) -> Figure:
+    """Draw one panel a parameter: its values against the accuracy of the trials that used it."""
+    figure, panels = _figure(title, len(space))
+    for axes, (name, distribution) in zip(panels, space.items(), strict=True):
+        used = [row for row in rows if name in row.params]
+        match distribution:
+            case Range(log=log):
+                _scatter(axes, used, [float(row.params[name]) for row in used])
+                axes.set_xscale("log" if log else "linear")
+            case Choice(values=values):
+                _scatter(axes, used, [float(values.index(row.params[name])) for row in used])
+                axes.set_xticks(range(len(values)), [str(value) for value in values])
+        axes.set_xlabel(name)
+    panels[-1].legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -85,10 +92,12 @@ def _importances(title: str, importances: dict[str, float]) -> Figure:
 
 
 def _figure(title: str, panels: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(4 + 4 * panels, 4.5), layout="constrained")
+    columns = min(panels, PANELS_A_ROW)
+    lines = -(-panels // columns)
+    figure = Figure(figsize=(4 + 4 * columns, 0.5 + 4 * lines), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
     figure.suptitle(title)
-    panel_axes = [figure.add_subplot(1, panels, 1 + index) for index in range(panels)]
+    panel_axes = [figure.add_subplot(lines, columns, 1 + index) for index in range(panels)]
     for axes in panel_axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylabel("validation accuracy")

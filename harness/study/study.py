@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import optuna
 from optuna.storages import RDBStorage
@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
-from harness.core.space import SearchSpace
-from harness.study.claim import Claim, make_pruner, make_sampler, warmup_epochs
+from harness.core.space import Choice, Params, Range, Space, Value, space_from_json
+from harness.study.claim import Claim
 from harness.study.locks import FileTrialLocks, LeasedTrialLocks
 from harness.study.overview import (
     CONTEXT_KEY,
@@ -28,6 +28,7 @@ from harness.study.overview import (
     trial_result,
     trial_row,
 )
+from harness.study.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
 
 STALE_DEATHS = 10  # times the attempts: deaths in a row of a trial that trains, but never further than before
 Progress = Literal["none", "repeated", "new"]
@@ -53,6 +54,7 @@ class Study:
         self.work_folder = work_folder
         self.name = study.study_name
         self.spec: dict[str, Any] = attributes[SPEC_KEY]
+        self.space = space_from_json(self.spec["space"])
         self.context: dict[str, Any] = attributes[CONTEXT_KEY]
         study.pruner = make_pruner(self.spec["pruner"], self.spec["epochs"])
 
@@ -84,7 +86,7 @@ class Study:
         context: dict[str, Any],
         work_folder: Path,
         worker_id: WorkerId | None = None,
-        first_trial: dict[str, Any] | None = None,
+        first_trial: Params | None = None,
     ) -> Study:
         """Open the study of that name, or make it; `first_trial` is the setting of its first trial.
 
@@ -101,12 +103,9 @@ class Study:
                 _check_same(spec, {**made_in, **study.user_attrs[SPEC_KEY]})
             else:
                 study.set_user_attr(CONTEXT_KEY, {**context, "experiment": spec.experiment})
-                if (
-                    not study.get_trials(deepcopy=False)
-                    and first_trial is not None
-                    and _within(spec.search, first_trial)
-                ):
-                    study.enqueue_trial(first_trial)
+                starts = first_trial is not None and not SAMPLERS[spec.sampler].covers_all
+                if starts and not study.get_trials(deepcopy=False):
+                    study.enqueue_trial(dict(first_trial or {}))
                 study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: with it the study is whole
         return cls(study, storage, work_folder, worker_id)
 
@@ -154,23 +153,21 @@ class Study:
                 return None
             waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
             number = len(trials) if waiting is None else waiting
-            self._study.sampler = make_sampler(self.spec["sampler"], self.spec["seed"], number)
+            self._study.sampler = make_sampler(self.spec["sampler"], self.spec["seed"], number, self.space)
             trial = self._study.ask()
             assert trial.number == number
             hold = self._locks.take(number, trial._trial_id)
-        search = self.spec["search"]
         before = self._study._storage.get_trial(trial._trial_id)
         return Claim(
             number=number,
-            lr=trial.suggest_float("lr", search["lr"]["low"], search["lr"]["high"], log=search["lr"]["log"]),
-            batch_size=trial.suggest_categorical("batch_size", search["batch_size"]),
+            params=_suggest(trial, self.space),
             resumed=bool(before.params),
             moved=hold.moved,
             _study=self._study,
             _trial=trial,
             _lock=hold,
             _last_step=max(before.intermediate_values, default=0),
-            _warmup=warmup_epochs(self.spec["epochs"]),
+            _first_epoch=PRUNERS[self.spec["pruner"]].first_epoch(self.spec["epochs"]),
         )
 
     def is_over(self, *, total: int, allowed_failures: int) -> bool:
@@ -301,7 +298,10 @@ class Study:
         importance, as Optuna implements it, with a fixed seed.
         """
         complete = self.ranked()
-        if len({row.val_accuracy for row in complete}) < 2 or len({(r.lr, r.batch_size) for r in complete}) < 2:
+        if (
+            len({row.val_accuracy for row in complete}) < 2
+            or len({tuple(row.params.items()) for row in complete}) < 2
+        ):
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
@@ -328,8 +328,20 @@ def no_running_trials(storage: RDBStorage, name: str, work_folder: Path) -> Iter
         yield
 
 
-def _within(search: SearchSpace, setting: dict[str, Any]) -> bool:
-    return search.lr.low <= setting["lr"] <= search.lr.high and setting["batch_size"] in search.batch_size
+def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
+    """Ask the sampler for every parameter that is used in this trial; a condition comes after what it is about."""
+    params: dict[str, Value] = {}
+    for name, distribution in space.items():
+        if distribution.when is not None and not distribution.when.holds(params):
+            continue
+        match distribution:
+            case Range(low=low, high=high, log=log, integer=True):
+                params[name] = trial.suggest_int(name, round(low), round(high), log=log)
+            case Range(low=low, high=high, log=log):
+                params[name] = trial.suggest_float(name, low, high, log=log)
+            case Choice(values=values):
+                params[name] = cast(Value, trial.suggest_categorical(name, values))
+    return params
 
 
 def _check_same(spec: StudySpec, recorded: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, WorkerId, new_name
+from harness.core.space import describe
 from harness.core.workspace import check_name, work_folder_of
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import model_spec
-from harness.models.spec import REPORT_SETTING
 from harness.study import Study, open_storage, reaching
 from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
@@ -56,7 +56,7 @@ class StudySummary:
             best = {
                 "run_id": self.best_run_id,
                 "trial": self.best.number,
-                "params": {"lr": self.best.lr, "batch_size": self.best.batch_size},
+                "params": dict(self.best.params),
                 "val_accuracy": self.best.val_accuracy,
                 "epoch": self.best.best_epoch,
             }
@@ -64,6 +64,7 @@ class StudySummary:
             "study": self.spec.name,
             "model": self.spec.model,
             "experiment": self.spec.experiment,
+            "fixed": dict(self.spec.fixed),
             "trials": {
                 "complete": self.counts.complete,
                 "pruned": self.counts.pruned,
@@ -79,7 +80,7 @@ class StudySummary:
 def open_study(plan: SweepPlan) -> Study:
     """Open the plan's study, made on first use, with whatever an earlier crash left behind put right.
 
-    Raises StudyError where a study of that name has another frozen_settings or experiment.
+    Raises StudyError where a study of that name has other settings or another experiment.
     """
     with reaching(plan.storage):
         study = Study.create(
@@ -88,7 +89,7 @@ def open_study(plan: SweepPlan) -> Study:
             _context(plan),
             plan.work_folder,
             WorkerId(sweep=new_name()),
-            REPORT_SETTING,
+            plan.first_params,
         )
         study.recover()
         close_journals(study)
@@ -262,7 +263,7 @@ def _dataset(plan: SweepPlan) -> dict[str, Any]:
 
 
 def _context(plan: SweepPlan) -> dict[str, Any]:
-    """Return what the study's record should know beyond its frozen_settings."""
+    """Return what the study's record should know beyond its settings."""
     return {
         "data": str(plan.tracks.folder),
         "synthetic": plan.tracks.synthetic,
@@ -283,7 +284,8 @@ def _description(plan: SweepPlan) -> str:
     return (
         f"{synthetic}Study of `{plan.spec.model}` on {len(plan.tracks.ids)} tracks, split: {plan.split.name} "
         f"({len(plan.split.train)} train, {len(plan.split.valid)} validation, {len(plan.split.test)} test). "
-        "Trial 0 is the report's own setting (lr 0.001, batch size 32)."
+        "Trial 0 is the report's own setting, or what of the search space is nearest to it: "
+        f"{describe(plan.first_params)}."
     )
 
 

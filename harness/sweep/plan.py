@@ -7,14 +7,26 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.core.records import Split, StudySpec
+from harness.core.space import (
+    Params,
+    Space,
+    first_params,
+    parse_fixed,
+    parse_search_option,
+    parse_set_option,
+    parse_space,
+    resolve,
+)
 from harness.core.workspace import check_name, resolve_stores, work_folder_of
 from harness.data import Tracks, read_split, stratified_split, used_columns
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
+from harness.study.samplers import check_search
 from harness.sweep.settings import SweepSettings
 from harness.training.devices import devices_of
+from harness.training.loop import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
 
@@ -35,6 +47,11 @@ class SweepPlan:
     joins: bool = False  # a study that somebody else's sweep has made and asked for
 
     @property
+    def first_params(self) -> Params:
+        """The parameters of the first trial: the report's own, or what of the space is nearest to them."""
+        return first_params(self.spec.space, accepted_by(self.model))
+
+    @property
     def allowed_failures(self) -> int:
         """How many trials may fail before the sweep gives up."""
         return max(MINIMUM_ALLOWED_FAILURES, self.settings.trials)
@@ -52,6 +69,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         split = stratified_split(tracks, seed=settings.split_seed)
     else:
         split = read_split(Path(settings.split), tracks)
+    space, fixed = _space(settings, model)
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
     tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
     spec = StudySpec(
@@ -64,9 +82,10 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         columns=used_columns(tracks, settings.without) if model.representation == "features" else (),
         epochs=settings.epochs,
         seed=settings.seed,
-        search=settings.search or model.search,
+        space=space,
+        fixed=fixed,
         sampler=settings.sampler,
-        pruner=settings.pruner or ("none" if settings.sampler == "gp" else "median"),
+        pruner=check_search(settings.sampler, settings.pruner, space, settings.trials),
         precision=settings.precision,
         source_digest=model.source_digest,
     )
@@ -97,3 +116,14 @@ def _check_representation(tracks: Tracks, model: ModelSpec) -> None:
             expected=expected[model.representation],
             hint="harness data import PATH, or sweep the other model",
         )
+
+
+def _space(settings: SweepSettings, model: ModelSpec) -> tuple[Space, Params]:
+    """Return the search space and the fixed hyperparameters: flags over the settings file over the model's own."""
+    accepted = accepted_by(model)
+    fixed = parse_fixed(settings.set, accepted, "[set] ")
+    fixed |= dict(parse_set_option(text, accepted) for text in settings.set_options)
+    wanted = parse_space(settings.search, accepted, "[search] ")
+    wanted |= dict(parse_search_option(text, accepted) for text in settings.search_options)
+    kept = {name: d for name, d in default_space(model).items() if name not in fixed}
+    return resolve({**kept, **wanted}, fixed, accepted), fixed

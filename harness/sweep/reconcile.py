@@ -113,7 +113,9 @@ class Record:
         with tempfile.TemporaryDirectory() as name:
             run_ids = {number: run.run_id for number, run in runs.items()}
             title = f"{self.study.name}{' (synthetic data)' if self.study.context.get('synthetic') else ''}"
-            write_study_report(Path(name), title, self.study.rows(), self.study.importances(), run_ids)
+            write_study_report(
+                Path(name), title, self.study.rows(), self.study.importances(), run_ids, self.study.space
+            )
             self.tracker.log_files(self.parent, Path(name))
 
     def _keep_best(self, keep: int, runs: dict[int, RunInfo]) -> None:
@@ -137,15 +139,13 @@ def _figures(
         tags |= {
             "best_run_id": best_run_id,
             "best_trial": str(best.number),
-            "best_lr": str(best.lr),
-            "best_batch_size": str(best.batch_size),
+            **{f"best_{name}": str(value) for name, value in best.params.items()},
         }
         figures = {
             "best_val_accuracy": best.val_accuracy,
             "best_val_loss": best.val_loss,
             "best_epoch": best.best_epoch,
-            "best_lr": best.lr,
-            "best_batch_size": best.batch_size,
+            **{f"best_{name}": value for name, value in best.params.items() if not isinstance(value, str)},
         }
         metrics |= {name: float(value) for name, value in figures.items() if value is not None}
     return metrics, tags

@@ -156,16 +156,13 @@ def _trial(tracker: Tracker, run_id: str) -> RunInfo:
 
 
 def _config(run: RunInfo) -> TrialConfig:
-    params = run.params
-    return TrialConfig(
-        model=params["model"],
-        lr=float(params["lr"]),
-        batch_size=int(params["batch_size"]),
-        epochs=int(params["epochs"]),
-        seed=int(params["trial_seed"]),
-        threads=int(run.tags["threads"]),
-        precision="bf16" if params["precision"] == "bf16" else "fp32",
-    )
+    recorded = run.tags.get("config")
+    if recorded is None:
+        raise TrackingError(
+            f"run {run.run_id} does not say what it was trained with (no tag config)",
+            expected="the run of a trial that has begun, recorded by this version",
+        )
+    return TrialConfig.of(json.loads(recorded))
 
 
 def _model(name: str, context: dict[str, Any], folder: Path) -> ModelSpec:

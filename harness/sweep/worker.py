@@ -99,7 +99,7 @@ class Worker:
             result = TrialResult(state=last["state"], best=best, reason=last["reason"])
             self._finish(claim, journal, result)
             return
-        config = trial_config(spec, self.model, claim.number, claim.lr, claim.batch_size)
+        config = trial_config(spec, self.model, claim.number, claim.params)
         journal.append(
             "start",
             trial=claim.number,

@@ -135,7 +135,7 @@ class ComparisonLog:
             params: dict[str, Any] = {"model": candidate.model, "seed": start["seed"], "split": start["split"]}
             if candidate.config is not None:
                 config = candidate.config
-                params |= {"lr": config.lr, "batch_size": config.batch_size, "epochs": config.epochs}
+                params |= {**config.params, "epochs": config.epochs}
                 params |= {"precision": config.precision, "columns_count": len(candidate.columns)}
             tags = {
                 "split_digest": start["split_digest"],

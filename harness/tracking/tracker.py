@@ -143,7 +143,7 @@ class Tracker:
                 self.client.update_run(run_id, status="RUNNING")
             self.set_tags(run_id, tags)
             if found is None or found.tags.get("whole") != "yes":  # or its making was cut short
-                params = {**study_params(spec), "search": json.dumps(spec.frozen_settings()["search"])}
+                params = {**study_params(spec), "search": json.dumps(spec.frozen_settings()["space"])}
                 self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
                 self.client.log_dict(run_id, asdict(split), SPLIT_FILE)
                 self.client.log_dict(run_id, context, CONTEXT_FILE)
@@ -315,7 +315,7 @@ def study_params(spec: StudySpec) -> dict[str, Any]:
     """Return the params that every run of a study has."""
     return {
         "model": spec.model,
-        "optimizer": "adam",
+        **spec.fixed,
         "epochs": spec.epochs,
         "seed": spec.seed,
         "sampler": spec.sampler,

@@ -10,7 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from harness.core.errors import StudyError
 from harness.core.journal import Event
-from harness.core.records import StudySpec, TrialState
+from harness.core.records import StudySpec, TrialConfig, TrialState
 from harness.core.workspace import check_name
 from harness.tracking.tracker import (
     TAG_LIMIT,
@@ -109,7 +109,7 @@ class TrialLog:
             if event["event"] == "start":
                 params |= self._params(event)
                 tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
-                tags |= {"threads": str(event["config"]["threads"]), **code_and_environment()}
+                tags |= {"config": json.dumps(event["config"]), **code_and_environment()}
                 if event.get("gpu") is not None:
                     tags["gpu"] = event["gpu"]
                 metrics.append(Metric("trial", event["trial"], event["time"], 0))
@@ -150,7 +150,7 @@ class TrialLog:
 
     def _params(self, start: Event) -> dict[str, str]:
         config = start["config"]
-        own = {"lr": config["lr"], "batch_size": config["batch_size"], "trial_seed": config["seed"]}
+        own = {**TrialConfig.of(config).params, "trial_seed": config["seed"]}
         return {name: str(value) for name, value in {**study_params(self._spec), **own}.items()}
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness import __version__
 from harness.core.errors import CheckpointError
 from harness.core.files import sha256_of
 from harness.core.records import Representation
+from harness.core.space import Params
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.registry import model_spec
@@ -35,6 +36,7 @@ FORMAT = 1
 class Architecture:
     """What it takes to rebuild a network: the model's name, its input columns (none for pictures), its genres.
 
+    `hyperparameters` are those that the network itself takes.
     `source_digest` is the SHA-256 of the file that the model comes from, None for those of the package.
     """
 
@@ -42,6 +44,7 @@ class Architecture:
     representation: Representation
     columns: tuple[str, ...]
     genres: tuple[str, ...]
+    hyperparameters: Params = field(default_factory=dict)
     source_digest: str | None = None
 
 
@@ -97,7 +100,7 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, dict[str, Any]]:
         )
     inputs = len(architecture.columns)
     normalise = NORMALISERS[architecture.representation].blank(inputs)
-    classifier = build_classifier(spec, normalise, inputs, len(architecture.genres))
+    classifier = build_classifier(spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters)
     classifier.load_state_dict(load_file(weights_path))
     return classifier.eval(), description
 

@@ -7,74 +7,104 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.adam import adam
 
-from harness.core.errors import Diverged, Interrupted
-from harness.core.records import EpochMetrics, TrialConfig, derive_seed
+from harness.core.errors import Diverged, Interrupted, SettingsError
+from harness.core.records import CONFIG_FIELDS, EpochMetrics, TrialConfig, derive_seed
+from harness.core.space import Condition, Distribution, Hyperparameter, Value, parse_space
 from harness.data import Part, TrainingData
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 
+ONE_CYCLE_RISE = 0.3  # of the training
 EVALUATION_BATCH = 64  # activations of the CNN at this size stay near 150 MB
 
 
-class Adam:
-    """Adam as `torch.optim.Adam(fused=True)` computes it, by the same functional form.
+SGD = Condition("optimizer", ("sgd",))
 
-    Without the optimiser class's own bookkeeping, which takes longer than the arithmetic for a small network.
-    Source: Kingma and Ba (2015), Adam: a method for stochastic optimization; the defaults are theirs.
+# What the loop accepts. Every default is what the report published. A new one is an entry here and its use below.
+HYPERPARAMETERS: dict[str, Hyperparameter] = {
+    "lr": Hyperparameter(float, 1e-3, above=0, log=True),
+    "batch_size": Hyperparameter(int, 32, at_least=2),
+    "optimizer": Hyperparameter(str, "adam", choices=("adam", "adamw", "sgd")),
+    "momentum": Hyperparameter(float, 0.9, at_least=0, below=1, when=SGD),
+    "weight_decay": Hyperparameter(float, 0.0, at_least=0, log=True),
+    "schedule": Hyperparameter(str, "constant", choices=("constant", "cosine", "one-cycle")),
+    "label_smoothing": Hyperparameter(float, 0.0, at_least=0, below=1),
+}
+DEFAULT_SEARCH: dict[str, object] = {
+    "lr": {"low": 1e-5, "high": 1e-1, "log": True},
+    "batch_size": [16, 32, 64, 128],
+}
+
+
+def accepted_by(model: ModelSpec) -> dict[str, Hyperparameter]:
+    """Return every hyperparameter of a training of this model: the loop's, its input's and its network's own.
+
+    Raises SettingsError where two of them have one name.
+    """
+    found: dict[str, Hyperparameter] = {}
+    for declared in (HYPERPARAMETERS, NORMALISERS[model.representation].hyperparameters, model.hyperparameters):
+        twice = sorted({*found, *CONFIG_FIELDS} & set(declared))
+        if twice:
+            raise SettingsError(f"{model.name}: hyperparameter {twice[0]!r} has a name that is taken already")
+        found |= declared
+    return found
+
+
+def default_space(model: ModelSpec) -> dict[str, Distribution]:
+    """Return the space that is searched unless something else is wanted: the default one, and the model's own.
+
+    Raises SettingsError where the model's own table is not legal.
+    """
+    return parse_space({**DEFAULT_SEARCH, **model.search}, accepted_by(model), f"{model.name}: search: ")
+
+
+def network_params(model: ModelSpec, config: TrialConfig) -> dict[str, Value]:
+    """Return those parameters of a configuration that the network takes."""
+    return {name: value for name, value in config.params.items() if name in model.hyperparameters}
+
+
+def make_optimizer(parameters: Iterable[Tensor], config: TrialConfig) -> torch.optim.Optimizer:
+    """Return the optimizer that a configuration names, with fused kernels."""
+    value = _loop_params(config)
+    shared: dict[str, Any] = {"lr": value["lr"], "weight_decay": value["weight_decay"], "fused": True}
+    match value["optimizer"]:
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=value["momentum"], **shared)
+        case "adamw":
+            return torch.optim.AdamW(parameters, **shared)
+        case _:
+            return torch.optim.Adam(parameters, **shared)
+
+
+def lr_factor(schedule: str, progress: float) -> float:
+    """Return what the learning rate is multiplied by after `progress`, a share in [0, 1], of the training.
+
+    `cosine` falls from 1 to 0. `one-cycle` rises from 1/25 to 1 in the first 30 % and falls to 4e-6.
+    Source: Loshchilov and Hutter (2017), SGDR; Smith and Topin (2019), Super-convergence, as
+    PyTorch's OneCycleLR has it.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        self.lr = lr
-        self.parameters = list(parameters)
-        # Like the parameters in memory too: the fused kernel walks all of them side by side.
-        self.exp_avgs = [torch.zeros_like(p) for p in self.parameters]
-        self.exp_avg_sqs = [torch.zeros_like(p) for p in self.parameters]
-        self.steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
+    def cosine(start: float, end: float, share: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
+    if schedule == "cosine":
+        return cosine(1.0, 0.0, progress)
+    if schedule == "one-cycle":
+        if progress < ONE_CYCLE_RISE:
+            return cosine(1 / 25, 1.0, progress / ONE_CYCLE_RISE)
+        return cosine(1.0, 1 / 25e4, (progress - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE))
+    return 1.0
 
-    @torch.no_grad()
-    def step(self) -> None:
-        """Update every parameter that has a gradient."""
-        used = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        adam(
-            [self.parameters[i] for i in used],
-            [cast(Tensor, self.parameters[i].grad) for i in used],
-            [self.exp_avgs[i] for i in used],
-            [self.exp_avg_sqs[i] for i in used],
-            [],
-            [self.steps[i] for i in used],
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.lr,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the moments and step counts by name, not copied."""
-        named = {"exp_avg": self.exp_avgs, "exp_avg_sq": self.exp_avg_sqs, "step": self.steps}
-        return {f"{index}.{name}": t for name, tensors in named.items() for index, t in enumerate(tensors)}
-
-    @torch.no_grad()
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take over a state that `state` gave for the same network."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+def _loop_params(config: TrialConfig) -> dict[str, Any]:
+    return {name: config.params.get(name, known.default) for name, known in HYPERPARAMETERS.items()}
 
 
 @dataclass(slots=True)
@@ -87,7 +117,7 @@ class TrainingState:
 
     config: TrialConfig
     classifier: Classifier
-    optimizer: Adam
+    optimizer: torch.optim.Optimizer
     epoch: int = 0
     best: EpochMetrics | None = None
     best_weights: dict[str, Tensor] | None = None
@@ -99,10 +129,12 @@ def start_training(
     """Return the state before the first epoch: fresh weights, the normaliser fitted on the train part."""
     seed_everything(derive_seed(config.seed, "weights"), device)
     normalise = NORMALISERS[spec.representation].fit(data.train.inputs)
-    classifier = build_classifier(spec, normalise, len(data.columns), len(data.genres))
+    classifier = build_classifier(
+        spec, normalise, len(data.columns), len(data.genres), network_params(spec, config)
+    )
     # Channels last is the layout in which convolutions run fastest; tensors without channels are untouched.
     classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainingState(config, classifier, Adam(classifier.network.parameters(), config.lr))
+    return TrainingState(config, classifier, make_optimizer(classifier.network.parameters(), config))
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
@@ -131,18 +163,23 @@ def fit(
     forward = _forward(state.classifier)
     device = train.inputs.device
     precision = autocast(config.precision, device)
+    params = _loop_params(config)
     while state.epoch < config.epochs:
         epoch, started = state.epoch + 1, time.perf_counter()
         seed_everything(derive_seed(config.seed, "epoch", epoch), device)
         order = torch.randperm(len(train)).to(device)
         network.train()
         total = torch.zeros((), device=device)  # summed there: reading each loss would wait for it
-        for inputs, targets in _batches(train.inputs[order], train.targets[order], config.batch_size):
+        batches = _batches(train.inputs[order], train.targets[order], params["batch_size"])
+        for index, (inputs, targets) in enumerate(batches):
             if stop():
                 raise Interrupted(f"stopped in epoch {epoch}")
             with precision:
                 logits = forward(inputs)
-            loss = F.cross_entropy(logits.float(), targets)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=params["label_smoothing"])
+            if params["schedule"] != "constant":
+                progress = (epoch - 1 + index * params["batch_size"] / len(train)) / config.epochs
+                _set_lr(state.optimizer, params["lr"] * lr_factor(params["schedule"], progress))
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
@@ -158,6 +195,11 @@ def fit(
             state.best = metrics
             state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}
         yield metrics
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def evaluate(classifier: Classifier, part: Part, precision: str = "fp32") -> Tensor:

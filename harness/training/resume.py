@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -30,7 +31,7 @@ class ResumePoint:
     def of(cls, state: TrainingState) -> ResumePoint:
         """Copy a state that stands at the end of an epoch (the best epoch's weights are a copy already)."""
         tensors = {f"weights.{name}": t.clone() for name, t in state.classifier.state_dict().items()}
-        tensors |= {f"optimizer.{name}": t.clone() for name, t in state.optimizer.state().items()}
+        tensors |= {f"optimizer.{name}": t.clone() for name, t in _optimizer_state(state.optimizer).items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (state.best_weights or {}).items()}
         return cls(state.config, state.epoch, state.best, tensors)
 
@@ -73,7 +74,7 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
     state.classifier.load_state_dict(_under("weights", tensors))
-    state.optimizer.load(_under("optimizer", tensors))
+    _load_optimizer_state(state.optimizer, _under("optimizer", tensors))
     state.epoch = pointer["epoch"]
     state.best = None if pointer["best"] is None else EpochMetrics(**pointer["best"])
     device = next(state.classifier.parameters()).device
@@ -96,3 +97,27 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(f"{prefix}.")
     }
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's tensors by the parameter's index and their name, not copied."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        f"{index}.{name}": tensor
+        for index, parameter in enumerate(parameters)
+        for name, tensor in optimizer.state[parameter].items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Take over tensors that `_optimizer_state` gave for the same network.
+
+    They get the layout in memory of their parameters: fused kernels walk both side by side.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, tensor in state.items():
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        own = torch.empty_like(parameter) if tensor.shape == parameter.shape else torch.empty_like(tensor)
+        optimizer.state[parameter][name] = own.copy_(tensor).requires_grad_(False)

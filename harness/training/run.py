@@ -13,11 +13,12 @@ import torch
 from harness.core.errors import Diverged, Interrupted
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult, derive_seed
+from harness.core.space import Params
 from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import Architecture, save_checkpoint
-from harness.training.loop import fit, start_training
+from harness.training.loop import fit, network_params, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.workers.cpus import usable_cores
 
@@ -25,12 +26,11 @@ RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trial
 LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
 
 
-def trial_config(spec: StudySpec, model: ModelSpec, number: int, lr: float, batch_size: int) -> TrialConfig:
+def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params) -> TrialConfig:
     """Return the configuration of a study's trial: its seed follows from the study's seed and its number."""
     return TrialConfig(
         model=spec.model,
-        lr=lr,
-        batch_size=batch_size,
+        params={**spec.fixed, **params},
         epochs=spec.epochs,
         seed=derive_seed(spec.seed, "trial", number),
         threads=min(model.threads, usable_cores()),
@@ -99,6 +99,7 @@ def run_trial(
             representation=model.representation,
             columns=data.columns,
             genres=data.genres,
+            hyperparameters=network_params(model, config),
             source_digest=model.source_digest,
         )
         about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}

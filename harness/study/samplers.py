@@ -1,0 +1,194 @@
+"""Samplers and pruners by name: how each is made, and what it needs.
+
+A new one is one entry of a table.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+
+import optuna
+from optuna import pruners, samplers
+
+from harness.core.errors import SettingsError
+from harness.core.records import derive_seed
+from harness.core.space import Choice, Space, is_conditional
+
+STARTUP_TRIALS = 5  # complete trials before the median pruner judges
+WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones to the median pruner
+
+
+def _no_need(space: Space) -> str | None:
+    return None
+
+
+def _lists_only(space: Space) -> str | None:
+    ranges = [name for name, distribution in space.items() if not isinstance(distribution, Choice)]
+    if ranges:
+        return f"lists of values, as --search {ranges[0]}=A,B,C: {', '.join(ranges)} has a range"
+    return "no conditions" if is_conditional(space) else None
+
+
+def _tpe(seed: int, space: Space) -> samplers.BaseSampler:
+    # Grouping models parameters together that occur together; it is of use with conditions only.
+    return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, group=is_conditional(space))
+
+
+def _gp(seed: int, space: Space) -> samplers.BaseSampler:
+    return samplers.GPSampler(seed=seed)
+
+
+def _random(seed: int, space: Space) -> samplers.BaseSampler:
+    return samplers.RandomSampler(seed=seed)
+
+
+def _cmaes(seed: int, space: Space) -> samplers.BaseSampler:
+    return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+
+class _Grid(samplers.GridSampler):
+    """Optuna's grid, which gives trial `n` the point `n`; the number of trials is the study's own matter."""
+
+    def after_trial(self, *_: object) -> None:
+        """Do nothing: Optuna's grid would stop an optimization loop, and there is none here."""
+
+
+def _grid(seed: int, space: Space) -> samplers.BaseSampler:
+    return _Grid(grid_of(space), seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How a sampler is made from a seed and the space.
+
+    `package` is one that it needs besides Optuna. `learns_from_pruned` is False where a pruned trial teaches it
+    nothing. `unmet` returns what a space lacks for it, or None. `one_seed`: every trial of the study gets the
+    same seed, because the sampler itself tells trials apart. `covers_all`: it visits every point, so that no
+    first trial is put before it.
+    """
+
+    make: Callable[[int, Space], samplers.BaseSampler]
+    package: str | None = None
+    learns_from_pruned: bool = True
+    unmet: Callable[[Space], str | None] = _no_need
+    one_seed: bool = False
+    covers_all: bool = False
+
+
+def _qmc(seed: int, space: Space) -> samplers.BaseSampler:
+    return samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "tpe": Sampler(_tpe),
+    "gp": Sampler(_gp, learns_from_pruned=False),
+    "random": Sampler(_random),
+    "cmaes": Sampler(_cmaes, package="cmaes", learns_from_pruned=False, one_seed=True),
+    "qmc": Sampler(_qmc, one_seed=True),
+    "grid": Sampler(_grid, unmet=_lists_only, one_seed=True, covers_all=True),
+}
+
+
+def _median(epochs: int) -> pruners.BasePruner:
+    return pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=int(WARMUP * epochs))
+
+
+def _hyperband(epochs: int) -> pruners.BasePruner:
+    return pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+
+
+def _wilcoxon(epochs: int) -> pruners.BasePruner:
+    return pruners.WilcoxonPruner()
+
+
+def _none(epochs: int) -> pruners.BasePruner:
+    return pruners.NopPruner()
+
+
+@dataclass(frozen=True, slots=True)
+class Pruner:
+    """How a pruner is made for trials of so many epochs, and the first epoch at which it wants to be asked.
+
+    Asking costs a read of the study's trials. An epoch of None: it is never asked, and nothing is reported to it.
+    """
+
+    make: Callable[[int], pruners.BasePruner]
+    first_epoch: Callable[[int], int | None]
+
+
+PRUNERS: dict[str, Pruner] = {
+    "median": Pruner(_median, lambda epochs: int(WARMUP * epochs)),
+    "hyperband": Pruner(_hyperband, lambda epochs: 1),
+    "wilcoxon": Pruner(_wilcoxon, lambda epochs: 1),
+    "none": Pruner(_none, lambda epochs: None),
+}
+
+
+def make_sampler(name: str, seed: int, number: int, space: Space) -> samplers.BaseSampler:
+    """Return the sampler of one trial, made anew from (seed, number), so that an interruption changes nothing."""
+    sampler = SAMPLERS[name]
+    own = derive_seed(seed, "sampler") if sampler.one_seed else derive_seed(seed, "sampler", number)
+    with _quiet():
+        return sampler.make(own, space)
+
+
+def make_pruner(name: str, epochs: int) -> pruners.BasePruner:
+    """Return the pruner of that name for trials of so many epochs."""
+    with _quiet():
+        return PRUNERS[name].make(epochs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) -> str:
+    """Return the pruner to use: the wanted one, or the default that suits the sampler.
+
+    Raises SettingsError where a name is unknown, a package is missing, or sampler, pruner, space and the number of
+    trials do not fit one another.
+    """
+    for kind, name, table in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS)):
+        if name is not None and name not in table:
+            raise SettingsError(f"{kind} is {name!r}", expected=", ".join(table))
+    chosen = SAMPLERS[sampler]
+    if chosen.package is not None and importlib.util.find_spec(chosen.package) is None:
+        raise SettingsError(
+            f"the sampler {sampler} needs the package {chosen.package}",
+            expected=f"the package {chosen.package}",
+            hint=f"pip install -e '.[{chosen.package}]'",
+        )
+    lacks = chosen.unmet(space)
+    if lacks is not None:
+        raise SettingsError(f"the sampler {sampler} does not fit this search space", expected=lacks)
+    if sampler == "grid" and n_trials > len_of_grid(space):
+        raise SettingsError(
+            f"the grid has {len_of_grid(space)} points, and {n_trials} trials are asked for",
+            hint=f"--trials {len_of_grid(space)}",
+        )
+    if pruner is None:
+        return "median" if chosen.learns_from_pruned else "none"
+    if pruner != "none" and not chosen.learns_from_pruned:
+        raise SettingsError(
+            f"the {sampler} sampler cannot learn from pruned trials",
+            expected=f"--pruner none with --sampler {sampler}",
+        )
+    return pruner
+
+
+def grid_of(space: Space) -> dict[str, list[int | float | str]]:
+    """Return the values of each parameter of a space of lists."""
+    return {name: list(d.values) for name, d in space.items() if isinstance(d, Choice)}
+
+
+def len_of_grid(space: Space) -> int:
+    """Return the number of points of a space of lists."""
+    return prod(len(values) for values in grid_of(space).values())
