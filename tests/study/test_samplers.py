@@ -13,6 +13,7 @@ from harness.core.space import Choice, Condition, Distribution, Range
 from harness.study import Study, open_storage
 from harness.study.samplers import PRUNERS, SAMPLERS, check_search
 
+CONDITION = Condition("optimizer", ("sgd",))
 LISTS: dict[str, Distribution] = {"lr": Choice((0.1, 0.01)), "batch_size": Choice((16, 32, 64))}
 RANGES: dict[str, Distribution] = {"lr": Range(1e-5, 1e-1, log=True), "batch_size": Choice((16, 32))}
 CONDITIONAL: dict[str, Distribution] = {
