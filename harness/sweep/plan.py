@@ -121,9 +121,12 @@ def _check_representation(tracks: Tracks, model: ModelSpec) -> None:
 def _space(settings: SweepSettings, model: ModelSpec) -> tuple[Space, Params]:
     """Return the search space and the fixed hyperparameters: flags over the settings file over the model's own."""
     accepted = accepted_by(model)
+    set_flags = dict(parse_set_option(text, accepted) for text in settings.set_options)
+    search_flags = dict(parse_search_option(text, accepted) for text in settings.search_options)
     fixed = parse_fixed(settings.set, accepted, "[set] ")
-    fixed |= dict(parse_set_option(text, accepted) for text in settings.set_options)
     wanted = parse_space(settings.search, accepted, "[search] ")
-    wanted |= dict(parse_search_option(text, accepted) for text in settings.search_options)
+    # A flag beats the file: also one that sets what the file searches, and the other way round.
+    fixed = {name: value for name, value in fixed.items() if name not in search_flags} | set_flags
+    wanted = {name: d for name, d in wanted.items() if name not in set_flags} | search_flags
     kept = {name: d for name, d in default_space(model).items() if name not in fixed}
     return resolve({**kept, **wanted}, fixed, accepted), fixed
