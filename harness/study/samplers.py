@@ -23,6 +23,17 @@ STARTUP_TRIALS = 5  # complete trials before the median pruner judges
 WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones to the median pruner
 
 
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """The seeds of a sampler: one for all trials of a study, and one for a trial alone.
+
+    A sampler that draws one sequence for the whole study (Sobol points) needs the first.
+    """
+
+    study: int
+    trial: int
+
+
 def _no_need(space: Space) -> str | None:
     return None
 
@@ -34,21 +45,25 @@ def _lists_only(space: Space) -> str | None:
     return "no conditions" if is_conditional(space) else None
 
 
-def _tpe(seed: int, space: Space) -> samplers.BaseSampler:
+def _tpe(seeds: Seeds, space: Space) -> samplers.BaseSampler:
     # Grouping models parameters together that occur together; it is of use with conditions only.
-    return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, group=is_conditional(space))
+    return samplers.TPESampler(
+        seed=seeds.trial, multivariate=True, constant_liar=True, group=is_conditional(space)
+    )
 
 
-def _gp(seed: int, space: Space) -> samplers.BaseSampler:
-    return samplers.GPSampler(seed=seed)
+def _gp(seeds: Seeds, space: Space) -> samplers.BaseSampler:
+    return samplers.GPSampler(seed=seeds.trial)
 
 
-def _random(seed: int, space: Space) -> samplers.BaseSampler:
-    return samplers.RandomSampler(seed=seed)
+def _random(seeds: Seeds, space: Space) -> samplers.BaseSampler:
+    return samplers.RandomSampler(seed=seeds.trial)
 
 
-def _cmaes(seed: int, space: Space) -> samplers.BaseSampler:
-    return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+def _cmaes(seeds: Seeds, space: Space) -> samplers.BaseSampler:
+    return samplers.CmaEsSampler(
+        seed=seeds.study, independent_sampler=_random(seeds, space), warn_independent_sampling=False
+    )
 
 
 class _Grid(samplers.GridSampler):
@@ -58,39 +73,42 @@ class _Grid(samplers.GridSampler):
         """Do nothing: Optuna's grid would stop an optimization loop, and there is none here."""
 
 
-def _grid(seed: int, space: Space) -> samplers.BaseSampler:
-    return _Grid(grid_of(space), seed=seed)
+def _grid(seeds: Seeds, space: Space) -> samplers.BaseSampler:
+    return _Grid(grid_of(space), seed=seeds.study)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How a sampler is made from a seed and the space.
+    """How a sampler is made from seeds and the space.
 
     `package` is one that it needs besides Optuna. `learns_from_pruned` is False where a pruned trial teaches it
-    nothing. `unmet` returns what a space lacks for it, or None. `one_seed`: every trial of the study gets the
-    same seed, because the sampler itself tells trials apart. `covers_all`: it visits every point, so that no
-    first trial is put before it.
+    nothing. `unmet` returns what a space lacks for it, or None. `covers_all`: it visits every
+    point, so that no first trial is put before it.
     """
 
-    make: Callable[[int, Space], samplers.BaseSampler]
+    make: Callable[[Seeds, Space], samplers.BaseSampler]
     package: str | None = None
     learns_from_pruned: bool = True
     unmet: Callable[[Space], str | None] = _no_need
-    one_seed: bool = False
     covers_all: bool = False
 
 
-def _qmc(seed: int, space: Space) -> samplers.BaseSampler:
-    return samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+def _qmc(seeds: Seeds, space: Space) -> samplers.BaseSampler:
+    return samplers.QMCSampler(
+        seed=seeds.study,
+        scramble=True,
+        independent_sampler=_random(seeds, space),
+        warn_independent_sampling=False,
+    )
 
 
 SAMPLERS: dict[str, Sampler] = {
     "tpe": Sampler(_tpe),
     "gp": Sampler(_gp, learns_from_pruned=False),
     "random": Sampler(_random),
-    "cmaes": Sampler(_cmaes, package="cmaes", learns_from_pruned=False, one_seed=True),
-    "qmc": Sampler(_qmc, one_seed=True),
-    "grid": Sampler(_grid, unmet=_lists_only, one_seed=True, covers_all=True),
+    "cmaes": Sampler(_cmaes, package="cmaes", learns_from_pruned=False),
+    "qmc": Sampler(_qmc),
+    "grid": Sampler(_grid, unmet=_lists_only, covers_all=True),
 }
 
 
@@ -131,10 +149,9 @@ PRUNERS: dict[str, Pruner] = {
 
 def make_sampler(name: str, seed: int, number: int, space: Space) -> samplers.BaseSampler:
     """Return the sampler of one trial, made anew from (seed, number), so that an interruption changes nothing."""
-    sampler = SAMPLERS[name]
-    own = derive_seed(seed, "sampler") if sampler.one_seed else derive_seed(seed, "sampler", number)
+    seeds = Seeds(study=derive_seed(seed, "sampler"), trial=derive_seed(seed, "sampler", number))
     with _quiet():
-        return sampler.make(own, space)
+        return SAMPLERS[name].make(seeds, space)
 
 
 def make_pruner(name: str, epochs: int) -> pruners.BasePruner:
