@@ -33,7 +33,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     if not studies:
         print("no studies yet; run: harness sweep --model fcnn --trials 40 --data demo")
         return
-    table = Table("study", "model", "finished", "running", "failed", "best", "best setting", "last touched")
+    table = Table("study", "model", "finished", "running", "failed", "best", "last touched")
     for study in studies:
         counts, best = study.counts, "-" if study.best is None else f"{study.best:.3f}"
         touched = "-" if study.last_touched is None else f"{study.last_touched:%Y-%m-%d %H:%M}"
@@ -41,4 +41,10 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         table.add_row(
             study.name, study.model.rpartition(":")[2], *numbers, best, describe(study.best_params), touched
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    # Below the table: a setting of several hyperparameters does not fit into a column.
+    for study in studies:
+        if study.best_params:
+            line = f"{study.name}: best setting {describe(study.best_params)}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
