@@ -38,9 +38,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         counts, best = study.counts, "-" if study.best is None else f"{study.best:.3f}"
         touched = "-" if study.last_touched is None else f"{study.last_touched:%Y-%m-%d %H:%M}"
         numbers = [str(n) for n in (counts.finished, counts.running, counts.failed)]
-        table.add_row(
-            study.name, study.model.rpartition(":")[2], *numbers, best, describe(study.best_params), touched
-        )
+        table.add_row(study.name, study.model.rpartition(":")[2], *numbers, best, touched)
     console = Console()
     console.print(table)
     # Below the table: a setting of several hyperparameters does not fit into a column.
