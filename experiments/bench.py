@@ -28,6 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
+from harness.core.events import Acknowledged, Ended, TrialStarted
 from harness.core.journal import Journal, journal_path
 from harness.core.records import EpochMetrics, TrialResult
 from harness.data.open import load_data
@@ -219,21 +220,22 @@ def bookkeeping(size: Size) -> Row:
         trial = trial_config(plan.spec, plan.model, number, claim.params)
         sweep = study.worker_id.sweep
         journal.append(
-            "start",
-            trial=number,
-            sweep=sweep,
-            config=trial.as_dict(),
-            resumed=False,
-            device="cpu",
-            total=size.late,
+            TrialStarted(
+                trial=number,
+                sweep=sweep,
+                config=trial,
+                resumed=False,
+                device="cpu",
+                gpu=None,
+                total=size.late,
+            )
         )
         result = TrialResult(
             state="complete", best=replace(best, val_accuracy=1 / (1 + abs(float(claim.params["lr"]) - 0.003)))
         )
-        assert result.best is not None
-        journal.append("end", sync=True, state="complete", best=asdict(result.best), reason=None)
+        journal.append(Ended(result=result), sync=True)
         claim.finish(result)
-        journal.append("closed", sync=True)
+        journal.append(Acknowledged(), sync=True)
         journal.close()
         uploader.pump(flush=True)
         seconds.append(time.perf_counter() - started)

@@ -11,6 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from test_study import SPEC, metrics
 
+from harness.core.events import Resumed
 from harness.core.journal import Journal, journal_path
 from harness.core.records import TrialResult, WorkerId, new_name
 from harness.study import Claim, Study, open_storage
@@ -139,7 +140,7 @@ def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBS
         here.bury(1, "new", attempts=3)
         for number in (0, 1):
             journal = Journal(journal_path(here.work_folder, number))
-            journal.append("start")
+            journal.append(Resumed(epoch=1))
             journal.close()
         close_journals(here)  # neither has ended
         taken = take(there)

@@ -163,13 +163,13 @@ class _Repeats:
         self._error = None
         for index, number in self._todo:
             candidate, split = self._plan.candidates[index], self._plan.splits[number]
-            events = read_repeat(repeat_path(self._folder, candidate, number))
-            if events is None:
+            repeat = read_repeat(repeat_path(self._folder, candidate, number))
+            if repeat is None:
                 continue
-            labels = self._plan.labels_of(split.test)
-            score = float(np.mean(labels == np.array(events[-1]["test"])))
+            events, end = repeat
+            score = float(np.mean(self._plan.labels_of(split.test) == np.array(end.test)))
             try:
-                self._log.record(candidate, events, score)
+                self._log.record(candidate, events, end, score)
             except TrackingError as error:
                 self._error, self._not_before = error, time.monotonic() + RETRY_SECONDS
                 return

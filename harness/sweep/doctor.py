@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HarnessError, mask_password
+from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
-from harness.core.journal import comparison_lock, has_ended, read_events
+from harness.core.journal import comparison_lock, read_events
 from harness.core.records import WorkerId, new_name
 from harness.core.workspace import work_folder_of
 from harness.study import Study, list_studies, open_storage, reaching
@@ -135,8 +136,9 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
                 hint=f"harness sweep --study {record.study.name}: the trial goes on from what is sound",
             )
         if told:
-            epochs = sum(event["event"] == "epoch" for event in events)
-            damaged = ", its journal was damaged" if any("mended" in event for event in events) else ""
+            epochs = sum(isinstance(event, EpochDone) for event in events)
+            mended = any(isinstance(event, Ended) and event.mended is not None for event in events)
+            damaged = ", its journal was damaged" if mended else ""
             ended[number] = f"{epochs} epochs{damaged}"
     if fix:
         record.uploader().close()

@@ -10,14 +10,15 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from harness.core.errors import TrackingError
+from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
-from harness.core.records import EpochMetrics, Split, StudySpec, TrialResult, WorkerId
+from harness.core.records import Split, StudySpec, TrialResult, WorkerId
 from harness.data import Tracks, training_data
 from harness.models.registry import model_spec
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
@@ -94,21 +95,20 @@ class Worker:
             return
         journal = Journal(path)
         last = journal.events[-1] if journal.events else None
-        if last is not None and last["event"] == "end" and last["state"] != "interrupted":
-            best = None if last["best"] is None else EpochMetrics(**last["best"])
-            result = TrialResult(state=last["state"], best=best, reason=last["reason"])
-            self._finish(claim, journal, result)
+        if isinstance(last, Ended) and has_ended(journal.events):
+            self._finish(claim, journal, last.result)
             return
         config = trial_config(spec, self.model, claim.number, claim.params)
         journal.append(
-            "start",
-            trial=claim.number,
-            sweep=self.task.worker_id.sweep,
-            config=config.as_dict(),
-            resumed=claim.resumed,
-            device=str(self.device),
-            gpu=gpu_name(self.device),
-            total=self.task.total,
+            TrialStarted(
+                trial=claim.number,
+                sweep=self.task.worker_id.sweep,
+                config=config,
+                resumed=claim.resumed,
+                device=str(self.device),
+                gpu=gpu_name(self.device),
+                total=self.task.total,
+            )
         )
         about = {
             "study": spec.name,
@@ -161,8 +161,7 @@ class Worker:
             claim.abandon()
             journal.close()
             return
-        best = None if result.best is None else asdict(result.best)
-        journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
+        journal.append(Ended(result=result), sync=True)
         if result.state != "interrupted":
             clear_resume(journal_path(self.task.work_folder, claim.number).with_suffix(""))  # not before
         self._finish(claim, journal, result)
@@ -171,7 +170,7 @@ class Worker:
         if result.state == "interrupted" and self.study.is_shared:
             claim.leave()  # given back by the sweep, once the record has all that another machine needs
         elif claim.finish(result) and result.state != "interrupted":
-            journal.append("closed")
+            journal.append(Acknowledged())
         journal.close()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
-from harness.core.journal import Event
+from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted
 from harness.core.records import Candidate
 from harness.tracking.tracker import TAG_LIMIT, RunInfo, Tracker, code_and_environment, translated, who_and_what
 from harness.tracking.trials import STATUS, best_points, epoch_points
@@ -114,36 +115,36 @@ class ComparisonLog:
         found: dict[str, Any] = self.tracker.read_json(run_id, PREDICTIONS_FILE)
         return found
 
-    def record(self, candidate: Candidate, events: list[Event], score: float) -> str:
+    def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> str:
         """Put a repeat on record, whole: its run is made unless an earlier try has, and ended last.
 
         `score` is the test accuracy.
         """
-        start, end = [event for event in events if event["event"] == "start"][-1], events[-1]
-        number = start["repeat"]
+        start = [event for event in events if isinstance(event, RepeatStarted)][-1]
+        number = start.repeat
         query = f"tags.candidate = '{candidate.name}' and tags.repeat = '{number}'"
         with translated(f"recording repeat {number} of {candidate.name}"):
             found = self._search("repeat", query)
-            run_id = found[0].run_id if found else self._create(candidate, events[0], number)
-            metrics = [point for event in events if event["event"] == "epoch" for point in epoch_points(event)]
-            metrics += best_points(end)
+            run_id = found[0].run_id if found else self._create(candidate, events[0].time, number)
+            metrics = [p for event in events if isinstance(event, EpochDone) for p in epoch_points(event)]
+            metrics += best_points(end.result.best, end.time)
             metrics += [
-                Metric("test_accuracy", score, end["time"], 0),
-                Metric("train_seconds", end["seconds"], end["time"], 0),
-                Metric("repeat", number, end["time"], 0),
+                Metric("test_accuracy", score, end.time, 0),
+                Metric("train_seconds", end.seconds, end.time, 0),
+                Metric("repeat", number, end.time, 0),
             ]
-            params: dict[str, Any] = {"model": candidate.model, "seed": start["seed"], "split": start["split"]}
+            params: dict[str, Any] = {"model": candidate.model, "seed": start.seed, "split": start.split}
             if candidate.config is not None:
                 config = candidate.config
                 params |= {**config.params, "epochs": config.epochs}
                 params |= {"precision": config.precision, "columns_count": len(candidate.columns)}
             tags = {
-                "split_digest": start["split_digest"],
-                "device": start["device"],
-                "threads": str(start["threads"]),
-                "trial_state": end["state"],
-                "reason": (end["reason"] or "")[-TAG_LIMIT:],
-                "test_openings": str(sum(event["event"] == "test" for event in events)),
+                "split_digest": start.split_digest,
+                "device": start.device,
+                "threads": str(start.threads),
+                "trial_state": end.result.state,
+                "reason": (end.result.reason or "")[-TAG_LIMIT:],
+                "test_openings": str(sum(isinstance(event, OpenedTestPart) for event in events)),
             }
             for first in range(0, len(metrics), 1000):
                 self._client.log_batch(run_id, metrics=metrics[first : first + 1000])
@@ -152,11 +153,11 @@ class ComparisonLog:
                 params=[Param(name, str(value)) for name, value in params.items()],
                 tags=[RunTag(name, value) for name, value in tags.items()],
             )
-            self._client.log_dict(run_id, {"valid": end["valid"], "test": end["test"]}, PREDICTIONS_FILE)
-            self._client.set_terminated(run_id, STATUS[end["state"]], end["time"])
+            self._client.log_dict(run_id, {"valid": end.valid, "test": end.test}, PREDICTIONS_FILE)
+            self._client.set_terminated(run_id, STATUS[end.result.state], end.time)
         return run_id
 
-    def _create(self, candidate: Candidate, first: Event, number: int) -> str:
+    def _create(self, candidate: Candidate, time: int, number: int) -> str:
         tags = {
             **self._tags,
             "kind": "repeat",
@@ -166,7 +167,7 @@ class ComparisonLog:
             "mlflow.parentRunId": self.parent,
         }
         run = self._client.create_run(
-            self._experiment, start_time=first["time"], run_name=f"{candidate.name}-repeat-{number:02d}", tags=tags
+            self._experiment, start_time=time, run_name=f"{candidate.name}-repeat-{number:02d}", tags=tags
         )
         return str(run.info.run_id)
 

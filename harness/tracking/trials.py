@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from harness.core.errors import StudyError
-from harness.core.journal import Event
-from harness.core.records import StudySpec, TrialConfig, TrialState
+from harness.core.events import Ended, EpochDone, Event, Resumed, ResumeSaved, TrialStarted
+from harness.core.records import EpochMetrics, StudySpec, TrialState
 from harness.core.workspace import check_name
 from harness.tracking.tracker import (
     TAG_LIMIT,
@@ -39,16 +41,22 @@ EPOCH_METRICS = {
 }
 
 
-def epoch_points(event: Event) -> list[Metric]:
-    """Return the metric points of a journal's `epoch` event, with its own time and step."""
-    return [Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()]
+def epoch_points(event: EpochDone) -> list[Metric]:
+    """Return the metric points of an epoch, with its own time and step."""
+    metrics = event.metrics
+    return [Metric(name, getattr(metrics, key), event.time, metrics.epoch) for key, name in EPOCH_METRICS.items()]
 
 
-def best_points(event: Event) -> list[Metric]:
-    """Return the metric points of the best epoch, which a journal's `end` event names (or not)."""
-    best = event["best"] or {}
-    figures = {"best_val_accuracy": "val_accuracy", "best_val_loss": "val_loss", "best_epoch": "epoch"}
-    return [Metric(name, best[key], event["time"], 0) for name, key in figures.items() if key in best]
+def best_points(best: EpochMetrics | None, time: int) -> list[Metric]:
+    """Return the metric points of the best epoch, if there is one."""
+    if best is None:
+        return []
+    figures = {
+        "best_val_accuracy": best.val_accuracy,
+        "best_val_loss": best.val_loss,
+        "best_epoch": best.epoch,
+    }
+    return [Metric(name, value, time, 0) for name, value in figures.items()]
 
 
 class TrialLog:
@@ -69,12 +77,11 @@ class TrialLog:
             profile=json.dumps(dataset["profile"]),
         )
 
-    def run_of(self, start: Event, *, search: bool) -> tuple[str, frozenset[int]]:
-        """Return the run of the trial that this `start` event begins, and the epochs that it has on record.
+    def run_of(self, number: int, time: int, *, search: bool) -> tuple[str, frozenset[int]]:
+        """Return the run of a trial, and the epochs that it has on record.
 
-        The run is made, unless `search` finds it.
+        The run is made, with `time` (ms since 1970) as its start, unless `search` finds it.
         """
-        number = start["trial"]
         with translated(f"opening the run of trial {number}"):
             if search:
                 found = self._tracker.trial_run(self._spec.name, number, self._experiment)
@@ -84,7 +91,7 @@ class TrialLog:
                     return found.run_id, frozenset(point.step for point in points)
             run = self._client.create_run(
                 self._experiment,
-                start_time=start["time"],
+                start_time=time,
                 run_name=f"{self._spec.model.rpartition(':')[2]}-{number:03d}",
                 tags={
                     **common_tags(self._spec, "trial"),
@@ -94,64 +101,87 @@ class TrialLog:
             )
             return str(run.info.run_id), frozenset()
 
-    def send(self, run_id: str, events: list[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
+    def send(self, run_id: str, events: Sequence[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
         """Send events of one trial, in their order; the folder `checkpoint` is uploaded with the trial's end.
 
         All points, params and tags go in one batch; then the files; the status comes last. `resume` is the
         folder with the resume checkpoint, where another machine may have to go on from it: uploaded after the
         epochs that it comes after, and removed with the trial's end.
         """
-        params: dict[str, str] = {}
-        metrics: list[Metric] = []
-        tags: dict[str, str] = {}
-        status, ended = None, None
-        for event in events:
-            if event["event"] == "start":
-                params |= self._params(event)
-                tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
-                tags |= {"config": json.dumps(event["config"]), **code_and_environment()}
-                if event.get("gpu") is not None:
-                    tags["gpu"] = event["gpu"]
-                metrics.append(Metric("trial", event["trial"], event["time"], 0))
-                status, ended = "RUNNING", None
-            elif event["event"] == "epoch":
-                metrics += epoch_points(event)
-            elif event["event"] == "resumed":
-                tags["resumed_after_epoch"] = str(event["epoch"])
-            elif event["event"] == "end":
-                tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
-                if "mended" in event:
-                    tags["mended"] = event["mended"]
-                if event["state"] != "interrupted":
-                    metrics += best_points(event)
-                status, ended = STATUS[event["state"]], event["time"]
+        batch = _translate(self._spec, events)
         with translated(f"recording run {run_id}"):
-            for first in range(0, max(len(metrics), 1), 1000):  # what one batch may hold
+            for first in range(0, max(len(batch.metrics), 1), 1000):  # what one batch may hold
                 self._client.log_batch(
                     run_id,
-                    metrics=metrics[first : first + 1000],
-                    params=[Param(k, v) for k, v in params.items()] if first == 0 else [],
-                    tags=[RunTag(k, v) for k, v in tags.items()] if first == 0 else [],
+                    metrics=batch.metrics[first : first + 1000],
+                    params=[Param(k, v) for k, v in batch.params.items()] if first == 0 else [],
+                    tags=[RunTag(k, v) for k, v in batch.tags.items()] if first == 0 else [],
                 )
-            if params:
+            if batch.params:
                 context = [InputTag("mlflow.data.context", "training")]
                 self._client.log_inputs(run_id, [DatasetInput(self._dataset, context)])
-            if ended is not None and checkpoint.is_dir():
+            if batch.end is not None and checkpoint.is_dir():
                 self._client.log_artifacts(run_id, str(checkpoint), "checkpoint")
-            over = ended is not None and tags["trial_state"] != "interrupted"
-            if resume is not None and over:
+            if resume is not None and batch.is_over:
                 self._tracker.remove_resume(run_id)
-            elif resume is not None and any(event["event"] == "saved" for event in events):
+            elif resume is not None and any(isinstance(event, ResumeSaved) for event in events):
                 self._tracker.store_resume(run_id, resume)
-            if status == "RUNNING":
-                self._client.update_run(run_id, status=status)
-            elif status is not None:
-                self._client.set_terminated(run_id, status, ended)
+            if batch.end is not None:
+                self._client.set_terminated(run_id, STATUS[batch.end.result.state], batch.end.time)
+            elif batch.started:
+                self._client.update_run(run_id, status="RUNNING")
 
-    def _params(self, start: Event) -> dict[str, str]:
-        config = start["config"]
-        own = {**TrialConfig.of(config).params, "trial_seed": config["seed"]}
-        return {name: str(value) for name, value in {**study_params(self._spec), **own}.items()}
+
+@dataclass(slots=True)
+class _Batch:
+    """What events come to in a run: params, points and tags, and the end, unless the trial has started again."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    started: bool = False
+    end: Ended | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial has ended; one that was interrupted has not."""
+        return self.end is not None and self.end.result.state != "interrupted"
+
+
+def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
+    """Return what events of one trial, in their order, come to in its run."""
+    batch = _Batch()
+    for event in events:
+        match event:
+            case TrialStarted():
+                batch.params |= _params(spec, event)
+                batch.tags |= _start_tags(event)
+                batch.metrics.append(Metric("trial", event.trial, event.time, 0))
+                batch.started, batch.end = True, None
+            case EpochDone():
+                batch.metrics += epoch_points(event)
+            case Resumed(epoch=epoch):
+                batch.tags["resumed_after_epoch"] = str(epoch)
+            case Ended(result=result):
+                batch.tags |= {"trial_state": result.state, "reason": (result.reason or "")[-TAG_LIMIT:]}
+                if event.mended is not None:
+                    batch.tags["mended"] = event.mended
+                if result.state != "interrupted":
+                    batch.metrics += best_points(result.best, event.time)
+                batch.end = event
+    return batch
+
+
+def _params(spec: StudySpec, start: TrialStarted) -> dict[str, str]:
+    config = start.config
+    own = {**config.params, "trial_seed": config.seed}
+    return {name: str(value) for name, value in {**study_params(spec), **own}.items()}
+
+
+def _start_tags(start: TrialStarted) -> dict[str, str]:
+    tags = {"trial_state": "running", "device": start.device, "total": str(start.total)}
+    tags |= {"config": json.dumps(start.config.as_dict()), **code_and_environment()}
+    return tags if start.gpu is None else {**tags, "gpu": start.gpu}
 
 
 def best_trial_run(tracker: Tracker, study: str) -> RunInfo:

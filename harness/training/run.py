@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from harness.core.errors import Diverged, Interrupted
+from harness.core.events import EpochDone, EpochRepeated, Resumed, ResumeSaved
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult, derive_seed
 from harness.core.space import Params
@@ -58,7 +59,7 @@ def run_trial(
     model = model_spec(config.model)
     state = start_training(config, model, data, device)
     if load_resume(folder, state):
-        journal.append("resumed", epoch=state.epoch)
+        journal.append(Resumed(epoch=state.epoch))
     recorded, saved, held = journal.last_epoch, time.monotonic(), None
     short_epochs = False
 
@@ -71,8 +72,8 @@ def run_trial(
             raise Interrupted("stopped before the next epoch")
         for metrics in fit(state, data, stop=stop_between_batches):
             # An epoch trained again has its points on record already.
-            event = "epoch" if metrics.epoch > recorded else "again"
-            journal.append(event, **asdict(metrics))
+            event = EpochDone if metrics.epoch > recorded else EpochRepeated
+            journal.append(event(metrics=metrics))
             if not report(metrics):
                 result = TrialResult(state="pruned", best=state.best)
                 break
@@ -109,4 +110,4 @@ def run_trial(
 
 def _save(folder: Path, point: ResumePoint, journal: Journal) -> None:
     save_resume(folder, point)
-    journal.append("saved", sync=True, epoch=point.epoch)
+    journal.append(ResumeSaved(epoch=point.epoch), sync=True)
