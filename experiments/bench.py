@@ -207,7 +207,7 @@ def bookkeeping(size: Size) -> Row:
     """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
     plan = plan_sweep(settings(size, "fcnn", size.late, search={}))
     study, tracker = open_study(plan), Tracker(plan.tracking_uri)
-    parent = tracker.begin_study(plan.spec, {}, "", plan.split, study.context)
+    parent = tracker.studies.begin(plan.spec, "", plan.split, study.context, size.late)
     dataset = {"name": "bench", "folder": "bench", "profile": {}}
     uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, dataset), study)
     best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)

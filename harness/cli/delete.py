@@ -37,7 +37,7 @@ def delete(
     opened = open_storage(url, create=False)
     Study.check_exists(opened, study)
     with no_running_trials(opened, study, work_folder_of(work_root, url, study)):
-        runs = Tracker(tracking).delete_study(study)
+        runs = Tracker(tracking).studies.delete(study)
         delete_study(opened, study)
     shutil.rmtree(work_root / study, ignore_errors=True)
     print(f"deleted study {study} and {runs} runs with their files")

@@ -14,7 +14,7 @@ from harness.data import Tracks, stratified_split, used_columns
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
-from harness.tracking import SPLIT_FILE, Tracker, best_trial_run
+from harness.tracking import Tracker
 from harness.training.devices import devices_of
 from harness.training.run import trial_config
 
@@ -46,7 +46,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         compared = tuple(_compared_study(study) for study in studies)
     _check_same(compared)
     tracker = Tracker(tracking_uri, create=False)
-    split = _recorded_split(tracker, compared)
+    split = tracker.studies.split(tracker.studies.require_run(compared[0].spec.name).run_id)
     for study in compared:
         _check_checkpoint(tracker, study)
     tracks = check_recorded(
@@ -130,8 +130,8 @@ def _compared_study(study: Study) -> ComparedStudy:
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
     """Refuse before any training what would be missed after it."""
-    run = best_trial_run(tracker, study.spec.name)
-    if run.tags.get("checkpoint") == "removed":
+    run = tracker.studies.best_trial_run(study.spec.name)
+    if run.checkpoint_removed:
         raise StudyError(
             f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",
             expected="a study whose best checkpoint is there",
@@ -154,18 +154,6 @@ def _check_same(compared: Sequence[ComparedStudy]) -> None:
                     hint="harness sweep for one of them with the other's --data and --split (or --split-seed), "
                     "or --study with others",
                 )
-
-
-def _recorded_split(tracker: Tracker, compared: Sequence[ComparedStudy]) -> Split:
-    name = compared[0].spec.name
-    run = tracker.study_run(name)
-    if run is None:
-        raise StudyError(
-            f"MLflow has no run of study {name!r}",
-            expected="the --tracking-uri that harness sweep was given",
-            hint="the same command with it",
-        )
-    return Split.of(tracker.read_json(run.run_id, SPLIT_FILE))
 
 
 def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bool) -> tuple[Candidate, ...]:

@@ -34,14 +34,12 @@ from harness.export.formats import (
 )
 from harness.models.classifier import Classifier
 from harness.tracking import (
-    CONTEXT_FILE,
     PICTURE_COLUMN,
-    SPLIT_FILE,
+    Kind,
     Ledger,
     Registered,
     RunInfo,
     Tracker,
-    best_trial_run,
     read_ledger,
     register,
 )
@@ -137,8 +135,8 @@ def export_best(
         )
     tracking, _, _ = resolve_stores(tracking_uri, None)
     tracker = Tracker(tracking, create=False)
-    run = _trial_run(tracker, run_id) if run_id is not None else best_trial_run(tracker, study or "")
-    if run.tags.get("checkpoint") == "removed":
+    run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.best_trial_run(study or "")
+    if run.checkpoint_removed:
         raise CheckpointError(
             f"the checkpoint of run {run.run_id} was removed by --keep", hint="export another run with --run"
         )
@@ -155,11 +153,10 @@ def export_best(
 
 
 def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
-    run = tracker.run(run_id)
-    if run.tags.get("kind") != "trial" or run.tags.get("trial_state") not in ("complete", "pruned"):
-        kind, state = run.tags.get("kind", "unknown"), run.tags.get("trial_state", "without one")
+    run = tracker.runs.get(run_id)
+    if run.kind != Kind.TRIAL or run.trial_state not in ("complete", "pruned"):
         raise TrackingError(
-            f"run {run_id} has no checkpoint (kind {kind}, state {state})",
+            f"run {run_id} has no checkpoint (kind {run.kind}, state {run.trial_state or 'none'})",
             expected="the run of a complete or pruned trial",
             hint="harness ui, to find one",
         )
@@ -169,28 +166,27 @@ def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
 def _write(
     tracker: Tracker, run: RunInfo, data: str | None, working: Path, formats: tuple[str, ...], registers: bool
 ) -> Bundle:
-    parent = run.tags["mlflow.parentRunId"]
-    split = Split.of(tracker.read_json(parent, SPLIT_FILE))
-    context = tracker.read_json(parent, CONTEXT_FILE)
-    tracks = load_recorded_data(data or recorded_folder(context), run.tags["data_digest"])
-    classifier, description = load_checkpoint(tracker.download(run.run_id, "checkpoint", working))
+    split = tracker.studies.split(run.parent_id)
+    context = tracker.studies.context(run.parent_id)
+    tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
+    classifier, description = load_checkpoint(tracker.artifacts.download_checkpoint(run.run_id, working))
     architecture = Architecture(**description["architecture"])
     about = {key: value for key, value in description.items() if key not in ("format", "architecture", "sha256")}
-    about |= {"run_id": run.run_id, "study": run.tags["study"], "split": split.name, "synthetic": tracks.synthetic}
+    about |= {"run_id": run.run_id, "study": run.study, "split": split.name, "synthetic": tracks.synthetic}
     about["parts"] = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
     folder = working / "bundle"
     save_checkpoint(folder, architecture, classifier.state_dict(), about)
     needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
     write_formats(folder, needed, _source(classifier, architecture, about))
 
-    openings = tracker.count_test_opening(run.run_id)
+    openings = tracker.runs.count_test_opening(run.run_id)
     part = open_test(tracks, split, architecture.representation, tuple(architecture.columns))
     # A file takes pictures as people have them, and must give what the network gives for the cache's.
     raw = part.inputs if architecture.representation == "features" else open_test_pictures(tracks, split)
     expected = torch.softmax(evaluate(classifier, part), 1)
     test = _test_result(expected, part, openings)
     checks = tuple(_check(folder, name, architecture, raw, expected, part) for name in needed)
-    tracker.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
+    tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
 
     registered = None
     if registers:
@@ -213,13 +209,13 @@ def _write(
     return Bundle(
         folder=folder,
         run_id=run.run_id,
-        study=run.tags["study"],
+        study=run.study or "",
         model=architecture.model,
         split_name=split.name,
         synthetic=tracks.synthetic,
         val_accuracy=description["metrics"]["val_accuracy"],
         test=test,
-        ledger=read_ledger(tracker, run.tags["data_digest"], split.digest),
+        ledger=read_ledger(tracker, run.data_digest, split.digest),
         formats=checks,
         registered=registered,
     )

@@ -16,7 +16,15 @@ from harness.core.workspace import work_folder_of
 from harness.study import Study, list_studies, open_storage, reaching
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals
-from harness.tracking import Tracker, fix_artifact_paths, moved_experiments, translated
+from harness.tracking import (
+    Kind,
+    RunStatus,
+    StudyState,
+    Tracker,
+    fix_artifact_paths,
+    moved_experiments,
+    translated,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +94,7 @@ def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Ite
     tracker = Tracker(tracking_uri, create=False)
     with reaching(storage):
         for study in studies:
-            run = tracker.study_run(study.name)
+            run = tracker.studies.run(study.name)
             if run is None:
                 yield Finding(
                     study=study.name,
@@ -150,28 +158,28 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
         )
 
 
-def _orphaned_runs(record: Record, status: str, fix: bool) -> Iterator[Finding]:
+def _orphaned_runs(record: Record, status: RunStatus, fix: bool) -> Iterator[Finding]:
     study = record.study
-    for run, _, state in record.end_orphaned_runs() if fix else record.orphans():
+    for run, state in record.end_orphaned_runs() if fix else record.orphans():
         yield _mendable(
             study=study.name,
-            found=f"the run of trial {run.tags['trial']} ({run.run_id}) was RUNNING; its trial is {state}",
+            found=f"the run of trial {run.trial_number} ({run.run_id}) was RUNNING; its trial is {state}",
             fix=fix,
         )
-    if status != "RUNNING" or study.counts().running or study.has_live_sweep():
+    if status != RunStatus.RUNNING or study.counts().running or study.has_live_sweep():
         return
     short = study.counts().finished < study.asked.get("trials", 0)
     yield _mendable(
         study=study.name, found="the study's run was RUNNING, and no process is at work on it", fix=fix
     )
     if fix:
-        record.conclude(*(("KILLED", "interrupted") if short else ("FINISHED", "complete")))
+        record.conclude(StudyState.INTERRUPTED if short else StudyState.COMPLETE)
 
 
 def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Finding]:
-    for run in tracker.search("attributes.status = 'RUNNING'"):
-        study = run.tags.get("study")
-        if study is None or study in known or run.tags.get("kind") not in ("study", "trial"):
+    for run in tracker.runs.running(Kind.STUDY, Kind.TRIAL):
+        study = run.study
+        if study is None or study in known:
             continue
         yield _mendable(
             study=study,
@@ -179,15 +187,15 @@ def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Find
             fix=fix,
         )
         if fix:
-            tracker.end_run(run.run_id, "KILLED", {"mended": "its study is not in Optuna's storage"})
+            tracker.runs.end_dead(run.run_id, "its study is not in Optuna's storage")
 
 
 def _comparisons(tracker: Tracker, work_root: Path, fix: bool) -> Iterator[Finding]:
     """Runs of comparisons that nobody is at work on; the same harness compare goes on with what they lack."""
-    for run in tracker.search("attributes.status = 'RUNNING'"):
-        if run.tags.get("kind") not in ("comparison", "repeat"):
+    for run in tracker.runs.running(Kind.COMPARISON, Kind.REPEAT):
+        if run.comparison is None:
             continue
-        lock = comparison_lock(work_root, run.tags["comparison"])
+        lock = comparison_lock(work_root, run.comparison)
         if lock.path.exists() and not lock.acquire(wait=False):
             continue
         lock.release(remove=True)
@@ -195,4 +203,4 @@ def _comparisons(tracker: Tracker, work_root: Path, fix: bool) -> Iterator[Findi
             study=None, found=f"the run {run.run_id} of a comparison was RUNNING, and no process is at it", fix=fix
         )
         if fix:
-            tracker.end_run(run.run_id, "KILLED", {"mended": "no process was at work on the comparison"})
+            tracker.runs.end_dead(run.run_id, "no process was at work on the comparison")

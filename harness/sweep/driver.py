@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
-from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, WorkerId, new_name
+from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
 from harness.core.space import describe
 from harness.core.workspace import check_name, work_folder_of
 from harness.data.open import load_recorded_data, recorded_folder
@@ -22,7 +22,7 @@ from harness.sweep.recovery import bury, close_journals
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import Listener
 from harness.sweep.worker import WorkerTask, work
-from harness.tracking import SPLIT_FILE, Tracker, fix_artifact_paths, translated
+from harness.tracking import StudyState, Tracker, fix_artifact_paths, translated
 from harness.training.devices import devices_of
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
@@ -121,7 +121,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if sweep.signal is None:
             with uploader.paused():
                 close_journals(study)  # what is left here of trials that other machines have taken over
-        unsent, status, best_run_id = None, "KILLED", None
+        unsent, state, best_run_id = None, StudyState.INTERRUPTED, None
         try:
             if sweep.signal is not None:
                 uploader.close(hurry=True)
@@ -136,9 +136,9 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.time() >= deadline
-            status, state = _outcome(sweep, study.counts().finished < plan.settings.trials, timed_out)
-            best_run_id = record.conclude(status, state)
-    if status == "FAILED":
+            state = _outcome(sweep, study.counts().finished < plan.settings.trials, timed_out)
+            best_run_id = record.conclude(state)
+    if state == StudyState.FAILED:
         raise _failure(plan, study, sweep.fault)
     return StudySummary(
         spec=plan.spec,
@@ -170,13 +170,7 @@ def join_study(
     if "trials" not in asked:
         raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
     tracker = Tracker(tracking_uri, create=False)
-    run = tracker.study_run(name)
-    if run is None:
-        raise StudyError(
-            f"MLflow at {mask_password(tracking_uri)} has no run of study {name!r}",
-            expected="the --tracking-uri that harness sweep was given",
-            hint="the same command with it",
-        )
+    run = tracker.studies.require_run(name)
     wanted = data or recorded_folder(context)
     tracks = load_recorded_data(wanted, spec.data_digest)
     own = SweepSettings(
@@ -195,7 +189,7 @@ def join_study(
         settings=own,
         spec=spec,
         tracks=tracks,
-        split=Split.of(tracker.read_json(run.run_id, SPLIT_FILE)),
+        split=tracker.studies.split(run.run_id),
         model=model_spec(spec.model),
         tracking_uri=tracking_uri,
         storage=storage,
@@ -212,21 +206,22 @@ def _begin_record(plan: SweepPlan, study: Study) -> Record:
         with translated(f"mending the paths in {database}"):
             fix_artifact_paths(database)
     tracker = Tracker(plan.tracking_uri)
-    tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
     with study.lock():
-        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, study.context)
+        parent = tracker.studies.begin(
+            plan.spec, _description(plan), plan.split, study.context, plan.settings.trials
+        )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()
     return record
 
 
-def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> tuple[str, str]:
-    """Return the status of the study's run and the finer word for it."""
+def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> StudyState:
+    """Return how the study stands at the end of a sweep; `short`: with fewer trials than asked for."""
     if sweep.signal is not None:
-        return "KILLED", "interrupted"
+        return StudyState.INTERRUPTED
     if sweep.fault or (short and not timed_out):
-        return "FAILED", "failed"
-    return "FINISHED", "timed out" if short else "complete"
+        return StudyState.FAILED
+    return StudyState.TIMED_OUT if short else StudyState.COMPLETE
 
 
 def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:

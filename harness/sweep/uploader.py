@@ -9,13 +9,12 @@ are its own.
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from harness.core.events import Acknowledged, Ended, EpochDone, Event, ResumeSav
 from harness.core.files import FileLock
 from harness.core.journal import read_events, remove_journal
 from harness.study import Study, reaching
-from harness.tracking import TrialLog
+from harness.tracking import TrialLog, request_timeout
 
 READ_SECONDS = 0.2
 SEND_SECONDS = 5.0
@@ -78,10 +77,12 @@ class JournalUploader:
         the study or by harness doctor.
         """
         self._closing.set()
-        if hurry:
-            os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(int(HURRY_SECONDS))
+        with request_timeout(HURRY_SECONDS) if hurry else nullcontext():
+            self._send_rest(patience, HURRY_SECONDS if hurry else None)
+
+    def _send_rest(self, patience: float, join_seconds: float | None) -> None:
         if self._thread.ident is not None:
-            self._thread.join(HURRY_SECONDS if hurry else None)
+            self._thread.join(join_seconds)
         if self._thread.is_alive():
             raise self._unsent(TrackingError("MLflow does not answer"))
         until = time.monotonic() + patience
