@@ -180,7 +180,7 @@ def test_resuming_changes_no_number(
 def run(config: TrialConfig, data: TrainingData, folder: Path, **hooks: object) -> TrialResult:
     journal = Journal(folder / "trial-00000.jsonl")
     try:
-        return run_trial(config, data, CPU, journal=journal, folder=folder / "trial-00000", about={}, **hooks)  # type: ignore[arg-type]
+        return run_trial(config, data, CPU, journal=journal, folder=folder / "trial-00000", **hooks)  # type: ignore[arg-type]
     finally:
         journal.close()
 
@@ -194,7 +194,7 @@ def test_value_epoch_and_checkpoint_name_the_same_epoch(features: TrainingData, 
         result.best.val_accuracy
     )
     assert F.cross_entropy(logits, features.valid.targets).item() == pytest.approx(result.best.val_loss, rel=1e-5)
-    assert about["metrics"]["epoch"] == result.best.epoch
+    assert about.metrics.epoch == result.best.epoch
     journal = Journal(tmp_path / "trial-00000.jsonl")
     epochs = [event for event in journal.events if isinstance(event, EpochDone)]
     journal.close()

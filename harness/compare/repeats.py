@@ -121,7 +121,7 @@ def _network(
 ) -> RepeatEnded:
     device = choose_device(task.device)
     data = training_data(task.tracks, split, candidate.representation, candidate.columns).to(device)
-    result = run_trial(config, data, device, journal=journal, folder=folder, about={}, stop=asked.is_set)
+    result = run_trial(config, data, device, journal=journal, folder=folder, stop=asked.is_set)
     guesses: list[torch.Tensor] = []
     if result.state == "complete":
         classifier, _ = load_checkpoint(folder / "checkpoint")

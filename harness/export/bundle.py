@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,6 @@ from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import (
     DEFAULT_FORMATS,
     FILES,
-    FormatCheck,
     Source,
     check_formats,
     compare_outputs,
@@ -44,25 +42,16 @@ from harness.tracking import (
     register,
 )
 from harness.training.checkpoint import (
-    DESCRIPTION_FILE,
     Architecture,
+    Description,
+    Exported,
+    FormatCheck,
+    TestResult,
     load_checkpoint,
-    read_description,
     save_checkpoint,
+    write_description,
 )
 from harness.training.loop import evaluate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestResult:
-    """Accuracy on the test part with its 95 % Wilson interval; `openings` counts how often this run opened it."""
-
-    tracks: int
-    correct: int
-    accuracy: float
-    low: float
-    high: float
-    openings: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,14 +159,13 @@ def _write(
     context = tracker.studies.context(run.parent_id)
     tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
     classifier, description = load_checkpoint(tracker.artifacts.download_checkpoint(run.run_id, working))
-    architecture = Architecture(**description["architecture"])
-    about = {key: value for key, value in description.items() if key not in ("format", "architecture", "sha256")}
-    about |= {"run_id": run.run_id, "study": run.study, "split": split.name, "synthetic": tracks.synthetic}
-    about["parts"] = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
+    architecture = description.architecture
+    parts = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
+    exported = Exported(run_id=run.run_id, split=split.name, parts=parts)
     folder = working / "bundle"
-    save_checkpoint(folder, architecture, classifier.state_dict(), about)
+    description = save_checkpoint(folder, classifier.state_dict(), replace(description, exported=exported))
     needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
-    write_formats(folder, needed, _source(classifier, architecture, about))
+    write_formats(folder, needed, _source(classifier, description))
 
     openings = tracker.runs.count_test_opening(run.run_id)
     part = open_test(tracks, split, architecture.representation, tuple(architecture.columns))
@@ -200,12 +188,11 @@ def _write(
     for name in set(FILES) - set(formats):
         (folder / FILES[name]).unlink(missing_ok=True)
     checks = tuple(check for check in checks if check.format in formats)
-    written = read_description(folder)
-    written["metrics"] |= {"test": asdict(test)}
-    written["formats"] = [asdict(check) for check in checks]
-    written["registered"] = None if registered is None else registered.uri
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(written, indent=2) + "\n")
-    (folder / CARD_FILE).write_text(model_card(written))
+    uri = None if registered is None else registered.uri
+    exported = replace(exported, test=test, formats=checks, registered=uri)
+    description = replace(description, exported=exported)
+    write_description(folder, description)
+    (folder / CARD_FILE).write_text(model_card(description))
     return Bundle(
         folder=folder,
         run_id=run.run_id,
@@ -213,7 +200,7 @@ def _write(
         model=architecture.model,
         split_name=split.name,
         synthetic=tracks.synthetic,
-        val_accuracy=description["metrics"]["val_accuracy"],
+        val_accuracy=description.metrics.val_accuracy,
         test=test,
         ledger=read_ledger(tracker, run.data_digest, split.digest),
         formats=checks,
@@ -221,7 +208,8 @@ def _write(
     )
 
 
-def _source(classifier: Classifier, architecture: Architecture, about: dict[str, Any]) -> Source:
+def _source(classifier: Classifier, description: Description) -> Source:
+    architecture, about = description.architecture, description.as_json()
     names = ("run_id", "study", "split", "synthetic", "data_digest", "split_digest")
     known = {**asdict(architecture), **{name: about[name] for name in names}}
     return Source(classifier, architecture.representation, len(architecture.columns), known)

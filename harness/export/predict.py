@@ -116,10 +116,7 @@ def open_bundle(folder: Path) -> Bundle:
     Raises CheckpointError where it is none, or is damaged.
     """
     description = read_description(folder)
-    try:
-        architecture = Architecture(**description["architecture"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / DESCRIPTION_FILE} describes no network: {error}") from error
+    architecture = description.architecture
     order = sorted(FILES, key=lambda name: name == "safetensors" and architecture.source_digest is not None)
     format_ = next((name for name in order if (folder / FILES[name]).exists()), None)
     if format_ is None:
@@ -137,7 +134,7 @@ def open_bundle(folder: Path) -> Bundle:
     def probabilities(inputs: Tensor) -> Tensor:
         return torch.cat([transform(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
 
-    return Bundle(folder, architecture, bool(description.get("synthetic")), probabilities, spread)
+    return Bundle(folder, architecture, description.is_synthetic, probabilities, spread)
 
 
 def _transform(folder: Path, format_: str, representation: Representation) -> Transform:

@@ -22,6 +22,7 @@ from harness.core.records import Split, StudySpec, TrialResult, WorkerId
 from harness.data import Tracks, training_data
 from harness.models.registry import model_spec
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
+from harness.training.checkpoint import Origin
 from harness.training.devices import choose_device, gpu_name
 from harness.training.resume import clear_resume
 from harness.training.run import run_trial, trial_config
@@ -110,13 +111,13 @@ class Worker:
                 total=self.task.total,
             )
         )
-        about = {
-            "study": spec.name,
-            "trial": claim.number,
-            "data_digest": spec.data_digest,
-            "split_digest": spec.split_digest,
-            "synthetic": self.task.tracks.synthetic,
-        }
+        origin = Origin(
+            study=spec.name,
+            trial=claim.number,
+            data_digest=spec.data_digest,
+            split_digest=spec.split_digest,
+            synthetic=self.task.tracks.synthetic,
+        )
         try:
             result = run_trial(
                 config,
@@ -124,7 +125,7 @@ class Worker:
                 self.device,
                 journal=journal,
                 folder=path.with_suffix(""),
-                about=about,
+                origin=origin,
                 report=claim.report,
                 stop=lambda: self.stopping.is_set() or claim.is_lost,
             )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,7 +16,7 @@ from harness.core.space import Params
 from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
-from harness.training.checkpoint import Architecture, save_checkpoint
+from harness.training.checkpoint import Architecture, Description, Origin, save_checkpoint
 from harness.training.loop import fit, network_params, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.workers.cpus import usable_cores
@@ -46,13 +44,13 @@ def run_trial(
     *,
     journal: Journal,
     folder: Path,
-    about: dict[str, Any],
+    origin: Origin | None = None,
     report: Callable[[EpochMetrics], bool] = lambda _: True,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train one configuration, from its resume checkpoint where `folder` has one, and write down how it went.
 
-    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `about` in their
+    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `origin` in their
     description. `report` ends the trial as pruned; `stop` interrupts it, leaving in `folder` the state of
     its last whole epoch. A loss that is not finite makes the result `diverged`; other exceptions rise.
     """
@@ -103,8 +101,8 @@ def run_trial(
             hyperparameters=network_params(model, config),
             source_digest=model.source_digest,
         )
-        about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}
-        save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)
+        description = Description(architecture=architecture, config=config, metrics=result.best, origin=origin)
+        save_checkpoint(folder / "checkpoint", state.best_weights, description)
     return result
 
 
