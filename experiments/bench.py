@@ -206,7 +206,7 @@ def cnn_gemm_share(size: Size) -> Row:
 def bookkeeping(size: Size) -> Row:
     """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
     plan = plan_sweep(settings(size, "fcnn", size.late, search={}))
-    study, tracker = open_study(plan), Tracker(plan.tracking_uri)
+    study, tracker = open_study(plan), Tracker(plan.stores.tracking_uri)
     parent = tracker.studies.begin(plan.spec, "", plan.split, study.context, size.late)
     dataset = {"name": "bench", "folder": "bench", "profile": {}}
     uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, dataset), study)

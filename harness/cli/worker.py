@@ -32,11 +32,11 @@ def worker(
     from harness.sweep.settings import check_jobs, check_timeout
 
     own = {"jobs": check_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
-    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    stores = resolve_stores(tracking_uri, storage)
     from harness.workers.supervisor import start_fork_server
 
     start_fork_server()
     from harness.sweep.driver import join_study
 
-    plan = join_study(study, storage=url, tracking_uri=tracking, work_root=work_root, data=data, settings=own)
+    plan = join_study(study, stores, data=data, settings=own)
     carry_out(plan, as_json)

@@ -9,7 +9,7 @@ from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
 from harness.core.errors import SettingsError, StudyError
 from harness.core.records import Candidate, Split, derive_seed
-from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.core.workspace import check_name, resolve_stores
 from harness.data import Tracks, stratified_split, used_columns
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import model_spec
@@ -29,23 +29,20 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
-    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
+    stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
-    with reaching(storage):
-        opened = open_storage(storage, create=False)
+    with reaching(stores.storage):
+        opened = open_storage(stores.storage, create=False)
         wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
         names = settings.studies or _newest(wanted, list_studies(opened))
         if len(set(names)) < max(2, len(names)):
             raise StudyError(
                 f"a comparison of {', '.join(names) or 'no study'}", expected="two or more different studies"
             )
-        studies = [
-            Study.open(opened, check_name("study", name), work_folder_of(work_root, storage, name))
-            for name in names
-        ]
+        studies = [Study.open(opened, check_name("study", name), stores.work_folder(name)) for name in names]
         compared = tuple(_compared_study(study) for study in studies)
     _check_same(compared)
-    tracker = Tracker(tracking_uri, create=False)
+    tracker = Tracker(stores.tracking_uri, create=False)
     split = tracker.studies.split(tracker.studies.require_run(compared[0].spec.name).run_id)
     for study in compared:
         _check_checkpoint(tracker, study)
@@ -67,8 +64,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
             *leak_warnings_of(candidates, tracks, split),
         ),
         devices=devices_of(settings.device),
-        tracking_uri=tracking_uri,
-        work_root=work_root,
+        stores=stores,
     )
 
 

@@ -38,8 +38,8 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     Raises Stopped on a signal (what is done is on record, the same command goes on), StudyError where workers
     cannot go on, TrackingError where MLflow has not taken all of it.
     """
-    folder = comparison_folder(plan.work_root, plan.identity)
-    lock = comparison_lock(plan.work_root, plan.identity)
+    folder = comparison_folder(plan.stores.work_root, plan.identity)
+    lock = comparison_lock(plan.stores.work_root, plan.identity)
     if not lock.acquire(wait=False):
         raise StudyError(
             f"another process is at work on this comparison ({plan.name})", hint="wait for it, or stop it first"
@@ -54,7 +54,7 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
 
 
 def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -> Comparison:
-    tracker = Tracker(plan.tracking_uri)
+    tracker = Tracker(plan.stores.tracking_uri)
     log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest)
     log.begin(plan.name, _description(plan), _params(plan))
     try:

@@ -122,8 +122,7 @@ def export_best(
         raise CheckpointError(
             f"{out} exists and is not an empty folder", expected="a new name", hint="--out OTHER"
         )
-    tracking, _, _ = resolve_stores(tracking_uri, None)
-    tracker = Tracker(tracking, create=False)
+    tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
     run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.best_trial_run(study or "")
     if run.checkpoint_removed:
         raise CheckpointError(

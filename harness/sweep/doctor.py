@@ -12,7 +12,7 @@ from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
 from harness.core.journal import comparison_lock, read_events
 from harness.core.records import WorkerId, new_name
-from harness.core.workspace import work_folder_of
+from harness.core.workspace import Stores
 from harness.study import Study, list_studies, open_storage, reaching
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals
@@ -45,12 +45,12 @@ def _mendable(*, study: str | None, found: str, fix: bool) -> Finding:
     return Finding(study=study, found=found, fixed=fix, hint=None if fix else "harness doctor --fix")
 
 
-def examine(storage: str, tracking_uri: str, work_root: Path, *, fix: bool) -> Iterator[Finding]:
+def examine(stores: Stores, *, fix: bool) -> Iterator[Finding]:
     """Look through both stores and the work in progress of this machine; with `fix`, put right what can be.
 
     Nothing that a live process is at work on is touched, and without `fix` nothing is written at all.
     """
-    for findings in (_moved(tracking_uri, fix), _studies(storage, tracking_uri, work_root, fix)):
+    for findings in (_moved(stores.tracking_uri, fix), _studies(stores, fix)):
         try:
             yield from findings
         except HarnessError as error:
@@ -73,32 +73,30 @@ def _moved(tracking_uri: str, fix: bool) -> Iterator[Finding]:
         fix_artifact_paths(database)
 
 
-def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Iterator[Finding]:
-    for url in (storage, tracking_uri):
+def _studies(stores: Stores, fix: bool) -> Iterator[Finding]:
+    for url in (stores.storage, stores.tracking_uri):
         path = sqlite_path(url)
         if path is not None and not path.exists():
             yield Finding(
                 study=None, found=f"there is no store {path} yet", fixed=False, hint="harness sweep, to make one"
             )
             return
-    with reaching(storage):
-        opened = open_storage(storage, create=False)
+    with reaching(stores.storage):
+        opened = open_storage(stores.storage, create=False)
         studies = [
-            Study.open(
-                opened, line.name, work_folder_of(work_root, storage, line.name), WorkerId(sweep=new_name())
-            )
+            Study.open(opened, line.name, stores.work_folder(line.name), WorkerId(sweep=new_name()))
             for line in list_studies(opened)
         ]
         for study in studies:
             yield from _stale_trials(study, fix)
-    tracker = Tracker(tracking_uri, create=False)
-    with reaching(storage):
+    tracker = Tracker(stores.tracking_uri, create=False)
+    with reaching(stores.storage):
         for study in studies:
             run = tracker.studies.run(study.name)
             if run is None:
                 yield Finding(
                     study=study.name,
-                    found=f"MLflow at {mask_password(tracking_uri)} has no run of the study",
+                    found=f"MLflow at {mask_password(stores.tracking_uri)} has no run of the study",
                     fixed=False,
                     hint=f"harness sweep --study {study.name}, with what it was made with",
                 )
@@ -107,7 +105,7 @@ def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Ite
                 yield from _unsent_journals(record, fix)
                 yield from _orphaned_runs(record, run.status, fix)
     yield from _unknown_runs(tracker, {study.name for study in studies}, fix)
-    yield from _comparisons(tracker, work_root, fix)
+    yield from _comparisons(tracker, stores.work_root, fix)
 
 
 def _stale_trials(study: Study, fix: bool) -> Iterator[Finding]:

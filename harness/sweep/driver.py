@@ -12,7 +12,7 @@ from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
 from harness.core.space import describe
-from harness.core.workspace import check_name, work_folder_of
+from harness.core.workspace import Stores, check_name
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
@@ -82,9 +82,9 @@ def open_study(plan: SweepPlan) -> Study:
 
     Raises StudyError where a study of that name has other settings or another experiment.
     """
-    with reaching(plan.storage):
+    with reaching(plan.stores.storage):
         study = Study.create(
-            open_storage(plan.storage),
+            open_storage(plan.stores.storage),
             plan.spec,
             _context(plan),
             plan.work_folder,
@@ -108,7 +108,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
     sweep = WorkerSupervisor(work, _tasks(plan, study, deadline))
-    with sweep.handle_signals(), reaching(plan.storage), study.registered():
+    with sweep.handle_signals(), reaching(plan.stores.storage), study.registered():
         record = _begin_record(plan, study)
         uploader = record.uploader(listener)
         uploader.start()
@@ -148,28 +148,25 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         best_run_id=best_run_id,
         parent_run_id=record.parent,
         seconds=time.monotonic() - began,
-        tracking_uri=mask_password(plan.tracking_uri),
+        tracking_uri=mask_password(plan.stores.tracking_uri),
         synthetic=plan.tracks.synthetic,
         signal=sweep.signal,
         unsent=unsent,
     )
 
 
-def join_study(
-    name: str, *, storage: str, tracking_uri: str, work_root: Path, data: str | None, settings: dict[str, Any]
-) -> SweepPlan:
+def join_study(name: str, stores: Stores, *, data: str | None, settings: dict[str, Any]) -> SweepPlan:
     """Return the plan of a worker that joins a study: everything but its own `settings` is the study's.
 
     Raises StudyError where there is no such study, DataError where the data here are not those it was made on.
     """
-    with reaching(storage):
-        opened = open_storage(storage, create=False)
-        folder = work_folder_of(work_root, storage, check_name("study", name))
-        study = Study.open(opened, name, folder)
+    with reaching(stores.storage):
+        opened = open_storage(stores.storage, create=False)
+        study = Study.open(opened, name, stores.work_folder(check_name("study", name)))
         spec, context, asked = study.study_spec(), study.context, study.asked
     if "trials" not in asked:
         raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
-    tracker = Tracker(tracking_uri, create=False)
+    tracker = Tracker(stores.tracking_uri, create=False)
     run = tracker.studies.require_run(name)
     wanted = data or recorded_folder(context)
     tracks = load_recorded_data(wanted, spec.data_digest)
@@ -181,8 +178,8 @@ def join_study(
         data=wanted,
         study=name,
         experiment=spec.experiment,
-        tracking_uri=tracking_uri,
-        storage=storage,
+        tracking_uri=stores.tracking_uri,
+        storage=stores.storage,
         **settings,
     )
     return SweepPlan(
@@ -191,9 +188,7 @@ def join_study(
         tracks=tracks,
         split=tracker.studies.split(run.run_id),
         model=model_spec(spec.model),
-        tracking_uri=tracking_uri,
-        storage=storage,
-        work_folder=folder,
+        stores=stores,
         devices=devices_of(own.device),
         joins=True,
     )
@@ -201,11 +196,11 @@ def join_study(
 
 def _begin_record(plan: SweepPlan, study: Study) -> Record:
     """Open the study's record: one run for the study, however many machines begin at once."""
-    database = sqlite_path(plan.tracking_uri)
+    database = sqlite_path(plan.stores.tracking_uri)
     if database is not None:
         with translated(f"mending the paths in {database}"):
             fix_artifact_paths(database)
-    tracker = Tracker(plan.tracking_uri)
+    tracker = Tracker(plan.stores.tracking_uri)
     with study.lock():
         parent = tracker.studies.begin(
             plan.spec, _description(plan), plan.split, study.context, plan.settings.trials
@@ -227,11 +222,9 @@ def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) 
 def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
     task = WorkerTask(
         spec=plan.spec,
-        storage=plan.storage,
-        tracking_uri=plan.tracking_uri,
+        stores=plan.stores,
         tracks=plan.tracks,
         split=plan.split,
-        work_folder=plan.work_folder,
         total=plan.settings.trials,
         allowed_failures=plan.allowed_failures,
         device=plan.devices[0],

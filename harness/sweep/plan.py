@@ -17,7 +17,7 @@ from harness.core.space import (
     parse_space,
     resolve,
 )
-from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import Tracks, read_split, stratified_split, used_columns
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
@@ -40,9 +40,7 @@ class SweepPlan:
     tracks: Tracks
     split: Split
     model: ModelSpec
-    tracking_uri: str
-    storage: str
-    work_folder: Path
+    stores: Stores
     devices: tuple[str, ...]
     joins: bool = False  # a study that somebody else's sweep has made and asked for
 
@@ -50,6 +48,11 @@ class SweepPlan:
     def first_params(self) -> Params:
         """The parameters of the first trial: the report's own, or what of the space is nearest to them."""
         return first_params(self.spec.space, accepted_by(self.model))
+
+    @property
+    def work_folder(self) -> Path:
+        """Where the study's work in progress lies on this machine."""
+        return self.stores.work_folder(self.spec.name)
 
     @property
     def allowed_failures(self) -> int:
@@ -71,7 +74,6 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         split = read_split(Path(settings.split), tracks)
     space, fixed = _space(settings, model)
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
-    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
     spec = StudySpec(
         name=check_name("study", settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
@@ -97,9 +99,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         tracks=tracks,
         split=split,
         model=model,
-        tracking_uri=tracking_uri,
-        storage=storage,
-        work_folder=work_folder_of(work_root, storage, spec.name),
+        stores=resolve_stores(settings.tracking_uri, settings.storage),
         devices=devices_of(settings.device),
     )
 

@@ -106,7 +106,7 @@ def reproduce(
     Raises TrackingError where the run is no trial's or has no epochs, DataError where the data lack a track of
     the split.
     """
-    tracker = Tracker(resolve_stores(tracking_uri, None)[0], create=False)
+    tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
     run = tracker.studies.require_trial(run_id)
     recorded = tracker.runs.epochs(run_id)
     if not recorded:

@@ -19,6 +19,7 @@ from harness.core.errors import TrackingError
 from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
 from harness.core.records import Split, StudySpec, TrialResult, WorkerId
+from harness.core.workspace import Stores
 from harness.data import Tracks, training_data
 from harness.models.registry import model_spec
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
@@ -41,16 +42,19 @@ class WorkerTask:
     """
 
     spec: StudySpec
-    storage: str
-    tracking_uri: str
+    stores: Stores
     tracks: Tracks
     split: Split
-    work_folder: Path
     total: int
     allowed_failures: int
     device: str
     worker_id: WorkerId
     deadline: float | None = None
+
+    @property
+    def work_folder(self) -> Path:
+        """Where the study's work in progress lies on this machine."""
+        return self.stores.work_folder(self.spec.name)
 
 
 class Worker:
@@ -65,7 +69,8 @@ class Worker:
         self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
             self.device
         )
-        self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder, task.worker_id)
+        storage = open_storage(task.stores.storage)
+        self.study = Study.open(storage, task.spec.name, task.work_folder, task.worker_id)
 
     def run(self) -> None:
         """Take trials and run them."""
@@ -150,7 +155,7 @@ class Worker:
         folder = journal_path(self.task.work_folder, claim.number).with_suffix("")
         while not (self.stopping.is_set() or claim.is_lost):
             try:
-                Tracker(self.task.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
+                Tracker(self.task.stores.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
             except TrackingError:
                 self.stopping.wait(FETCH_SECONDS)
             else:
@@ -179,7 +184,7 @@ def work(task: WorkerTask) -> None:
     """Be a worker process of a study."""
 
     def run(asked: threading.Event) -> None:
-        with reaching(task.storage):
+        with reaching(task.stores.storage):
             worker = Worker(task)
             worker.stopping = asked
             worker.run()
