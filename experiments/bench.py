@@ -31,6 +31,7 @@ from rich.table import Column, Table
 from harness.core.events import Acknowledged, Ended, TrialStarted
 from harness.core.journal import Journal, journal_path
 from harness.core.records import EpochMetrics, TrialResult
+from harness.core.study_record import Budget
 from harness.data.open import load_data
 from harness.study import Study, open_storage
 from harness.sweep.driver import open_study, run_sweep
@@ -208,13 +209,12 @@ def bookkeeping(size: Size) -> Row:
     plan = plan_sweep(settings(size, "fcnn", size.late, search={}))
     study, tracker = open_study(plan), Tracker(plan.stores.tracking_uri)
     parent = tracker.studies.begin(plan.spec, "", plan.split, study.context, size.late)
-    dataset = {"name": "bench", "folder": "bench", "profile": {}}
-    uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, dataset), study)
+    uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, study.context.dataset), study)
     best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)
     seconds = []
     for number in range(size.late):
         started = time.perf_counter()
-        claim = study.claim(total=size.late, allowed_failures=1)
+        claim = study.claim(Budget(size.late, 1))
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
         trial = trial_config(plan.spec, plan.model, number, claim.params)

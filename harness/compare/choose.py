@@ -99,7 +99,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
 
 
 def _compared_study(study: Study) -> ComparedStudy:
-    best, spec = study.best(), study.study_spec()
+    best, spec = study.best(), study.spec
     if best is None:
         raise StudyError(
             f"study {study.name!r} has no complete trial",

@@ -166,7 +166,7 @@ def _orphaned_runs(record: Record, status: RunStatus, fix: bool) -> Iterator[Fin
         )
     if status != RunStatus.RUNNING or study.counts().running or study.has_live_sweep():
         return
-    short = study.counts().finished < study.asked.get("trials", 0)
+    short = study.targets is not None and study.counts().finished < study.targets.n_trials
     yield _mendable(
         study=study.name, found="the study's run was RUNNING, and no process is at work on it", fix=fix
     )

@@ -12,6 +12,7 @@ from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
 from harness.core.space import describe
+from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.workspace import Stores, check_name
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import model_spec
@@ -95,7 +96,7 @@ def open_study(plan: SweepPlan) -> Study:
         close_journals(study)
         if not plan.joins:
             settings = plan.settings
-            study.set_targets({"trials": settings.trials, "attempts": settings.attempts, "keep": settings.keep})
+            study.set_targets(Targets(n_trials=settings.trials, attempts=settings.attempts, keep=settings.keep))
     return study
 
 
@@ -163,8 +164,8 @@ def join_study(name: str, stores: Stores, *, data: str | None, settings: dict[st
     with reaching(stores.storage):
         opened = open_storage(stores.storage, create=False)
         study = Study.open(opened, name, stores.work_folder(check_name("study", name)))
-        spec, context, asked = study.study_spec(), study.context, study.asked
-    if "trials" not in asked:
+        spec, context, targets = study.spec, study.context, study.targets
+    if targets is None:
         raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
     tracker = Tracker(stores.tracking_uri, create=False)
     run = tracker.studies.require_run(name)
@@ -172,9 +173,9 @@ def join_study(name: str, stores: Stores, *, data: str | None, settings: dict[st
     tracks = load_recorded_data(wanted, spec.data_digest)
     own = SweepSettings(
         model=spec.model,
-        trials=asked["trials"],
-        attempts=asked["attempts"],
-        keep=asked["keep"],
+        trials=targets.n_trials,
+        attempts=targets.attempts,
+        keep=targets.keep,
         data=wanted,
         study=name,
         experiment=spec.experiment,
@@ -225,8 +226,7 @@ def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Worker
         stores=plan.stores,
         tracks=plan.tracks,
         split=plan.split,
-        total=plan.settings.trials,
-        allowed_failures=plan.allowed_failures,
+        budget=plan.budget,
         device=plan.devices[0],
         worker_id=study.worker_id,
         deadline=deadline,
@@ -241,26 +241,22 @@ def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
     return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
 
 
-def _dataset(plan: SweepPlan) -> dict[str, Any]:
-    tracks, name = plan.tracks, plan.spec.experiment
-    return {
-        "name": f"{name} (synthetic)" if tracks.synthetic else name,
-        "folder": str(tracks.folder),
-        "profile": {"tracks": len(tracks.ids), "genres": len(tracks.genres), "digest": tracks.digest},
-    }
-
-
-def _context(plan: SweepPlan) -> dict[str, Any]:
+def _context(plan: SweepPlan) -> StudyContext:
     """Return what the study's record should know beyond its settings."""
-    return {
-        "data": str(plan.tracks.folder),
-        "synthetic": plan.tracks.synthetic,
-        "experiment": plan.spec.experiment,
-        "identity": new_name(),  # tells this study from an earlier one of the same name
-        "dataset": _dataset(plan),
-        # A model from a file: its code as it was, since the file may change.
-        **({} if plan.model.source_digest is None else {"model_source": _source(plan)}),
-    }
+    tracks, name = plan.tracks, plan.spec.experiment
+    return StudyContext(
+        experiment=name,
+        identity=new_name(),
+        dataset=DatasetInfo(
+            name=f"{name} (synthetic)" if tracks.synthetic else name,
+            folder=str(tracks.folder),
+            tracks=len(tracks.ids),
+            genres=len(tracks.genres),
+            digest=tracks.digest,
+        ),
+        synthetic=tracks.synthetic,
+        model_source=None if plan.model.source_digest is None else _source(plan),
+    )
 
 
 def _source(plan: SweepPlan) -> str:
@@ -289,6 +285,6 @@ def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
         )
     return StudyError(
         f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",
-        expected=f"fewer than {plan.allowed_failures} failures",
+        expected=f"fewer than {plan.budget.max_failures} failures",
         hint="the same command with another [search] range and --study NEW",
     )

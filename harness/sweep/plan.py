@@ -17,6 +17,7 @@ from harness.core.space import (
     parse_space,
     resolve,
 )
+from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import Tracks, read_split, stratified_split, used_columns
 from harness.data.open import default_experiment, load_data
@@ -55,9 +56,9 @@ class SweepPlan:
         return self.stores.work_folder(self.spec.name)
 
     @property
-    def allowed_failures(self) -> int:
-        """How many trials may fail before the sweep gives up."""
-        return max(MINIMUM_ALLOWED_FAILURES, self.settings.trials)
+    def budget(self) -> Budget:
+        """When the sweep is over: at so many finished trials, or at so many failed ones."""
+        return Budget(self.settings.trials, max(MINIMUM_ALLOWED_FAILURES, self.settings.trials))
 
 
 def plan_sweep(settings: SweepSettings) -> SweepPlan:

@@ -36,9 +36,8 @@ class Record:
 
     def uploader(self, listener: Listener = lambda *_: None) -> JournalUploader:
         """Return what sends the study's journals to the record."""
-        spec, context = self.study.study_spec(), self.study.context
-        dataset = context.get("dataset") or {"name": spec.experiment, "folder": "unknown", "profile": {}}
-        return JournalUploader(TrialLog(self.tracker, spec, self.parent, dataset), self.study, listener)
+        trials = TrialLog(self.tracker, self.study.spec, self.parent, self.study.context.dataset)
+        return JournalUploader(trials, self.study, listener)
 
     def orphans(self) -> list[tuple[RunInfo, TrialState]]:
         """Return the runs of trials that are RUNNING while their trials are not, with how their trials stand.
@@ -86,9 +85,9 @@ class Record:
                 return best_run_id  # another has just summed up the same
             if is_finished:
                 self._log_report(runs)
-                keep = study.asked.get("keep")
-                if keep is not None and state == StudyState.COMPLETE:
-                    self._keep_best(keep, runs)
+                targets = study.targets
+                if targets is not None and targets.keep is not None and state == StudyState.COMPLETE:
+                    self._keep_best(targets.keep, runs)
             self.tracker.studies.end(self.parent, state, counts, best, best_run_id)
         return best_run_id
 
@@ -111,9 +110,9 @@ class Record:
         """Store the study's pictures and its table of trials in the parent run."""
         with tempfile.TemporaryDirectory() as name:
             run_ids = {number: run.run_id for number, run in runs.items()}
-            title = f"{self.study.name}{' (synthetic data)' if self.study.context.get('synthetic') else ''}"
+            title = f"{self.study.name}{' (synthetic data)' if self.study.context.synthetic else ''}"
             write_study_report(
-                Path(name), title, self.study.rows(), self.study.importances(), run_ids, self.study.space
+                Path(name), title, self.study.rows(), self.study.importances(), run_ids, self.study.spec.space
             )
             self.tracker.artifacts.log_files(self.parent, Path(name))
 

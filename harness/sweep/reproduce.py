@@ -13,6 +13,7 @@ import torch
 
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
 from harness.core.records import EpochMetrics, Split, TrialConfig
+from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
 from harness.data import Tracks, training_data
 from harness.data.open import load_data, recorded_folder
@@ -142,9 +143,9 @@ def reproduce(
     )
 
 
-def _model(name: str, context: dict[str, Any], folder: Path) -> ModelSpec:
+def _model(name: str, context: StudyContext, folder: Path) -> ModelSpec:
     """Return the model; one from a file is built from its code as it was recorded."""
-    source = context.get("model_source")
+    source = context.model_source
     if source is None:
         return model_spec(name)
     file = folder / "model.py"

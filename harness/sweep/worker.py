@@ -19,6 +19,7 @@ from harness.core.errors import TrackingError
 from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
 from harness.core.records import Split, StudySpec, TrialResult, WorkerId
+from harness.core.study_record import Budget
 from harness.core.workspace import Stores
 from harness.data import Tracks, training_data
 from harness.models.registry import model_spec
@@ -45,8 +46,7 @@ class WorkerTask:
     stores: Stores
     tracks: Tracks
     split: Split
-    total: int
-    allowed_failures: int
+    budget: Budget
     device: str
     worker_id: WorkerId
     deadline: float | None = None
@@ -76,10 +76,10 @@ class Worker:
         """Take trials and run them."""
         task = self.task
         while not self.stopping.is_set() and (task.deadline is None or time.time() < task.deadline):
-            claim = self.study.claim(total=task.total, allowed_failures=task.allowed_failures)
+            claim = self.study.claim(task.budget)
             if claim is not None:
                 self.run_claim(claim)
-            elif self.study.is_over(total=task.total, allowed_failures=task.allowed_failures):
+            elif self.study.is_over(task.budget):
                 return
             else:  # the last trials are others': should one of those workers die, its trial is taken up here
                 self.stopping.wait(WAIT_SECONDS)
@@ -113,7 +113,7 @@ class Worker:
                 resumed=claim.resumed,
                 device=str(self.device),
                 gpu=gpu_name(self.device),
-                total=self.task.total,
+                total=self.task.budget.n_trials,
             )
         )
         origin = Origin(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
+from harness.core.study_record import StudyContext
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
@@ -26,14 +26,14 @@ class Studies:
         self._artifacts = artifacts
         self._experiment_id = experiment_id
 
-    def begin(self, spec: StudySpec, description: str, split: Split, context: dict[str, Any], asked: int) -> str:
+    def begin(self, spec: StudySpec, description: str, split: Split, context: StudyContext, asked: int) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
         A new one gets the split and `context` as files, from which an export finds its data again. `asked` is the
         number of trials that the study is to have.
         """
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(asked)}
-        experiment, identity = self._experiment_id(spec.experiment), context["identity"]
+        experiment, identity = self._experiment_id(spec.experiment), context.identity
         found = self.run(spec.name, experiment)
         if found is None:
             tags |= {**study_tags(spec, Kind.STUDY), Tag.NOTE: description, Tag.STUDY_IDENTITY: identity}
@@ -51,7 +51,7 @@ class Studies:
         if found is None or not found.is_whole:  # or its making was cut short
             self._runs.log(run_id, params=study_params(spec) | {"search": _search(spec)})
             self._artifacts.log_json(run_id, asdict(split), SPLIT_FILE)
-            self._artifacts.log_json(run_id, context, CONTEXT_FILE)
+            self._artifacts.log_json(run_id, context.as_json(), CONTEXT_FILE)
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
         return run_id
 
@@ -96,10 +96,9 @@ class Studies:
         """Return the split of a study, by the id of its run."""
         return Split.of(self._artifacts.read_json(run_id, SPLIT_FILE))
 
-    def context(self, run_id: str) -> dict[str, Any]:
+    def context(self, run_id: str) -> StudyContext:
         """Return what a study was made with beyond its settings, by the id of its run."""
-        found: dict[str, Any] = self._artifacts.read_json(run_id, CONTEXT_FILE)
-        return found
+        return StudyContext.of(self._artifacts.read_json(run_id, CONTEXT_FILE))
 
     def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunInfo | None:
         """Return the run of one trial, or None; without `experiment` (an id) every experiment is searched."""

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core.events import Ended, EpochDone, Event, Resumed, ResumeSaved, TrialStarted
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
+from harness.core.study_record import DatasetInfo
 from harness.tracking.client import translated
 from harness.tracking.runs import Point
 from harness.tracking.studies import study_params
@@ -53,7 +54,7 @@ def end_tags(result: TrialResult) -> dict[str, str]:
 class TrialLog:
     """Turns the journal events of a study's trials into MLflow runs under the study's run."""
 
-    def __init__(self, tracker: Tracker, spec: StudySpec, parent_run_id: str, dataset: dict[str, Any]) -> None:
+    def __init__(self, tracker: Tracker, spec: StudySpec, parent_run_id: str, dataset: DatasetInfo) -> None:
         self._tracker = tracker
         self._spec = spec
         self._parent = parent_run_id
@@ -102,13 +103,14 @@ class TrialLog:
     def _input(self) -> DatasetInput:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        # MLflow keeps 36 characters of a digest; the whole one is a tag of every run.
+        info = self._dataset
+        profile = {"tracks": info.tracks, "genres": info.genres, "digest": info.digest}
         dataset = Dataset(
-            name=self._dataset["name"],
-            digest=self._spec.data_digest[:16],
+            name=info.name,
+            digest=info.digest[:16],  # MLflow keeps 36 characters; the whole one is a tag of every run
             source_type="local",
-            source=json.dumps({"uri": self._dataset["folder"]}),
-            profile=json.dumps(self._dataset["profile"]),
+            source=json.dumps({"uri": info.folder}),
+            profile=json.dumps(profile),
         )
         return DatasetInput(dataset, [InputTag(INPUT_CONTEXT, "training")])
 

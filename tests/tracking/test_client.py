@@ -8,19 +8,29 @@ import pytest
 
 from harness.tracking import request_timeout
 
+# Imported twice: what libraries set at their import is put back in between, so that only the harness's own shows.
 IMPORT_ALL = """
 import logging, os, pkgutil, sys
-import optuna, torch  # they set loggers of their own
-before = dict(os.environ), {n: l.level for n, l in logging.root.manager.loggerDict.items() if hasattr(l, "level")}
-import harness
-for module in pkgutil.walk_packages(harness.__path__, "harness."):
-    # One is the program; the other is a file that MLflow copies and runs.
-    if module.name not in ("harness.cli.__main__", "harness.tracking.pyfunc_model"):
-        __import__(module.name)
-assert dict(os.environ) == before[0], set(os.environ.items()) ^ set(before[0].items())
-for name, logger in logging.root.manager.loggerDict.items():
-    assert getattr(logger, "level", 0) == before[1].get(name, 0), name
+def import_all():
+    import harness
+    for module in pkgutil.walk_packages(harness.__path__, "harness."):
+        # One is the program; the other is a file that MLflow copies and runs.
+        if module.name not in ("harness.cli.__main__", "harness.tracking.pyfunc_model"):
+            __import__(module.name)
+def loggers():
+    return [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+before = dict(os.environ)
+import_all()
 assert "mlflow" not in sys.modules
+os.environ.clear()
+os.environ.update(before)
+for logger in loggers():
+    logger.setLevel(logging.NOTSET)
+for name in [name for name in sys.modules if name.partition(".")[0] == "harness"]:
+    del sys.modules[name]
+import_all()
+assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
+assert [logger.name for logger in loggers() if logger.level != logging.NOTSET] == []
 """
 TELEMETRY = """
 import sys
