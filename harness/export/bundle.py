@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError, TrackingError
 from harness.core.files import sha256_of
+from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.core.workspace import resolve_stores
@@ -70,7 +70,7 @@ class Bundle:
     formats: tuple[FormatCheck, ...]
     registered: Registered | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         return {**asdict(self), "folder": str(self.folder), "ledger": self.ledger.as_json()}
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.core.errors import CheckpointError, DataError, HarnessError
+from harness.core.json_types import JsonObject
 from harness.core.records import Representation
 from harness.data import FEATURE_COLUMNS
 from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
@@ -43,7 +43,7 @@ class Prediction:
     genres: tuple[tuple[str, float], ...]
     far: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return an element of `predictions` in what `--json` prints."""
         genres = [{"genre": genre, "probability": probability} for genre, probability in self.genres]
         return {"file": self.file, "row": self.row, "track": self.track, "genres": genres, "far": list(self.far)}
@@ -61,7 +61,7 @@ class Predictions:
     errors: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         return {
             "bundle": str(self.bundle.folder),

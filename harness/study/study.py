@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
+from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
 from harness.core.space import Choice, Params, Range, Space, Value
 from harness.core.study_record import Budget, StudyContext, Targets
@@ -339,7 +340,7 @@ def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
     return params
 
 
-def _check_same(spec: StudySpec, recorded: dict[str, Any]) -> None:
+def _check_same(spec: StudySpec, recorded: JsonObject) -> None:
     wanted = {"experiment": spec.experiment, **spec.frozen_settings()}
     differences = [
         f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"

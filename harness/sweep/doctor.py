@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import HarnessError, mask_password
 from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
 from harness.core.journal import comparison_lock, read_events
+from harness.core.json_types import JsonObject
 from harness.core.records import WorkerId, new_name
 from harness.core.workspace import Stores
 from harness.study import Study, list_studies, open_storage, reaching
@@ -36,7 +36,7 @@ class Finding:
     fixed: bool
     hint: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         return asdict(self)
 

@@ -6,10 +6,10 @@ import itertools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
+from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
 from harness.core.space import describe
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
@@ -50,7 +50,7 @@ class StudySummary:
     signal: int | None = None
     unsent: TrackingError | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         best = None
         if self.best is not None:
@@ -156,8 +156,10 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     )
 
 
-def join_study(name: str, stores: Stores, *, data: str | None, settings: dict[str, Any]) -> SweepPlan:
-    """Return the plan of a worker that joins a study: everything but its own `settings` is the study's.
+def join_study(
+    name: str, stores: Stores, *, data: str | None, jobs: int | None, device: str, timeout: float | None
+) -> SweepPlan:
+    """Return the plan of a worker that joins a study: all but `jobs`, `device` and `timeout` is the study's.
 
     Raises StudyError where there is no such study, DataError where the data here are not those it was made on.
     """
@@ -181,7 +183,9 @@ def join_study(name: str, stores: Stores, *, data: str | None, settings: dict[st
         experiment=spec.experiment,
         tracking_uri=stores.tracking_uri,
         storage=stores.storage,
-        **settings,
+        jobs=jobs,
+        device=device,
+        timeout=timeout,
     )
     return SweepPlan(
         settings=own,

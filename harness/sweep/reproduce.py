@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
+from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Split, TrialConfig
 from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
@@ -77,7 +77,7 @@ class Reproduction:
         """The largest difference of each figure over all epochs."""
         return {name: max((pair.gaps[name] for pair in self.epochs), default=math.inf) for name in FIGURES}
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; a gap that is not a number is null."""
         return {
             "run_id": self.run_id,

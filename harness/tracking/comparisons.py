@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted
+from harness.core.json_types import JsonObject
 from harness.core.records import Candidate
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Point
@@ -69,7 +69,7 @@ class Ledger:
             text += f"; other splits of these data: {_times(sum(o.times for o in self.others))}"
         return text
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the ledger as a JSON-able mapping."""
         return {
             "own_split": sum(opening.times for opening in self.own),

@@ -22,6 +22,7 @@ from torch import Tensor
 from harness import __version__
 from harness.core.errors import CheckpointError
 from harness.core.files import sha256_of
+from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
 from harness.models.classifier import Classifier, build_classifier
@@ -130,7 +131,7 @@ class Description:
         """Whether the network was trained on synthetic data, as far as is known."""
         return self.origin is not None and self.origin.synthetic
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the content of `model.json`."""
         found = {
             "format": FORMAT,
