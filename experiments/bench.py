@@ -28,8 +28,10 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
+from harness.core.events import Acknowledged, Ended, TrialStarted
 from harness.core.journal import Journal, journal_path
 from harness.core.records import EpochMetrics, TrialResult
+from harness.core.study_record import Budget
 from harness.data.open import load_data
 from harness.study import Study, open_storage
 from harness.sweep.driver import open_study, run_sweep
@@ -205,35 +207,35 @@ def cnn_gemm_share(size: Size) -> Row:
 def bookkeeping(size: Size) -> Row:
     """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
     plan = plan_sweep(settings(size, "fcnn", size.late, search={}))
-    study, tracker = open_study(plan), Tracker(plan.tracking_uri)
-    parent = tracker.begin_study(plan.spec, {}, "", plan.split, study.context)
-    dataset = {"name": "bench", "folder": "bench", "profile": {}}
-    uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, dataset), study)
+    study, tracker = open_study(plan), Tracker(plan.stores.tracking_uri)
+    parent = tracker.studies.begin(plan.spec, "", plan.split, study.context, size.late)
+    uploader = JournalUploader(TrialLog(tracker, plan.spec, parent, study.context.dataset), study)
     best = EpochMetrics(1, 1.0, 1.0, 0.0, 0.0)
     seconds = []
     for number in range(size.late):
         started = time.perf_counter()
-        claim = study.claim(total=size.late, allowed_failures=1)
+        claim = study.claim(Budget(size.late, 1))
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
         trial = trial_config(plan.spec, plan.model, number, claim.params)
         sweep = study.worker_id.sweep
         journal.append(
-            "start",
-            trial=number,
-            sweep=sweep,
-            config=trial.as_dict(),
-            resumed=False,
-            device="cpu",
-            total=size.late,
+            TrialStarted(
+                trial=number,
+                sweep=sweep,
+                config=trial,
+                resumed=False,
+                device="cpu",
+                gpu=None,
+                total=size.late,
+            )
         )
         result = TrialResult(
             state="complete", best=replace(best, val_accuracy=1 / (1 + abs(float(claim.params["lr"]) - 0.003)))
         )
-        assert result.best is not None
-        journal.append("end", sync=True, state="complete", best=asdict(result.best), reason=None)
+        journal.append(Ended(result=result), sync=True)
         claim.finish(result)
-        journal.append("closed", sync=True)
+        journal.append(Acknowledged(), sync=True)
         journal.close()
         uploader.pump(flush=True)
         seconds.append(time.perf_counter() - started)

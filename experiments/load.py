@@ -24,6 +24,7 @@ import optuna
 
 from harness.core.records import EpochMetrics, StudySpec, TrialResult, WorkerId, new_name
 from harness.core.space import Choice, Range
+from harness.core.study_record import Budget, DatasetInfo, StudyContext
 from harness.study import Study, open_storage
 
 SPEC = StudySpec(
@@ -41,6 +42,14 @@ SPEC = StudySpec(
     sampler="random",  # what a sampler computes is no load on the database
     pruner="none",
     precision="fp32",
+)
+
+
+CONTEXT = StudyContext(
+    experiment=SPEC.experiment,
+    identity="load",
+    dataset=DatasetInfo(name="none", folder="", tracks=0, genres=0, digest=""),
+    synthetic=True,
 )
 
 
@@ -67,7 +76,7 @@ def work(storage: str, folder: Path, total: int, seconds: float) -> None:
     lines = []
     while True:
         started = time.perf_counter()
-        claim = study.claim(total=total, allowed_failures=1)
+        claim = study.claim(Budget(total, 1))
         claimed = time.perf_counter()
         if claim is None:
             break
@@ -87,7 +96,7 @@ def measure(storage: str, workers: int, trials: int, seconds: float) -> Load:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         opened = open_storage(storage)
-        Study.create(opened, SPEC, {}, folder / "parent")
+        Study.create(opened, SPEC, CONTEXT, folder / "parent")
         opened.engine.dispose()
         context = multiprocessing.get_context("fork")  # each worker would import PyTorch otherwise
         processes = [context.Process(target=work, args=(storage, folder, trials, seconds)) for _ in range(workers)]

@@ -1,14 +1,27 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from harness.core.errors import CheckpointError
-from harness.core.records import TrialConfig
+from harness.core.files import sha256_of
+from harness.core.records import EpochMetrics, TrialConfig
 from harness.data import Part, TrainingData
 from harness.models.registry import model_spec
-from harness.training.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.training.checkpoint import (
+    Architecture,
+    Description,
+    Exported,
+    FormatCheck,
+    Origin,
+    TestResult,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
+    write_description,
+)
 from harness.training.loop import TrainingState, fit, start_training
 from harness.training.resume import ResumePoint, clear_resume, load_resume, save_resume
 
@@ -31,17 +44,24 @@ def state(data: TrainingData) -> TrainingState:
     return state
 
 
+def describe(state: TrainingState, study: str) -> Description:
+    return Description(
+        architecture=Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES),
+        config=state.config,
+        metrics=EpochMetrics(2, 0.5, 0.25, 0.75, 1.5),
+        origin=Origin(study=study, trial=3, data_digest="d", split_digest="s", synthetic=True),
+    )
+
+
 @pytest.fixture
 def saved(state: TrainingState, tmp_path: Path) -> Path:
-    architecture = Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES)
-    save_checkpoint(tmp_path / "checkpoint", architecture, state.classifier.state_dict(), {"study": "s"})
+    save_checkpoint(tmp_path / "checkpoint", state.classifier.state_dict(), describe(state, "s"))
     return tmp_path / "checkpoint"
 
 
 def test_the_folder_alone_rebuilds_the_network(saved: Path, state: TrainingState, data: TrainingData) -> None:
-    classifier, about = load_checkpoint(saved)
-    assert about["study"] == "s"
-    assert about["architecture"]["genres"] == list(GENRES)
+    classifier, description = load_checkpoint(saved)
+    assert description == replace(describe(state, "s"), sha256=sha256_of(saved / "model.safetensors"))
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
     state.classifier.eval()
     assert torch.equal(classifier(data.train.inputs), state.classifier(data.train.inputs))
@@ -53,9 +73,10 @@ def test_others_may_read_it(saved: Path) -> None:
 
 
 def test_saving_again_replaces_the_folder(saved: Path, state: TrainingState) -> None:
-    architecture = Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES)
-    save_checkpoint(saved, architecture, state.classifier.state_dict(), {"study": "other"})
-    assert load_checkpoint(saved)[1]["study"] == "other"
+    save_checkpoint(saved, state.classifier.state_dict(), describe(state, "other"))
+    origin = read_description(saved).origin
+    assert origin is not None
+    assert origin.study == "other"
     assert list(saved.parent.iterdir()) == [saved]
 
 
@@ -68,7 +89,19 @@ def test_damage_is_noticed(saved: Path) -> None:
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
+def test_what_an_export_adds_comes_back(saved: Path, state: TrainingState) -> None:
+    test = TestResult(tracks=60, correct=30, accuracy=0.5, low=0.4, high=0.6, openings=2)
+    check = FormatCheck(format="pt2", file="model.pt2", sha256="s", largest_difference=0.0, accuracy=0.5)
+    for exported in (
+        Exported(run_id="r", split="lists", parts={"train": 1, "valid": 2, "test": 3}),
+        Exported(run_id="r", split="lists", parts={}, test=test, formats=(check,), registered="models:/m@a"),
+    ):
+        description = replace(read_description(saved), exported=exported)
+        write_description(saved, description)
+        assert read_description(saved) == description
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"format": 1}', '{"format": 1, "metrics": 2}'])
 def test_a_description_that_is_none(saved: Path, text: str) -> None:
     (saved / "model.json").write_text(text)
     with pytest.raises(CheckpointError, match="not a checkpoint's description"):

@@ -28,6 +28,7 @@ from harness.compare.leaks import leak_warnings
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.warnings import split_warnings
 from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.core.events import EpochDone, OpenedTestPart, RepeatEnded, RepeatStarted
 from harness.core.records import Split, WorkerId
 from harness.core.stats import corrected_resampled_t
 from harness.data import DEMO_FOLDER, Tracks, load_tracks, stratified_split
@@ -380,12 +381,15 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
         worker_id=WorkerId(),
     )
     do_repeats(task, threading.Event())
-    events = read_repeat(repeat_path(tmp_path, wild, 0))
-    assert events is not None
-    assert [event["event"] for event in events if event["event"] != "epoch"] == ["start", "test", "end"]
-    assert (events[-1]["state"], len(set(events[-1]["test"]))) == ("diverged", 1)
-    assert len(events[-1]["test"]) == len(found.splits[0].test)
-    assert "is nan" in events[-1]["reason"] or "is inf" in events[-1]["reason"]
+    repeat = read_repeat(repeat_path(tmp_path, wild, 0))
+    assert repeat is not None
+    events, end = repeat
+    kinds = [type(event) for event in events if not isinstance(event, EpochDone)]
+    assert kinds == [RepeatStarted, OpenedTestPart, RepeatEnded]
+    assert (end.result.state, len(set(end.test))) == ("diverged", 1)
+    assert len(end.test) == len(found.splits[0].test)
+    reason = end.result.reason or ""
+    assert "is nan" in reason or "is inf" in reason
 
 
 def test_killed_and_run_again(studies: Path, inside: Harness) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.core.errors import CheckpointError, SettingsError
-from harness.core.records import Representation
+from harness.core.records import EpochMetrics, Representation, TrialConfig
 from harness.data import open_pictures, resize
 from harness.data.images import cached_pictures, raw_pictures
 from harness.export.formats import (
@@ -34,7 +34,7 @@ from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import ScalePixels, StandardizeFeatures
 from harness.models.registry import model_spec
-from harness.training.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.training.checkpoint import Architecture, Description, load_checkpoint, save_checkpoint
 
 COLUMNS = ("length", "tempo", "rms_mean", "rms_var")
 GENRES = ("blues", "jazz", "rock")
@@ -74,7 +74,10 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     columns = COLUMNS if representation == "features" else ()
     model = "fcnn" if columns else "cnn"
     architecture = Architecture(model=model, representation=representation, columns=columns, genres=GENRES)
-    save_checkpoint(folder, architecture, classifier.state_dict(), {})
+    config = TrialConfig(model=model, params={"lr": 0.1}, epochs=1, seed=0, threads=1)
+    metrics = EpochMetrics(1, 1.0, 1.0, 0.5, 0.1)
+    description = Description(architecture=architecture, config=config, metrics=metrics)
+    save_checkpoint(folder, classifier.state_dict(), description)
     write_formats(folder, tuple(FILES), Source(classifier, representation, len(columns), ABOUT))
     return folder
 

@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from test_study import SPEC, metrics
+from test_study import CONTEXT, SPEC, metrics
 
+from harness.core.events import Resumed
 from harness.core.journal import Journal, journal_path
 from harness.core.records import TrialResult, WorkerId, new_name
+from harness.core.study_record import Budget
 from harness.study import Claim, Study, open_storage
 from harness.sweep.recovery import close_journals
 
@@ -28,7 +30,7 @@ def machine(storage: RDBStorage, folder: Path) -> Study:
     return Study.create(
         storage,
         replace(SPEC, pruner="median"),
-        {},
+        CONTEXT,
         folder,
         WorkerId(new_name(), new_name()),
         {"lr": 0.001, "batch_size": 32},
@@ -36,7 +38,7 @@ def machine(storage: RDBStorage, folder: Path) -> Study:
 
 
 def take(study: Study) -> Claim:
-    claim = study.claim(total=10, allowed_failures=10)
+    claim = study.claim(Budget(10, 10))
     assert claim is not None
     return claim
 
@@ -139,7 +141,7 @@ def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBS
         here.bury(1, "new", attempts=3)
         for number in (0, 1):
             journal = Journal(journal_path(here.work_folder, number))
-            journal.append("start")
+            journal.append(Resumed(epoch=1))
             journal.close()
         close_journals(here)  # neither has ended
         taken = take(there)

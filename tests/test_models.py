@@ -100,9 +100,7 @@ def test_a_third_model_is_one_class_and_one_entry(
     data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "features", demo_tracks.columns)
     config = TrialConfig(model="linear", params={"lr": 0.01, "batch_size": 32}, epochs=5, seed=1, threads=1)
     journal = Journal(tmp_path / "trial-00000.jsonl")
-    result = run_trial(
-        config, data, torch.device("cpu"), journal=journal, folder=tmp_path / "trial-00000", about={}
-    )
+    result = run_trial(config, data, torch.device("cpu"), journal=journal, folder=tmp_path / "trial-00000")
     journal.close()
     assert result.state == "complete"
     assert result.best is not None

@@ -22,7 +22,7 @@ from harness.data import FEATURE_COLUMNS, Tracks, load_tracks, open_pictures, st
 from harness.export.formats import Source, write_formats
 from harness.export.predict import open_bundle, predict
 from harness.models.registry import MODELS
-from harness.training.checkpoint import Architecture, load_checkpoint, save_checkpoint
+from harness.training.checkpoint import Architecture, Description, Origin, load_checkpoint, save_checkpoint
 from harness.training.loop import fit, start_training
 
 
@@ -37,7 +37,10 @@ def make_bundle(folder: Path, tracks: Tracks, model: str, columns: tuple[str, ..
     )
     weights = state.best_weights
     assert weights is not None
-    save_checkpoint(folder, architecture, weights, {"synthetic": tracks.synthetic})
+    origin = Origin(study="s", trial=0, data_digest="d", split_digest="s", synthetic=tracks.synthetic)
+    assert state.best is not None
+    description = Description(architecture=architecture, config=state.config, metrics=state.best, origin=origin)
+    save_checkpoint(folder, weights, description)
     return folder
 
 
@@ -64,9 +67,9 @@ def song(tmp_path: Path) -> Path:
 def expected(bundle: Path, tracks: Tracks) -> Tensor:
     """The probabilities of every demo track, by hand."""
     classifier, description = load_checkpoint(bundle)
-    if description["architecture"]["representation"] == "features":
+    if description.architecture.representation == "features":
         assert tracks.features is not None
-        chosen = [FEATURE_COLUMNS.index(name) for name in description["architecture"]["columns"]]
+        chosen = [FEATURE_COLUMNS.index(name) for name in description.architecture.columns]
         inputs = torch.from_numpy(tracks.features[:, chosen]).float()
     else:
         assert tracks.pictures is not None
@@ -213,7 +216,7 @@ def test_what_lies_far_outside_is_said(demo_tracks: Tracks, song: Path, tmp_path
 def test_other_forms_give_the_same(fcnn: Path, demo_data: Path, tmp_path: Path, form: str) -> None:
     folder = Path(shutil.copytree(fcnn, tmp_path / "bundle"))
     classifier, about = load_checkpoint(fcnn)
-    columns = len(about["architecture"]["columns"])
+    columns = len(about.architecture.columns)
     write_formats(folder, (form,), Source(classifier, "features", columns, {"genres": []}))
     (folder / "model.safetensors").unlink()
     table = demo_data / "features_30_sec.csv"
@@ -228,7 +231,7 @@ def test_other_forms_give_the_same(fcnn: Path, demo_data: Path, tmp_path: Path, 
     [
         ({}, "holds no model.json"),
         ({"model.json": "{}"}, "not a checkpoint's description"),
-        ({"model.json": '{"format": 1}'}, "describes no network"),
+        ({"model.json": '{"format": 1}'}, "not a checkpoint's description"),
         ({"model.json": None}, "holds no model"),
         ({"model.json": None, "model.safetensors": "x"}, "missing or damaged"),
         ({"model.json": None, "model.pt2": "x"}, "model.pt2 cannot be read"),

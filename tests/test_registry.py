@@ -155,7 +155,7 @@ def by_hand(exported: Export) -> dict[str, Any]:
     """What the exported network gives for the sample, as the registered model words it."""
     classifier, about = load_checkpoint(exported.bundle.folder)
     picture, track = exported.sample()
-    genres, columns = about["architecture"]["genres"], about["architecture"]["columns"]
+    genres, columns = about.architecture.genres, about.architecture.columns
     with torch.inference_mode():
         if columns:
             with (exported.data / "features_30_sec.csv").open() as file:

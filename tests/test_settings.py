@@ -6,7 +6,7 @@ import torch
 
 from harness.core.errors import SettingsError
 from harness.core.space import parse_space
-from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.core.workspace import check_name, resolve_stores
 from harness.models.registry import model_spec
 from harness.sweep.settings import SweepSettings, load_settings, parse_jobs, parse_keep
 from harness.training.devices import devices_of
@@ -76,16 +76,18 @@ def test_names_that_are_refused(name: str) -> None:
 
 def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tracking, storage, work = resolve_stores(None, None)
-    assert tracking == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
-    assert storage == f"sqlite:///{tmp_path}/mlruns/optuna.db"
-    assert work == tmp_path / "mlruns" / "work"
-    _, storage, work = resolve_stores("http://127.0.0.1:5000", "sqlite:///other/search.db")
-    assert (storage, work) == (f"sqlite:///{tmp_path}/other/search.db", tmp_path / "other" / "work")
-    _, storage, work = resolve_stores("http://mlflow:5000", "postgresql://me:secret@db/optuna")
-    assert (storage, work) == ("postgresql+psycopg://me:secret@db/optuna", tmp_path / "mlruns" / "work")
-    assert work_folder_of(work, storage, "s") == work / "s" / socket.gethostname()
-    assert work_folder_of(work, "sqlite:///other/search.db", "s") == work / "s"
+    stores = resolve_stores(None, None)
+    assert stores.tracking_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert stores.storage == f"sqlite:///{tmp_path}/mlruns/optuna.db"
+    assert stores.work_root == tmp_path / "mlruns" / "work"
+    assert stores.work_folder("s") == tmp_path / "mlruns" / "work" / "s"
+    beside = resolve_stores("http://127.0.0.1:5000", "sqlite:///other/search.db")
+    assert beside.storage == f"sqlite:///{tmp_path}/other/search.db"
+    assert beside.work_root == tmp_path / "other" / "work"
+    server = resolve_stores("http://mlflow:5000", "postgresql://me:secret@db/optuna")
+    assert server.storage == "postgresql+psycopg://me:secret@db/optuna"
+    assert server.work_root == tmp_path / "mlruns" / "work"
+    assert server.work_folder("s") == server.work_root / "s" / socket.gethostname()
     with pytest.raises(SettingsError, match="same database"):
         resolve_stores("postgresql+psycopg://db/one", "postgres://db/one")
     with pytest.raises(SettingsError, match="same database"):

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from harness.core.errors import StudyError
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Range
+from harness.core.study_record import Budget, DatasetInfo, StudyContext
 from harness.study import Claim, Study, delete_study, list_studies, open_storage
 
 SPEC = StudySpec(
@@ -33,6 +34,14 @@ SPEC = StudySpec(
     sampler="tpe",
     pruner="none",
     precision="fp32",
+)
+
+
+CONTEXT = StudyContext(
+    experiment=SPEC.experiment,
+    identity="i",
+    dataset=DatasetInfo(name="test", folder="x", tracks=3, genres=2, digest="d"),
+    synthetic=True,
 )
 
 
@@ -64,7 +73,7 @@ def study_in(folder: Path, spec: StudySpec = SPEC) -> Study:
     return Study.create(
         opened(folder),
         spec,
-        {"data": "x"},
+        CONTEXT,
         folder / "work" / spec.name,
         first_trial={"lr": 0.001, "batch_size": 32},
     )
@@ -90,7 +99,7 @@ def complete(claim: Claim, value: float | None = None) -> None:
 
 
 def take(study: Study, total: int = 100, allowed_failures: int = 10) -> Claim:
-    claim = study.claim(total=total, allowed_failures=allowed_failures)
+    claim = study.claim(Budget(total, allowed_failures))
     assert claim is not None
     return claim
 
@@ -107,9 +116,9 @@ def test_the_total_is_exact_and_then_there_is_none(place: Path) -> None:
         claim = take(study, total=5)
         assert claim.number == number
         complete(claim)
-    assert study.claim(total=5, allowed_failures=10) is None
+    assert study.claim(Budget(5, 10)) is None
     running = take(study, total=6)
-    assert study.claim(total=6, allowed_failures=10) is None
+    assert study.claim(Budget(6, 10)) is None
     complete(running)
 
 
@@ -117,7 +126,7 @@ def test_failed_trials_do_not_count_until_there_are_too_many(place: Path) -> Non
     study = study_in(place)
     for _ in range(3):
         take(study, total=2, allowed_failures=3).finish(TrialResult(state="diverged", best=None, reason="nan"))
-    assert study.claim(total=2, allowed_failures=3) is None
+    assert study.claim(Budget(2, 3)) is None
     assert study.counts().failed == 3
     assert study.rows()[0].reason == "nan"
     assert study.best() is None
@@ -125,7 +134,7 @@ def test_failed_trials_do_not_count_until_there_are_too_many(place: Path) -> Non
 
 def run_worker(folder: str, total: int) -> None:
     study = Study.open(open_storage(url(Path(folder))), SPEC.name, Path(folder) / "work" / SPEC.name)
-    while claim := study.claim(total=total, allowed_failures=10):
+    while claim := study.claim(Budget(total, 10)):
         time.sleep(0.01)
         (Path(folder) / f"ran-{claim.number}-{os.getpid()}").touch()
         complete(claim)
@@ -181,7 +190,7 @@ def test_a_live_workers_trial_is_left_alone(place: Path) -> None:
 
 def run_all(study: Study, total: int, interrupt: Callable[[Claim], bool] = lambda _: False) -> None:
     interrupted = set()
-    while claim := study.claim(total=total, allowed_failures=10):
+    while claim := study.claim(Budget(total, 10)):
         if interrupt(claim) and claim.number not in interrupted:
             interrupted.add(claim.number)
             claim.finish(TrialResult(state="interrupted", best=None))

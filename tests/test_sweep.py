@@ -88,8 +88,8 @@ def test_what_a_sweep_leaves_in_both_stores() -> None:
         assert "synthetic" in dataset.dataset.name
         assert tags["data_digest"].startswith(dataset.dataset.digest)
         _, about = load_checkpoint(artifacts(run) / "checkpoint")
-        assert about["config"]["lr"] == trial.params["lr"]
-        assert about["metrics"]["epoch"] == metrics["best_epoch"]
+        assert about.config.params["lr"] == trial.params["lr"]
+        assert about.metrics.epoch == metrics["best_epoch"]
     assert found[0].params == {"lr": 0.001, "batch_size": 32}  # the report's own setting
 
 
@@ -146,7 +146,7 @@ def test_both_models_see_the_same_tracks_in_one_experiment() -> None:
     for tag in ("data_digest", "split_digest"):
         assert fcnn.data.tags[tag] == cnn.data.tags[tag]
     classifier, about = load_checkpoint(artifacts(cnn) / "checkpoint")
-    assert about["architecture"]["representation"] == "pictures"
+    assert about.architecture.representation == "pictures"
     assert sum(p.numel() for p in classifier.parameters()) == 7_969_130
 
 
@@ -157,7 +157,7 @@ def test_the_record_shows_which_columns_were_used() -> None:
     assert "length" not in run.data.params["columns"]
     assert "rms_mean" in run.data.params["columns"]
     _, about = load_checkpoint(artifacts(run) / "checkpoint")
-    assert len(about["architecture"]["columns"]) == 56
+    assert len(about.architecture.columns) == 56
     with pytest.raises(DataError, match="'tempi'"):
         plan_sweep(replace(FAST, data="demo", without=("tempi",)))
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
+from harness.core.events import EpochDone
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
 from harness.core.space import Value
@@ -179,7 +180,7 @@ def test_resuming_changes_no_number(
 def run(config: TrialConfig, data: TrainingData, folder: Path, **hooks: object) -> TrialResult:
     journal = Journal(folder / "trial-00000.jsonl")
     try:
-        return run_trial(config, data, CPU, journal=journal, folder=folder / "trial-00000", about={}, **hooks)  # type: ignore[arg-type]
+        return run_trial(config, data, CPU, journal=journal, folder=folder / "trial-00000", **hooks)  # type: ignore[arg-type]
     finally:
         journal.close()
 
@@ -193,12 +194,12 @@ def test_value_epoch_and_checkpoint_name_the_same_epoch(features: TrainingData, 
         result.best.val_accuracy
     )
     assert F.cross_entropy(logits, features.valid.targets).item() == pytest.approx(result.best.val_loss, rel=1e-5)
-    assert about["metrics"]["epoch"] == result.best.epoch
+    assert about.metrics.epoch == result.best.epoch
     journal = Journal(tmp_path / "trial-00000.jsonl")
-    epochs = [event for event in journal.events if event["event"] == "epoch"]
+    epochs = [event for event in journal.events if isinstance(event, EpochDone)]
     journal.close()
-    best = max(epochs, key=lambda event: (event["val_accuracy"], -event["val_loss"]))
-    assert best["epoch"] == result.best.epoch
+    best = max(epochs, key=lambda event: (event.metrics.val_accuracy, -event.metrics.val_loss))
+    assert best.metrics.epoch == result.best.epoch
 
 
 def test_an_interrupted_trial_goes_on_and_writes_each_epoch_once(features: TrainingData, tmp_path: Path) -> None:
@@ -221,8 +222,8 @@ def test_an_interrupted_trial_goes_on_and_writes_each_epoch_once(features: Train
     histories = []
     for folder in (tmp_path, whole_folder):
         journal = Journal(folder / "trial-00000.jsonl")
-        epochs = [event for event in journal.events if event["event"] == "epoch"]
-        histories.append([(e["epoch"], e["train_loss"], e["val_loss"]) for e in epochs])
+        epochs = [event.metrics for event in journal.events if isinstance(event, EpochDone)]
+        histories.append([(m.epoch, m.train_loss, m.val_loss) for m in epochs])
         journal.close()
     assert histories[0] == histories[1]
     assert [epoch for epoch, *_ in histories[0]] == list(range(1, FCNN.epochs + 1))

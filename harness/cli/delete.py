@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.options import Storage, TrackingUri
 from harness.core.errors import StudyError
-from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.core.workspace import check_name, resolve_stores
 
 
 def delete(
@@ -25,7 +25,7 @@ def delete(
     Example: [bold]harness delete demo-fcnn --yes[/bold]
     """
     check_name("study", study)
-    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    stores = resolve_stores(tracking_uri, storage)
     if not yes:
         raise StudyError(
             f"nothing was deleted: study {study!r} would go with its runs and checkpoints",
@@ -34,10 +34,10 @@ def delete(
     from harness.study import Study, delete_study, no_running_trials, open_storage
     from harness.tracking import Tracker
 
-    opened = open_storage(url, create=False)
+    opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
-    with no_running_trials(opened, study, work_folder_of(work_root, url, study)):
-        runs = Tracker(tracking).delete_study(study)
+    with no_running_trials(opened, study, stores.work_folder(study)):
+        runs = Tracker(stores.tracking_uri).studies.delete(study)
         delete_study(opened, study)
-    shutil.rmtree(work_root / study, ignore_errors=True)
+    shutil.rmtree(stores.work_root / study, ignore_errors=True)
     print(f"deleted study {study} and {runs} runs with their files")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -23,9 +22,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from harness.core.journal import Event
+from harness.core.events import Ended, EpochDone, Event, TrialStarted
 from harness.core.records import EpochMetrics, TrialConfig
-from harness.core.space import Value, describe
+from harness.core.space import describe
 
 FINISHED = ("complete", "pruned")
 
@@ -39,8 +38,7 @@ class SweepDisplay:
         self._total = total
         self._done = done
         self._best = best
-        self._started: dict[int, Event] = {}
-        self._last_epoch: dict[int, Event] = {}
+        self._started: dict[int, TrialStarted] = {}
         self._rows: dict[int, TaskID] = {}
         self._ends: deque[float] = deque([time.monotonic()], maxlen=20)
         self._lock = threading.Lock()  # events come from the uploader's thread
@@ -69,36 +67,36 @@ class SweepDisplay:
     def __call__(self, number: int, event: Event) -> None:
         """Take one event of the trial of that number."""
         with self._lock:
-            if event["event"] == "start":
-                self._start(number, event)
-            elif event["event"] == "epoch":
-                self._epoch(number, event)
-            elif event["event"] == "end":
-                self._end(number, event)
+            match event:
+                case TrialStarted():
+                    self._start(number, event)
+                case EpochDone(metrics=metrics):
+                    self._epoch(number, metrics)
+                case Ended():
+                    self._end(number, event)
 
-    def _start(self, number: int, event: Event) -> None:
+    def _start(self, number: int, event: TrialStarted) -> None:
         self._started[number] = event
-        config = event["config"]
+        config = event.config
         if number not in self._rows:
             self._rows[number] = self._progress.add_task(
-                f"trial {number}", total=config["epochs"], note=_setting(config)
+                f"trial {number}", total=config.epochs, note=_setting(config)
             )
 
-    def _epoch(self, number: int, event: Event) -> None:
-        self._last_epoch[number] = event
+    def _epoch(self, number: int, metrics: EpochMetrics) -> None:
         if number in self._rows:
-            note = f"{_setting(self._started[number]['config'])}  acc {event['val_accuracy']:.3f}"
-            self._progress.update(self._rows[number], completed=event["epoch"], note=note)
+            note = f"{_setting(self._started[number].config)}  acc {metrics.val_accuracy:.3f}"
+            self._progress.update(self._rows[number], completed=metrics.epoch, note=note)
 
-    def _end(self, number: int, event: Event) -> None:
+    def _end(self, number: int, event: Ended) -> None:
         if number in self._rows:
             self._progress.remove_task(self._rows.pop(number))
-        start = self._started.get(number)
-        if event["state"] in FINISHED:
+        start, result = self._started.get(number), event.result
+        if result.state in FINISHED:
             self._done += 1
             self._ends.append(time.monotonic())
-        if event["state"] == "complete" and event["best"] is not None:
-            self._best = max(self._best or 0.0, event["best"]["val_accuracy"])
+        if result.state == "complete" and result.best is not None:
+            self._best = max(self._best or 0.0, result.best.val_accuracy)
         self._show_study()
         if not self._live and start is not None:
             self._console.print(self._line(number, start, event), markup=False, highlight=False, soft_wrap=True)
@@ -115,14 +113,14 @@ class SweepDisplay:
         rate = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
         return rate * max(0, self._total - self._done)
 
-    def _line(self, number: int, start: Event, event: Event) -> str:
-        seconds = (event["time"] - start["time"]) / 1000
-        result = (event["reason"] or "").strip().splitlines()[-1:] if event["state"] not in FINISHED else []
-        if event["best"] is not None and not result:
-            result = [f"acc {event['best']['val_accuracy']:.3f} at epoch {event['best']['epoch']}"]
-        text = f"trial {number:3d} {event['state']:8s} {_setting(start['config'])}  {seconds:.1f} s"
+    def _line(self, number: int, start: TrialStarted, event: Ended) -> str:
+        seconds, result = (event.time - start.time) / 1000, event.result
+        outcome = (result.reason or "").strip().splitlines()[-1:] if result.state not in FINISHED else []
+        if result.best is not None and not outcome:
+            outcome = [f"acc {result.best.val_accuracy:.3f} at epoch {result.best.epoch}"]
+        text = f"trial {number:3d} {result.state:8s} {_setting(start.config)}  {seconds:.1f} s"
         best = "" if self._best is None else f"  best {self._best:.3f}"
-        return "  ".join([text, *result]) + best
+        return "  ".join([text, *outcome]) + best
 
 
 class FileDisplay:
@@ -171,8 +169,8 @@ class _Note(ProgressColumn):
         return Text(task.fields.get("note", ""), overflow="ellipsis", no_wrap=True)
 
 
-def _setting(config: Mapping[str, Value]) -> str:
-    return describe(TrialConfig.of(config).params)
+def _setting(config: TrialConfig) -> str:
+    return describe(config.params)
 
 
 def _clock(seconds: float) -> str:

@@ -22,10 +22,9 @@ def doctor(
 
     Example: [bold]harness doctor --fix[/bold]
     """
-    tracking, url, work_root = resolve_stores(tracking_uri, storage)
     from harness.sweep.doctor import examine
 
-    findings = list(examine(url, tracking, work_root, fix=fix))
+    findings = list(examine(resolve_stores(tracking_uri, storage), fix=fix))
     if as_json:
         print(json.dumps([finding.as_json() for finding in findings]))
     else:

@@ -19,7 +19,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
 
     Example: [bold]harness status[/bold]
     """
-    _, url, _ = resolve_stores(None, storage)
+    url = resolve_stores(None, storage).storage
     path = sqlite_path(url)
     studies = []
     if path is None or path.exists():  # looking makes no database

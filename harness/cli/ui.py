@@ -25,7 +25,7 @@ def ui(
 
     Example: [bold]harness ui[/bold]
     """
-    tracking, _, _ = resolve_stores(tracking_uri, None)
+    tracking = resolve_stores(tracking_uri, None).tracking_uri
     if tracking.startswith(("http://", "https://")):
         print(f"the store is a server, its UI is at {mask_password(tracking)}")
         return

@@ -31,12 +31,12 @@ def worker(
     from harness.core.workspace import resolve_stores
     from harness.sweep.settings import check_jobs, check_timeout
 
-    own = {"jobs": check_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
-    tracking, url, work_root = resolve_stores(tracking_uri, storage)
+    jobs_wanted, minutes = check_jobs(jobs or "auto"), check_timeout(timeout)
+    stores = resolve_stores(tracking_uri, storage)
     from harness.workers.supervisor import start_fork_server
 
     start_fork_server()
     from harness.sweep.driver import join_study
 
-    plan = join_study(study, storage=url, tracking_uri=tracking, work_root=work_root, data=data, settings=own)
+    plan = join_study(study, stores, data=data, jobs=jobs_wanted, device=device, timeout=minutes)
     carry_out(plan, as_json)

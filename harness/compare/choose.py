@@ -9,12 +9,12 @@ from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
 from harness.core.errors import SettingsError, StudyError
 from harness.core.records import Candidate, Split, derive_seed
-from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.core.workspace import check_name, resolve_stores
 from harness.data import Tracks, stratified_split, used_columns
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
-from harness.tracking import SPLIT_FILE, Tracker, best_trial_run
+from harness.tracking import Tracker
 from harness.training.devices import devices_of
 from harness.training.run import trial_config
 
@@ -29,24 +29,21 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
-    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
+    stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
-    with reaching(storage):
-        opened = open_storage(storage, create=False)
+    with reaching(stores.storage):
+        opened = open_storage(stores.storage, create=False)
         wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
         names = settings.studies or _newest(wanted, list_studies(opened))
         if len(set(names)) < max(2, len(names)):
             raise StudyError(
                 f"a comparison of {', '.join(names) or 'no study'}", expected="two or more different studies"
             )
-        studies = [
-            Study.open(opened, check_name("study", name), work_folder_of(work_root, storage, name))
-            for name in names
-        ]
+        studies = [Study.open(opened, check_name("study", name), stores.work_folder(name)) for name in names]
         compared = tuple(_compared_study(study) for study in studies)
     _check_same(compared)
-    tracker = Tracker(tracking_uri, create=False)
-    split = _recorded_split(tracker, compared)
+    tracker = Tracker(stores.tracking_uri, create=False)
+    split = tracker.studies.split(tracker.studies.require_run(compared[0].spec.name).run_id)
     for study in compared:
         _check_checkpoint(tracker, study)
     tracks = check_recorded(
@@ -67,8 +64,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
             *leak_warnings_of(candidates, tracks, split),
         ),
         devices=devices_of(settings.device),
-        tracking_uri=tracking_uri,
-        work_root=work_root,
+        stores=stores,
     )
 
 
@@ -103,7 +99,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
 
 
 def _compared_study(study: Study) -> ComparedStudy:
-    best, spec = study.best(), study.study_spec()
+    best, spec = study.best(), study.spec
     if best is None:
         raise StudyError(
             f"study {study.name!r} has no complete trial",
@@ -130,8 +126,8 @@ def _compared_study(study: Study) -> ComparedStudy:
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
     """Refuse before any training what would be missed after it."""
-    run = best_trial_run(tracker, study.spec.name)
-    if run.tags.get("checkpoint") == "removed":
+    run = tracker.studies.best_trial_run(study.spec.name)
+    if run.checkpoint_removed:
         raise StudyError(
             f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",
             expected="a study whose best checkpoint is there",
@@ -154,18 +150,6 @@ def _check_same(compared: Sequence[ComparedStudy]) -> None:
                     hint="harness sweep for one of them with the other's --data and --split (or --split-seed), "
                     "or --study with others",
                 )
-
-
-def _recorded_split(tracker: Tracker, compared: Sequence[ComparedStudy]) -> Split:
-    name = compared[0].spec.name
-    run = tracker.study_run(name)
-    if run is None:
-        raise StudyError(
-            f"MLflow has no run of study {name!r}",
-            expected="the --tracking-uri that harness sweep was given",
-            hint="the same command with it",
-        )
-    return Split.of(tracker.read_json(run.run_id, SPLIT_FILE))
 
 
 def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bool) -> tuple[Candidate, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.core.records import Candidate, Split, StudySpec, TrialCounts, TrialRow, digest_of
+from harness.core.study_record import StudyContext
+from harness.core.workspace import Stores
 from harness.data import Tracks
 from harness.models.spec import ModelSpec
 
@@ -38,7 +38,7 @@ class ComparedStudy:
     best: TrialRow
     counts: TrialCounts
     rows: tuple[TrialRow, ...]
-    context: dict[str, Any]
+    context: StudyContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,7 @@ class ComparisonPlan:
     splits: tuple[Split, ...]
     warnings: tuple[str, ...]
     devices: tuple[str, ...]
-    tracking_uri: str
-    work_root: Path
+    stores: Stores
 
     @property
     def identity(self) -> str:

@@ -12,15 +12,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from harness.compare.baselines import BASELINES
+from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted, has_ended
 from harness.core.files import FileLock
-from harness.core.journal import Event, Journal, has_ended, read_events
-from harness.core.records import Candidate, Split, WorkerId, derive_seed, digest_of
+from harness.core.journal import Journal, read_events
+from harness.core.records import Candidate, Split, TrialConfig, TrialResult, WorkerId, derive_seed, digest_of
 from harness.data import Part, Tracks, open_test, training_data
 from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
@@ -49,10 +49,11 @@ def repeat_path(folder: Path, candidate: Candidate, number: int) -> Path:
     return folder / f"repeat-{digest_of(candidate.identity())[:12]}-{number:03d}.jsonl"
 
 
-def read_repeat(path: Path) -> list[Event] | None:
-    """Return the events of a repeat that is over, None for one that is still to be done."""
+def read_repeat(path: Path) -> tuple[list[Event], RepeatEnded] | None:
+    """Return the events of a repeat that is over, and the last of them; None for one that is still to be done."""
     events, _ = read_events(path)
-    return events if has_ended(events) else None
+    last = events[-1] if events else None
+    return (events, last) if isinstance(last, RepeatEnded) and has_ended(events) else None
 
 
 def work_on_repeats(task: RepeatTask) -> None:
@@ -89,43 +90,55 @@ def _run(
     seed = derive_seed(candidate.seed, "repeat", number)
     config = None if candidate.config is None else replace(candidate.config, seed=seed)
     journal.append(
-        "start",
-        candidate=candidate.name,
-        repeat=number,
-        seed=seed,
-        config=None if config is None else config.as_dict(),
-        split=split.name,
-        split_digest=split.digest,
-        device=task.device if config is not None else "cpu",
-        threads=task.threads,
+        RepeatStarted(
+            candidate=candidate.name,
+            repeat=number,
+            seed=seed,
+            config=config,
+            split=split.name,
+            split_digest=split.digest,
+            device=task.device if config is not None else "cpu",
+            threads=task.threads,
+        )
     )
     if config is None:
         end = _baseline(candidate, seed, task.tracks, split, journal)
     else:
-        device = choose_device(task.device)
-        data = training_data(task.tracks, split, candidate.representation, candidate.columns).to(device)
-        result = run_trial(config, data, device, journal=journal, folder=folder, about={}, stop=asked.is_set)
-        end = {"state": result.state, "best": None, "reason": result.reason}
-        if result.best is not None:
-            end["best"] = {name: getattr(result.best, name) for name in ("epoch", "val_loss", "val_accuracy")}
-        if result.state == "complete":
-            classifier, _ = load_checkpoint(folder / "checkpoint")
-            classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            parts = (data.valid, _open(task.tracks, split, candidate, journal).to(device))
-            end |= _predictions(*(evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts))
-        elif result.state == "diverged":
-            # A configuration that fails on a split is not left out of the account: it guesses.
-            guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
-            test = _open(task.tracks, split, candidate, journal)
-            end |= _predictions(*(torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)))
-        epochs = {event["epoch"]: event["seconds"] for event in journal.events if event["event"] == "epoch"}
-        end["seconds"] = sum(epochs.values())
-    journal.append("end", sync=True, **end)
-    if end["state"] != "interrupted":
+        end = _network(task, candidate, split, config, journal, folder, asked)
+    journal.append(end, sync=True)
+    if end.result.state != "interrupted":
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _baseline(candidate: Candidate, seed: int, tracks: Tracks, split: Split, journal: Journal) -> dict[str, Any]:
+def _network(
+    task: RepeatTask,
+    candidate: Candidate,
+    split: Split,
+    config: TrialConfig,
+    journal: Journal,
+    folder: Path,
+    asked: threading.Event,
+) -> RepeatEnded:
+    device = choose_device(task.device)
+    data = training_data(task.tracks, split, candidate.representation, candidate.columns).to(device)
+    result = run_trial(config, data, device, journal=journal, folder=folder, stop=asked.is_set)
+    guesses: list[torch.Tensor] = []
+    if result.state == "complete":
+        classifier, _ = load_checkpoint(folder / "checkpoint")
+        classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        parts = (data.valid, _open(task.tracks, split, candidate, journal).to(device))
+        guesses = [evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts]
+    elif result.state == "diverged":
+        # A configuration that fails on a split is not left out of the account: it guesses.
+        guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
+        test = _open(task.tracks, split, candidate, journal)
+        guesses = [torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)]
+    epochs = [event.metrics for event in journal.events if isinstance(event, EpochDone)]
+    seconds = sum({metrics.epoch: metrics.seconds for metrics in epochs}.values())
+    return _ended(result, seconds, *guesses)
+
+
+def _baseline(candidate: Candidate, seed: int, tracks: Tracks, split: Split, journal: Journal) -> RepeatEnded:
     data = training_data(tracks, split, "features", candidate.columns)
     classifier = BASELINES[candidate.model](seed % 2**32)
     began = time.perf_counter()
@@ -133,13 +146,14 @@ def _baseline(candidate: Candidate, seed: int, tracks: Tracks, split: Split, jou
     seconds = time.perf_counter() - began
     parts = (data.valid, _open(tracks, split, candidate, journal))
     guesses = [torch.from_numpy(np.asarray(classifier.predict(part.inputs.double().numpy()))) for part in parts]
-    return {"state": "complete", "best": None, "reason": None, "seconds": seconds, **_predictions(*guesses)}
+    return _ended(TrialResult(state="complete", best=None), seconds, *guesses)
 
 
 def _open(tracks: Tracks, split: Split, candidate: Candidate, journal: Journal) -> Part:
-    journal.append("test", sync=True)  # on record before the part is seen
+    journal.append(OpenedTestPart(), sync=True)  # on record before the part is seen
     return open_test(tracks, split, candidate.representation, candidate.columns)
 
 
-def _predictions(valid: torch.Tensor, test: torch.Tensor) -> dict[str, list[int]]:
-    return {"valid": valid.tolist(), "test": test.tolist()}
+def _ended(result: TrialResult, seconds: float, *guesses: torch.Tensor) -> RepeatEnded:
+    valid, test = (tuple(part.tolist()) for part in guesses) if guesses else ((), ())
+    return RepeatEnded(result=result, seconds=seconds, valid=valid, test=test)

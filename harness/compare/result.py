@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import f1_score
 
 from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
+from harness.core.json_types import JsonObject
 from harness.core.records import Candidate, Representation, Split
+from harness.core.space import Params
 from harness.core.stats import Booleans, wilson_interval
 from harness.tracking import Ledger
 
@@ -39,7 +40,7 @@ class Accuracy:
     low: float
     high: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return it as a JSON-able mapping."""
         return {"mean": self.mean, "std": self.std, "interval": [self.low, self.high]}
 
@@ -55,7 +56,7 @@ class Row:
     study: str | None
     representation: Representation
     parameters: int | None
-    params: dict[str, Any]
+    params: Params
     val: Accuracy
     test: Accuracy
     macro_f1: float
@@ -63,7 +64,7 @@ class Row:
     diverged: int
     own: tuple[float, float, float] | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return it as a JSON-able mapping."""
         return {
             "name": self.name,
@@ -164,7 +165,7 @@ class Comparison:
         std = float(np.std(scores.accuracies, ddof=1))
         return Accuracy(mean=estimate.value, std=std, low=estimate.low, high=estimate.high)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; accuracies and differences are fractions."""
         return {
             "models": [row.as_json() for row in self.rows if row.study is not None],
@@ -178,7 +179,7 @@ class Comparison:
             "test_openings": self.ledger.as_json(),
         }
 
-    def _pair_json(self, pair: Pair) -> dict[str, Any]:
+    def _pair_json(self, pair: Pair) -> JsonObject:
         tracks = pair.tracks_difference
         return {
             "a": self.study_of(pair.a),

@@ -20,7 +20,7 @@ from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingEr
 from harness.core.journal import comparison_folder, comparison_lock
 from harness.core.records import Candidate, WorkerId, new_name
 from harness.data import open_test
-from harness.tracking import ComparisonLog, Tracker, best_trial_run, read_ledger
+from harness.tracking import ComparisonLog, OwnResult, RunInfo, Tracker, read_ledger
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 from harness.workers.cpus import default_jobs
@@ -38,8 +38,8 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     Raises Stopped on a signal (what is done is on record, the same command goes on), StudyError where workers
     cannot go on, TrackingError where MLflow has not taken all of it.
     """
-    folder = comparison_folder(plan.work_root, plan.identity)
-    lock = comparison_lock(plan.work_root, plan.identity)
+    folder = comparison_folder(plan.stores.work_root, plan.identity)
+    lock = comparison_lock(plan.stores.work_root, plan.identity)
     if not lock.acquire(wait=False):
         raise StudyError(
             f"another process is at work on this comparison ({plan.name})", hint="wait for it, or stop it first"
@@ -54,9 +54,8 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
 
 
 def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -> Comparison:
-    tracker = Tracker(plan.tracking_uri)
-    tags = {"data_digest": plan.compared[0].spec.data_digest}
-    log = ComparisonLog(tracker, plan.experiment, plan.identity, tags)
+    tracker = Tracker(plan.stores.tracking_uri)
+    log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest)
     log.begin(plan.name, _description(plan), _params(plan))
     try:
         _Repeats(plan, log, folder, listener).run()
@@ -64,10 +63,17 @@ def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -
         comparison = _sum_up(plan, tracker, log, own, parameters)
         with tempfile.TemporaryDirectory() as name:
             write_files(comparison, Path(name))
-            log.end("FINISHED", Path(name), *_figures(comparison, _description(plan)))
+            log.conclude(
+                Path(name),
+                _figures(comparison),
+                note=_note(comparison, _description(plan)),
+                verdict=comparison.verdict,
+                warnings="\n".join(comparison.warnings),
+                repeats=len(comparison.splits),
+            )
     except BaseException as error:
         try:
-            log.end("KILLED", None, {}, {})
+            log.interrupt()
         except TrackingError as unsent:  # harness doctor ends the run; what stopped the command is told first
             error.add_note(str(unsent))
         raise
@@ -163,13 +169,13 @@ class _Repeats:
         self._error = None
         for index, number in self._todo:
             candidate, split = self._plan.candidates[index], self._plan.splits[number]
-            events = read_repeat(repeat_path(self._folder, candidate, number))
-            if events is None:
+            repeat = read_repeat(repeat_path(self._folder, candidate, number))
+            if repeat is None:
                 continue
-            labels = self._plan.labels_of(split.test)
-            score = float(np.mean(labels == np.array(events[-1]["test"])))
+            events, end = repeat
+            score = float(np.mean(self._plan.labels_of(split.test) == np.array(end.test)))
             try:
-                self._log.record(candidate, events, score)
+                self._log.record(candidate, events, end, score)
             except TrackingError as error:
                 self._error, self._not_before = error, time.monotonic() + RETRY_SECONDS
                 return
@@ -185,27 +191,29 @@ def _measure_own_split(
 
     The part is opened once for a checkpoint: what was measured before is read from the record.
     """
-    known, found = log.own_split(), {}
+    known = log.own_split()
+    found: dict[str, OwnResult] = {}
     for candidate in plan.candidates:
         if candidate.study is None or candidate.config is None:
             continue
-        run = best_trial_run(tracker, candidate.study)
+        run = tracker.studies.best_trial_run(candidate.study)
         measured = known.get(candidate.name)
-        if measured is None or measured["run_id"] != run.run_id:
-            if run.tags.get("checkpoint") == "removed":
+        if measured is None or measured.run_id != run.run_id:
+            if run.checkpoint_removed:
                 raise CheckpointError(f"the checkpoint of run {run.run_id} was removed by --keep")
             with tempfile.TemporaryDirectory() as name:
-                classifier, _ = load_checkpoint(tracker.download(run.run_id, "checkpoint", Path(name)))
-            tracker.count_test_opening(run.run_id)
+                folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name))
+                classifier, _ = load_checkpoint(folder)
+            tracker.runs.count_test_opening(run.run_id)
             part = open_test(plan.tracks, plan.split, candidate.representation, candidate.columns)
             predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)
             weights = sum(parameter.numel() for parameter in classifier.network.parameters())
-            measured = {"run_id": run.run_id, "test": predicted.tolist(), "parameters": weights}
+            measured = OwnResult(run_id=run.run_id, test=tuple(predicted.tolist()), parameters=weights)
         found[candidate.name] = measured
     if found != known:
         log.keep_own_split(found)
-    predictions = {name: np.array(measured["test"]) for name, measured in found.items()}
-    return predictions, {name: measured["parameters"] for name, measured in found.items()}
+    predictions = {name: np.array(measured.test) for name, measured in found.items()}
+    return predictions, {name: measured.parameters for name, measured in found.items()}
 
 
 def _sum_up(
@@ -220,14 +228,7 @@ def _sum_up(
     for candidate in plan.candidates:
         runs = [finished[candidate.name, number] for number in range(plan.settings.repeats)]
         outcomes[candidate.name] = tuple(
-            Outcome(
-                run_id=run.run_id,
-                state=run.tags["trial_state"],
-                seconds=run.metrics["train_seconds"],
-                curves=_curves(tracker, run.run_id) if candidate.study is not None else {},
-                **{part: np.array(guesses) for part, guesses in log.predictions(run.run_id).items()},
-            )
-            for run in runs
+            _outcome(tracker, log, run, curves=candidate.study is not None) for run in runs
         )
     diverged = {name: sum(o.state == "diverged" for o in repeats) for name, repeats in outcomes.items()}
     failures = tuple(
@@ -267,22 +268,35 @@ def _sum_up(
     )
 
 
+def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool) -> Outcome:
+    predicted = log.predictions(run.run_id)
+    return Outcome(
+        run_id=run.run_id,
+        state=run.trial_state or "",
+        seconds=run.metrics["train_seconds"],
+        curves=_curves(tracker, run.run_id) if curves else {},
+        valid=np.array(predicted.valid),
+        test=np.array(predicted.test),
+    )
+
+
 def _curves(tracker: Tracker, run_id: str) -> dict[str, list[float]]:
-    epochs = tracker.epochs(run_id).values()
+    epochs = tracker.runs.epochs(run_id).values()
     return {name: [figures[name] for figures in epochs] for name in ("train_loss", "val_loss", "val_accuracy")}
 
 
-def _figures(comparison: Comparison, description: str) -> tuple[dict[str, float], dict[str, str]]:
+def _figures(comparison: Comparison) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for row in comparison.rows:
         name = row.name.replace(" ", "_")
         metrics |= {f"test_accuracy_{name}": row.test.mean, f"val_accuracy_{name}": row.val.mean}
-    tags = {"verdict": comparison.verdict, "warnings": "\n".join(comparison.warnings)}
+    return metrics
+
+
+def _note(comparison: Comparison, description: str) -> str:
     # The UI shows a run's note in full, tags cut short.
     sentences = "".join(f"- {line}\n" for line in comparison.verdict.split("; "))
-    tags["repeats"] = str(len(comparison.splits))
-    tags["mlflow.note.content"] = f"{description}\n\n{sentences}"
-    return metrics, tags
+    return f"{description}\n\n{sentences}"
 
 
 def _params(plan: ComparisonPlan) -> dict[str, str]:

@@ -1,24 +1,17 @@
-"""A trial's local journal: what happened, line by line, written where it happened and sent to MLflow later.
+"""The journal of a trial or of a repeat: its events, one a line, written by the worker that trains.
 
-Appending a line costs microseconds, so training never waits for the record; the lines survive the death of
-the process that wrote them. Each line is `<crc32> <json>`: a line cut short by a kill, or damaged, is told
-from a whole one.
+A line costs about ten microseconds, so training never waits for MLflow; lines survive the death of the process
+that wrote them, and the parent process uploads them later.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import time
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from harness.core.events import EpochDone, Event, from_line, to_line
 from harness.core.files import FileLock
-
-Event = dict[str, Any]
 
 
 class Journal:
@@ -33,34 +26,26 @@ class Journal:
 
     @property
     def last_epoch(self) -> int:
-        """The last epoch on record, 0 before the first: an epoch trained again is not recorded again."""
-        return max((event["epoch"] for event in self.events if event["event"] == "epoch"), default=0)
+        """The last epoch on record, 0 before the first."""
+        return max((event.metrics.epoch for event in self.events if isinstance(event, EpochDone)), default=0)
 
-    def append(self, event: str, *, sync: bool = False, **fields: Any) -> None:
-        """Add an event with the time in ms since 1970; with `sync` it is on the disk when this returns."""
-        record = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
-        body = json.dumps(record, separators=(",", ":")).encode()
-        self._file.write(b"%08x %s\n" % (zlib.crc32(body), body))
+    def append(self, event: Event, *, sync: bool = False) -> None:
+        """Add an event; with `sync` it is on the disk when this returns."""
+        self._file.write(to_line(event))
         self._file.flush()
         if sync:
             os.fsync(self._file.fileno())
-        self.events.append(record)
+        self.events.append(event)
 
     def close(self) -> None:
         """Close the file; the lines stay."""
         self._file.close()
 
 
-def has_ended(events: Sequence[Event]) -> bool:
-    """Say whether the training run that these events tell of is over; one that was interrupted is not."""
-    last = events[-1] if events else {"event": "nothing"}
-    return bool(last["event"] == "closed" or (last["event"] == "end" and last["state"] != "interrupted"))
-
-
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     """Return the whole events from byte `offset` on, and the offset behind the last of them.
 
-    Reading stops at a line that is cut short or damaged. A missing file has no events.
+    Reading stops at a damaged line. A missing file has no events.
     """
     events: list[Event] = []
     try:
@@ -70,10 +55,10 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     with file:
         file.seek(offset)
         for line in file:
-            checksum, _, body = line.rstrip(b"\n").partition(b" ")
-            if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+            event = from_line(line)
+            if event is None:
                 break
-            events.append(json.loads(body))
+            events.append(event)
             offset += len(line)
     return events, offset
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
+from harness.core.json_types import JsonObject
 from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
 Representation = Literal["features", "pictures"]
@@ -44,7 +45,7 @@ class Split:
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, recorded: dict[str, Any]) -> Split:
+    def of(cls, recorded: Mapping[str, Any]) -> Split:
         """Rebuild a split from its JSON form."""
         lists = {part: tuple(recorded[part]) for part in ("train", "valid", "test", "left_out")}
         return cls(name=recorded["name"], **lists)
@@ -106,7 +107,7 @@ class Candidate:
     config: TrialConfig | None
     source_digest: str | None = None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return what determines the repeats, as a JSON-able mapping.
 
         Not what it is called beside others, nor the threads: those are the machine's.
@@ -164,15 +165,15 @@ class StudySpec:
     precision: Precision
     source_digest: str | None = None  # of the file that the model comes from, if it does
 
-    def frozen_settings(self) -> dict[str, Any]:
+    def frozen_settings(self) -> JsonObject:
         """Return what must agree for a study to be continued, as a JSON-able mapping."""
         names = [field.name for field in fields(self) if field.name not in ("name", "experiment", "space")]
         everything = {name: getattr(self, name) for name in names} | {"space": space_to_json(self.space)}
-        settings: dict[str, Any] = json.loads(json.dumps(everything))
+        settings: JsonObject = json.loads(json.dumps(everything))
         return settings
 
     @classmethod
-    def of(cls, name: str, experiment: str, frozen_settings: dict[str, Any]) -> StudySpec:
+    def of(cls, name: str, experiment: str, frozen_settings: Mapping[str, Any]) -> StudySpec:
         """Rebuild a spec from what `frozen_settings` gave."""
         space = space_from_json(frozen_settings["space"])
         rest = {**frozen_settings, "space": space, "columns": tuple(frozen_settings["columns"])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import SettingsError, mask_password
@@ -15,8 +16,25 @@ RUNS_FOLDER = Path("mlruns")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def resolve_stores(tracking_uri: str | None, storage: str | None) -> tuple[str, str, Path]:
-    """Return MLflow's URI, Optuna's URL and the folder for work in progress, with absolute paths.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Where all is kept: MLflow's URI, Optuna's URL, and the folder for work in progress (absolute paths)."""
+
+    tracking_uri: str
+    storage: str
+    work_root: Path
+
+    def work_folder(self, study: str) -> Path:
+        """Return where a study's work in progress lies on this machine.
+
+        A study on a database server is worked on from many machines, which may share `work_root`.
+        """
+        folder = self.work_root / study
+        return folder if sqlite_path(self.storage) is not None else folder / socket.gethostname()
+
+
+def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
+    """Return the stores that these two name, None for the default.
 
     By default all of it lies under `mlruns/`. Work in progress (journals, locks) lies beside an SQLite
     storage, so that the same command run from elsewhere finds it; for a database server it lies under `mlruns/`.
@@ -33,16 +51,8 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> tuple[str, 
             expected="two databases",
             hint="the same command with another --storage",
         )
-    return tracking, search, (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
-
-
-def work_folder_of(work_root: Path, storage: str, study: str) -> Path:
-    """Return where a study's work in progress lies on this machine.
-
-    A study on a database server is worked on from many machines, which may share this folder.
-    """
-    folder = work_root / study
-    return folder if sqlite_path(storage) is not None else folder / socket.gethostname()
+    work_root = (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
+    return Stores(tracking_uri=tracking, storage=search, work_root=work_root)
 
 
 def _absolute(url: str) -> str:

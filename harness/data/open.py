@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import DataError
+from harness.core.study_record import StudyContext
 from harness.data import Tracks, demo_data_folder, load_tracks
 
 
@@ -14,10 +14,10 @@ def load_data(name: str) -> Tracks:
     return load_tracks(demo_data_folder() if name == "demo" else Path(name))
 
 
-def recorded_folder(context: dict[str, Any]) -> str:
+def recorded_folder(context: StudyContext) -> str:
     """Return where a study's data are by its record; or demo where synthetic ones are gone."""
-    folder: str = context["data"]
-    return "demo" if context.get("synthetic") and not Path(folder).exists() else folder
+    folder = context.dataset.folder
+    return "demo" if context.synthetic and not Path(folder).exists() else folder
 
 
 def load_recorded_data(name: str, digest: str) -> Tracks:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError, TrackingError
 from harness.core.files import sha256_of
+from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.core.workspace import resolve_stores
@@ -25,7 +24,6 @@ from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import (
     DEFAULT_FORMATS,
     FILES,
-    FormatCheck,
     Source,
     check_formats,
     compare_outputs,
@@ -34,37 +32,26 @@ from harness.export.formats import (
 )
 from harness.models.classifier import Classifier
 from harness.tracking import (
-    CONTEXT_FILE,
     PICTURE_COLUMN,
-    SPLIT_FILE,
+    Kind,
     Ledger,
     Registered,
     RunInfo,
     Tracker,
-    best_trial_run,
     read_ledger,
     register,
 )
 from harness.training.checkpoint import (
-    DESCRIPTION_FILE,
     Architecture,
+    Description,
+    Exported,
+    FormatCheck,
+    TestResult,
     load_checkpoint,
-    read_description,
     save_checkpoint,
+    write_description,
 )
 from harness.training.loop import evaluate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestResult:
-    """Accuracy on the test part with its 95 % Wilson interval; `openings` counts how often this run opened it."""
-
-    tracks: int
-    correct: int
-    accuracy: float
-    low: float
-    high: float
-    openings: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +70,7 @@ class Bundle:
     formats: tuple[FormatCheck, ...]
     registered: Registered | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         return {**asdict(self), "folder": str(self.folder), "ledger": self.ledger.as_json()}
 
@@ -135,10 +122,9 @@ def export_best(
         raise CheckpointError(
             f"{out} exists and is not an empty folder", expected="a new name", hint="--out OTHER"
         )
-    tracking, _, _ = resolve_stores(tracking_uri, None)
-    tracker = Tracker(tracking, create=False)
-    run = _trial_run(tracker, run_id) if run_id is not None else best_trial_run(tracker, study or "")
-    if run.tags.get("checkpoint") == "removed":
+    tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
+    run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.best_trial_run(study or "")
+    if run.checkpoint_removed:
         raise CheckpointError(
             f"the checkpoint of run {run.run_id} was removed by --keep", hint="export another run with --run"
         )
@@ -155,11 +141,10 @@ def export_best(
 
 
 def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
-    run = tracker.run(run_id)
-    if run.tags.get("kind") != "trial" or run.tags.get("trial_state") not in ("complete", "pruned"):
-        kind, state = run.tags.get("kind", "unknown"), run.tags.get("trial_state", "without one")
+    run = tracker.runs.get(run_id)
+    if run.kind != Kind.TRIAL or run.trial_state not in ("complete", "pruned"):
         raise TrackingError(
-            f"run {run_id} has no checkpoint (kind {kind}, state {state})",
+            f"run {run_id} has no checkpoint (kind {run.kind}, state {run.trial_state or 'none'})",
             expected="the run of a complete or pruned trial",
             hint="harness ui, to find one",
         )
@@ -169,28 +154,26 @@ def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
 def _write(
     tracker: Tracker, run: RunInfo, data: str | None, working: Path, formats: tuple[str, ...], registers: bool
 ) -> Bundle:
-    parent = run.tags["mlflow.parentRunId"]
-    split = Split.of(tracker.read_json(parent, SPLIT_FILE))
-    context = tracker.read_json(parent, CONTEXT_FILE)
-    tracks = load_recorded_data(data or recorded_folder(context), run.tags["data_digest"])
-    classifier, description = load_checkpoint(tracker.download(run.run_id, "checkpoint", working))
-    architecture = Architecture(**description["architecture"])
-    about = {key: value for key, value in description.items() if key not in ("format", "architecture", "sha256")}
-    about |= {"run_id": run.run_id, "study": run.tags["study"], "split": split.name, "synthetic": tracks.synthetic}
-    about["parts"] = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
+    split = tracker.studies.split(run.parent_id)
+    context = tracker.studies.context(run.parent_id)
+    tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
+    classifier, description = load_checkpoint(tracker.artifacts.download_checkpoint(run.run_id, working))
+    architecture = description.architecture
+    parts = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
+    exported = Exported(run_id=run.run_id, split=split.name, parts=parts)
     folder = working / "bundle"
-    save_checkpoint(folder, architecture, classifier.state_dict(), about)
+    description = save_checkpoint(folder, classifier.state_dict(), replace(description, exported=exported))
     needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
-    write_formats(folder, needed, _source(classifier, architecture, about))
+    write_formats(folder, needed, _source(classifier, description))
 
-    openings = tracker.count_test_opening(run.run_id)
+    openings = tracker.runs.count_test_opening(run.run_id)
     part = open_test(tracks, split, architecture.representation, tuple(architecture.columns))
     # A file takes pictures as people have them, and must give what the network gives for the cache's.
     raw = part.inputs if architecture.representation == "features" else open_test_pictures(tracks, split)
     expected = torch.softmax(evaluate(classifier, part), 1)
     test = _test_result(expected, part, openings)
     checks = tuple(_check(folder, name, architecture, raw, expected, part) for name in needed)
-    tracker.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
+    tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
 
     registered = None
     if registers:
@@ -204,28 +187,28 @@ def _write(
     for name in set(FILES) - set(formats):
         (folder / FILES[name]).unlink(missing_ok=True)
     checks = tuple(check for check in checks if check.format in formats)
-    written = read_description(folder)
-    written["metrics"] |= {"test": asdict(test)}
-    written["formats"] = [asdict(check) for check in checks]
-    written["registered"] = None if registered is None else registered.uri
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(written, indent=2) + "\n")
-    (folder / CARD_FILE).write_text(model_card(written))
+    uri = None if registered is None else registered.uri
+    exported = replace(exported, test=test, formats=checks, registered=uri)
+    description = replace(description, exported=exported)
+    write_description(folder, description)
+    (folder / CARD_FILE).write_text(model_card(description))
     return Bundle(
         folder=folder,
         run_id=run.run_id,
-        study=run.tags["study"],
+        study=run.study or "",
         model=architecture.model,
         split_name=split.name,
         synthetic=tracks.synthetic,
-        val_accuracy=description["metrics"]["val_accuracy"],
+        val_accuracy=description.metrics.val_accuracy,
         test=test,
-        ledger=read_ledger(tracker, run.tags["data_digest"], split.digest),
+        ledger=read_ledger(tracker, run.data_digest, split.digest),
         formats=checks,
         registered=registered,
     )
 
 
-def _source(classifier: Classifier, architecture: Architecture, about: dict[str, Any]) -> Source:
+def _source(classifier: Classifier, description: Description) -> Source:
+    architecture, about = description.architecture, description.as_json()
     names = ("run_id", "study", "split", "synthetic", "data_digest", "split_digest")
     known = {**asdict(architecture), **{name: about[name] for name in names}}
     return Source(classifier, architecture.representation, len(architecture.columns), known)

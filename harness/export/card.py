@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from harness.core.records import TrialConfig
+from harness.core.records import Representation
 from harness.core.space import describe
 from harness.core.stats import wilson_interval
+from harness.training.checkpoint import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
 # Five lines each, which a test runs in a process that has nothing of this package. The first pair of keys is the
@@ -52,83 +51,88 @@ INPUTS = {
 }
 
 
-def model_card(about: dict[str, Any]) -> str:
-    """Return the card (Markdown) of the network that a `model.json` describes."""
-    architecture = about["architecture"]
-    columns = architecture["columns"]
+def model_card(description: Description) -> str:
+    """Return the card (Markdown) of an exported network.
+
+    Raises ValueError for one that was not exported, or not measured.
+    """
+    exported, origin, architecture = description.exported, description.origin, description.architecture
+    if exported is None or origin is None or exported.test is None:
+        raise ValueError("the card of a network that was not exported")
+    columns = architecture.columns
     sections = [
-        f"# {about['study']}",
-        f"A classifier of music genres: `{architecture['model']}` on {_of(architecture)}, "
-        f"{len(architecture['genres'])} genres.",
+        f"# {origin.study}",
+        f"A classifier of music genres: `{architecture.model}` on {_of(architecture)}, "
+        f"{len(architecture.genres)} genres.",
     ]
-    if about["synthetic"]:
+    if origin.synthetic:
         sections.append("**The data are synthetic: these figures say nothing about music.**")
     sections += [
-        _figures(about),
+        _figures(description, exported, exported.test, origin),
         "The validation part chose the epoch and the trial, so its figure is flattering; the test part chose "
         "nothing. Another split or another collection gives other figures: name the split beside them.",
-        f"Genres, in the order of the probabilities: {', '.join(architecture['genres'])}.",
+        f"Genres, in the order of the probabilities: {', '.join(architecture.genres)}.",
         "## Files",
-        _files(about),
-        f"Input: {INPUTS[architecture['representation']].format(columns=len(columns))}. "
+        _files(exported),
+        f"Input: {INPUTS[architecture.representation].format(columns=len(columns))}. "
         "Output of pt2 and ONNX: probabilities, float32 [n, genres].",
         "## Use",
-        *_uses(about),
+        *_uses(architecture.representation, exported),
     ]
     if columns:
         sections += ["## Columns", ", ".join(f"`{column}`" for column in columns)]
     return "\n\n".join(sections) + "\n"
 
 
-def _of(architecture: dict[str, Any]) -> str:
-    columns = len(architecture["columns"])
+def _of(architecture: Architecture) -> str:
+    columns = len(architecture.columns)
     return f"{columns} audio features" if columns else "spectrogram pictures"
 
 
-def _figures(about: dict[str, Any]) -> str:
-    metrics, test, parts, config = about["metrics"], about["metrics"]["test"], about["parts"], about["config"]
-    low, high = wilson_interval(round(metrics["val_accuracy"] * parts["valid"]), parts["valid"])
-    opened = "once" if test["openings"] == 1 else f"{test['openings']} times"
+def _figures(description: Description, exported: Exported, test: TestResult, origin: Origin) -> str:
+    metrics, parts, config = description.metrics, exported.parts, description.config
+    low, high = wilson_interval(round(metrics.val_accuracy * parts["valid"]), parts["valid"])
+    opened = "once" if test.openings == 1 else f"{test.openings} times"
     rows = {
-        "test accuracy": f"{test['accuracy']:.3f} ({test['correct']} of {test['tracks']} tracks), 95 % interval "
-        f"{test['low']:.3f} to {test['high']:.3f}; opened {opened} by this run",
-        "validation accuracy": f"{metrics['val_accuracy']:.3f} ({parts['valid']} tracks), 95 % interval "
-        f"{low:.3f} to {high:.3f}; at epoch {metrics['epoch']} of {config['epochs']}",
-        "split": f"{about['split']}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
-        "data": f"{'synthetic' if about['synthetic'] else 'GTZAN layout'}, digest `{about['data_digest'][:16]}`",
-        "setting": f"{describe(TrialConfig.of(config).params)}, trial seed {config['seed']}",
-        "run": f"`{about['run_id']}` of study `{about['study']}`",
-        "versions": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
+        "test accuracy": f"{test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), 95 % interval "
+        f"{test.low:.3f} to {test.high:.3f}; opened {opened} by this run",
+        "validation accuracy": f"{metrics.val_accuracy:.3f} ({parts['valid']} tracks), 95 % interval "
+        f"{low:.3f} to {high:.3f}; at epoch {metrics.epoch} of {config.epochs}",
+        "split": f"{exported.split}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
+        "data": f"{'synthetic' if origin.synthetic else 'GTZAN layout'}, digest `{origin.data_digest[:16]}`",
+        "setting": f"{describe(config.params)}, trial seed {config.seed}",
+        "run": f"`{exported.run_id}` of study `{origin.study}`",
+        "versions": ", ".join(f"{name} {version}" for name, version in description.versions.items()),
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def _files(about: dict[str, Any]) -> str:
+def _files(exported: Exported) -> str:
     lines = ["| file | test accuracy, read back | largest difference of a probability |", "|---|---|---|"]
-    for check in about["formats"]:
-        lines.append(f"| `{check['file']}` | {check['accuracy']:.3f} | {check['largest_difference']:.1e} |")
+    for check in exported.formats:
+        lines.append(f"| `{check.file}` | {check.accuracy:.3f} | {check.largest_difference:.1e} |")
     return "\n".join(lines)
 
 
-def _uses(about: dict[str, Any]) -> list[str]:
-    representation, formats = about["architecture"]["representation"], [f["format"] for f in about["formats"]]
+def _uses(representation: Representation, exported: Exported) -> list[str]:
+    formats = [check.format for check in exported.formats]
     sections = []
     for name in sorted(formats, key="safetensors".__eq__):  # what can be used as it stands comes first
         if name == "safetensors":
             text = (
                 "`model.safetensors`: the weights by name, and what normalises the input. What makes a network of "
-                "them is `harness.checkpoint.load_checkpoint` (the other formats need nothing of the harness):"
+                "them is `harness.training.checkpoint.load_checkpoint` (the other formats need nothing of it):"
             )
             sections += [text, f"```python\n{WEIGHTS_USE}```"]
         else:
             sections += [f"`model.{name}`:", f"```python\n{USES[name, representation]}```"]
-    if about["registered"]:
+    if exported.registered is not None:
         table = 'pd.read_csv("features_30_sec.csv")'
         if representation == "pictures":
             table = 'pd.DataFrame({"picture": [open("picture.png", "rb").read()]})'
         sections.append("From MLflow, with `MLFLOW_TRACKING_URI` naming the store:")
         sections.append(
             "```python\nimport mlflow, pandas as pd\n"
-            f'model = mlflow.pyfunc.load_model("{about["registered"]}")\nprint(model.predict({table}))\n```'
+            f'model = mlflow.pyfunc.load_model("{exported.registered}")\nprint(model.predict({table}))\n```'
         )
     return sections

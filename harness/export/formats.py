@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +84,7 @@ class Source:
     classifier: Classifier
     representation: Representation
     columns: int
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
 
 
 def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
@@ -143,20 +142,6 @@ def read_format(folder: Path, name: str, representation: Representation) -> Tran
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatCheck:
-    """A file read back and compared with the original on the test part.
-
-    `largest_difference` is that of any probability; `accuracy` is the file's own.
-    """
-
-    format: str
-    file: str
-    sha256: str
-    largest_difference: float
-    accuracy: float
 
 
 @torch.inference_mode()

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.core.errors import CheckpointError, DataError, HarnessError
+from harness.core.json_types import JsonObject
 from harness.core.records import Representation
 from harness.data import FEATURE_COLUMNS
 from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
@@ -43,7 +43,7 @@ class Prediction:
     genres: tuple[tuple[str, float], ...]
     far: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return an element of `predictions` in what `--json` prints."""
         genres = [{"genre": genre, "probability": probability} for genre, probability in self.genres]
         return {"file": self.file, "row": self.row, "track": self.track, "genres": genres, "far": list(self.far)}
@@ -61,7 +61,7 @@ class Predictions:
     errors: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         return {
             "bundle": str(self.bundle.folder),
@@ -116,10 +116,7 @@ def open_bundle(folder: Path) -> Bundle:
     Raises CheckpointError where it is none, or is damaged.
     """
     description = read_description(folder)
-    try:
-        architecture = Architecture(**description["architecture"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / DESCRIPTION_FILE} describes no network: {error}") from error
+    architecture = description.architecture
     order = sorted(FILES, key=lambda name: name == "safetensors" and architecture.source_digest is not None)
     format_ = next((name for name in order if (folder / FILES[name]).exists()), None)
     if format_ is None:
@@ -137,7 +134,7 @@ def open_bundle(folder: Path) -> Bundle:
     def probabilities(inputs: Tensor) -> Tensor:
         return torch.cat([transform(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
 
-    return Bundle(folder, architecture, bool(description.get("synthetic")), probabilities, spread)
+    return Bundle(folder, architecture, description.is_synthetic, probabilities, spread)
 
 
 def _transform(folder: Path, format_: str, representation: Representation) -> Transform:

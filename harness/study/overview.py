@@ -55,7 +55,7 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
                 name=summary.study_name,
                 model=spec["model"],
                 experiment=summary.user_attrs.get(CONTEXT_KEY, {}).get("experiment"),
-                asked=summary.user_attrs.get(TARGETS_KEY, {}).get("trials"),
+                asked=summary.user_attrs.get(TARGETS_KEY, {}).get("n_trials"),
                 counts=count_trials(trials),
                 best=None if best is None else best.value,
                 best_params={} if best is None else dict(best.params),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,8 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
+from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
-from harness.core.space import Choice, Params, Range, Space, Value, space_from_json
+from harness.core.space import Choice, Params, Range, Space, Value
+from harness.core.study_record import Budget, StudyContext, Targets
 from harness.study.claim import Claim
 from harness.study.locks import FileTrialLocks, LeasedTrialLocks
 from harness.study.overview import (
@@ -53,10 +56,9 @@ class Study:
         self.storage_url = str(storage.engine.url)  # its password, if any, as three stars
         self.work_folder = work_folder
         self.name = study.study_name
-        self.spec: dict[str, Any] = attributes[SPEC_KEY]
-        self.space = space_from_json(self.spec["space"])
-        self.context: dict[str, Any] = attributes[CONTEXT_KEY]
-        study.pruner = make_pruner(self.spec["pruner"], self.spec["epochs"])
+        self.context = StudyContext.of(attributes[CONTEXT_KEY])
+        self.spec = StudySpec.of(self.name, self.context.experiment, attributes[SPEC_KEY])
+        study.pruner = make_pruner(self.spec.pruner, self.spec.epochs)
 
     @classmethod
     def open(cls, storage: RDBStorage, name: str, work_folder: Path, worker_id: WorkerId | None = None) -> Study:
@@ -83,14 +85,12 @@ class Study:
         cls,
         storage: RDBStorage,
         spec: StudySpec,
-        context: dict[str, Any],
+        context: StudyContext,
         work_folder: Path,
         worker_id: WorkerId | None = None,
         first_trial: Params | None = None,
     ) -> Study:
         """Open the study of that name, or make it; `first_trial` is the setting of its first trial.
-
-        `context` is what the record should know beyond the frozen settings: the data folder, the data set's name.
 
         Raises StudyError where it exists with other frozen settings, or in another experiment.
         """
@@ -102,16 +102,12 @@ class Study:
                 made_in = {"experiment": study.user_attrs[CONTEXT_KEY]["experiment"]}
                 _check_same(spec, {**made_in, **study.user_attrs[SPEC_KEY]})
             else:
-                study.set_user_attr(CONTEXT_KEY, {**context, "experiment": spec.experiment})
+                study.set_user_attr(CONTEXT_KEY, context.as_json())
                 starts = first_trial is not None and not SAMPLERS[spec.sampler].covers_all
                 if starts and not study.get_trials(deepcopy=False):
                     study.enqueue_trial(dict(first_trial or {}))
                 study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: with it the study is whole
         return cls(study, storage, work_folder, worker_id)
-
-    def study_spec(self) -> StudySpec:
-        """Return what the study was made with."""
-        return StudySpec.of(self.name, self.context["experiment"], self.spec)
 
     @property
     def is_shared(self) -> bool:
@@ -119,15 +115,15 @@ class Study:
         return isinstance(self._locks, LeasedTrialLocks)
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """What the last sweep of the study asked for: `trials`, `attempts` and the rest a worker has to know."""
-        asked: dict[str, Any] = self._study.user_attrs.get(TARGETS_KEY, {})
-        return asked
+    def targets(self) -> Targets | None:
+        """What the last sweep of the study asked for, None before the first."""
+        found = self._study.user_attrs.get(TARGETS_KEY)
+        return None if found is None else Targets(**found)
 
-    def set_targets(self, asked: dict[str, Any]) -> None:
+    def set_targets(self, targets: Targets) -> None:
         """Put on record what this sweep asks for, for workers that join from elsewhere."""
-        if asked != self.asked:
-            self._study.set_user_attr(TARGETS_KEY, asked)
+        if targets != self.targets:
+            self._study.set_user_attr(TARGETS_KEY, asdict(targets))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -144,36 +140,36 @@ class Study:
         finally:
             self._locks.unregister_sweep()
 
-    def claim(self, *, total: int, allowed_failures: int) -> Claim | None:
-        """Take the next trial, a waiting one first; None where the total is reached or too many have failed."""
+    def claim(self, budget: Budget) -> Claim | None:
+        """Take the next trial, a waiting one first; None where those that run or have ended use up the budget."""
         with self._locks.study_lock():
             trials = self._recover()
             counts = count_trials(trials)
-            if counts.finished + counts.running >= total or counts.failed >= allowed_failures:
+            if counts.finished + counts.running >= budget.n_trials or counts.failed >= budget.max_failures:
                 return None
             waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
             number = len(trials) if waiting is None else waiting
-            self._study.sampler = make_sampler(self.spec["sampler"], self.spec["seed"], number, self.space)
+            self._study.sampler = make_sampler(self.spec.sampler, self.spec.seed, number, self.spec.space)
             trial = self._study.ask()
             assert trial.number == number
             hold = self._locks.take(number, trial._trial_id)
         before = self._study._storage.get_trial(trial._trial_id)
         return Claim(
             number=number,
-            params=_suggest(trial, self.space),
+            params=_suggest(trial, self.spec.space),
             resumed=bool(before.params),
             moved=hold.moved,
             _study=self._study,
             _trial=trial,
             _lock=hold,
             _last_step=max(before.intermediate_values, default=0),
-            _first_epoch=PRUNERS[self.spec["pruner"]].first_epoch(self.spec["epochs"]),
+            _first_epoch=PRUNERS[self.spec.pruner].first_epoch(self.spec.epochs),
         )
 
-    def is_over(self, *, total: int, allowed_failures: int) -> bool:
-        """Say whether no trial will be claimed any more: the total is finished, or too many have failed."""
+    def is_over(self, budget: Budget) -> bool:
+        """Return True if no trial will be claimed any more: all are finished, or too many have failed."""
         counts = self.counts()
-        return counts.finished >= total or counts.failed >= allowed_failures
+        return counts.finished >= budget.n_trials or counts.failed >= budget.max_failures
 
     def _recover(self) -> list[FrozenTrial]:
         """Give back the trials that were abandoned, and return all trials; under the study's lock."""
@@ -344,7 +340,7 @@ def _suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
     return params
 
 
-def _check_same(spec: StudySpec, recorded: dict[str, Any]) -> None:
+def _check_same(spec: StudySpec, recorded: JsonObject) -> None:
     wanted = {"experiment": spec.experiment, **spec.frozen_settings()}
     differences = [
         f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import HarnessError, mask_password
+from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
-from harness.core.journal import comparison_lock, has_ended, read_events
+from harness.core.journal import comparison_lock, read_events
+from harness.core.json_types import JsonObject
 from harness.core.records import WorkerId, new_name
-from harness.core.workspace import work_folder_of
+from harness.core.workspace import Stores
 from harness.study import Study, list_studies, open_storage, reaching
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals
-from harness.tracking import Tracker, fix_artifact_paths, moved_experiments, translated
+from harness.tracking import (
+    Kind,
+    RunStatus,
+    StudyState,
+    Tracker,
+    fix_artifact_paths,
+    moved_experiments,
+    translated,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +36,7 @@ class Finding:
     fixed: bool
     hint: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         return asdict(self)
 
@@ -36,12 +45,12 @@ def _mendable(*, study: str | None, found: str, fix: bool) -> Finding:
     return Finding(study=study, found=found, fixed=fix, hint=None if fix else "harness doctor --fix")
 
 
-def examine(storage: str, tracking_uri: str, work_root: Path, *, fix: bool) -> Iterator[Finding]:
+def examine(stores: Stores, *, fix: bool) -> Iterator[Finding]:
     """Look through both stores and the work in progress of this machine; with `fix`, put right what can be.
 
     Nothing that a live process is at work on is touched, and without `fix` nothing is written at all.
     """
-    for findings in (_moved(tracking_uri, fix), _studies(storage, tracking_uri, work_root, fix)):
+    for findings in (_moved(stores.tracking_uri, fix), _studies(stores, fix)):
         try:
             yield from findings
         except HarnessError as error:
@@ -64,32 +73,30 @@ def _moved(tracking_uri: str, fix: bool) -> Iterator[Finding]:
         fix_artifact_paths(database)
 
 
-def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Iterator[Finding]:
-    for url in (storage, tracking_uri):
+def _studies(stores: Stores, fix: bool) -> Iterator[Finding]:
+    for url in (stores.storage, stores.tracking_uri):
         path = sqlite_path(url)
         if path is not None and not path.exists():
             yield Finding(
                 study=None, found=f"there is no store {path} yet", fixed=False, hint="harness sweep, to make one"
             )
             return
-    with reaching(storage):
-        opened = open_storage(storage, create=False)
+    with reaching(stores.storage):
+        opened = open_storage(stores.storage, create=False)
         studies = [
-            Study.open(
-                opened, line.name, work_folder_of(work_root, storage, line.name), WorkerId(sweep=new_name())
-            )
+            Study.open(opened, line.name, stores.work_folder(line.name), WorkerId(sweep=new_name()))
             for line in list_studies(opened)
         ]
         for study in studies:
             yield from _stale_trials(study, fix)
-    tracker = Tracker(tracking_uri, create=False)
-    with reaching(storage):
+    tracker = Tracker(stores.tracking_uri, create=False)
+    with reaching(stores.storage):
         for study in studies:
-            run = tracker.study_run(study.name)
+            run = tracker.studies.run(study.name)
             if run is None:
                 yield Finding(
                     study=study.name,
-                    found=f"MLflow at {mask_password(tracking_uri)} has no run of the study",
+                    found=f"MLflow at {mask_password(stores.tracking_uri)} has no run of the study",
                     fixed=False,
                     hint=f"harness sweep --study {study.name}, with what it was made with",
                 )
@@ -98,7 +105,7 @@ def _studies(storage: str, tracking_uri: str, work_root: Path, fix: bool) -> Ite
                 yield from _unsent_journals(record, fix)
                 yield from _orphaned_runs(record, run.status, fix)
     yield from _unknown_runs(tracker, {study.name for study in studies}, fix)
-    yield from _comparisons(tracker, work_root, fix)
+    yield from _comparisons(tracker, stores.work_root, fix)
 
 
 def _stale_trials(study: Study, fix: bool) -> Iterator[Finding]:
@@ -135,8 +142,9 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
                 hint=f"harness sweep --study {record.study.name}: the trial goes on from what is sound",
             )
         if told:
-            epochs = sum(event["event"] == "epoch" for event in events)
-            damaged = ", its journal was damaged" if any("mended" in event for event in events) else ""
+            epochs = sum(isinstance(event, EpochDone) for event in events)
+            mended = any(isinstance(event, Ended) and event.mended is not None for event in events)
+            damaged = ", its journal was damaged" if mended else ""
             ended[number] = f"{epochs} epochs{damaged}"
     if fix:
         record.uploader().close()
@@ -148,28 +156,28 @@ def _unsent_journals(record: Record, fix: bool) -> Iterator[Finding]:
         )
 
 
-def _orphaned_runs(record: Record, status: str, fix: bool) -> Iterator[Finding]:
+def _orphaned_runs(record: Record, status: RunStatus, fix: bool) -> Iterator[Finding]:
     study = record.study
-    for run, _, state in record.end_orphaned_runs() if fix else record.orphans():
+    for run, state in record.end_orphaned_runs() if fix else record.orphans():
         yield _mendable(
             study=study.name,
-            found=f"the run of trial {run.tags['trial']} ({run.run_id}) was RUNNING; its trial is {state}",
+            found=f"the run of trial {run.trial_number} ({run.run_id}) was RUNNING; its trial is {state}",
             fix=fix,
         )
-    if status != "RUNNING" or study.counts().running or study.has_live_sweep():
+    if status != RunStatus.RUNNING or study.counts().running or study.has_live_sweep():
         return
-    short = study.counts().finished < study.asked.get("trials", 0)
+    short = study.targets is not None and study.counts().finished < study.targets.n_trials
     yield _mendable(
         study=study.name, found="the study's run was RUNNING, and no process is at work on it", fix=fix
     )
     if fix:
-        record.conclude(*(("KILLED", "interrupted") if short else ("FINISHED", "complete")))
+        record.conclude(StudyState.INTERRUPTED if short else StudyState.COMPLETE)
 
 
 def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Finding]:
-    for run in tracker.search("attributes.status = 'RUNNING'"):
-        study = run.tags.get("study")
-        if study is None or study in known or run.tags.get("kind") not in ("study", "trial"):
+    for run in tracker.runs.running(Kind.STUDY, Kind.TRIAL):
+        study = run.study
+        if study is None or study in known:
             continue
         yield _mendable(
             study=study,
@@ -177,15 +185,15 @@ def _unknown_runs(tracker: Tracker, known: set[str], fix: bool) -> Iterator[Find
             fix=fix,
         )
         if fix:
-            tracker.end_run(run.run_id, "KILLED", {"mended": "its study is not in Optuna's storage"})
+            tracker.runs.end_dead(run.run_id, "its study is not in Optuna's storage")
 
 
 def _comparisons(tracker: Tracker, work_root: Path, fix: bool) -> Iterator[Finding]:
     """Runs of comparisons that nobody is at work on; the same harness compare goes on with what they lack."""
-    for run in tracker.search("attributes.status = 'RUNNING'"):
-        if run.tags.get("kind") not in ("comparison", "repeat"):
+    for run in tracker.runs.running(Kind.COMPARISON, Kind.REPEAT):
+        if run.comparison is None:
             continue
-        lock = comparison_lock(work_root, run.tags["comparison"])
+        lock = comparison_lock(work_root, run.comparison)
         if lock.path.exists() and not lock.acquire(wait=False):
             continue
         lock.release(remove=True)
@@ -193,4 +201,4 @@ def _comparisons(tracker: Tracker, work_root: Path, fix: bool) -> Iterator[Findi
             study=None, found=f"the run {run.run_id} of a comparison was RUNNING, and no process is at it", fix=fix
         )
         if fix:
-            tracker.end_run(run.run_id, "KILLED", {"mended": "no process was at work on the comparison"})
+            tracker.runs.end_dead(run.run_id, "no process was at work on the comparison")

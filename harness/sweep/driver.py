@@ -6,13 +6,14 @@ import itertools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
-from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, WorkerId, new_name
+from harness.core.json_types import JsonObject
+from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
 from harness.core.space import describe
-from harness.core.workspace import check_name, work_folder_of
+from harness.core.study_record import DatasetInfo, StudyContext, Targets
+from harness.core.workspace import Stores, check_name
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
@@ -22,7 +23,7 @@ from harness.sweep.recovery import bury, close_journals
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import Listener
 from harness.sweep.worker import WorkerTask, work
-from harness.tracking import SPLIT_FILE, Tracker, fix_artifact_paths, translated
+from harness.tracking import StudyState, Tracker, fix_artifact_paths, translated
 from harness.training.devices import devices_of
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
@@ -49,7 +50,7 @@ class StudySummary:
     signal: int | None = None
     unsent: TrackingError | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
         best = None
         if self.best is not None:
@@ -82,9 +83,9 @@ def open_study(plan: SweepPlan) -> Study:
 
     Raises StudyError where a study of that name has other settings or another experiment.
     """
-    with reaching(plan.storage):
+    with reaching(plan.stores.storage):
         study = Study.create(
-            open_storage(plan.storage),
+            open_storage(plan.stores.storage),
             plan.spec,
             _context(plan),
             plan.work_folder,
@@ -95,7 +96,7 @@ def open_study(plan: SweepPlan) -> Study:
         close_journals(study)
         if not plan.joins:
             settings = plan.settings
-            study.set_targets({"trials": settings.trials, "attempts": settings.attempts, "keep": settings.keep})
+            study.set_targets(Targets(n_trials=settings.trials, attempts=settings.attempts, keep=settings.keep))
     return study
 
 
@@ -108,7 +109,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
     sweep = WorkerSupervisor(work, _tasks(plan, study, deadline))
-    with sweep.handle_signals(), reaching(plan.storage), study.registered():
+    with sweep.handle_signals(), reaching(plan.stores.storage), study.registered():
         record = _begin_record(plan, study)
         uploader = record.uploader(listener)
         uploader.start()
@@ -121,7 +122,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if sweep.signal is None:
             with uploader.paused():
                 close_journals(study)  # what is left here of trials that other machines have taken over
-        unsent, status, best_run_id = None, "KILLED", None
+        unsent, state, best_run_id = None, StudyState.INTERRUPTED, None
         try:
             if sweep.signal is not None:
                 uploader.close(hurry=True)
@@ -136,9 +137,9 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.time() >= deadline
-            status, state = _outcome(sweep, study.counts().finished < plan.settings.trials, timed_out)
-            best_run_id = record.conclude(status, state)
-    if status == "FAILED":
+            state = _outcome(sweep, study.counts().finished < plan.settings.trials, timed_out)
+            best_run_id = record.conclude(state)
+    if state == StudyState.FAILED:
         raise _failure(plan, study, sweep.fault)
     return StudySummary(
         spec=plan.spec,
@@ -148,7 +149,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         best_run_id=best_run_id,
         parent_run_id=record.parent,
         seconds=time.monotonic() - began,
-        tracking_uri=mask_password(plan.tracking_uri),
+        tracking_uri=mask_password(plan.stores.tracking_uri),
         synthetic=plan.tracks.synthetic,
         signal=sweep.signal,
         unsent=unsent,
@@ -156,50 +157,43 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
 
 
 def join_study(
-    name: str, *, storage: str, tracking_uri: str, work_root: Path, data: str | None, settings: dict[str, Any]
+    name: str, stores: Stores, *, data: str | None, jobs: int | None, device: str, timeout: float | None
 ) -> SweepPlan:
-    """Return the plan of a worker that joins a study: everything but its own `settings` is the study's.
+    """Return the plan of a worker that joins a study: all but `jobs`, `device` and `timeout` is the study's.
 
     Raises StudyError where there is no such study, DataError where the data here are not those it was made on.
     """
-    with reaching(storage):
-        opened = open_storage(storage, create=False)
-        folder = work_folder_of(work_root, storage, check_name("study", name))
-        study = Study.open(opened, name, folder)
-        spec, context, asked = study.study_spec(), study.context, study.asked
-    if "trials" not in asked:
+    with reaching(stores.storage):
+        opened = open_storage(stores.storage, create=False)
+        study = Study.open(opened, name, stores.work_folder(check_name("study", name)))
+        spec, context, targets = study.spec, study.context, study.targets
+    if targets is None:
         raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
-    tracker = Tracker(tracking_uri, create=False)
-    run = tracker.study_run(name)
-    if run is None:
-        raise StudyError(
-            f"MLflow at {mask_password(tracking_uri)} has no run of study {name!r}",
-            expected="the --tracking-uri that harness sweep was given",
-            hint="the same command with it",
-        )
+    tracker = Tracker(stores.tracking_uri, create=False)
+    run = tracker.studies.require_run(name)
     wanted = data or recorded_folder(context)
     tracks = load_recorded_data(wanted, spec.data_digest)
     own = SweepSettings(
         model=spec.model,
-        trials=asked["trials"],
-        attempts=asked["attempts"],
-        keep=asked["keep"],
+        trials=targets.n_trials,
+        attempts=targets.attempts,
+        keep=targets.keep,
         data=wanted,
         study=name,
         experiment=spec.experiment,
-        tracking_uri=tracking_uri,
-        storage=storage,
-        **settings,
+        tracking_uri=stores.tracking_uri,
+        storage=stores.storage,
+        jobs=jobs,
+        device=device,
+        timeout=timeout,
     )
     return SweepPlan(
         settings=own,
         spec=spec,
         tracks=tracks,
-        split=Split.of(tracker.read_json(run.run_id, SPLIT_FILE)),
+        split=tracker.studies.split(run.run_id),
         model=model_spec(spec.model),
-        tracking_uri=tracking_uri,
-        storage=storage,
-        work_folder=folder,
+        stores=stores,
         devices=devices_of(own.device),
         joins=True,
     )
@@ -207,38 +201,36 @@ def join_study(
 
 def _begin_record(plan: SweepPlan, study: Study) -> Record:
     """Open the study's record: one run for the study, however many machines begin at once."""
-    database = sqlite_path(plan.tracking_uri)
+    database = sqlite_path(plan.stores.tracking_uri)
     if database is not None:
         with translated(f"mending the paths in {database}"):
             fix_artifact_paths(database)
-    tracker = Tracker(plan.tracking_uri)
-    tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
+    tracker = Tracker(plan.stores.tracking_uri)
     with study.lock():
-        parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, study.context)
+        parent = tracker.studies.begin(
+            plan.spec, _description(plan), plan.split, study.context, plan.settings.trials
+        )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()
     return record
 
 
-def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> tuple[str, str]:
-    """Return the status of the study's run and the finer word for it."""
+def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> StudyState:
+    """Return how the study stands at the end of a sweep; `short`: with fewer trials than asked for."""
     if sweep.signal is not None:
-        return "KILLED", "interrupted"
+        return StudyState.INTERRUPTED
     if sweep.fault or (short and not timed_out):
-        return "FAILED", "failed"
-    return "FINISHED", "timed out" if short else "complete"
+        return StudyState.FAILED
+    return StudyState.TIMED_OUT if short else StudyState.COMPLETE
 
 
 def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
     task = WorkerTask(
         spec=plan.spec,
-        storage=plan.storage,
-        tracking_uri=plan.tracking_uri,
+        stores=plan.stores,
         tracks=plan.tracks,
         split=plan.split,
-        work_folder=plan.work_folder,
-        total=plan.settings.trials,
-        allowed_failures=plan.allowed_failures,
+        budget=plan.budget,
         device=plan.devices[0],
         worker_id=study.worker_id,
         deadline=deadline,
@@ -253,26 +245,22 @@ def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
     return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
 
 
-def _dataset(plan: SweepPlan) -> dict[str, Any]:
-    tracks, name = plan.tracks, plan.spec.experiment
-    return {
-        "name": f"{name} (synthetic)" if tracks.synthetic else name,
-        "folder": str(tracks.folder),
-        "profile": {"tracks": len(tracks.ids), "genres": len(tracks.genres), "digest": tracks.digest},
-    }
-
-
-def _context(plan: SweepPlan) -> dict[str, Any]:
+def _context(plan: SweepPlan) -> StudyContext:
     """Return what the study's record should know beyond its settings."""
-    return {
-        "data": str(plan.tracks.folder),
-        "synthetic": plan.tracks.synthetic,
-        "experiment": plan.spec.experiment,
-        "identity": new_name(),  # tells this study from an earlier one of the same name
-        "dataset": _dataset(plan),
-        # A model from a file: its code as it was, since the file may change.
-        **({} if plan.model.source_digest is None else {"model_source": _source(plan)}),
-    }
+    tracks, name = plan.tracks, plan.spec.experiment
+    return StudyContext(
+        experiment=name,
+        identity=new_name(),
+        dataset=DatasetInfo(
+            name=f"{name} (synthetic)" if tracks.synthetic else name,
+            folder=str(tracks.folder),
+            tracks=len(tracks.ids),
+            genres=len(tracks.genres),
+            digest=tracks.digest,
+        ),
+        synthetic=tracks.synthetic,
+        model_source=None if plan.model.source_digest is None else _source(plan),
+    )
 
 
 def _source(plan: SweepPlan) -> str:
@@ -301,6 +289,6 @@ def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
         )
     return StudyError(
         f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",
-        expected=f"fewer than {plan.allowed_failures} failures",
+        expected=f"fewer than {plan.budget.max_failures} failures",
         hint="the same command with another [search] range and --study NEW",
     )

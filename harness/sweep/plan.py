@@ -17,7 +17,8 @@ from harness.core.space import (
     parse_space,
     resolve,
 )
-from harness.core.workspace import check_name, resolve_stores, work_folder_of
+from harness.core.study_record import Budget
+from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import Tracks, read_split, stratified_split, used_columns
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
@@ -40,9 +41,7 @@ class SweepPlan:
     tracks: Tracks
     split: Split
     model: ModelSpec
-    tracking_uri: str
-    storage: str
-    work_folder: Path
+    stores: Stores
     devices: tuple[str, ...]
     joins: bool = False  # a study that somebody else's sweep has made and asked for
 
@@ -52,9 +51,14 @@ class SweepPlan:
         return first_params(self.spec.space, accepted_by(self.model))
 
     @property
-    def allowed_failures(self) -> int:
-        """How many trials may fail before the sweep gives up."""
-        return max(MINIMUM_ALLOWED_FAILURES, self.settings.trials)
+    def work_folder(self) -> Path:
+        """Where the study's work in progress lies on this machine."""
+        return self.stores.work_folder(self.spec.name)
+
+    @property
+    def budget(self) -> Budget:
+        """When the sweep is over: at so many finished trials, or at so many failed ones."""
+        return Budget(self.settings.trials, max(MINIMUM_ALLOWED_FAILURES, self.settings.trials))
 
 
 def plan_sweep(settings: SweepSettings) -> SweepPlan:
@@ -71,7 +75,6 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         split = read_split(Path(settings.split), tracks)
     space, fixed = _space(settings, model)
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
-    tracking_uri, storage, work_root = resolve_stores(settings.tracking_uri, settings.storage)
     spec = StudySpec(
         name=check_name("study", settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
@@ -97,9 +100,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         tracks=tracks,
         split=split,
         model=model,
-        tracking_uri=tracking_uri,
-        storage=storage,
-        work_folder=work_folder_of(work_root, storage, spec.name),
+        stores=resolve_stores(settings.tracking_uri, settings.storage),
         devices=devices_of(settings.device),
     )
 

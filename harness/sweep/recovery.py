@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
-from harness.core.journal import Journal, has_ended, journal_path, read_events, remove_journal
+from harness.core.events import Acknowledged, Ended, EpochDone, EpochRepeated, TrialStarted, has_ended
+from harness.core.journal import Journal, journal_path, read_events, remove_journal
+from harness.core.records import TrialResult
 from harness.study import Progress, Study
 
 LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
@@ -29,18 +30,9 @@ def close_journals(study: Study) -> None:
                 remove_journal(path)
                 continue
             if not ended:
-                result = study.result(number)
-                best = None if result.best is None else asdict(result.best)
-                end = {
-                    "trial": number,
-                    "resumed": True,
-                    "state": result.state,
-                    "best": best,
-                    "reason": result.reason,
-                }
-                journal.append("end", sync=True, **end, mended=LOST_END)
-            if journal.events[-1]["event"] != "closed":
-                journal.append("closed")
+                journal.append(Ended(result=study.result(number), mended=LOST_END), sync=True)
+            if not isinstance(journal.events[-1], Acknowledged):
+                journal.append(Acknowledged())
             journal.close()
 
 
@@ -58,7 +50,7 @@ def bury(study: Study, worker: str, cause: str, attempts: int) -> int | None:
         reason = f"given up: its worker died {deaths} times in a row, the last time {cause}"
         journal = Journal(path)
         if journal.events:
-            journal.append("end", sync=True, state="failed", best=None, reason=reason)
+            journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
         journal.close()
         return reason
 
@@ -71,10 +63,11 @@ def _progress(path: Path) -> Progress:
     """Say how far the last attempt at a trial came."""
     progress: Progress = "none"
     for event in read_events(path)[0]:
-        if event["event"] == "start":
-            progress = "none"
-        elif event["event"] == "epoch":
-            progress = "new"
-        elif event["event"] == "again" and progress == "none":
-            progress = "repeated"
+        match event:
+            case TrialStarted():
+                progress = "none"
+            case EpochDone():
+                progress = "new"
+            case EpochRepeated() if progress == "none":
+                progress = "repeated"
     return progress

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
+from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Split, TrialConfig
+from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
 from harness.data import Tracks, training_data
 from harness.data.open import load_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
-from harness.tracking import CONTEXT_FILE, SPLIT_FILE, RunInfo, Tracker
+from harness.tracking import RunInfo, Tracker
 from harness.tracking.environment import code_version, environment
 from harness.training.devices import choose_device, gpu_name
 from harness.training.loop import fit, start_training
@@ -77,7 +77,7 @@ class Reproduction:
         """The largest difference of each figure over all epochs."""
         return {name: max((pair.gaps[name] for pair in self.epochs), default=math.inf) for name in FIGURES}
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; a gap that is not a number is null."""
         return {
             "run_id": self.run_id,
@@ -107,23 +107,22 @@ def reproduce(
     Raises TrackingError where the run is no trial's or has no epochs, DataError where the data lack a track of
     the split.
     """
-    tracker = Tracker(resolve_stores(tracking_uri, None)[0], create=False)
-    run = _trial(tracker, run_id)
-    recorded = tracker.epochs(run_id)
+    tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
+    run = tracker.studies.require_trial(run_id)
+    recorded = tracker.runs.epochs(run_id)
     if not recorded:
         raise TrackingError(f"run {run_id} has no epoch on record", expected="the run of a trial that trained")
-    parent = run.tags["mlflow.parentRunId"]
-    context = tracker.read_json(parent, CONTEXT_FILE)
-    split = Split.of(tracker.read_json(parent, SPLIT_FILE))
+    context = tracker.studies.context(run.parent_id)
+    split = tracker.studies.split(run.parent_id)
     tracks = load_data(data or recorded_folder(context))
     _check_tracks(tracks, split)
     differences = [
         *_environment_differences(run),
-        *_changed("data digest", run.tags["data_digest"], tracks.digest),
+        *_changed("data digest", run.data_digest, tracks.digest),
     ]
-    where, differs = _device(device, run.tags["device"])
-    differences += [*differs, *_changed("gpu", run.tags.get("gpu", "none"), gpu_name(where) or "none")]
-    config = _config(run)
+    where, differs = _device(device, run.device)
+    differences += [*differs, *_changed("gpu", run.gpu or "none", gpu_name(where) or "none")]
+    config = run.config
     with tempfile.TemporaryDirectory() as folder:
         model = _model(config.model, context, Path(folder))
         columns = _columns(run, model)
@@ -136,38 +135,17 @@ def reproduce(
     numbers = range(1, max(len(recorded), len(found)) + 1)
     return Reproduction(
         run_id=run_id,
-        study=run.tags["study"],
-        trial=int(run.tags["trial"]),
+        study=run.study or "",
+        trial=run.trial_number,
         epochs=tuple(EpochPair(epoch=n, recorded=recorded.get(n), found=found.get(n)) for n in numbers),
         differences=tuple(differences),
         ended=ended,
     )
 
 
-def _trial(tracker: Tracker, run_id: str) -> RunInfo:
-    run = tracker.run(run_id)
-    if run.tags.get("kind") != "trial":
-        raise TrackingError(
-            f"run {run_id} is no trial's (kind {run.tags.get('kind', 'unknown')})",
-            expected="the run of a trial",
-            hint="harness ui, to find one",
-        )
-    return run
-
-
-def _config(run: RunInfo) -> TrialConfig:
-    recorded = run.tags.get("config")
-    if recorded is None:
-        raise TrackingError(
-            f"run {run.run_id} does not say what it was trained with (no tag config)",
-            expected="the run of a trial that has begun, recorded by this version",
-        )
-    return TrialConfig.of(json.loads(recorded))
-
-
-def _model(name: str, context: dict[str, Any], folder: Path) -> ModelSpec:
+def _model(name: str, context: StudyContext, folder: Path) -> ModelSpec:
     """Return the model; one from a file is built from its code as it was recorded."""
-    source = context.get("model_source")
+    source = context.model_source
     if source is None:
         return model_spec(name)
     file = folder / "model.py"
@@ -202,14 +180,13 @@ def _device(wanted: str | None, recorded: str) -> tuple[torch.device, list[Diffe
 
 def _environment_differences(run: RunInfo) -> list[Difference]:
     found: list[Difference] = []
-    recorded = json.loads(run.tags.get("environment", "{}"))
     here = environment()
     for name in here:
-        found += _changed(name, recorded.get(name, "not on record"), here[name])
+        found += _changed(name, run.environment.get(name, "not on record"), here[name])
     code = code_version()
     commit, dirty = ("unknown", "unknown") if code is None else (code[0], "yes" if code[1] else "no")
-    found += _changed("commit", run.tags.get("mlflow.source.git.commit", "unknown"), commit)
-    then = run.tags.get("code_dirty", "unknown")
+    found += _changed("commit", run.commit or "unknown", commit)
+    then = run.code_dirty or "unknown"
     if "yes" in (then, dirty):  # the same commit may then be two different codes
         found.append(Difference(what="uncommitted changes", recorded=then, found=dirty))
     return found

@@ -9,21 +9,21 @@ are its own.
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import HarnessError, TrackingError
+from harness.core.events import Acknowledged, Ended, EpochDone, Event, ResumeSaved, TrialStarted
 from harness.core.files import FileLock
-from harness.core.journal import Event, read_events, remove_journal
+from harness.core.journal import read_events, remove_journal
 from harness.study import Study, reaching
-from harness.tracking import TrialLog
+from harness.tracking import TrialLog, request_timeout
 
 READ_SECONDS = 0.2
 SEND_SECONDS = 5.0
@@ -77,10 +77,12 @@ class JournalUploader:
         the study or by harness doctor.
         """
         self._closing.set()
-        if hurry:
-            os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(int(HURRY_SECONDS))
+        with request_timeout(HURRY_SECONDS) if hurry else nullcontext():
+            self._send_rest(patience, HURRY_SECONDS if hurry else None)
+
+    def _send_rest(self, patience: float, join_seconds: float | None) -> None:
         if self._thread.ident is not None:
-            self._thread.join(HURRY_SECONDS if hurry else None)
+            self._thread.join(join_seconds)
         if self._thread.is_alive():
             raise self._unsent(TrackingError("MLflow does not answer"))
         until = time.monotonic() + patience
@@ -94,7 +96,7 @@ class JournalUploader:
     def _unsent(self, error: HarnessError) -> TrackingError:
         tails = [tail for tail in self._tails.values() if tail.pending and self._is_ours(tail)]
         numbers = ", ".join(str(number) for number in sorted(tail.number for tail in tails))
-        points = sum(event["event"] == "epoch" for tail in tails for event in tail.pending)
+        points = sum(isinstance(event, EpochDone) for tail in tails for event in tail.pending)
         return TrackingError(
             f"{error.found}\n  study {self._study.name!r}: {points} epochs of the trials {numbers} "
             f"are not in MLflow yet; they are safe in {self._folder}",
@@ -125,7 +127,7 @@ class JournalUploader:
                 tail = self._read(path)
                 if tail is None or not tail.pending:
                     continue
-                urgent = any(event["event"] in ("saved", "end", "closed") for event in tail.pending)
+                urgent = any(isinstance(event, ResumeSaved | Ended | Acknowledged) for event in tail.pending)
                 waited = time.monotonic() - tail.waiting_since
                 due = flush or ((urgent or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
                 # A server that has just failed to take one journal is not asked to take the next as well.
@@ -155,9 +157,9 @@ class JournalUploader:
             tail = self._tails[path] = _Tail(int(path.stem.removeprefix("trial-")), path, identity)
         events, tail.offset = read_events(path, tail.offset)
         for event in events:
-            if event["event"] == "start":
-                tail.sweep = event.get("sweep", "")
-            if event["time"] >= self._began:
+            if isinstance(event, TrialStarted):
+                tail.sweep = event.sweep
+            if event.time >= self._began:
                 self._listener(tail.number, event)
         if events and not tail.pending:
             tail.waiting_since = time.monotonic()
@@ -175,13 +177,13 @@ class JournalUploader:
             return
         if tail.run_id is None:
             tail.run_id, tail.on_record = self._find_run(tail)
-        news = [e for e in tail.pending if e["event"] != "epoch" or e["epoch"] not in tail.on_record]
+        news = [e for e in tail.pending if not (isinstance(e, EpochDone) and e.metrics.epoch in tail.on_record)]
         resume = folder if self._study.is_shared else None
         self._trials.send(tail.run_id, news, checkpoint=folder / "checkpoint", resume=resume)
-        if any(event["event"] == "end" for event in tail.pending):
+        if any(isinstance(event, Ended) for event in tail.pending):
             # Not before: the worker may just have written it, and be about to say that the trial has ended.
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-        closed = tail.pending[-1]["event"] == "closed"
+        closed = isinstance(tail.pending[-1], Acknowledged)
         tail.pending = []
         if closed:
             remove_journal(tail.path)  # both stores know the end: the journal has done its work
@@ -193,11 +195,12 @@ class JournalUploader:
         It is looked for wherever somebody may have made it: an earlier attempt, a sweep that is dead, one that
         sends the same dead sweep's journals, or a request of ours whose answer was lost.
         """
-        start, ours = tail.pending[0], self._study.worker_id.sweep
-        new = start.get("sweep") == ours and not start["resumed"] and self._study.is_alone() and not tail.looked
+        first, ours = tail.pending[0], self._study.worker_id.sweep
+        begun_here = isinstance(first, TrialStarted) and first.sweep == ours and not first.resumed
+        new = begun_here and self._study.is_alone() and not tail.looked
         tail.looked = True
         with FileLock(self._folder / "runs.lock"):
-            return self._trials.run_of(start, search=not new)
+            return self._trials.run_of(tail.number, first.time, search=not new)
 
 
 def _first_line(path: Path) -> bytes:

@@ -10,17 +10,21 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from harness.core.errors import TrackingError
+from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
-from harness.core.records import EpochMetrics, Split, StudySpec, TrialResult, WorkerId
+from harness.core.records import Split, StudySpec, TrialResult, WorkerId
+from harness.core.study_record import Budget
+from harness.core.workspace import Stores
 from harness.data import Tracks, training_data
 from harness.models.registry import model_spec
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
+from harness.training.checkpoint import Origin
 from harness.training.devices import choose_device, gpu_name
 from harness.training.resume import clear_resume
 from harness.training.run import run_trial, trial_config
@@ -39,16 +43,18 @@ class WorkerTask:
     """
 
     spec: StudySpec
-    storage: str
-    tracking_uri: str
+    stores: Stores
     tracks: Tracks
     split: Split
-    work_folder: Path
-    total: int
-    allowed_failures: int
+    budget: Budget
     device: str
     worker_id: WorkerId
     deadline: float | None = None
+
+    @property
+    def work_folder(self) -> Path:
+        """Where the study's work in progress lies on this machine."""
+        return self.stores.work_folder(self.spec.name)
 
 
 class Worker:
@@ -63,16 +69,17 @@ class Worker:
         self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
             self.device
         )
-        self.study = Study.open(open_storage(task.storage), task.spec.name, task.work_folder, task.worker_id)
+        storage = open_storage(task.stores.storage)
+        self.study = Study.open(storage, task.spec.name, task.work_folder, task.worker_id)
 
     def run(self) -> None:
         """Take trials and run them."""
         task = self.task
         while not self.stopping.is_set() and (task.deadline is None or time.time() < task.deadline):
-            claim = self.study.claim(total=task.total, allowed_failures=task.allowed_failures)
+            claim = self.study.claim(task.budget)
             if claim is not None:
                 self.run_claim(claim)
-            elif self.study.is_over(total=task.total, allowed_failures=task.allowed_failures):
+            elif self.study.is_over(task.budget):
                 return
             else:  # the last trials are others': should one of those workers die, its trial is taken up here
                 self.stopping.wait(WAIT_SECONDS)
@@ -94,29 +101,28 @@ class Worker:
             return
         journal = Journal(path)
         last = journal.events[-1] if journal.events else None
-        if last is not None and last["event"] == "end" and last["state"] != "interrupted":
-            best = None if last["best"] is None else EpochMetrics(**last["best"])
-            result = TrialResult(state=last["state"], best=best, reason=last["reason"])
-            self._finish(claim, journal, result)
+        if isinstance(last, Ended) and has_ended(journal.events):
+            self._finish(claim, journal, last.result)
             return
         config = trial_config(spec, self.model, claim.number, claim.params)
         journal.append(
-            "start",
-            trial=claim.number,
-            sweep=self.task.worker_id.sweep,
-            config=config.as_dict(),
-            resumed=claim.resumed,
-            device=str(self.device),
-            gpu=gpu_name(self.device),
-            total=self.task.total,
+            TrialStarted(
+                trial=claim.number,
+                sweep=self.task.worker_id.sweep,
+                config=config,
+                resumed=claim.resumed,
+                device=str(self.device),
+                gpu=gpu_name(self.device),
+                total=self.task.budget.n_trials,
+            )
         )
-        about = {
-            "study": spec.name,
-            "trial": claim.number,
-            "data_digest": spec.data_digest,
-            "split_digest": spec.split_digest,
-            "synthetic": self.task.tracks.synthetic,
-        }
+        origin = Origin(
+            study=spec.name,
+            trial=claim.number,
+            data_digest=spec.data_digest,
+            split_digest=spec.split_digest,
+            synthetic=self.task.tracks.synthetic,
+        )
         try:
             result = run_trial(
                 config,
@@ -124,7 +130,7 @@ class Worker:
                 self.device,
                 journal=journal,
                 folder=path.with_suffix(""),
-                about=about,
+                origin=origin,
                 report=claim.report,
                 stop=lambda: self.stopping.is_set() or claim.is_lost,
             )
@@ -149,7 +155,7 @@ class Worker:
         folder = journal_path(self.task.work_folder, claim.number).with_suffix("")
         while not (self.stopping.is_set() or claim.is_lost):
             try:
-                Tracker(self.task.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
+                Tracker(self.task.stores.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
             except TrackingError:
                 self.stopping.wait(FETCH_SECONDS)
             else:
@@ -161,8 +167,7 @@ class Worker:
             claim.abandon()
             journal.close()
             return
-        best = None if result.best is None else asdict(result.best)
-        journal.append("end", sync=True, state=result.state, best=best, reason=result.reason)
+        journal.append(Ended(result=result), sync=True)
         if result.state != "interrupted":
             clear_resume(journal_path(self.task.work_folder, claim.number).with_suffix(""))  # not before
         self._finish(claim, journal, result)
@@ -171,7 +176,7 @@ class Worker:
         if result.state == "interrupted" and self.study.is_shared:
             claim.leave()  # given back by the sweep, once the record has all that another machine needs
         elif claim.finish(result) and result.state != "interrupted":
-            journal.append("closed")
+            journal.append(Acknowledged())
         journal.close()
 
 
@@ -179,7 +184,7 @@ def work(task: WorkerTask) -> None:
     """Be a worker process of a study."""
 
     def run(asked: threading.Event) -> None:
-        with reaching(task.storage):
+        with reaching(task.stores.storage):
             worker = Worker(task)
             worker.stopping = asked
             worker.run()

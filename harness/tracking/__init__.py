@@ -1,4 +1,4 @@
-"""The record: experiments, runs, metrics and artifacts in MLflow. The only room that imports MLflow.
+"""The record: experiments, runs, metrics and artifacts in MLflow. The only package that imports MLflow.
 
 Runs are always named by their id (no "active run" of the fluent API, which would be marked finished at exit
 whatever became of it), and every metric point carries its own time and step, so that sending it twice is
@@ -6,25 +6,30 @@ the same as sending it once.
 """
 
 from harness.tracking.artifact_paths import fix_artifact_paths, moved_experiments
-from harness.tracking.comparisons import ComparisonLog, Ledger, read_ledger
+from harness.tracking.client import request_timeout, translated
+from harness.tracking.comparisons import ComparisonLog, Ledger, OwnResult, read_ledger
 from harness.tracking.registry import PICTURE_COLUMN, Registered, register
-from harness.tracking.tracker import CONTEXT_FILE, SPLIT_FILE, RunInfo, Tracker, translated
-from harness.tracking.trials import TrialLog, best_trial_run
+from harness.tracking.run_info import RunInfo
+from harness.tracking.tags import Kind, RunStatus, StudyState
+from harness.tracking.tracker import Tracker
+from harness.tracking.trials import TrialLog
 
 __all__ = [
-    "CONTEXT_FILE",
     "PICTURE_COLUMN",
-    "SPLIT_FILE",
     "ComparisonLog",
+    "Kind",
     "Ledger",
+    "OwnResult",
     "Registered",
     "RunInfo",
+    "RunStatus",
+    "StudyState",
     "Tracker",
     "TrialLog",
-    "best_trial_run",
     "fix_artifact_paths",
     "moved_experiments",
     "read_ledger",
     "register",
+    "request_timeout",
     "translated",
 ]

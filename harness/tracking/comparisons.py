@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
-
-from harness.core.journal import Event
+from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted
+from harness.core.json_types import JsonObject
 from harness.core.records import Candidate
-from harness.tracking.tracker import TAG_LIMIT, RunInfo, Tracker, code_and_environment, translated, who_and_what
-from harness.tracking.trials import STATUS, best_points, epoch_points
+from harness.tracking.run_info import RunInfo
+from harness.tracking.runs import Point
+from harness.tracking.tags import STATUS_OF, Kind, RunStatus, Tag, Tags, code_tags, origin_tags
+from harness.tracking.tracker import Tracker
+from harness.tracking.trials import best_points, end_tags, epoch_points
 
 PREDICTIONS_FILE = "predictions.json"
 OWN_FILE = "own_split.json"
@@ -23,9 +25,29 @@ class Opening:
 
     run_id: str
     name: str
-    kind: str
+    kind: Kind
     split_digest: str
     times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What a repeat predicted: classes (indices) in the order of the split's ids."""
+
+    valid: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnResult:
+    """What a study's best checkpoint, of the run `run_id`, predicts on the test part of the study's own split.
+
+    `test` are classes (indices) in the order of the split's ids; `parameters` counts the network's weights.
+    """
+
+    run_id: str
+    test: tuple[int, ...]
+    parameters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +69,7 @@ class Ledger:
             text += f"; other splits of these data: {_times(sum(o.times for o in self.others))}"
         return text
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the ledger as a JSON-able mapping."""
         return {
             "own_split": sum(opening.times for opening in self.own),
@@ -65,13 +87,13 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
     found = [
         Opening(
             run_id=run.run_id,
-            name=run.tags.get("mlflow.runName", run.run_id),
-            kind=run.tags.get("kind", "unknown"),
-            split_digest=run.tags.get("split_digest", ""),
-            times=int(run.tags["test_openings"]),
+            name=run.name,
+            kind=run.kind,
+            split_digest=run.split_digest,
+            times=run.test_openings,
         )
-        for run in tracker.search(f"tags.data_digest = '{data_digest}'", deleted=True)  # what was seen stays seen
-        if "test_openings" in run.tags
+        for run in tracker.runs.with_data(data_digest)  # what was seen stays seen
+        if Tag.TEST_OPENINGS in run.tags
     ]
     return Ledger(
         own=tuple(opening for opening in found if opening.split_digest == split_digest),
@@ -80,115 +102,114 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
 
 
 class ComparisonLog:
-    """The record of one comparison: `identity` tells it from every other, `tags` go to each of its runs."""
+    """The record of one comparison: `identity` tells it from every other; its runs are all on one data set."""
 
-    def __init__(self, tracker: Tracker, experiment: str, identity: str, tags: dict[str, str]) -> None:
+    def __init__(self, tracker: Tracker, experiment: str, identity: str, data_digest: str) -> None:
         self.tracker = tracker
-        self._client = tracker.client
         self._experiment = tracker.experiment_id(experiment)
         self._identity = identity
-        self._tags = {**tags, **who_and_what(), **code_and_environment(), "comparison": identity}
+        self._tags = {**origin_tags(), **code_tags(), Tag.COMPARISON: identity, Tag.DATA_DIGEST: data_digest}
         self.parent = ""
 
-    def begin(self, name: str, description: str, params: dict[str, Any]) -> str:
-        """Return the id of the comparison's parent run, made or reopened, with status RUNNING."""
-        with translated(f"opening the run of comparison {name!r}"):
-            found = self._search("comparison")
-            if found:
-                self.parent = found[0].run_id
-                self._client.update_run(self.parent, status="RUNNING")
-            else:
-                tags = {**self._tags, "kind": "comparison", "mlflow.note.content": description}
-                run = self._client.create_run(self._experiment, run_name=name, tags=tags)
-                self.parent = str(run.info.run_id)
-                self._client.log_batch(self.parent, params=[Param(k, str(v)) for k, v in params.items()])
+    def begin(self, name: str, description: str, params: dict[str, str]) -> str:
+        """Return the id of the comparison's own run, made or reopened, with status RUNNING."""
+        runs, found = self.tracker.runs, self._find(Kind.COMPARISON)
+        if found:
+            self.parent = found[0].run_id
+            runs.reopen(self.parent)
+        else:
+            tags = self._tags | {Tag.KIND: Kind.COMPARISON, Tag.NOTE: description}
+            self.parent = runs.create(self._experiment, name, tags)
+            runs.log(self.parent, params=params)
         return self.parent
 
     def finished(self) -> dict[tuple[str, int], RunInfo]:
         """Return the repeats that are on record whole, by candidate and number."""
-        runs = [run for run in self._search("repeat") if run.status in ("FINISHED", "FAILED")]
-        return {(run.tags["candidate"], int(run.tags["repeat"])): run for run in runs}
+        over = (RunStatus.FINISHED, RunStatus.FAILED)
+        return {(run.candidate, run.repeat): run for run in self._find(Kind.REPEAT) if run.status in over}
 
-    def predictions(self, run_id: str) -> dict[str, Any]:
-        """Return what a repeat predicted: `valid` and `test`, genres (indices) in the order of the split's ids."""
-        found: dict[str, Any] = self.tracker.read_json(run_id, PREDICTIONS_FILE)
-        return found
+    def predictions(self, run_id: str) -> Predictions:
+        """Return what a repeat predicted."""
+        found = self.tracker.artifacts.read_json(run_id, PREDICTIONS_FILE)
+        return Predictions(valid=tuple(found["valid"]), test=tuple(found["test"]))
 
-    def record(self, candidate: Candidate, events: list[Event], score: float) -> str:
+    def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> str:
         """Put a repeat on record, whole: its run is made unless an earlier try has, and ended last.
 
         `score` is the test accuracy.
         """
-        start, end = [event for event in events if event["event"] == "start"][-1], events[-1]
-        number = start["repeat"]
-        query = f"tags.candidate = '{candidate.name}' and tags.repeat = '{number}'"
-        with translated(f"recording repeat {number} of {candidate.name}"):
-            found = self._search("repeat", query)
-            run_id = found[0].run_id if found else self._create(candidate, events[0], number)
-            metrics = [point for event in events if event["event"] == "epoch" for point in epoch_points(event)]
-            metrics += best_points(end)
-            metrics += [
-                Metric("test_accuracy", score, end["time"], 0),
-                Metric("train_seconds", end["seconds"], end["time"], 0),
-                Metric("repeat", number, end["time"], 0),
-            ]
-            params: dict[str, Any] = {"model": candidate.model, "seed": start["seed"], "split": start["split"]}
-            if candidate.config is not None:
-                config = candidate.config
-                params |= {**config.params, "epochs": config.epochs}
-                params |= {"precision": config.precision, "columns_count": len(candidate.columns)}
-            tags = {
-                "split_digest": start["split_digest"],
-                "device": start["device"],
-                "threads": str(start["threads"]),
-                "trial_state": end["state"],
-                "reason": (end["reason"] or "")[-TAG_LIMIT:],
-                "test_openings": str(sum(event["event"] == "test" for event in events)),
-            }
-            for first in range(0, len(metrics), 1000):
-                self._client.log_batch(run_id, metrics=metrics[first : first + 1000])
-            self._client.log_batch(
-                run_id,
-                params=[Param(name, str(value)) for name, value in params.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
-            )
-            self._client.log_dict(run_id, {"valid": end["valid"], "test": end["test"]}, PREDICTIONS_FILE)
-            self._client.set_terminated(run_id, STATUS[end["state"]], end["time"])
+        runs = self.tracker.runs
+        start = [event for event in events if isinstance(event, RepeatStarted)][-1]
+        found = self._find(Kind.REPEAT, {Tag.CANDIDATE: candidate.name, Tag.REPEAT: str(start.repeat)})
+        run_id = found[0].run_id if found else self._create(candidate, events[0].time, start.repeat)
+        points = [point for event in events if isinstance(event, EpochDone) for point in epoch_points(event)]
+        points += best_points(end.result.best, end.time)
+        points += [
+            Point("test_accuracy", score, end.time),
+            Point("train_seconds", end.seconds, end.time),
+            Point("repeat", start.repeat, end.time),
+        ]
+        tags: dict[str, str] = {
+            Tag.SPLIT_DIGEST: start.split_digest,
+            Tag.DEVICE: start.device,
+            Tag.THREADS: str(start.threads),
+            Tag.TEST_OPENINGS: str(sum(isinstance(event, OpenedTestPart) for event in events)),
+            **end_tags(end.result),
+        }
+        runs.log(run_id, points=points, params=_params(candidate, start), tags=tags)
+        predicted = {"valid": end.valid, "test": end.test}
+        self.tracker.artifacts.log_json(run_id, predicted, PREDICTIONS_FILE)
+        runs.end(run_id, STATUS_OF[end.result.state], time=end.time)
         return run_id
 
-    def _create(self, candidate: Candidate, first: Event, number: int) -> str:
-        tags = {
-            **self._tags,
-            "kind": "repeat",
-            "candidate": candidate.name,
-            "repeat": str(number),
-            "of_study": candidate.study or "",
-            "mlflow.parentRunId": self.parent,
+    def _create(self, candidate: Candidate, time: int, number: int) -> str:
+        tags = self._tags | {
+            Tag.KIND: Kind.REPEAT,
+            Tag.CANDIDATE: candidate.name,
+            Tag.REPEAT: str(number),
+            Tag.OF_STUDY: candidate.study or "",
+            Tag.PARENT_ID: self.parent,
         }
-        run = self._client.create_run(
-            self._experiment, start_time=first["time"], run_name=f"{candidate.name}-repeat-{number:02d}", tags=tags
-        )
-        return str(run.info.run_id)
+        return self.tracker.runs.create(self._experiment, f"{candidate.name}-repeat-{number:02d}", tags, time)
 
-    def own_split(self) -> dict[str, Any]:
-        """Return what was measured on the studies' own test part, empty before it was."""
-        with translated("looking for what was measured"):
-            names = [file.path for file in self._client.list_artifacts(self.parent)]
-        return dict(self.tracker.read_json(self.parent, OWN_FILE)) if OWN_FILE in names else {}
+    def own_split(self) -> dict[str, OwnResult]:
+        """Return what was measured on the studies' own test part, by candidate; empty before it was."""
+        artifacts = self.tracker.artifacts
+        found = artifacts.read_json(self.parent, OWN_FILE) if artifacts.has(self.parent, OWN_FILE) else {}
+        return {name: OwnResult(**{**kept, "test": tuple(kept["test"])}) for name, kept in found.items()}
 
-    def keep_own_split(self, measured: dict[str, Any]) -> None:
+    def keep_own_split(self, measured: dict[str, OwnResult]) -> None:
         """Store what was measured on the studies' own test part."""
-        with translated("storing what was measured"):
-            self._client.log_dict(self.parent, measured, OWN_FILE)
+        content = {name: asdict(result) for name, result in measured.items()}
+        self.tracker.artifacts.log_json(self.parent, content, OWN_FILE)
 
-    def end(self, status: str, folder: Path | None, metrics: dict[str, float], tags: dict[str, str]) -> None:
-        """Give the parent run its files, figures and status: FINISHED or KILLED."""
-        if folder is not None:
-            self.tracker.log_files(self.parent, folder)
-        if metrics:
-            self.tracker.add_metrics(self.parent, metrics)
-        self.tracker.end_run(self.parent, status, tags)
+    def conclude(
+        self, folder: Path, metrics: dict[str, float], *, note: str, verdict: str, warnings: str, repeats: int
+    ) -> None:
+        """Give the comparison's run its files and figures, and status FINISHED."""
+        self.tracker.artifacts.log_files(self.parent, folder)
+        self.tracker.runs.add_metrics(self.parent, metrics)
+        tags: dict[str, str] = {
+            Tag.NOTE: note,
+            Tag.VERDICT: verdict,
+            Tag.WARNINGS: warnings,
+            Tag.REPEATS: str(repeats),
+        }
+        self.tracker.runs.end(self.parent, RunStatus.FINISHED, tags=tags)
 
-    def _search(self, kind: str, query: str = "") -> list[RunInfo]:
-        mine = f"tags.comparison = '{self._identity}' and tags.kind = '{kind}'"
-        return self.tracker.search(f"{mine} and {query}" if query else mine, self._experiment)
+    def interrupt(self) -> None:
+        """Give the comparison's run the status KILLED."""
+        self.tracker.runs.end(self.parent, RunStatus.KILLED)
+
+    def _find(self, kind: Kind, tags: Tags | None = None) -> list[RunInfo]:
+        mine: dict[str, str] = {Tag.COMPARISON: self._identity, Tag.KIND: kind, **(tags or {})}
+        return self.tracker.runs.find(mine, experiment=self._experiment)
+
+
+def _params(candidate: Candidate, start: RepeatStarted) -> dict[str, object]:
+    params: dict[str, object] = {"model": candidate.model, "seed": start.seed, "split": start.split}
+    if candidate.config is not None:
+        config = candidate.config
+        params |= {**config.params, "epochs": config.epochs}
+        params |= {"precision": config.precision, "columns_count": len(candidate.columns)}
+    return params

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from mlflow.types.schema import AnyType
 
-from harness.tracking.tracker import Tracker, translated
+from harness.tracking.client import translated
+from harness.tracking.tags import Tag
+from harness.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, TensorSpec
+    from mlflow.types.schema import AnyType
 
 CODE_FILE = Path(__file__).with_name("pyfunc_model.py")
 ALIAS = "champion"
@@ -54,7 +54,9 @@ def register(
     client = tracker.client
     with translated(f"registering the model of run {run_id}", tracker.uri):
         run = client.get_run(run_id)
-        name = f"{client.get_experiment(run.info.experiment_id).name}-{run.data.tags['model'].rpartition(':')[2]}"
+        name = (
+            f"{client.get_experiment(run.info.experiment_id).name}-{run.data.tags[Tag.MODEL].rpartition(':')[2]}"
+        )
         found = _version_of(client, name, run_id)
         chosen = found or _add_version(client, run, name, pt2, example, genres)
         client.set_registered_model_alias(name, ALIAS, chosen.version)
@@ -80,6 +82,10 @@ def _add_version(
     example: pd.DataFrame,
     genres: Sequence[str],
 ) -> ModelVersion:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
     run_id = run.info.run_id
     logged = client.create_logged_model(
         run.info.experiment_id, name, source_run_id=run_id, model_type="classifier"
@@ -99,14 +105,18 @@ def _add_version(
     try:
         client.get_registered_model(name)
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        client.create_registered_model(name, description=f"The best {run.data.tags['model']} by `harness export`.")
+        client.create_registered_model(
+            name, description=f"The best {run.data.tags[Tag.MODEL]} by `harness export`."
+        )
     # Not models:/ID, which MLflow would look up in whatever store is the global one.
     return client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
 
 
 def _save(path: Path, about: Model, pt2: Path, example: pd.DataFrame, genres: Sequence[str]) -> None:
+    import mlflow
+
     with warnings.catch_warnings():
         # Of MLflow's own modules, at their import, and of what it calls of a newer pandas.
         warnings.filterwarnings("ignore", message=r".*Any type hint is inferred as AnyType", category=UserWarning)
@@ -123,6 +133,9 @@ def _save(path: Path, about: Model, pt2: Path, example: pd.DataFrame, genres: Se
 
 
 def _signature(example: pd.DataFrame, genres: Sequence[str]) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
     outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "genre")]
     outputs += [ColSpec(DataType.double, genre) for genre in genres]
     inputs: list[ColSpec | TensorSpec] = [ColSpec(_type(example[column]), column) for column in example]
@@ -130,6 +143,9 @@ def _signature(example: pd.DataFrame, genres: Sequence[str]) -> ModelSignature:
 
 
 def _type(values: pd.Series[Any]) -> DataType | AnyType:
+    from mlflow.types import DataType
+    from mlflow.types.schema import AnyType
+
     if values.name == PICTURE_COLUMN:
         return DataType.binary
     # Whole numbers in the CSV are whole numbers in the table that pandas reads from it, which MLflow refuses as

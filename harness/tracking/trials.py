@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from harness.core.events import Ended, EpochDone, Event, Resumed, ResumeSaved, TrialStarted
+from harness.core.records import EpochMetrics, StudySpec, TrialResult
+from harness.core.study_record import DatasetInfo
+from harness.tracking.client import translated
+from harness.tracking.runs import Point
+from harness.tracking.studies import study_params
+from harness.tracking.tags import INPUT_CONTEXT, STATUS_OF, TAG_LIMIT, Kind, Tag, code_tags, study_tags
+from harness.tracking.tracker import Tracker
 
-from harness.core.errors import StudyError
-from harness.core.journal import Event
-from harness.core.records import StudySpec, TrialConfig, TrialState
-from harness.core.workspace import check_name
-from harness.tracking.tracker import (
-    TAG_LIMIT,
-    RunInfo,
-    Tracker,
-    code_and_environment,
-    common_tags,
-    study_params,
-    translated,
-)
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
 
-# How a trial's end is recorded as the status of its run; the tag `trial_state` has the finer word.
-STATUS: dict[TrialState, str] = {
-    "running": "RUNNING",
-    "complete": "FINISHED",
-    "pruned": "KILLED",
-    "diverged": "FAILED",
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-}
 EPOCH_METRICS = {
     "train_loss": "train_loss",
     "val_loss": "val_loss",
@@ -39,134 +28,148 @@ EPOCH_METRICS = {
 }
 
 
-def epoch_points(event: Event) -> list[Metric]:
-    """Return the metric points of a journal's `epoch` event, with its own time and step."""
-    return [Metric(name, event[key], event["time"], event["epoch"]) for key, name in EPOCH_METRICS.items()]
+def epoch_points(event: EpochDone) -> list[Point]:
+    """Return the metric points of an epoch, with its own time and step."""
+    metrics = event.metrics
+    return [Point(name, getattr(metrics, key), event.time, metrics.epoch) for key, name in EPOCH_METRICS.items()]
 
 
-def best_points(event: Event) -> list[Metric]:
-    """Return the metric points of the best epoch, which a journal's `end` event names (or not)."""
-    best = event["best"] or {}
-    figures = {"best_val_accuracy": "val_accuracy", "best_val_loss": "val_loss", "best_epoch": "epoch"}
-    return [Metric(name, best[key], event["time"], 0) for name, key in figures.items() if key in best]
+def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
+    """Return the metric points of the best epoch, if there is one."""
+    if best is None:
+        return []
+    figures = {
+        "best_val_accuracy": best.val_accuracy,
+        "best_val_loss": best.val_loss,
+        "best_epoch": best.epoch,
+    }
+    return [Point(name, value, time) for name, value in figures.items()]
+
+
+def end_tags(result: TrialResult) -> dict[str, str]:
+    """Return the tags that say how a trial or a repeat ended."""
+    return {Tag.TRIAL_STATE: result.state, Tag.REASON: (result.reason or "")[-TAG_LIMIT:]}
 
 
 class TrialLog:
-    """Turns the journal events of a study's trials into MLflow runs under the study's parent run."""
+    """Turns the journal events of a study's trials into MLflow runs under the study's run."""
 
-    def __init__(self, tracker: Tracker, spec: StudySpec, parent_run_id: str, dataset: dict[str, Any]) -> None:
+    def __init__(self, tracker: Tracker, spec: StudySpec, parent_run_id: str, dataset: DatasetInfo) -> None:
         self._tracker = tracker
-        self._client = tracker.client
         self._spec = spec
         self._parent = parent_run_id
+        self._dataset = dataset
         self._experiment = tracker.experiment_id(spec.experiment)
-        # MLflow keeps 36 characters of a digest; the whole one is a tag of every run.
-        self._dataset = Dataset(
-            name=dataset["name"],
-            digest=spec.data_digest[:16],
-            source_type="local",
-            source=json.dumps({"uri": dataset["folder"]}),
-            profile=json.dumps(dataset["profile"]),
-        )
 
-    def run_of(self, start: Event, *, search: bool) -> tuple[str, frozenset[int]]:
-        """Return the run of the trial that this `start` event begins, and the epochs that it has on record.
+    def run_of(self, number: int, time: int, *, search: bool) -> tuple[str, frozenset[int]]:
+        """Return the run of a trial, and the epochs that it has on record.
 
-        The run is made, unless `search` finds it.
+        The run is made, with `time` (ms since 1970) as its start, unless `search` finds it.
         """
-        number = start["trial"]
-        with translated(f"opening the run of trial {number}"):
-            if search:
-                found = self._tracker.trial_run(self._spec.name, number, self._experiment)
-                if found is not None:
-                    last = list(EPOCH_METRICS.values())[-1]  # an epoch that has its last metric has all
-                    points = self._client.get_metric_history(found.run_id, last)
-                    return found.run_id, frozenset(point.step for point in points)
-            run = self._client.create_run(
-                self._experiment,
-                start_time=start["time"],
-                run_name=f"{self._spec.model.rpartition(':')[2]}-{number:03d}",
-                tags={
-                    **common_tags(self._spec, "trial"),
-                    "mlflow.parentRunId": self._parent,
-                    "trial": str(number),
-                },
-            )
-            return str(run.info.run_id), frozenset()
+        runs = self._tracker.runs
+        if search:
+            found = self._tracker.studies.trial_run(self._spec.name, number, self._experiment)
+            if found is not None:
+                last = list(EPOCH_METRICS.values())[-1]  # an epoch that has its last metric has all
+                return found.run_id, runs.steps(found.run_id, last)
+        name = f"{self._spec.model.rpartition(':')[2]}-{number:03d}"
+        tags = study_tags(self._spec, Kind.TRIAL) | {Tag.PARENT_ID: self._parent, Tag.TRIAL: str(number)}
+        return runs.create(self._experiment, name, tags, time), frozenset()
 
-    def send(self, run_id: str, events: list[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
+    def send(self, run_id: str, events: Sequence[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
         """Send events of one trial, in their order; the folder `checkpoint` is uploaded with the trial's end.
 
         All points, params and tags go in one batch; then the files; the status comes last. `resume` is the
         folder with the resume checkpoint, where another machine may have to go on from it: uploaded after the
         epochs that it comes after, and removed with the trial's end.
         """
-        params: dict[str, str] = {}
-        metrics: list[Metric] = []
-        tags: dict[str, str] = {}
-        status, ended = None, None
-        for event in events:
-            if event["event"] == "start":
-                params |= self._params(event)
-                tags |= {"trial_state": "running", "device": event["device"], "total": str(event["total"])}
-                tags |= {"config": json.dumps(event["config"]), **code_and_environment()}
-                if event.get("gpu") is not None:
-                    tags["gpu"] = event["gpu"]
-                metrics.append(Metric("trial", event["trial"], event["time"], 0))
-                status, ended = "RUNNING", None
-            elif event["event"] == "epoch":
-                metrics += epoch_points(event)
-            elif event["event"] == "resumed":
-                tags["resumed_after_epoch"] = str(event["epoch"])
-            elif event["event"] == "end":
-                tags |= {"trial_state": event["state"], "reason": (event["reason"] or "")[-TAG_LIMIT:]}
-                if "mended" in event:
-                    tags["mended"] = event["mended"]
-                if event["state"] != "interrupted":
-                    metrics += best_points(event)
-                status, ended = STATUS[event["state"]], event["time"]
-        with translated(f"recording run {run_id}"):
-            for first in range(0, max(len(metrics), 1), 1000):  # what one batch may hold
-                self._client.log_batch(
-                    run_id,
-                    metrics=metrics[first : first + 1000],
-                    params=[Param(k, v) for k, v in params.items()] if first == 0 else [],
-                    tags=[RunTag(k, v) for k, v in tags.items()] if first == 0 else [],
-                )
-            if params:
-                context = [InputTag("mlflow.data.context", "training")]
-                self._client.log_inputs(run_id, [DatasetInput(self._dataset, context)])
-            if ended is not None and checkpoint.is_dir():
-                self._client.log_artifacts(run_id, str(checkpoint), "checkpoint")
-            over = ended is not None and tags["trial_state"] != "interrupted"
-            if resume is not None and over:
-                self._tracker.remove_resume(run_id)
-            elif resume is not None and any(event["event"] == "saved" for event in events):
-                self._tracker.store_resume(run_id, resume)
-            if status == "RUNNING":
-                self._client.update_run(run_id, status=status)
-            elif status is not None:
-                self._client.set_terminated(run_id, status, ended)
+        runs, artifacts = self._tracker.runs, self._tracker.artifacts
+        batch = _translate(self._spec, events)
+        runs.log(run_id, points=batch.points, params=batch.params, tags=batch.tags)
+        if batch.started:
+            with translated(f"recording the data of run {run_id}"):
+                self._tracker.client.log_inputs(run_id, [self._input()])
+        if batch.end is not None and checkpoint.is_dir():
+            artifacts.log_checkpoint(run_id, checkpoint)
+        if resume is not None and batch.is_over:
+            artifacts.remove_resume(run_id)
+        elif resume is not None and any(isinstance(event, ResumeSaved) for event in events):
+            artifacts.store_resume(run_id, resume)
+        if batch.end is not None:
+            runs.end(run_id, STATUS_OF[batch.end.result.state], time=batch.end.time)
+        elif batch.started:
+            runs.reopen(run_id)
 
-    def _params(self, start: Event) -> dict[str, str]:
-        config = start["config"]
-        own = {**TrialConfig.of(config).params, "trial_seed": config["seed"]}
-        return {name: str(value) for name, value in {**study_params(self._spec), **own}.items()}
+    def _input(self) -> DatasetInput:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-
-def best_trial_run(tracker: Tracker, study: str) -> RunInfo:
-    """Return the run of a study's best complete trial: highest accuracy, of several the first trial.
-
-    Raises StudyError where the study or a complete trial is missing.
-    """
-    check_name("study", study)
-    runs = tracker.trial_runs(study)
-    complete = [run for run in runs if run.tags.get("trial_state") == "complete"]
-    if not complete:
-        found = f"study {study!r} has no complete trial" if runs else f"there is no study {study!r}"
-        raise StudyError(
-            found,
-            expected=", ".join(tracker.study_names()) or "no study yet",
-            hint="harness status, or harness sweep",
+        info = self._dataset
+        profile = {"tracks": info.tracks, "genres": info.genres, "digest": info.digest}
+        dataset = Dataset(
+            name=info.name,
+            digest=info.digest[:16],  # MLflow keeps 36 characters; the whole one is a tag of every run
+            source_type="local",
+            source=json.dumps({"uri": info.folder}),
+            profile=json.dumps(profile),
         )
-    return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -int(run.tags["trial"])))
+        return DatasetInput(dataset, [InputTag(INPUT_CONTEXT, "training")])
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What events come to in a run: params, points and tags, and the end, unless the trial has started again."""
+
+    params: dict[str, object] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    started: bool = False
+    end: Ended | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial has ended; one that was interrupted has not."""
+        return self.end is not None and self.end.result.state != "interrupted"
+
+
+def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
+    """Return what events of one trial, in their order, come to in its run."""
+    batch = _Batch()
+    for event in events:
+        match event:
+            case TrialStarted():
+                batch.params |= _params(spec, event)
+                batch.tags |= _start_tags(event)
+                batch.points.append(Point("trial", event.trial, event.time))
+                batch.started, batch.end = True, None
+            case EpochDone():
+                batch.points += epoch_points(event)
+            case Resumed(epoch=epoch):
+                batch.tags[Tag.RESUMED_AFTER] = str(epoch)
+            case Ended(result=result):
+                batch.tags |= end_tags(result)
+                if event.mended is not None:
+                    batch.tags[Tag.MENDED] = event.mended
+                if result.state != "interrupted":
+                    batch.points += best_points(result.best, event.time)
+                batch.end = event
+    return batch
+
+
+def _params(spec: StudySpec, start: TrialStarted) -> dict[str, object]:
+    config = start.config
+    return {
+        **study_params(spec),
+        **config.params,
+        "trial_seed": config.seed,
+    }
+
+
+def _start_tags(start: TrialStarted) -> dict[str, str]:
+    tags: dict[str, str] = {
+        Tag.TRIAL_STATE: "running",
+        Tag.DEVICE: start.device,
+        Tag.CONFIG: json.dumps(start.config.as_dict()),
+        Tag.TOTAL: str(start.total),
+        **code_tags(),
+    }
+    return tags if start.gpu is None else {**tags, Tag.GPU: start.gpu}

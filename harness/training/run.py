@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from harness.core.errors import Diverged, Interrupted
+from harness.core.events import EpochDone, EpochRepeated, Resumed, ResumeSaved
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult, derive_seed
 from harness.core.space import Params
 from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
-from harness.training.checkpoint import Architecture, save_checkpoint
+from harness.training.checkpoint import Architecture, Description, Origin, save_checkpoint
 from harness.training.loop import fit, network_params, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.workers.cpus import usable_cores
@@ -45,20 +44,20 @@ def run_trial(
     *,
     journal: Journal,
     folder: Path,
-    about: dict[str, Any],
+    origin: Origin | None = None,
     report: Callable[[EpochMetrics], bool] = lambda _: True,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train one configuration, from its resume checkpoint where `folder` has one, and write down how it went.
 
-    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `about` in their
+    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `origin` in their
     description. `report` ends the trial as pruned; `stop` interrupts it, leaving in `folder` the state of
     its last whole epoch. A loss that is not finite makes the result `diverged`; other exceptions rise.
     """
     model = model_spec(config.model)
     state = start_training(config, model, data, device)
     if load_resume(folder, state):
-        journal.append("resumed", epoch=state.epoch)
+        journal.append(Resumed(epoch=state.epoch))
     recorded, saved, held = journal.last_epoch, time.monotonic(), None
     short_epochs = False
 
@@ -71,8 +70,8 @@ def run_trial(
             raise Interrupted("stopped before the next epoch")
         for metrics in fit(state, data, stop=stop_between_batches):
             # An epoch trained again has its points on record already.
-            event = "epoch" if metrics.epoch > recorded else "again"
-            journal.append(event, **asdict(metrics))
+            event = EpochDone if metrics.epoch > recorded else EpochRepeated
+            journal.append(event(metrics=metrics))
             if not report(metrics):
                 result = TrialResult(state="pruned", best=state.best)
                 break
@@ -102,11 +101,11 @@ def run_trial(
             hyperparameters=network_params(model, config),
             source_digest=model.source_digest,
         )
-        about = {"config": config.as_dict(), "metrics": asdict(result.best), **about}
-        save_checkpoint(folder / "checkpoint", architecture, state.best_weights, about)
+        description = Description(architecture=architecture, config=config, metrics=result.best, origin=origin)
+        save_checkpoint(folder / "checkpoint", state.best_weights, description)
     return result
 
 
 def _save(folder: Path, point: ResumePoint, journal: Journal) -> None:
     save_resume(folder, point)
-    journal.append("saved", sync=True, epoch=point.epoch)
+    journal.append(ResumeSaved(epoch=point.epoch), sync=True)

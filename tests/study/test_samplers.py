@@ -10,6 +10,7 @@ from optuna.storages import RDBStorage
 from harness.core.errors import SettingsError
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Condition, Distribution, Range
+from harness.core.study_record import Budget, DatasetInfo, StudyContext
 from harness.study import Study, open_storage
 from harness.study.samplers import PRUNERS, SAMPLERS, check_search
 
@@ -38,12 +39,20 @@ SPEC = StudySpec(
 )
 
 
+CONTEXT = StudyContext(
+    experiment=SPEC.experiment,
+    identity="i",
+    dataset=DatasetInfo(name="test", folder="x", tracks=3, genres=2, digest="d"),
+    synthetic=True,
+)
+
+
 def run(folder: Path, spec: StudySpec, total: int) -> list[optuna.trial.FrozenTrial]:
     """Run a study in which the accuracy of an epoch grows with the epoch and falls with the trial's number."""
     url = f"sqlite:///{folder}/mlruns/optuna.db"
     storage = open_storage(url)
-    study = Study.create(storage, spec, {"data": "x"}, folder / "work")
-    while claim := study.claim(total=total, allowed_failures=1):
+    study = Study.create(storage, spec, CONTEXT, folder / "work")
+    while claim := study.claim(Budget(total, 1)):
         state = "complete"
         for epoch in range(1, spec.epochs + 1):
             metrics = EpochMetrics(epoch, 1.0, 1.0, epoch / 10 / (1 + claim.number), 0.1)

@@ -1,0 +1,214 @@
+"""The events of a journal: one frozen dataclass each, and the line that each is written as.
+
+A line is `<crc32> <json>`. A line that was cut short by a kill, has another checksum, or is no event that this
+module knows counts as damaged. No other module knows the JSON form of an event.
+"""
+
+from __future__ import annotations
+
+import json
+import time as clock
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, TypeAlias
+
+from harness.core.records import EpochMetrics, TrialConfig, TrialResult
+
+
+def now() -> int:
+    """Return the time in milliseconds since 1970."""
+    return clock.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted:
+    """A worker starts a trial, or continues it (`resumed`). `total` is the study's target number of trials."""
+
+    trial: int
+    sweep: str
+    config: TrialConfig
+    resumed: bool
+    device: str
+    gpu: str | None
+    total: int
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatStarted:
+    """A worker starts or continues a repeat of a comparison. `config` is None for a baseline."""
+
+    candidate: str
+    repeat: int
+    seed: int
+    config: TrialConfig | None
+    split: str
+    split_digest: str
+    device: str
+    threads: int
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochDone:
+    """An epoch has ended for the first time."""
+
+    metrics: EpochMetrics
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRepeated:
+    """An epoch was trained again after a resume; its `EpochDone` is in the journal already."""
+
+    metrics: EpochMetrics
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Training continues from the resume point after `epoch`."""
+
+    epoch: int
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeSaved:
+    """The resume point after `epoch` is on the disk."""
+
+    epoch: int
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedTestPart:
+    """The test part is about to be read."""
+
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A trial has ended, or was interrupted. `mended` says why somebody else than its worker wrote this event."""
+
+    result: TrialResult
+    mended: str | None = None
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatEnded:
+    """A repeat has ended, or was interrupted.
+
+    `seconds` is the training time; `valid` and `test` are the predicted classes (indices), in the order of the
+    split's ids, both empty where the repeat was interrupted.
+    """
+
+    result: TrialResult
+    seconds: float
+    valid: tuple[int, ...] = ()
+    test: tuple[int, ...] = ()
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """Optuna knows how the trial ended: once MLflow has the events, the journal can be removed."""
+
+    time: int = field(default_factory=now)
+
+
+Event: TypeAlias = (
+    TrialStarted
+    | RepeatStarted
+    | EpochDone
+    | EpochRepeated
+    | Resumed
+    | ResumeSaved
+    | OpenedTestPart
+    | Ended
+    | RepeatEnded
+    | Acknowledged
+)
+# The name of each event in a line.
+_KINDS: dict[str, Callable[..., Event]] = {
+    "start": TrialStarted,
+    "repeat": RepeatStarted,
+    "epoch": EpochDone,
+    "again": EpochRepeated,
+    "resumed": Resumed,
+    "saved": ResumeSaved,
+    "test": OpenedTestPart,
+    "end": Ended,
+    "repeat_end": RepeatEnded,
+    "closed": Acknowledged,
+}
+_NAMES = {event: name for name, event in _KINDS.items()}
+
+
+def _metrics(recorded: Mapping[str, Any]) -> EpochMetrics:
+    return EpochMetrics(**recorded)
+
+
+def _result(recorded: Mapping[str, Any]) -> TrialResult:
+    best = recorded["best"]
+    return TrialResult(**{**recorded, "best": None if best is None else _metrics(best)})
+
+
+# How the fields that are more than a number or a text are read back.
+_READERS: dict[str, Callable[[Any], object]] = {
+    "config": lambda recorded: None if recorded is None else TrialConfig.of(recorded),
+    "metrics": _metrics,
+    "result": _result,
+    "valid": tuple,
+    "test": tuple,
+}
+
+
+@cache
+def _names_of(kind: type[Event | EpochMetrics | TrialResult]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
+def _jsonable(value: object) -> Mapping[str, object]:
+    if isinstance(value, TrialConfig):
+        return value.as_dict()
+    # Not `asdict`: it copies deeply, which takes longer than all the rest of a line.
+    return {name: getattr(value, name) for name in _names_of(type(value))}  # type: ignore[arg-type]
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_jsonable).encode
+
+
+def to_line(event: Event) -> bytes:
+    """Return the line of an event, with its checksum and the end of the line."""
+    body = _encode({"event": _NAMES[type(event)], **_jsonable(event)}).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def from_line(line: bytes) -> Event | None:
+    """Return the event of a line, or None where the line is damaged."""
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        found = json.loads(body)
+        kind = _KINDS[found.pop("event")]
+        read = {name: _READERS[name](value) if name in _READERS else value for name, value in found.items()}
+        return kind(**read)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def has_ended(events: Sequence[Event]) -> bool:
+    """Return True if the training run of these events is over; one that was interrupted is not."""
+    match events[-1] if events else None:
+        case Acknowledged():
+            return True
+        case Ended(result=result) | RepeatEnded(result=result):
+            return result.state != "interrupted"
+        case _:
+            return False

@@ -1,0 +1,9 @@
+"""The type of JSON objects that the harness writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+# What `json.dumps` takes: its values are objects, lists, texts, numbers, booleans or None.
+JsonObject: TypeAlias = Mapping[str, object]

@@ -1,0 +1,108 @@
+"""Files of runs: JSON, folders, checkpoints, and the resume points that another machine may continue from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from harness.core.workspace import RESUME_FILE
+from harness.tracking.client import translated
+from harness.tracking.tags import REMOVED, Tag
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHECKPOINT_FOLDER, RESUME_FOLDER = "checkpoint", "resume"
+
+
+class Artifacts:
+    """The files of the runs of one MLflow store."""
+
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        self._client = client
+        self._uri = uri
+
+    def log_files(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
+        """Store every file of a folder with a run."""
+        with translated("storing artifacts"):
+            self._client.log_artifacts(run_id, str(folder), artifact_path)
+
+    def log_json(self, run_id: str, content: Any, artifact: str) -> None:
+        """Store a JSON-able mapping or list with a run."""
+        with translated(f"storing {artifact} of run {run_id}"):
+            self._client.log_dict(run_id, content, artifact)
+
+    def has(self, run_id: str, artifact: str) -> bool:
+        """Return True if the run has a file or a folder of that name at the top."""
+        with translated(f"looking for {artifact} of run {run_id}"):
+            return any(file.path == artifact for file in self._client.list_artifacts(run_id))
+
+    def read_json(self, run_id: str, artifact: str) -> Any:
+        """Return a JSON file of a run."""
+        with translated(f"reading {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(self._client.download_artifacts(run_id, artifact, folder)).read_text())
+
+    def log_checkpoint(self, run_id: str, folder: Path) -> None:
+        """Store a trial's checkpoint."""
+        self.log_files(run_id, folder, CHECKPOINT_FOLDER)
+
+    def download_checkpoint(self, run_id: str, folder: Path) -> Path:
+        """Copy a run's checkpoint into `folder` and return where it lies."""
+        with translated(f"reading the checkpoint of run {run_id}"):
+            return Path(self._client.download_artifacts(run_id, CHECKPOINT_FOLDER, str(folder)))
+
+    def remove_checkpoint(self, run_id: str) -> None:
+        """Remove a run's checkpoint, and say so in its tags."""
+        with translated("removing a checkpoint"):
+            self._remove(run_id, CHECKPOINT_FOLDER)
+            self._client.set_tag(run_id, Tag.CHECKPOINT.value, REMOVED)
+
+    def store_resume(self, run_id: str, folder: Path) -> None:
+        """Store the resume point that lies in `folder` with a run: its tensors, then the file that names them."""
+        with translated(f"storing the resume point of run {run_id}"):
+            try:
+                pointer = (folder / RESUME_FILE).read_text()
+                name = json.loads(pointer)["file"]
+                older = {Path(file.path).name for file in self._client.list_artifacts(run_id, RESUME_FOLDER)}
+                self._client.log_artifact(run_id, str(folder / name), RESUME_FOLDER)
+            except FileNotFoundError:
+                return  # the trial has gone on meanwhile: a newer one is on its way, or it is over
+            self._client.log_text(run_id, pointer, f"{RESUME_FOLDER}/{RESUME_FILE}")
+            for stale in older - {name, RESUME_FILE}:
+                self._remove(run_id, f"{RESUME_FOLDER}/{stale}")
+
+    def fetch_resume(self, run_id: str, folder: Path) -> bool:
+        """Copy a run's resume point into `folder`; return False where it has none."""
+        with translated(f"reading the resume point of run {run_id}"):
+            if not self._client.list_artifacts(run_id, RESUME_FOLDER):
+                return False
+            with tempfile.TemporaryDirectory() as name:
+                source = Path(self._client.download_artifacts(run_id, RESUME_FOLDER, name))
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+            return True
+
+    def remove_resume(self, run_id: str) -> None:
+        """Remove a run's resume point, if it has one."""
+        with translated(f"removing the resume point of run {run_id}"):
+            if self._client.list_artifacts(run_id, RESUME_FOLDER):
+                self._remove(run_id, RESUME_FOLDER)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run with its files."""
+        with translated(f"deleting run {run_id}"):
+            uri = self._client.get_run(run_id).info.artifact_uri
+            self._client.delete_run(run_id)
+            if urlparse(uri).scheme == "file":
+                shutil.rmtree(Path(unquote(urlparse(uri).path)).parent, ignore_errors=True)
+            else:
+                self._remove(run_id, ".")
+
+    def _remove(self, run_id: str, artifact: str) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        uri = self._client.get_run(run_id).info.artifact_uri
+        get_artifact_repository(uri, tracking_uri=self._uri).delete_artifacts(artifact)  # type: ignore[no-untyped-call]

@@ -1,0 +1,87 @@
+"""MLflow as the harness uses it: what is set before it is imported, and how its errors are raised.
+
+No module of this package imports MLflow when it is itself imported. A function that needs MLflow imports it after
+`prepare_mlflow`, which every `Tracker` calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from harness.core.errors import TrackingError
+
+# What the user has not set. MLflow reads the first when it is imported, the others when it needs them.
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for --json
+    # A server that is down is noticed at once: what cannot be sent waits in the journals and is sent again.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+
+
+@cache
+def prepare_mlflow() -> None:
+    """Set the defaults above, import MLflow, and let it log warnings only; the second call does nothing.
+
+    Telemetry is off unless the user has set `MLFLOW_DISABLE_TELEMETRY=false`.
+    """
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    already_imported = "mlflow" in sys.modules
+    import mlflow.telemetry
+
+    if already_imported:
+        # MLflow decided about telemetry when the caller imported it: let it decide again.
+        mlflow.telemetry.set_telemetry_client()  # type: ignore[no-untyped-call]
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # What it would print as a traceback is raised as well, and shown in a sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def request_timeout(seconds: float) -> Iterator[None]:
+    """Give up requests to an MLflow server after so many seconds (at least 1) in here."""
+    before = os.environ.get(_TIMEOUT)
+    os.environ[_TIMEOUT] = str(max(1, int(seconds)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TIMEOUT]
+        else:
+            os.environ[_TIMEOUT] = before
+
+
+@contextmanager
+def translated(doing: str, uri: str = "URL") -> Iterator[None]:
+    """Raise what MLflow raises in here as a TrackingError; `uri` is the store's."""
+    prepare_mlflow()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if "database schema" in str(error):
+            raise TrackingError(
+                f"MLflow: {doing} failed: its database has the schema of another MLflow",
+                expected=f"the schema of MLflow {mlflow.__version__}",
+                hint=f"a copy of the database first, then: mlflow db upgrade '{uri}'",
+            ) from error
+        raise TrackingError(
+            f"MLflow: {doing} failed: {lines[0]}",
+            expected="a store that can be reached and written, of this MLflow's version",
+            hint="the same command again once it can, or another --tracking-uri",
+        ) from error

@@ -1,0 +1,154 @@
+"""A run read back: what its tags mean, as typed properties."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.core.errors import TrackingError
+from harness.core.records import TrialConfig
+from harness.tracking.tags import REMOVED, Kind, RunStatus, Tag, Tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run as it was read back: its params, last metrics and tags; the properties say what the tags mean."""
+
+    run_id: str
+    status: RunStatus
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Tags
+
+    @property
+    def kind(self) -> Kind:
+        """What the run is the record of."""
+        found = self.tags.get(Tag.KIND)
+        return next((kind for kind in Kind if kind == found), Kind.UNKNOWN)
+
+    @property
+    def name(self) -> str:
+        """The name that MLflow shows."""
+        return self.tags.get(Tag.RUN_NAME, self.run_id)
+
+    @property
+    def parent_id(self) -> str:
+        """The id of the run above: of a trial's study, of a repeat's comparison."""
+        return self._required(Tag.PARENT_ID)
+
+    @property
+    def study(self) -> str | None:
+        """The study that the run belongs to, None for comparisons."""
+        return self.tags.get(Tag.STUDY)
+
+    @property
+    def study_identity(self) -> str | None:
+        """What tells a study from others of the same name."""
+        return self.tags.get(Tag.STUDY_IDENTITY)
+
+    @property
+    def study_state(self) -> str | None:
+        """How the study stands, by the last sweep that concluded it."""
+        return self.tags.get(Tag.STUDY_STATE)
+
+    @property
+    def best_run_id(self) -> str | None:
+        """The run of the study's best trial, as it was last concluded."""
+        return self.tags.get(Tag.BEST_RUN_ID)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a study's run has all it should begin with."""
+        return Tag.WHOLE in self.tags
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._required(Tag.MODEL)
+
+    @property
+    def trial_number(self) -> int:
+        """The number of the trial in its study."""
+        return int(self._required(Tag.TRIAL))
+
+    @property
+    def trial_state(self) -> str | None:
+        """How a trial or a repeat stands."""
+        return self.tags.get(Tag.TRIAL_STATE)
+
+    @property
+    def checkpoint_removed(self) -> bool:
+        """Whether the run's checkpoint was removed by `--keep`."""
+        return self.tags.get(Tag.CHECKPOINT) == REMOVED
+
+    @property
+    def data_digest(self) -> str:
+        """The digest of the data set."""
+        return self._required(Tag.DATA_DIGEST)
+
+    @property
+    def split_digest(self) -> str:
+        """The digest of the split, empty where the run has none."""
+        return self.tags.get(Tag.SPLIT_DIGEST, "")
+
+    @property
+    def test_openings(self) -> int:
+        """How often the run has opened the test part."""
+        return int(self.tags.get(Tag.TEST_OPENINGS, "0"))
+
+    @property
+    def comparison(self) -> str | None:
+        """The identity of the comparison that the run belongs to, None for others."""
+        return self.tags.get(Tag.COMPARISON)
+
+    @property
+    def candidate(self) -> str:
+        """The candidate that a repeat trained."""
+        return self._required(Tag.CANDIDATE)
+
+    @property
+    def repeat(self) -> int:
+        """The number of a repeat."""
+        return int(self._required(Tag.REPEAT))
+
+    @property
+    def device(self) -> str:
+        """The device that a trial was trained on."""
+        return self._required(Tag.DEVICE)
+
+    @property
+    def gpu(self) -> str | None:
+        """The name of the GPU that a trial was trained on, None on a CPU."""
+        return self.tags.get(Tag.GPU)
+
+    @property
+    def config(self) -> TrialConfig:
+        """What a trial was trained with."""
+        return TrialConfig.of(json.loads(self._required(Tag.CONFIG)))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The versions and the machine, by name; empty where they are not on record."""
+        found: dict[str, str] = json.loads(self.tags.get(Tag.ENVIRONMENT, "{}"))
+        return found
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the code that ran, None where it is not on record."""
+        return self.tags.get(Tag.COMMIT)
+
+    @property
+    def code_dirty(self) -> str | None:
+        """`yes` or `no`: whether the code that ran differed from its commit; None where it is not on record."""
+        return self.tags.get(Tag.CODE_DIRTY)
+
+    def _required(self, tag: Tag) -> str:
+        try:
+            return self.tags[tag]
+        except KeyError:
+            raise TrackingError(
+                f"run {self.run_id} ({self.kind}) has no tag {tag.value!r}",
+                expected="a run as harness made it, with its tags unchanged",
+                hint="harness ui, to look at it",
+            ) from None

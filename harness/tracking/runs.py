@@ -1,0 +1,186 @@
+"""Runs of MLflow: making them, writing points, params and tags, finding and reading them back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.core.errors import TrackingError, mask_password
+from harness.tracking.client import translated
+from harness.tracking.run_info import RunInfo
+from harness.tracking.tags import TAG_LIMIT, Kind, RunStatus, Tag, Tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+BATCH = 900  # points in one request: MLflow takes 1000 points, params and tags together
+EPOCH_FIGURES = ("train_loss", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A metric's value at a time (ms since 1970) and a step."""
+
+    name: str
+    value: float
+    time: int
+    step: int = 0
+
+
+class Runs:
+    """The runs of one MLflow store."""
+
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        self._client = client
+        self.uri = uri
+
+    def create(self, experiment: str, name: str, tags: Tags, time: int | None = None) -> str:
+        """Make a run in an experiment (an id) with status RUNNING, and return its id; `time` is its start."""
+        with translated(f"making the run {name!r}"):
+            run = self._client.create_run(experiment, start_time=time, run_name=name, tags=_plain(tags))
+            return str(run.info.run_id)
+
+    def get(self, run_id: str) -> RunInfo:
+        """Read a run back.
+
+        Raises TrackingError where there is none of that id.
+        """
+        with translated(f"reading run {run_id!r}"):
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return _info(self._client.get_run(run_id))
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+        raise TrackingError(
+            f"there is no run {run_id!r} in {mask_password(self.uri)}",
+            expected="the whole id of a run, 32 characters",
+            hint="harness ui, to find one, or another --tracking-uri",
+        )
+
+    def find(
+        self,
+        tags: Tags,
+        *,
+        status: RunStatus | None = None,
+        experiment: str | None = None,
+        deleted: bool = False,
+    ) -> list[RunInfo]:
+        """Return every run that has these tags (and that status), in one experiment (an id) or in all.
+
+        `deleted`: also those that were deleted, which MLflow keeps until it is told to collect garbage.
+        """
+        conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+        if status is not None:
+            conditions.append(f"attributes.status = '{status}'")
+        with translated("searching runs"):
+            from mlflow.entities import ViewType
+
+            kinds = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+            ids = [experiment] if experiment else [e.experiment_id for e in self._client.search_experiments()]
+            found, token = [], None
+            while True:
+                page = self._client.search_runs(
+                    ids, " and ".join(conditions), kinds, max_results=1000, page_token=token
+                )
+                found += [_info(run) for run in page]
+                token = page.token
+                if not token:
+                    return found
+
+    def running(self, *kinds: Kind) -> list[RunInfo]:
+        """Return the runs of these kinds that are RUNNING."""
+        return [run for run in self.find({}, status=RunStatus.RUNNING) if run.kind in kinds]
+
+    def with_data(self, data_digest: str) -> list[RunInfo]:
+        """Return the runs on a data set, those that were deleted among them."""
+        return self.find({Tag.DATA_DIGEST: data_digest}, deleted=True)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        points: Sequence[Point] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Tags | None = None,
+    ) -> None:
+        """Write points, params and tags to a run, whatever its status. Written twice, they are there once."""
+        with translated(f"recording run {run_id}"):
+            from mlflow.entities import Metric, Param, RunTag
+
+            metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
+            self._client.log_batch(
+                run_id,
+                metrics=metrics[:BATCH],
+                params=[Param(name, str(value)) for name, value in (params or {}).items()],
+                tags=[RunTag(str(name), text[:TAG_LIMIT]) for name, text in (tags or {}).items()],
+            )
+            for first in range(BATCH, len(metrics), BATCH):
+                self._client.log_batch(run_id, metrics=metrics[first : first + BATCH])
+
+    def add_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Write values of metrics, of this moment."""
+        now = time.time_ns() // 1_000_000
+        self.log(run_id, points=[Point(name, value, now, step) for name, value in metrics.items()])
+
+    def reopen(self, run_id: str) -> None:
+        """Give a run the status RUNNING."""
+        with translated(f"opening run {run_id}"):
+            self._client.update_run(run_id, status=RunStatus.RUNNING.value)
+
+    def end(self, run_id: str, status: RunStatus, *, tags: Tags | None = None, time: int | None = None) -> None:
+        """Give a run its status and its end (ms since 1970; now by default), after the tags that say why."""
+        if tags:
+            self.log(run_id, tags=tags)
+        with translated(f"ending run {run_id}"):
+            self._client.set_terminated(run_id, status.value, time)
+
+    def end_dead(self, run_id: str, mended: str) -> None:
+        """Give a run that no process is at work on the status KILLED; `mended` says why."""
+        self.end(run_id, RunStatus.KILLED, tags={Tag.MENDED: mended})
+
+    def steps(self, run_id: str, metric: str) -> frozenset[int]:
+        """Return the steps at which a metric is on record."""
+        with translated(f"reading {metric} of run {run_id}"):
+            return frozenset(point.step for point in self._client.get_metric_history(run_id, metric))
+
+    def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
+        """Return the losses and the accuracy of each epoch that a run has on record, the last of each if twice."""
+        found: dict[int, dict[str, float]] = {}
+        with translated(f"reading the epochs of run {run_id}"):
+            for name in EPOCH_FIGURES:
+                for point in self._client.get_metric_history(run_id, name):
+                    found.setdefault(point.step, {})[name] = point.value
+        return dict(sorted(found.items()))
+
+    def count_test_opening(self, run_id: str) -> int:
+        """Put on record that a run is about to see the test part; return how often it has now."""
+        openings = self.get(run_id).test_openings + 1
+        self.log(run_id, tags={Tag.TEST_OPENINGS: str(openings)})
+        return openings
+
+
+def by_number(runs: Iterable[RunInfo]) -> list[RunInfo]:
+    """Return the runs of trials in the order of their numbers."""
+    return sorted(runs, key=lambda run: run.trial_number)
+
+
+def _plain(tags: Tags) -> dict[str, str]:
+    return {str(name): str(text) for name, text in tags.items()}  # neither is a member of an enum any more
+
+
+def _info(run: Run) -> RunInfo:
+    from mlflow.entities import RunStatus as Status
+
+    status = run.info.status
+    return RunInfo(
+        run_id=run.info.run_id,
+        status=RunStatus(Status.to_string(status) if isinstance(status, int) else status),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )

@@ -1,0 +1,189 @@
+"""The runs of studies: one for the study, and one under it for each trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from harness.core.errors import StudyError, TrackingError, mask_password
+from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
+from harness.core.study_record import StudyContext
+from harness.core.workspace import check_name
+from harness.tracking.artifacts import Artifacts
+from harness.tracking.run_info import RunInfo
+from harness.tracking.runs import Runs, by_number
+from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, StudyState, Tag, study_tags
+
+SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
+
+
+class Studies:
+    """The studies of one MLflow store; `experiment_id` returns the id of an experiment by name."""
+
+    def __init__(self, runs: Runs, artifacts: Artifacts, experiment_id: Callable[[str], str]) -> None:
+        self._runs = runs
+        self._artifacts = artifacts
+        self._experiment_id = experiment_id
+
+    def begin(self, spec: StudySpec, description: str, split: Split, context: StudyContext, asked: int) -> str:
+        """Return the id of a study's run, made or reopened, with status RUNNING.
+
+        A new one gets the split and `context` as files, from which an export finds its data again. `asked` is the
+        number of trials that the study is to have.
+        """
+        tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(asked)}
+        experiment, identity = self._experiment_id(spec.experiment), context.identity
+        found = self.run(spec.name, experiment)
+        if found is None:
+            tags |= {**study_tags(spec, Kind.STUDY), Tag.NOTE: description, Tag.STUDY_IDENTITY: identity}
+            run_id = self._runs.create(experiment, spec.name, tags)
+        elif found.study_identity not in (None, identity):
+            raise TrackingError(
+                f"MLflow has the runs of another study {spec.name!r}, which Optuna's storage no longer has",
+                expected="one study of a name in both stores",
+                hint=f"harness delete {spec.name} --yes, or the same command with --study NEW",
+            )
+        else:
+            run_id = found.run_id
+            self._runs.log(run_id, tags=tags)
+            self._runs.reopen(run_id)
+        if found is None or not found.is_whole:  # or its making was cut short
+            self._runs.log(run_id, params=study_params(spec) | {"search": _search(spec)})
+            self._artifacts.log_json(run_id, asdict(split), SPLIT_FILE)
+            self._artifacts.log_json(run_id, context.as_json(), CONTEXT_FILE)
+            self._runs.log(run_id, tags={Tag.WHOLE: YES})
+        return run_id
+
+    def end(
+        self, run_id: str, state: StudyState, counts: TrialCounts, best: TrialRow | None, best_run_id: str | None
+    ) -> None:
+        """Give a study's run its figures, its best trial and its status."""
+        self._runs.add_metrics(run_id, _figures(counts, best if best_run_id is not None else None))
+        tags: dict[str, str] = {Tag.STUDY_STATE: state}
+        if best is not None and best_run_id is not None:
+            tags |= {
+                Tag.BEST_RUN_ID: best_run_id,
+                Tag.BEST_TRIAL: str(best.number),
+                **{f"{BEST_PREFIX}{name}": str(value) for name, value in best.params.items()},
+            }
+        self._runs.end(run_id, state.status, tags=tags)
+
+    def end_trial(self, run_id: str, state: TrialState, *, mended: str) -> None:
+        """End the run of a trial whose worker has not: `mended` says why."""
+        self._runs.end(run_id, STATUS_OF[state], tags={Tag.TRIAL_STATE: state, Tag.MENDED: mended})
+
+    def run(self, study: str, experiment: str | None = None) -> RunInfo | None:
+        """Return the run of a study, or None; without `experiment` (an id) every experiment is searched."""
+        found = self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.STUDY}, experiment=experiment)
+        return found[0] if found else None
+
+    def require_run(self, study: str) -> RunInfo:
+        """Return the run of a study.
+
+        Raises StudyError where there is none.
+        """
+        found = self.run(study)
+        if found is None:
+            raise StudyError(
+                f"MLflow at {mask_password(self._runs.uri)} has no run of study {study!r}",
+                expected="the --tracking-uri that harness sweep was given",
+                hint="the same command with it",
+            )
+        return found
+
+    def split(self, run_id: str) -> Split:
+        """Return the split of a study, by the id of its run."""
+        return Split.of(self._artifacts.read_json(run_id, SPLIT_FILE))
+
+    def context(self, run_id: str) -> StudyContext:
+        """Return what a study was made with beyond its settings, by the id of its run."""
+        return StudyContext.of(self._artifacts.read_json(run_id, CONTEXT_FILE))
+
+    def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunInfo | None:
+        """Return the run of one trial, or None; without `experiment` (an id) every experiment is searched."""
+        tags: dict[str, str] = {Tag.STUDY: study, Tag.KIND: Kind.TRIAL, Tag.TRIAL: str(number)}
+        found = self._runs.find(tags, experiment=experiment)
+        return found[0] if found else None
+
+    def trial_runs(self, study: str) -> list[RunInfo]:
+        """Return the runs of a study's trials, in the order of the trials."""
+        return by_number(self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.TRIAL}))
+
+    def require_trial(self, run_id: str) -> RunInfo:
+        """Return the run of a trial, by its id.
+
+        Raises TrackingError where there is none, or where it is no trial's.
+        """
+        run = self._runs.get(run_id)
+        if run.kind != Kind.TRIAL:
+            raise TrackingError(
+                f"run {run_id} is no trial's (kind {run.kind})",
+                expected="the run of a trial",
+                hint="harness ui, to find one",
+            )
+        return run
+
+    def best_trial_run(self, study: str) -> RunInfo:
+        """Return the run of a study's best complete trial: highest accuracy, of several the first trial.
+
+        Raises StudyError where the study or a complete trial is missing.
+        """
+        check_name("study", study)
+        runs = self.trial_runs(study)
+        complete = [run for run in runs if run.trial_state == "complete"]
+        if not complete:
+            found = f"study {study!r} has no complete trial" if runs else f"there is no study {study!r}"
+            raise StudyError(
+                found,
+                expected=", ".join(self.names()) or "no study yet",
+                hint="harness status, or harness sweep",
+            )
+        return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -run.trial_number))
+
+    def names(self) -> list[str]:
+        """Return the names of the studies on record."""
+        return sorted(run.study or "" for run in self._runs.find({Tag.KIND: Kind.STUDY}))
+
+    def delete(self, study: str) -> int:
+        """Delete the runs of a study with their files; return how many there were."""
+        found = self._runs.find({Tag.STUDY: study})
+        for run in found:
+            self._artifacts.delete_run(run.run_id)
+        return len(found)
+
+
+def study_params(spec: StudySpec) -> dict[str, object]:
+    """Return the params that a study's run and the runs of its trials share."""
+    return {
+        "model": spec.model,
+        **spec.fixed,
+        "epochs": spec.epochs,
+        "seed": spec.seed,
+        "sampler": spec.sampler,
+        "pruner": spec.pruner,
+        "precision": spec.precision,
+        "split": spec.split_name,
+        "columns": ", ".join(spec.columns) or "none (pictures)",
+        "columns_count": len(spec.columns),
+    }
+
+
+def _search(spec: StudySpec) -> str:
+    return json.dumps(spec.frozen_settings()["space"])
+
+
+def _figures(counts: TrialCounts, best: TrialRow | None) -> dict[str, float]:
+    figures: dict[str, float | None] = {
+        "trials_complete": counts.complete,
+        "trials_pruned": counts.pruned,
+        "trials_failed": counts.failed,
+    }
+    if best is not None:
+        figures |= {
+            "best_val_accuracy": best.val_accuracy,
+            "best_val_loss": best.val_loss,
+            "best_epoch": best.best_epoch,
+            **{f"{BEST_PREFIX}{name}": v for name, v in best.params.items() if not isinstance(v, str)},
+        }
+    return {name: float(value) for name, value in figures.items() if value is not None}

@@ -1,0 +1,165 @@
+"""Every tag of a run by name, and what kinds of run and which statuses there are.
+
+No other module spells the name of a tag. Names that begin with `mlflow.` are MLflow's own.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+
+from harness import __version__
+from harness.core.records import StudySpec, TrialState
+from harness.tracking.environment import code_version, environment
+
+TAG_LIMIT = 5000  # characters that every MLflow store takes
+# The tag of an experiment that decides which pages the UI opens with: training runs, not traces.
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+INPUT_CONTEXT = "mlflow.data.context"  # the tag of a run's data set, not of the run
+
+Tags = Mapping[str, str]
+
+
+class Tag(StrEnum):
+    """The tags of runs."""
+
+    # Every run.
+    KIND = "kind"
+    DATA_DIGEST = "data_digest"
+    SPLIT_DIGEST = "split_digest"
+    MODEL = "model"
+    HARNESS_VERSION = "harness_version"
+    ENVIRONMENT = "environment"
+    CODE_DIRTY = "code_dirty"
+    TEST_OPENINGS = "test_openings"
+    MENDED = "mended"
+    PARENT_ID = "mlflow.parentRunId"
+    RUN_NAME = "mlflow.runName"
+    NOTE = "mlflow.note.content"
+    USER = "mlflow.user"
+    SOURCE = "mlflow.source.name"
+    COMMIT = "mlflow.source.git.commit"
+    # Studies, and STUDY of their trials.
+    STUDY = "study"
+    STUDY_IDENTITY = "study_identity"
+    STUDY_STATE = "study_state"
+    TRIALS_ASKED = "trials_asked"
+    WHOLE = "whole"
+    BEST_RUN_ID = "best_run_id"
+    BEST_TRIAL = "best_trial"
+    # Trials, and the first three of repeats too.
+    TRIAL_STATE = "trial_state"
+    REASON = "reason"
+    DEVICE = "device"
+    GPU = "gpu"
+    TRIAL = "trial"
+    TOTAL = "total"
+    CONFIG = "config"
+    RESUMED_AFTER = "resumed_after_epoch"
+    CHECKPOINT = "checkpoint"
+    # Comparisons, and COMPARISON of their repeats.
+    COMPARISON = "comparison"
+    VERDICT = "verdict"
+    WARNINGS = "warnings"
+    REPEATS = "repeats"
+    # Repeats.
+    CANDIDATE = "candidate"
+    REPEAT = "repeat"
+    THREADS = "threads"
+    OF_STUDY = "of_study"
+
+
+BEST_PREFIX = "best_"  # before the name of a hyperparameter: its value in the study's best trial
+REMOVED = "removed"  # what CHECKPOINT says of a run whose checkpoint is gone
+YES, NO = "yes", "no"
+
+
+class Kind(StrEnum):
+    """What a run is the record of; UNKNOWN is a run that the harness did not make."""
+
+    STUDY = "study"
+    TRIAL = "trial"
+    COMPARISON = "comparison"
+    REPEAT = "repeat"
+    UNKNOWN = "unknown"
+
+
+class RunStatus(StrEnum):
+    """The statuses of MLflow. SCHEDULED is never that of a run of the harness."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    KILLED = "KILLED"
+    FAILED = "FAILED"
+    SCHEDULED = "SCHEDULED"
+
+
+# The status of the run of a trial or a repeat. The tag TRIAL_STATE has the exact state.
+STATUS_OF: dict[TrialState, RunStatus] = {
+    "running": RunStatus.RUNNING,
+    "complete": RunStatus.FINISHED,
+    "pruned": RunStatus.KILLED,
+    "diverged": RunStatus.FAILED,
+    "interrupted": RunStatus.KILLED,
+    "failed": RunStatus.FAILED,
+}
+
+
+class StudyState(StrEnum):
+    """How a study stands; MLflow's status is coarser."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    TIMED_OUT = "timed out"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+    @property
+    def status(self) -> RunStatus:
+        """The status of the study's run."""
+        return _STUDY_STATUS[self]
+
+
+_STUDY_STATUS = {
+    StudyState.RUNNING: RunStatus.RUNNING,
+    StudyState.COMPLETE: RunStatus.FINISHED,
+    StudyState.TIMED_OUT: RunStatus.FINISHED,
+    StudyState.INTERRUPTED: RunStatus.KILLED,
+    StudyState.FAILED: RunStatus.FAILED,
+}
+
+
+def study_tags(spec: StudySpec, kind: Kind) -> dict[str, str]:
+    """Return the tags that a study's run and the runs of its trials share."""
+    return {
+        Tag.KIND: kind,
+        Tag.STUDY: spec.name,
+        Tag.MODEL: spec.model,
+        Tag.DATA_DIGEST: spec.data_digest,
+        Tag.SPLIT_DIGEST: spec.split_digest,
+        **origin_tags(),
+    }
+
+
+def origin_tags() -> dict[str, str]:
+    """Return the tags that say who made a run, and with what."""
+    return {Tag.HARNESS_VERSION: __version__, Tag.USER: _user(), Tag.SOURCE: "harness"}
+
+
+def code_tags() -> dict[str, str]:
+    """Return the tags that say what code ran, with what libraries, on what machine."""
+    code = code_version()
+    tags: dict[str, str] = {Tag.ENVIRONMENT: json.dumps(environment())}
+    if code is not None:
+        tags |= {Tag.COMMIT: code[0], Tag.CODE_DIRTY: YES if code[1] else NO}
+    return tags
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return str(os.getuid())
