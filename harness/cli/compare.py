@@ -89,11 +89,11 @@ def compare(
 
 
 def _run(console: Console, plan: ComparisonPlan) -> Comparison:
-    from harness.cli.display import RepeatsDisplay
+    from harness.cli.display import repeats_display
     from harness.compare import run_comparison
 
     _warn(console, plan.warnings)
-    with RepeatsDisplay(console, plan.name) as display:
+    with repeats_display(console, plan.name) as display:
         comparison = run_comparison(plan, display)
     _warn(console, [warning for warning in comparison.warnings if warning not in plan.warnings])
     return comparison

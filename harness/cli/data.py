@@ -71,14 +71,14 @@ def extract(
 
     Example: [bold]harness data extract music --out input[/bold]
     """
-    from harness.cli.display import FileDisplay
+    from harness.cli.display import file_display
     from harness.data import load_tracks
     from harness.data.audio import extract as extract_all
     from harness.sweep.settings import check_jobs
     from harness.workers.cpus import usable_cores
 
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    with FileDisplay(console, "extract") as display:
+    with file_display(console, "extract") as display:
         done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), told=display)
     for line in done.ignored:
         console.print(f"passed over: {line}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,10 +30,21 @@ from harness.core.space import describe
 FINISHED = ("complete", "pruned")
 
 
+@contextmanager
+def sweep_display(
+    console: Console, study: str, *, total: int, done: int, best: float | None
+) -> Iterator[SweepDisplay]:
+    """Show a sweep while it runs: the study and each running trial as bars, or one line a trial that has ended."""
+    with _bars(console) as progress:
+        yield SweepDisplay(console, progress, study, total=total, done=done, best=best)
+
+
 class SweepDisplay:
     """Listens to journal events and shows them on stderr; data go to stdout and are no concern of this."""
 
-    def __init__(self, console: Console, model: str, *, total: int, done: int, best: float | None) -> None:
+    def __init__(
+        self, console: Console, progress: Progress, study: str, *, total: int, done: int, best: float | None
+    ) -> None:
         self._console = console
         self._live = console.is_terminal
         self._total = total
@@ -42,27 +54,9 @@ class SweepDisplay:
         self._rows: dict[int, TaskID] = {}
         self._ends: deque[float] = deque([time.monotonic()], maxlen=20)
         self._lock = threading.Lock()  # events come from the uploader's thread
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            _Note(),
-            console=console,
-            disable=not self._live,
-            transient=True,
-        )
-        self._study = self._progress.add_task(f"[bold]{escape(model)}", total=total, completed=done, note="")
-
-    def __enter__(self) -> SweepDisplay:
-        self._progress.start()
+        self._progress = progress
+        self._study = progress.add_task(f"[bold]{escape(study)}", total=total, completed=done, note="")
         self._show_study()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def __call__(self, number: int, event: Event) -> None:
         """Take one event of the trial of that number."""
@@ -99,7 +93,7 @@ class SweepDisplay:
             self._best = max(self._best or 0.0, result.best.val_accuracy)
         self._show_study()
         if not self._live and start is not None:
-            self._console.print(self._line(number, start, event), markup=False, highlight=False, soft_wrap=True)
+            _print(self._console, self._line(number, start, event))
 
     def _show_study(self) -> None:
         best = "" if self._best is None else f"best {self._best:.3f}"
@@ -123,43 +117,76 @@ class SweepDisplay:
         return "  ".join([text, *outcome]) + best
 
 
-class FileDisplay:
-    """Shows on stderr how far work on many files has come; what cannot be used is named on a terminal too."""
+@contextmanager
+def file_display(console: Console, title: str) -> Iterator[Callable[[str, int, int, str | None], None]]:
+    """Show how far work on many files has come: a bar on a terminal, one line a file anywhere else.
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._console = console
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            _Note(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task(f"[bold]{escape(title)}", total=None, note="")
+    Yields a function of a file's name, how many are done, of how many, and why the file is left out (or None).
+    What is left out is named on a terminal too.
+    """
+    with _bars(console, TimeRemainingColumn()) as progress:
+        bar = progress.add_task(f"[bold]{escape(title)}", total=None, note="")
 
-    def __enter__(self) -> FileDisplay:
-        self._progress.start()
-        return self
+        def show(name: str, done: int, total: int, error: str | None) -> None:
+            progress.update(bar, completed=done, total=total, note=name)
+            if error is not None:
+                _print(console, f"left out: {name}: {error}")
+            elif not console.is_terminal:
+                _print(console, f"{done:{len(str(total))}d}/{total}  {name}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        yield show
 
-    def __call__(self, name: str, done: int, total: int, error: str | None) -> None:
-        """Show that a file is done, the `done`th of `total`, or why it is left out."""
-        self._progress.update(self._task, completed=done, total=total, note=name)
-        if error is not None:
-            self._line(f"left out: {name}: {error}")
-        elif not self._console.is_terminal:
-            self._line(f"{done:{len(str(total))}d}/{total}  {name}")
 
-    def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+@contextmanager
+def repeats_display(console: Console, name: str) -> Iterator[Callable[[str, int, int, int], None]]:
+    """Show how the repeats of a comparison go: a bar on a terminal, one line a repeat anywhere else.
+
+    Yields a function of the candidate and the number of a repeat that is on record, how many are, and of how many.
+    """
+    with _bars(console) as progress:
+        bar = progress.add_task(f"[bold]{escape(name)}", total=None, note="")
+
+        def show(candidate: str, number: int, done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, note=f"{candidate} {number}")
+            if not console.is_terminal:
+                _print(console, f"repeat {number:2d} of {candidate} is on record ({done} of {total})")
+
+        yield show
+
+
+@contextmanager
+def epochs_display(console: Console) -> Iterator[Callable[[EpochMetrics, int], None]]:
+    """Show a training's epochs: a bar on a terminal, nothing anywhere else.
+
+    Yields a function of an epoch's metrics and how many epochs there will be.
+    """
+    with _bars(console) as progress:
+        bar = progress.add_task("", total=None, note="")
+
+        def show(metrics: EpochMetrics, epochs: int) -> None:
+            note = f"acc {metrics.val_accuracy:.3f}"
+            progress.update(bar, completed=metrics.epoch, total=epochs, note=note)
+
+        yield show
+
+
+def _bars(console: Console, *more: ProgressColumn) -> Progress:
+    """Return bars that vanish at the end; they show nothing where the console is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        *more,
+        _Note(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Note(ProgressColumn):
@@ -177,60 +204,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class RepeatsDisplay:
-    """Shows how the repeats of a comparison go: a bar on a terminal, one line a repeat anywhere else."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console = console
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            _Note(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._bar = self._progress.add_task(f"[bold]{escape(name)}", total=None, note="")
-
-    def __enter__(self) -> RepeatsDisplay:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, candidate: str, number: int, done: int, total: int) -> None:
-        """Take one repeat that is on record."""
-        self._progress.update(self._bar, completed=done, total=total, note=f"{candidate} {number}")
-        if not self._console.is_terminal:
-            text = f"repeat {number:2d} of {candidate} is on record ({done} of {total})"
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class EpochsDisplay:
-    """Shows a training's epochs: a bar on a terminal, nothing anywhere else."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (SpinnerColumn(), BarColumn(bar_width=16), MofNCompleteColumn(), _Note())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._bar = self._progress.add_task("", total=None, note="")
-
-    def __enter__(self) -> EpochsDisplay:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, metrics: EpochMetrics, epochs: int) -> None:
-        """Take one epoch."""
-        note = f"acc {metrics.val_accuracy:.3f}"
-        self._progress.update(self._bar, completed=metrics.epoch, total=epochs, note=note)

@@ -29,13 +29,13 @@ def predict(
 
     Example: [bold]harness predict best-fcnn song.wav[/bold]
     """
-    from harness.cli.display import FileDisplay
+    from harness.cli.display import file_display
     from harness.export.predict import open_bundle
     from harness.export.predict import predict as predict_all
 
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     opened = open_bundle(bundle)
-    with FileDisplay(console, "predict") as display:
+    with file_display(console, "predict") as display:
         found = predict_all(opened, files, top=top, told=display)
     if as_json:
         print(json.dumps(found.as_json()))

@@ -29,10 +29,10 @@ def reproduce(
 
     Example: [bold]harness reproduce 76522479d3814ea6be2c937e62b7e2c5[/bold]
     """
-    from harness.cli.display import EpochsDisplay
+    from harness.cli.display import epochs_display
     from harness.sweep.reproduce import reproduce
 
-    with EpochsDisplay(Console(stderr=True)) as display:
+    with epochs_display(Console(stderr=True)) as display:
         result = reproduce(run, data=data, device=device, tracking_uri=tracking_uri, listener=display)
     if as_json:
         print(json.dumps(result.as_json()))

@@ -44,7 +44,7 @@ def _announce(console: Console, plan: SweepPlan) -> None:
 
 
 def _run(console: Console, plan: SweepPlan) -> StudySummary:
-    from harness.cli.display import SweepDisplay
+    from harness.cli.display import sweep_display
     from harness.sweep.driver import open_study, run_sweep
 
     study, total = open_study(plan), plan.settings.trials
@@ -53,7 +53,7 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
         console.print(f"study {study.name} already holds {finished} finished trials of {total}", highlight=False)
     elif finished:
         console.print(f"going on with study {study.name}: {finished} of {total} trials finished", highlight=False)
-    with SweepDisplay(
+    with sweep_display(
         console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
     ) as display:
         return run_sweep(plan, study, display)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from harness.core.errors import DataError
 from harness.core.records import Split
 from harness.data import Tracks, load_tracks, read_split, stratified_split
+from tests.support.sweeps import write_lists
 
 
 def tracks_of(sizes: list[int], duplicates: tuple[tuple[str, ...], ...] = ()) -> Tracks:
@@ -89,14 +90,6 @@ def test_fractions_are_checked(demo_tracks: Tracks) -> None:
         stratified_split(demo_tracks, seed=0, fractions=(0.5, 0.1, 0.1))
 
 
-def write_lists(folder: Path, split: Split, suffix: str = "_filtered") -> Path:
-    folder.mkdir()
-    for part in ("train", "valid", "test"):
-        lines = [f"{track.split('.')[0]}/{track}.wav" for track in getattr(split, part)]
-        (folder / f"{part}{suffix}.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 @pytest.fixture
 def lists(tmp_path: Path) -> Path:
     return write_lists(tmp_path / "lists", stratified_split(tracks_of([20, 20]), seed=0))
@@ -167,14 +160,16 @@ def test_a_genre_that_is_never_trained(tmp_path: Path) -> None:
     tracks = tracks_of([20, 20])
     whole = stratified_split(tracks, seed=0)
     one_genre = tuple(track for track in whole.train if track.startswith("genre0"))
-    folder = write_lists(tmp_path / "l", Split(name="", train=one_genre, valid=whole.valid, test=whole.test))
+    folder = write_lists(
+        tmp_path / "l", Split(name="", train=one_genre, valid=whole.valid, test=whole.test), "_filtered"
+    )
     with pytest.raises(DataError, match=r"train_filtered\.txt: genre 'genre1'.*train part, but genre1\."):
         read_split(folder, tracks)
 
 
 def test_a_genre_that_no_list_has(tmp_path: Path) -> None:
     whole = stratified_split(tracks_of([20, 20]), seed=0)
-    split = read_split(write_lists(tmp_path / "l", whole), tracks_of([20, 20, 20]))
+    split = read_split(write_lists(tmp_path / "l", whole, "_filtered"), tracks_of([20, 20, 20]))
     assert split.digest == whole.digest
 
 

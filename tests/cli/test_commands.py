@@ -1,0 +1,289 @@
+"""The command line as people use it: as a process, with its exit codes, its output, its signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from tests.support.commands import SWEEP, Harness, command, last_json
+from tests.support.stores import Stores
+
+FCNN = (*SWEEP, "--model", "fcnn")
+
+
+def store() -> MlflowClient:
+    return Stores.here().client()
+
+
+def trials(study: str = "demo-fcnn") -> list[optuna.trial.FrozenTrial]:
+    return Stores.here().trials(study)
+
+
+def test_from_sweep_to_delete(place: Path, inside: Harness) -> None:
+    first = inside(*FCNN, "--trials", "3", "--epochs", "3", "--json")
+    summary = last_json(first)
+    assert set(summary) == {
+        "study", "model", "experiment", "trials", "best", "parent_run_id", "seconds", "tracking_uri",
+    }  # fmt: skip
+    assert summary["trials"] == {"complete": 3, "pruned": 0, "failed": 0}
+    assert set(summary["best"]) == {"run_id", "trial", "params", "val_accuracy", "epoch"}
+    assert set(summary["best"]["params"]) == {"lr", "batch_size"}
+    assert summary["best"]["val_accuracy"] == max(trial.value or 0 for trial in trials())
+    assert "SYNTHETIC" in first.stderr
+    assert len(re.findall(r"^trial +\d+ complete", first.stderr, re.MULTILINE)) == 3
+    assert "\x1b" not in first.stderr
+
+    again = inside(*FCNN, "--trials", "3", "--epochs", "3")
+    assert "already holds 3 finished trials of 3" in again.stderr
+    assert f"run:  {summary['best']['run_id']}" in again.stdout
+
+    status = inside("status").stdout
+    assert "demo-fcnn" in status
+    assert max(map(len, status.splitlines())) <= 80
+    (overview,) = last_json(inside("status", "--json"))
+    assert overview["counts"]["complete"] == 3
+
+    exported = last_json(inside("export", "--study", "demo-fcnn", "--out", "best", "--no-register", "--json"))
+    assert exported["run_id"] == summary["best"]["run_id"]
+    assert "harness delete demo-fcnn --yes" in inside("delete", "demo-fcnn", code=1).stderr
+    assert "4 runs" in inside("delete", "demo-fcnn", "--yes").stdout
+    assert "no study" in inside("delete", "demo-fcnn", "--yes", code=1).stderr
+    assert store().search_runs([summary_experiment()]) == []
+    assert not [path for path in Path("mlruns/artifacts").rglob("*") if path.is_file()]
+    assert "no studies yet" in inside("status").stdout
+
+
+def summary_experiment() -> str:
+    experiment = store().get_experiment_by_name("demo")
+    assert experiment is not None
+    return str(experiment.experiment_id)
+
+
+@pytest.mark.process
+def test_ctrl_c_and_on(place: Path, inside: Harness) -> None:
+    """An interrupted trial goes back with its number and parameters, and its run is the same one afterwards."""
+    long = (*FCNN, "--trials", "3", "--epochs", "400", "--jobs", "1")
+    process = subprocess.Popen(command(*long), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_epochs(place, process)
+    for _ in range(2):  # timeout(1) sends it twice: not the second Ctrl-C of somebody who cannot wait
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on from here" in out
+    states = [trial.state.name for trial in trials()]
+    assert states.count("WAITING") == 1
+    assert "RUNNING" not in states
+    waiting = next(trial for trial in trials() if trial.state.name == "WAITING")
+    assert set(waiting.params) == {"lr", "batch_size"}
+    runs = store().search_runs([summary_experiment()], "tags.kind = 'trial'")
+    interrupted = next(run for run in runs if run.data.tags["trial_state"] == "interrupted")
+    assert interrupted.info.status == "KILLED"
+    assert store().search_runs([summary_experiment()], "tags.kind = 'study'")[0].info.status == "KILLED"
+
+    inside(*long)
+    inside(*long, "--study", "whole")
+    assert [trial.params for trial in trials()] == [trial.params for trial in trials("whole")]
+    assert [trial.value for trial in trials()] == [trial.value for trial in trials("whole")]
+    again = store().get_run(interrupted.info.run_id)
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["trial_state"] == "complete"
+    number = int(again.data.tags["trial"])
+    (whole,) = store().search_runs(
+        [summary_experiment()], f"tags.study = 'whole' and tags.kind = 'trial' and tags.trial = '{number}'"
+    )
+    for metric in ("train_loss", "val_loss", "val_accuracy"):
+        assert curve(again.info.run_id, metric) == curve(whole.info.run_id, metric)
+
+
+def curve(run_id: str, metric: str) -> list[tuple[int, float]]:
+    points = [(point.step, point.value) for point in store().get_metric_history(run_id, metric)]
+    assert [step for step, _ in points] == list(range(1, 401))
+    return points
+
+
+def wait_for_epochs(place: Path, process: subprocess.Popen[str], epochs: int = 40) -> None:
+    journals = place / "mlruns" / "work" / "demo-fcnn"
+    while not any(path.read_bytes().count(b'"epoch"') > 2 * epochs for path in journals.glob("*.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.process
+def test_sigterm_gives_the_trial_back_too(place: Path) -> None:
+    long = (*FCNN, "--trials", "2", "--epochs", "4000", "--jobs", "2")
+    process = subprocess.Popen(command(*long), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_epochs(place, process)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert {trial.state.name for trial in trials()} == {"WAITING"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "quoted"),
+    [
+        (("sweep",), 1, ["no model", "--model fcnn"]),
+        (("sweep", "--model", "rnn"), 1, ["'rnn'", "cnn, fcnn"]),
+        (("sweep", "--model", "fcnn"), 1, ["harness data fetch", "harness data import", "--data demo"]),
+        (("sweep", "--model", "fcnn", "--trials", "x"), 2, ["--trials", "integer"]),
+        (("sweep", "--model", "fcnn", "--trials", "0"), 1, ["trials is 0"]),
+        (("sweep", "--model", "fcnn", "--config", "none.toml"), 1, ["none.toml"]),
+        (("export", "--out", "x"), 2, ["--model, --study and --run"]),
+        (("export", "--model", "fcnn", "--out", "x"), 1, ["no MLflow store", "harness sweep"]),
+        (("ui",), 1, ["no store", "harness sweep"]),
+        (("delete", "none", "--yes"), 1, ["no studies yet", "harness sweep"]),
+        (("data", "check", "nowhere"), 1, ["no data folder"]),
+        (("data", "import", "nowhere.zip"), 1, ["nowhere.zip"]),
+        (("nonsense",), 2, ["nonsense"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
+)
+def test_mistakes_leave_nothing_behind(
+    tmp_path: Path,
+    inside: Harness,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    quoted: list[str],
+) -> None:
+    (tmp_path / "input").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = inside(*arguments, code=code)
+    for word in quoted:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    left = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == [], left
+
+
+def test_environment_over_file_and_flag_over_environment(place: Path, inside: Harness) -> None:
+    Path("s.toml").write_text('model = "fcnn"\ndata = "demo"\ntrials = 3\nepochs = 2\npruner = "none"\n')
+    summary = last_json(inside("sweep", "--config", "s.toml", "--epochs", "1", "--json", HARNESS_TRIALS="2"))
+    assert summary["trials"]["complete"] == 2
+    run = store().get_run(summary["best"]["run_id"])
+    assert run.data.params["epochs"] == "1"
+
+
+def test_data_check(demo_data: Path, inside: Harness) -> None:
+    out = inside("data", "check", str(demo_data)).stdout
+    assert "SYNTHETIC" in out
+    assert "300 with 58 feature columns and pictures" in out
+    assert re.search(r"digest +[0-9a-f]{64}", out)
+
+
+def test_data_demo_and_import(workspace: Path, inside: Harness) -> None:
+    assert "300" in inside("data", "demo").stdout
+    assert "there already" in inside("data", "demo", code=1).stderr
+    assert "300" in inside("data", "import", "input/demo", "--out", "mine").stdout
+
+
+def test_data_check_on_gtzan(gtzan: Path, inside: Harness) -> None:
+    lists = gtzan / "splits" / "fault-filtered"
+    out = inside("data", "check", str(gtzan), "--split", str(lists)).stdout
+    assert "999 with 58 feature columns and pictures" in out
+    assert out.count("identical") == 14
+    assert "jazz.00054: features but no picture" in out
+    assert "442 train, 197 validation, 290 test" in out
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "sweep",
+        "status",
+        "ui",
+        "export",
+        "delete",
+        "data",
+        "data check",
+        "data import",
+        "data extract",
+        "predict",
+        "compare",
+        "reproduce",
+        "worker",
+        "doctor",
+    ],
+)
+def test_help_fits_eighty_columns_and_gives_an_example(inside: Harness, name: str) -> None:
+    out = inside(*name.split(), "--help").stdout
+    assert max(map(len, out.splitlines())) <= 80
+    if name not in ("", "data"):
+        assert f"Example: harness {name}" in re.sub(r"\s+", " ", out)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['sweep', '--help']\n"
+        "from harness.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'mlflow', 'optuna', 'pandas', 'sklearn', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_ui_serves_the_right_store(place: Path, inside: Harness) -> None:
+    summary = last_json(inside(*FCNN, "--trials", "1", "--epochs", "1", "--json"))
+    # A session of its own, so that the server's workers end with it.
+    server = subprocess.Popen(
+        command("ui"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        assert address.startswith("http://127.0.0.1:")
+        request = urllib.request.Request(f"{address}/api/2.0/mlflow/runs/get?run_id={summary['best']['run_id']}")
+        run = json.loads(answer(request, server))
+        assert {"key": "study", "value": "demo-fcnn"} in run["run"]["data"]["tags"]
+        assert "<title>MLflow</title>" in answer(urllib.request.Request(address), server)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+        if server.stdout is not None:
+            server.stdout.close()
+
+
+def answer(request: urllib.request.Request, server: subprocess.Popen[str]) -> str:
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return str(response.read().decode())
+        except urllib.error.HTTPError:
+            raise
+        except OSError:  # not listening yet
+            assert server.poll() is None
+            time.sleep(0.25)
+    pytest.fail("the UI did not come up")
+
+
+@pytest.mark.process
+def test_two_sweeps_of_one_study_at_once(place: Path) -> None:
+    together = (*FCNN, "--trials", "14", "--epochs", "60", "--jobs", "1")
+    processes = [
+        subprocess.Popen(command(*together), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+    assert [trial.state.name for trial in trials()] == ["COMPLETE"] * 14
+    runs = store().search_runs([summary_experiment()], "tags.kind = 'trial'")
+    assert sorted(int(run.data.tags["trial"]) for run in runs) == list(range(14))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        points = store().get_metric_history(run.info.run_id, "val_loss")
+        assert [point.step for point in points] == list(range(1, 61))
+    assert not list((place / "mlruns" / "work" / "demo-fcnn").glob("trial-*"))

@@ -1,0 +1,231 @@
+"""`harness compare` on real stores: what it records, what it reuses, what it refuses, what it survives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from harness.compare.choose import draw_split
+from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
+from harness.core.events import EpochDone, OpenedTestPart, RepeatEnded, RepeatStarted
+from harness.core.records import WorkerId
+from harness.core.stats import corrected_resampled_t
+from harness.data import Tracks, stratified_split
+from tests.support.commands import Harness, last_json
+from tests.support.comparisons import BASELINES, plan, repeats
+from tests.support.servers import Server
+from tests.support.stores import Stores
+from tests.support.sweeps import sweep, write_lists
+
+
+def artifact(run_id: str, name: str, folder: Path) -> Path:
+    return Path(Stores.here().client().download_artifacts(run_id, name, str(folder)))
+
+
+def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks) -> None:
+    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "3", "--json")
+    found = last_json(process)
+    assert [(model["name"], model["study"]) for model in found["models"]] == [("one", "one"), ("two", "two")]
+    assert [row["name"] for row in found["baselines"]] == BASELINES
+    assert found["synthetic"] is True
+    client = Stores.here().client()
+    parent = client.get_run(found["run_id"])
+    assert (parent.info.status, parent.data.tags["verdict"]) == ("FINISHED", found["verdict"])
+    assert found["verdict"] in parent.data.tags["mlflow.note.content"]
+
+    runs = repeats(found["run_id"])
+    assert len(runs) == 3 * 7
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["test_openings"] for run in runs} == {"1"}
+    accuracies: dict[str, list[float]] = {}
+    for run in runs:
+        accuracies.setdefault(run.data.tags["candidate"], []).append(run.data.metrics["test_accuracy"])
+    # The same split and, for studies of the same seed, the same seed in the same repeat.
+    splits = {(run.data.tags["repeat"], run.data.tags["split_digest"]) for run in runs}
+    assert len(splits) == 3
+    for model in found["models"] + found["baselines"]:
+        values = accuracies[model["name"]]
+        assert model["test"]["mean"] == pytest.approx(np.mean(values))
+        assert model["test"]["std"] == pytest.approx(np.std(values, ddof=1))
+        low, high = model["test"]["interval"]
+        assert 0 <= low <= model["test"]["mean"] <= high <= 1
+    majority = found["baselines"][0]
+    assert majority["test"]["mean"] == pytest.approx(0.1, abs=0.02)
+
+    # The pair, by hand: from the repeats on record to the interval.
+    (pair,) = found["pairs"]
+    assert (pair["a"], pair["b"], pair["repeats"]) == ("one", "two", 3)
+    differences = [x - y for x, y in zip(accuracies["one"], accuracies["two"], strict=True)]
+    split = stratified_split(demo_tracks, seed=0)
+    expected = corrected_resampled_t(differences, len(split.train), len(split.test))
+    assert pair["difference"] == pytest.approx(np.mean(differences))
+    assert (pair["low"], pair["high"]) == pytest.approx((expected.low, expected.high))
+    assert pair["wins"] == sum(difference > 0 for difference in differences)
+    assert pair["winner"] is None or {"one": pair["low"] > 0, "two": pair["high"] < 0}[pair["winner"]]
+
+    # Each epoch of a study's repeat is on record once.
+    for run in runs:
+        if run.data.tags["of_study"]:
+            points = client.get_metric_history(run.info.run_id, "val_accuracy")
+            assert sorted(point.step for point in points) == [1, 2, 3, 4]
+            assert run.data.metrics["best_val_accuracy"] == max(point.value for point in points)
+
+    with artifact(found["run_id"], "predictions.csv", tmp_path).open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 7 * 3 * len(split.test)
+    for name in ("one", "random forest"):
+        for number in range(3):
+            mine = [line for line in lines if (line["name"], line["repeat"]) == (name, str(number))]
+            assert np.mean([line["genre"] == line["predicted"] for line in mine]) == accuracies[name][number]
+            assert all(line["track"].startswith(f"{line['genre']}.") for line in mine)
+    stored = {file.path for file in client.list_artifacts(found["run_id"])}
+    assert {"report.html", "comparison.json", "confusion.png", "learning_curves.png", "trials.png"} <= stored
+    assert json.loads(artifact(found["run_id"], "comparison.json", tmp_path).read_text()) == found
+    assert not (studies / "mlruns" / "work" / ".comparisons").exists() or not list(
+        (studies / "mlruns" / "work" / ".comparisons").iterdir()
+    )
+
+
+def test_again_trains_nothing_and_more_repeats_only_those(studies: Path, inside: Harness) -> None:
+    arguments = ["compare", "--study", "one", "--study", "two", "--no-baselines", "--json", "--repeats"]
+    first = last_json(inside(*arguments, "2"))
+    before = {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])}
+    again = last_json(inside(*arguments, "2"))
+    assert again == first
+    assert {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])} == before
+    more = last_json(inside(*arguments, "4"))
+    assert more["run_id"] == first["run_id"]
+    after = {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])}
+    assert before.items() <= after.items()
+    studied = [run for run in repeats(first["run_id"]) if run.data.tags["of_study"]]
+    assert len(studied) == 2 * 4
+
+
+def test_what_is_printed_fits_80_columns(studies: Path, inside: Harness) -> None:
+    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "2")
+    tables, _, rest = process.stdout.partition("the data are SYNTHETIC")
+    assert all(len(line) <= 80 for line in tables.splitlines())
+    assert "\x1b" not in process.stdout
+    assert "has been opened" in rest
+    assert "gradient boosting" in tables
+    assert not re.search(r"-0\.0\b", process.stdout)
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_stands_alone(studies: Path, inside: Harness, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    found = last_json(
+        inside("compare", "--study", "one", "--study", "two", "--repeats", "2", "--json", "--out", str(out))
+    )
+    text = (out / "report.html").read_text()
+    page = Page(text)
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 6
+    for image in images:
+        assert (image["src"] or "").startswith("data:image/png;base64,")
+        assert len(image["alt"] or "") > 40
+    assert not [tag for tag, attributes in page.tags if tag in ("script", "link", "iframe")]
+    addresses = [
+        value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert all((address or "").startswith("data:") for address in addresses)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert any(tag == "meta" and attributes.get("name") == "viewport" for tag, attributes in page.tags)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    assert found["verdict"] in text
+    assert "Synthetic data" in text
+    assert len(list(out.glob("*.png"))) == 6
+
+
+def test_what_deleted_runs_have_seen_stays_seen(studies: Path, inside: Harness) -> None:
+    def opened() -> int:
+        found = last_json(inside("compare", *pair, "--repeats", "2", "--no-baselines", "--json"))
+        return int(found["test_openings"]["own_split"])
+
+    sweep(study="seen", trials=1)
+    pair = ("--study", "one", "--study", "two")
+    before = opened()
+    inside("export", "--study", "seen", "--out", "seen", "--no-register")
+    inside("delete", "seen", "--yes")
+    assert opened() == before + 1
+
+
+def test_on_lists_the_seed_alone_varies(
+    studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks
+) -> None:
+    folder = str(write_lists(tmp_path / "lists", stratified_split(demo_tracks, seed=5)))
+    sweep(study="listed", split=folder)
+    sweep(study="listed-too", split=folder, seed=3)
+    assert draw_split(demo_tracks, plan(studies=("listed", "listed-too")).split, 7).name == "lists, lists"
+    pair = ["--study", "listed", "--study", "listed-too"]
+    found = last_json(inside("compare", *pair, "--repeats", "3", "--no-baselines", "--json"))
+    runs = [run for run in repeats(found["run_id"]) if run.data.tags["of_study"] == "listed"]
+    assert len({run.data.tags["split_digest"] for run in runs}) == 1
+    assert len({run.data.params["seed"] for run in runs}) == 3
+    assert found["split"] == {"name": "lists, lists", "redrawn": False}
+    assert "seeds" in found["verdict"]
+    # Both best checkpoints, and three repeats of both, have seen this one test part.
+    assert found["test_openings"]["own_split"] == 2 + 3 * 2
+
+
+def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, demo_tracks: Tracks) -> None:
+    found = plan(repeats=2)
+    candidate = found.candidates[0]
+    assert candidate.config is not None
+    wild = replace(candidate, config=replace(candidate.config, params={"lr": 1e30}))
+    task = RepeatTask(
+        candidates=(wild,),
+        splits=found.splits,
+        todo=((0, 0),),
+        tracks=demo_tracks,
+        folder=tmp_path,
+        device="cpu",
+        threads=1,
+        worker_id=WorkerId(),
+    )
+    do_repeats(task, threading.Event())
+    repeat = read_repeat(repeat_path(tmp_path, wild, 0))
+    assert repeat is not None
+    events, end = repeat
+    kinds = [type(event) for event in events if not isinstance(event, EpochDone)]
+    assert kinds == [RepeatStarted, OpenedTestPart, RepeatEnded]
+    assert (end.result.state, len(set(end.test))) == ("diverged", 1)
+    assert len(end.test) == len(found.splits[0].test)
+    reason = end.result.reason or ""
+    assert "is nan" in reason or "is inf" in reason
+
+
+def test_on_a_database_server_and_an_mlflow_server(
+    place: Path, harness: Harness, mlflow_server: Server, new_database: Callable[[], str]
+) -> None:
+    stores = ["--storage", new_database(), "--tracking-uri", mlflow_server.url]
+    for study, seed in (("a", "0"), ("b", "1")):
+        words = ["--model", "fcnn", "--data", "demo", "--trials", "1", "--epochs", "2", "--seed", seed]
+        assert last_json(harness("sweep", "--study", study, *words, *stores, "--json"))["trials"]["complete"] == 1
+    arguments = ["compare", "--study", "a", "--study", "b", "--repeats", "2", "--no-baselines", "--json", *stores]
+    found = last_json(harness(*arguments))
+    assert [model["study"] for model in found["models"]] == ["a", "b"]
+    client = MlflowClient(mlflow_server.url)
+    assert client.get_run(found["run_id"]).info.status == "FINISHED"
+    assert "report.html" in {file.path for file in client.list_artifacts(found["run_id"])}
+    assert last_json(harness(*arguments)) == found

@@ -1,0 +1,107 @@
+"""What is compared with what, on which splits, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compare.repeats import repeat_path
+from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from tests.support import EXPERIMENTS
+from tests.support.commands import Harness
+from tests.support.comparisons import BASELINES, plan
+from tests.support.stores import Stores
+from tests.support.sweeps import sweep
+
+
+def test_redrawn_splits_keep_out_what_chose_the_settings(studies: Path) -> None:
+    found = plan(repeats=6)
+    assert len({split.digest for split in found.splits}) == 6
+    for split in found.splits:
+        assert not set(split.test) & set(found.split.valid)
+        assert not set(split.train) & set(split.test)
+    longer = plan(repeats=8)
+    assert longer.splits[:6] == found.splits
+    assert longer.identity == found.identity
+
+
+def test_by_default_the_newest_finished_study_of_each_model(studies: Path) -> None:
+    with pytest.raises(StudyError, match=r"finished studies of 1 model.*two \(fcnn\)"):
+        plan(studies=(), experiment="demo")
+    with pytest.raises(StudyError, match="experiment 'gtzan' has finished studies of 0"):
+        plan(studies=())
+
+
+def refused(kind: type[HarnessError], match: str, **changes: Any) -> None:
+    before = Stores.here().client().search_runs(["0", "1"], "tags.kind = 'comparison'")
+    with pytest.raises(kind, match=match):
+        plan(**changes)
+    assert len(Stores.here().client().search_runs(["0", "1"], "tags.kind = 'comparison'")) == len(before)
+
+
+def test_what_is_refused(studies: Path, demo_copy: Path) -> None:
+    sweep(study="other-split", split_seed=1)
+    refused(StudyError, r"differ in split.*(?s:.)*--split-seed", studies=("one", "other-split"))
+    csv_file = demo_copy / "features_30_sec.csv"
+    csv_file.write_text("\n".join(csv_file.read_text().splitlines()[:-1]) + "\n")
+    sweep(study="other-data", data=str(demo_copy), experiment="demo")
+    refused(StudyError, "differ in data", studies=("one", "other-data"))
+    refused(DataError, "holds other data", data=str(demo_copy))
+    refused(StudyError, "two or more different studies", studies=("one",))
+    refused(StudyError, "two or more different studies", studies=("one", "one"))
+    refused(StudyError, "there is no study 'nothing'", studies=("one", "nothing"))
+    refused(SettingsError, "repeats is 1", repeats=1)
+
+
+def test_names_that_would_clash(studies: Path) -> None:
+    sweep(study="cnn", trials=1)  # named as another study's model is
+    sweep(study="majority", trials=1, seed=1)
+    sweep(study="pictures", model="cnn", trials=1, epochs=1)
+    named = [candidate.name for candidate in plan(studies=("one", "cnn", "pictures")).candidates]
+    assert named == ["one", "cnn", "pictures", *BASELINES]
+    named = [candidate.name for candidate in plan(studies=("one", "majority")).candidates]
+    assert named == ["one", "majority", "majority (reference)", *BASELINES[1:]]
+
+
+def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:
+    one, other = plan(studies=("one", "two")), plan(studies=("two", "one"))
+    assert one.identity == other.identity
+    folder = Path("work")
+    for a, b in zip(one.candidates[:2], reversed(other.candidates[:2]), strict=True):
+        assert repeat_path(folder, a, 0) == repeat_path(folder, b, 0)
+        assert a.config is not None
+        fewer_cores = replace(a, config=replace(a.config, threads=a.config.threads + 1))
+        assert repeat_path(folder, fewer_cores, 0) == repeat_path(folder, a, 0)
+
+
+def test_what_would_be_missed_after_all_training_is_refused_before(
+    studies: Path, tmp_path: Path, inside: Harness
+) -> None:
+    file = tmp_path / "net.py"
+    code = (EXPERIMENTS / "residual_mlp.py").read_text()
+    file.write_text(code)
+    sweep(study="of-a-file", model=f"{file}:ResidualMLP", trials=1, epochs=1)
+    plan(studies=("one", "of-a-file"))
+    file.write_text(code + "\n# changed\n")
+    refused(StudyError, "is not the code that study 'of-a-file' was made with", studies=("one", "of-a-file"))
+    inside("delete", "of-a-file", "--yes")
+    sweep(study="bare", trials=1)
+    client = Stores.here().client()
+    run = next(run for run in Stores.here().runs("bare", "trial"))
+    client.set_tag(run.info.run_id, "checkpoint", "removed")
+    refused(StudyError, "was removed by --keep", studies=("one", "bare"))
+
+
+def test_where_studies_and_data_are_looked_for(studies: Path, inside: Harness, demo_data: Path) -> None:
+    nothing = inside("compare", "--experiment", "nowhere", code=1).stderr
+    assert "there are others in demo" in nothing
+    # A folder of synthetic data by its path means the experiment of the synthetic set.
+    sweep(study="newest", trials=1)
+    sweep(study="newest-pictures", model="cnn", trials=1, epochs=1)
+    found = plan(studies=(), data=str(demo_data))
+    assert {"newest", "newest-pictures"} <= {study.spec.name for study in found.compared}
+    Path("file").touch()
+    assert "--out file is a file" in inside("compare", "--out", "file", code=2).stderr

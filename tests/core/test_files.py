@@ -1,0 +1,100 @@
+import multiprocessing
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.core.files import FileLock, make_database, replacing, sqlite_path
+
+
+def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replacing_puts_the_whole_file_in_place(tmp_path: Path) -> None:
+    with replacing(tmp_path / "new" / "file") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "new" / "file").read_text() == "whole"
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def hold_lock(path: Path, ready: str) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+    Path(ready).touch()
+    time.sleep(60)
+
+
+def test_a_lock_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
+    path, ready = tmp_path / "lock", tmp_path / "ready"
+    worker_id = multiprocessing.get_context("spawn").Process(target=hold_lock, args=(path, str(ready)))
+    worker_id.start()
+    while not ready.exists():
+        assert worker_id.is_alive()
+    lock = FileLock(path)
+    assert not lock.acquire(wait=False)
+    worker_id.kill()
+    worker_id.join()
+    assert lock.acquire(wait=False)
+    lock.release(remove=True)
+    assert not path.exists()
+
+
+def test_a_removed_lock_file_is_no_lock(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    first.acquire()
+    first.release(remove=True)
+    assert second.acquire(wait=False)
+    assert not FileLock(tmp_path / "lock").acquire(wait=False)
+    second.release()
+
+
+def test_a_database_half_made_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    def fill(url: str) -> None:
+        file = sqlite_path(url)
+        assert file is not None
+        with sqlite3.connect(file) as connection:
+            connection.execute("create table one (id integer)")
+        connection.close()
+
+    def fail(url: str) -> None:
+        fill(url)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_database(path, fail)
+    assert not path.exists()
+    make_database(path, fill)
+    connection = sqlite3.connect(path)
+    assert connection.execute("select name from sqlite_master").fetchall() == [("one",)]
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+    make_database(path, fail)  # it exists: nothing is made
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///runs/a.db", Path("runs/a.db")),
+        ("sqlite:////abs/a.db", Path("/abs/a.db")),
+        ("sqlite+pysqlite:////abs/a.db?timeout=3", Path("/abs/a.db")),
+        ("postgresql+psycopg://host/db", None),
+        ("http://127.0.0.1:5000", None),
+    ],
+)
+def test_sqlite_path(url: str, path: Path | None) -> None:
+    assert sqlite_path(url) == path

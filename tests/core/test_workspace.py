@@ -1,0 +1,37 @@
+"""Where the stores are, and which names can be used in them."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import SettingsError
+from harness.core.workspace import check_name, resolve_stores
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", "-a", "a'b", "x" * 101])
+def test_names_that_are_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="usable name"):
+        check_name("study", name)
+
+
+def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stores = resolve_stores(None, None)
+    assert stores.tracking_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert stores.storage == f"sqlite:///{tmp_path}/mlruns/optuna.db"
+    assert stores.work_root == tmp_path / "mlruns" / "work"
+    assert stores.work_folder("s") == tmp_path / "mlruns" / "work" / "s"
+    beside = resolve_stores("http://127.0.0.1:5000", "sqlite:///other/search.db")
+    assert beside.storage == f"sqlite:///{tmp_path}/other/search.db"
+    assert beside.work_root == tmp_path / "other" / "work"
+    server = resolve_stores("http://mlflow:5000", "postgresql://me:secret@db/optuna")
+    assert server.storage == "postgresql+psycopg://me:secret@db/optuna"
+    assert server.work_root == tmp_path / "mlruns" / "work"
+    assert server.work_folder("s") == server.work_root / "s" / socket.gethostname()
+    with pytest.raises(SettingsError, match="same database"):
+        resolve_stores("postgresql+psycopg://db/one", "postgres://db/one")
+    with pytest.raises(SettingsError, match="same database"):
+        resolve_stores("sqlite:///one.db", "sqlite:///one.db")
+    with pytest.raises(SettingsError, match="not a URL"):
+        resolve_stores("mlruns", None)

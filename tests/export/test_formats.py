@@ -1,0 +1,211 @@
+"""The files of an exported network do what the network does: any batch, any size of picture, the same bytes."""
+
+import json
+import os
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from harness.core.errors import CheckpointError, SettingsError
+from harness.core.records import EpochMetrics, Representation, TrialConfig
+from harness.data import open_pictures, resize
+from harness.data.images import cached_pictures, raw_pictures
+from harness.export.formats import (
+    FILES,
+    Portable,
+    Source,
+    check_formats,
+    compare_outputs,
+    read_format,
+    write_formats,
+)
+from harness.export.resize import resize_by_arithmetic, resize_by_operator
+from harness.models.classifier import Classifier, build_classifier
+from harness.models.normalise import ScalePixels, StandardizeFeatures
+from harness.models.registry import model_spec
+from harness.training.checkpoint import Architecture, Description, load_checkpoint, save_checkpoint
+from tests.support import REPOSITORY
+
+COLUMNS = ("length", "tempo", "rms_mean", "rms_var")
+GENRES = ("blues", "jazz", "rock")
+ABOUT = {"genres": list(GENRES), "columns": list(COLUMNS), "run_id": "abc", "synthetic": True}
+REPRESENTATIONS: tuple[Representation, ...] = ("features", "pictures")
+
+
+def rows(n: int) -> Tensor:
+    """Rows as raw as a CSV's: a column in the hundred thousands beside one of fractions."""
+    return torch.randn(n, 4) * torch.tensor([3e3, 30.0, 0.1, 1e-3]) + torch.tensor([6.6e5, 120.0, 0.2, 2e-3])
+
+
+def pictures(n: int, height: int = 288, width: int = 432) -> Tensor:
+    return torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8)
+
+
+def classifier_of(representation: Representation) -> Classifier:
+    """A network with steep outputs, as training makes them: not all near 1/3."""
+    torch.manual_seed(0)
+    if representation == "features":
+        classifier = build_classifier(model_spec("fcnn"), StandardizeFeatures.fit(rows(200)), 4, 3)
+        classifier(rows(64))  # batch statistics, so that they are not 0 and 1
+    else:
+        classifier = build_classifier(model_spec("cnn"), ScalePixels(), 0, 3)
+    with torch.no_grad():
+        last = "network.fc4.weight" if representation == "features" else "network.fc2.weight"
+        classifier.get_parameter(last).mul_(20 if representation == "features" else 100)
+    return classifier.eval()
+
+
+@pytest.fixture(scope="module", params=REPRESENTATIONS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all three files of one network."""
+    representation: Representation = request.param
+    folder = tmp_path_factory.mktemp("files") / representation
+    classifier = classifier_of(representation)
+    columns = COLUMNS if representation == "features" else ()
+    model = "fcnn" if columns else "cnn"
+    architecture = Architecture(model=model, representation=representation, columns=columns, genres=GENRES)
+    config = TrialConfig(model=model, params={"lr": 0.1}, epochs=1, seed=0, threads=1)
+    metrics = EpochMetrics(1, 1.0, 1.0, 0.5, 0.1)
+    description = Description(architecture=architecture, config=config, metrics=metrics)
+    save_checkpoint(folder, classifier.state_dict(), description)
+    write_formats(folder, tuple(FILES), Source(classifier, representation, len(columns), ABOUT))
+    return folder
+
+
+def kind(folder: Path) -> Representation:
+    return "features" if folder.name == "features" else "pictures"
+
+
+@torch.inference_mode()
+def expected(folder: Path, inputs: Tensor) -> Tensor:
+    """What the classifier as it was saved gives for inputs resized by the package's own resize."""
+    classifier, _ = load_checkpoint(folder)
+    if kind(folder) == "pictures":
+        inputs = resize(inputs.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return torch.softmax(classifier(inputs), 1)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("batch", [1, 2, 5, 70])
+def test_any_batch(folder: Path, name: str, batch: int) -> None:
+    inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
+    wanted = expected(folder, inputs)
+    difference, guesses = compare_outputs(name, read_format(folder, name, kind(folder)), inputs, wanted)
+    assert difference < 1e-5
+    assert guesses.tolist() == wanted.argmax(1).tolist()
+    assert wanted.max() > 0.5
+
+
+@pytest.mark.parametrize("folder", ["pictures"], indirect=True)
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (144, 216), (217, 1000), (1500, 40)])
+def test_any_size_of_picture(folder: Path, name: str, size: tuple[int, int]) -> None:
+    inputs = pictures(2, *size)
+    assert compare_outputs(name, read_format(folder, name, "pictures"), inputs, expected(folder, inputs))[0] < 1e-5
+
+
+@settings(max_examples=30)
+@given(st.integers(16, 700), st.integers(16, 700), st.sampled_from(["noise", "black and white", "white"]))
+def test_both_traceable_resizes_are_the_packages(height: int, width: int, content: str) -> None:
+    inputs = pictures(1, height, width)
+    if content != "noise":
+        inputs = torch.where(inputs > (127 if content == "black and white" else -1), 255, 0).to(torch.uint8)
+    wanted = resize(inputs.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    for other in (resize_by_operator, resize_by_arithmetic):
+        assert torch.equal(other(inputs), wanted)
+
+
+def test_a_picture_of_the_networks_size_is_left_alone() -> None:
+    inputs = pictures(3, 216, 144)
+    for same in (resize_by_operator, resize_by_arithmetic):
+        assert torch.equal(same(inputs), inputs)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_raw_png_gives_what_training_saw(tmp_path: Path, mode: str) -> None:
+    """From the same files: the cache that a sweep trains on, and a picture as anybody would read it."""
+    files = []
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (288, 432, len(mode)), dtype=np.uint8)
+        Image.fromarray(pixels, mode).save(tmp_path / f"{number}.png")
+        files.append(tmp_path / f"{number}.png")
+    seen = torch.from_numpy(np.array(open_pictures(cached_pictures(files, f"raw-{mode}"))))
+    read = torch.stack([torch.tensor(np.array(Image.open(file).convert("RGB"))) for file in files])
+    assert torch.equal(read, raw_pictures(files))
+    portable = Portable(classifier_of("pictures"), "pictures", resize_by_operator).eval()
+    with torch.inference_mode():
+        assert torch.equal(portable(read), torch.softmax(portable.classifier(seen), 1))
+
+
+def test_what_is_in_the_files(folder: Path) -> None:
+    extra = {"metadata.json": ""}
+    program = torch.export.load(folder / "model.pt2", extra_files=extra)
+    assert json.loads(extra["metadata.json"]) == ABOUT
+    assert "mkldnn" not in program.graph_module.code
+    with zipfile.ZipFile(folder / "model.pt2") as archive:
+        pickled = [name for name in archive.namelist() if b"PK\x03\x04" in archive.read(name)]
+        assert archive.read("model/data/sample_inputs/model.pt") == b""
+        assert "pickle" not in json.dumps([json.loads(text) for text in weights(archive)]).replace(
+            '"use_pickle": false', ""
+        )
+    assert pickled == []
+
+    stored = onnx.load(folder / "model.onnx")
+    onnx.checker.check_model(stored)
+    properties = {entry.key: entry.value for entry in stored.metadata_props}
+    assert json.loads(properties["genres"]) == list(GENRES)
+    assert json.loads(properties["columns"]) == list(COLUMNS)
+    assert properties["run_id"] == "abc"
+    assert [entry.name for entry in stored.graph.input] == [kind(folder)]
+    assert [entry.name for entry in stored.graph.output] == ["probabilities"]
+    assert {entry.domain for entry in stored.opset_import} <= {"", "ai.onnx"}
+
+
+def weights(archive: zipfile.ZipFile) -> list[bytes]:
+    return [archive.read(name) for name in archive.namelist() if name.endswith("_config.json")]
+
+
+def test_a_file_of_another_network_is_told(folder: Path) -> None:
+    inputs = rows(9) if kind(folder) == "features" else pictures(9)
+    wanted = expected(folder, inputs).flip(1)
+    with pytest.raises(CheckpointError, match=r"model\.pt2, read back, differs .* of 9 tracks"):
+        compare_outputs("model.pt2", read_format(folder, "pt2", kind(folder)), inputs, wanted)
+    with pytest.raises(CheckpointError, match="differs from the original by nan"):
+        compare_outputs("x", read_format(folder, "onnx", kind(folder)), inputs, torch.full_like(wanted, torch.nan))
+
+
+def test_which_formats_there_are() -> None:
+    assert check_formats(("onnx", "safetensors", "onnx")) == ("safetensors", "onnx")
+    with pytest.raises(SettingsError, match="no format 'pickle'\nexpected: safetensors, pt2, onnx"):
+        check_formats(("pickle",))
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """In an environment that has every package but these."""
+    for folder in map(Path, site.getsitepackages()):
+        for entry in folder.iterdir():
+            if not entry.name.startswith("onnx"):
+                (tmp_path / entry.name).symlink_to(entry)
+    code = "from harness.formats import check_formats as c; print(c(('pt2',)), flush=True); c(('onnx',))"
+    paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    process = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "('pt2',)" in process.stdout, process.stderr
+    assert "packages that are not installed: onnx, onnxruntime, onnxscript" in process.stderr
+    assert "pip install -e '.[onnx]'" in process.stderr

@@ -1,0 +1,255 @@
+"""The search: exact totals, trials taken once, a study that an interruption does not change."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from harness.core.errors import StudyError
+from harness.core.records import StudySpec, TrialResult
+from harness.core.study_record import Budget
+from harness.study import Claim, Study, delete_study, list_studies, open_storage
+from tests.support.studies import CONTEXT, SPEC, complete, metrics, take
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.machines)])
+def folder(request: pytest.FixtureRequest, workspace: Path) -> Iterator[Path]:
+    """A folder whose study lives in one kind of storage or the other: what holds for one holds for both."""
+    if request.param == "postgres":
+        database = request.getfixturevalue("new_database")()
+        (workspace / "storage").write_text(database)
+    yield workspace
+    while OPENED:
+        OPENED.pop().engine.dispose()
+
+
+def url(folder: Path) -> str:
+    other = folder / "storage"
+    return other.read_text() if other.exists() else f"sqlite:///{folder}/mlruns/optuna.db"
+
+
+OPENED: list[RDBStorage] = []
+
+
+def opened(folder: Path) -> RDBStorage:
+    OPENED.append(open_storage(url(folder)))
+    return OPENED[-1]
+
+
+def study_in(folder: Path, spec: StudySpec = SPEC) -> Study:
+    return Study.create(
+        opened(folder),
+        spec,
+        CONTEXT,
+        folder / "work" / spec.name,
+        first_trial={"lr": 0.001, "batch_size": 32},
+    )
+
+
+def read_back(folder: Path, name: str = SPEC.name) -> list[optuna.trial.FrozenTrial]:
+    storage = RDBStorage(url(folder))
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials()
+    storage.engine.dispose()
+    return trials
+
+
+def test_the_reports_setting_comes_first(workspace: Path) -> None:
+    claim = take(study_in(workspace))
+    assert (claim.number, claim.params["lr"], claim.params["batch_size"], claim.resumed) == (0, 0.001, 32, False)
+    complete(claim)
+
+
+def test_the_total_is_exact_and_then_there_is_none(folder: Path) -> None:
+    study = study_in(folder)
+    for number in range(5):
+        claim = take(study, total=5)
+        assert claim.number == number
+        complete(claim)
+    assert study.claim(Budget(5, 10)) is None
+    running = take(study, total=6)
+    assert study.claim(Budget(6, 10)) is None
+    complete(running)
+
+
+def test_failed_trials_do_not_count_until_there_are_too_many(folder: Path) -> None:
+    study = study_in(folder)
+    for _ in range(3):
+        take(study, total=2, allowed_failures=3).finish(TrialResult(state="diverged", best=None, reason="nan"))
+    assert study.claim(Budget(2, 3)) is None
+    assert study.counts().failed == 3
+    assert study.rows()[0].reason == "nan"
+    assert study.best() is None
+
+
+def run_worker(folder: str, total: int) -> None:
+    study = Study.open(open_storage(url(Path(folder))), SPEC.name, Path(folder) / "work" / SPEC.name)
+    while claim := study.claim(Budget(total, 10)):
+        time.sleep(0.01)
+        (Path(folder) / f"ran-{claim.number}-{os.getpid()}").touch()
+        complete(claim)
+
+
+@pytest.mark.process
+def test_many_workers_run_each_trial_once(folder: Path) -> None:
+    study_in(folder)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=run_worker, args=(str(folder), 40)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    trials = read_back(folder)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
+    assert sorted(trial.number for trial in trials) == list(range(40))
+    ran = [path.name.split("-") for path in folder.glob("ran-*")]
+    assert len(ran) == 40
+    assert len({worker for _, _, worker in ran}) > 1  # it was really several
+
+
+def claim_and_die(folder: str) -> None:
+    study = Study.open(open_storage(url(Path(folder))), SPEC.name, Path(folder) / "work" / SPEC.name)
+    claim = take(study)
+    assert claim.number == 0
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_workers_trial_is_taken_up_again(folder: Path) -> None:
+    study = study_in(folder)
+    process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(str(folder),))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert read_back(folder)[0].state == TrialState.RUNNING
+    again = take(study)
+    assert (again.number, again.params["lr"], again.resumed) == (0, 0.001, True)
+    complete(again)
+    assert len(read_back(folder)) == 1
+
+
+def test_a_live_workers_trial_is_left_alone(folder: Path) -> None:
+    study = study_in(folder)
+    first = take(study)
+    study.recover()
+    assert read_back(folder)[0].state == TrialState.RUNNING
+    second = take(study)
+    assert second.number == 1
+    complete(first)
+    complete(second)
+
+
+def run_all(study: Study, total: int, interrupt: Callable[[Claim], bool] = lambda _: False) -> None:
+    interrupted = set()
+    while claim := study.claim(Budget(total, 10)):
+        if interrupt(claim) and claim.number not in interrupted:
+            interrupted.add(claim.number)
+            claim.finish(TrialResult(state="interrupted", best=None))
+        else:
+            complete(claim)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "cmaes", "qmc"])
+def test_an_interrupted_study_equals_an_uninterrupted_one(workspace: Path, sampler: str) -> None:
+    spec = replace(SPEC, sampler=sampler)
+    run_all(study_in(workspace, spec), 16)
+    broken = replace(spec, name="broken")
+    for total in (3, 11, 12, 16):  # and begun anew four times
+        run_all(study_in(workspace, broken), total, interrupt=lambda claim: claim.number in (0, 2, 11, 14))
+    whole, pieces = read_back(workspace), read_back(workspace, "broken")
+    assert [trial.params for trial in pieces] == [trial.params for trial in whole]
+    assert [trial.value for trial in pieces] == [trial.value for trial in whole]
+    assert [trial.state for trial in pieces] == [TrialState.COMPLETE] * 16
+
+
+def test_seeds_matter(workspace: Path) -> None:
+    run_all(study_in(workspace), 4)
+    run_all(study_in(workspace, replace(SPEC, name="other", seed=1)), 4)
+    assert read_back(workspace)[1].params != read_back(workspace, "other")[1].params
+
+
+def test_the_median_pruner_prunes_what_lags(workspace: Path) -> None:
+    study = study_in(workspace, replace(SPEC, pruner="median"))
+    for _ in range(6):
+        claim = take(study)
+        assert all(claim.report(metrics(epoch, 0.5)) for epoch in range(1, 31))
+        complete(claim, 0.5)
+    claim = take(study)
+    going = [claim.report(metrics(epoch, 0.1)) for epoch in range(1, 31)]
+    assert going.index(False) == 9  # after a third of the epochs
+    claim.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
+    last = read_back(workspace)[-1]
+    assert last.state == TrialState.PRUNED
+    assert study.rows()[-1].val_accuracy == 0.1
+
+
+def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(folder: Path) -> None:
+    study = study_in(folder, replace(SPEC, pruner="median"))
+    for _ in range(6):
+        claim = take(study)
+        for epoch in range(1, 31):
+            claim.report(metrics(epoch, 0.5))
+        complete(claim, 0.5)
+    claim = take(study)
+    for epoch in range(1, 10):
+        claim.report(metrics(epoch, 0.1))
+    # The worker reported epoch 10, where the trial would be pruned, and died before it asked.
+    claim._trial.report(0.1, 10)
+    claim.finish(TrialResult(state="interrupted", best=None))
+    again = take(study)
+    assert again.resumed
+    assert [again.report(metrics(epoch, 0.1)) for epoch in range(1, 11)] == [True] * 9 + [False]
+    assert len(read_back(folder)[-1].intermediate_values) == 10
+    again.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
+
+
+def test_another_fingerprint_is_refused_by_name(folder: Path) -> None:
+    study_in(folder)
+    study_in(folder)  # the same one goes on
+    with pytest.raises(StudyError) as error:
+        study_in(folder, replace(SPEC, epochs=31, data_digest="e", sampler="gp"))
+    for word in ("epochs: the study has 30, this sweep 31", "data_digest", "sampler", "--study NEW"):
+        assert word in str(error.value)
+    assert "seed" not in str(error.value)
+    # Its record would be in two experiments.
+    with pytest.raises(StudyError, match=r'experiment: the study has "\w+", this sweep "elsewhere"'):
+        study_in(folder, replace(SPEC, experiment="elsewhere"))
+
+
+def test_a_missing_study_lists_those_there_are(workspace: Path) -> None:
+    study_in(workspace)
+    with pytest.raises(StudyError, match="test-fcnn"):
+        Study.open(open_storage(url(workspace)), "none", workspace)
+
+
+def test_list_and_delete(folder: Path) -> None:
+    run_all(study_in(folder), 3)
+    storage = opened(folder)
+    (overview,) = list_studies(storage)
+    assert (overview.name, overview.model, overview.counts.finished) == ("test-fcnn", "fcnn", 3)
+    assert overview.best == max(trial.value or 0 for trial in read_back(folder))
+    assert delete_study(storage, SPEC.name)
+    assert not delete_study(storage, SPEC.name)
+    assert list_studies(storage) == []
+
+
+def test_importances(workspace: Path) -> None:
+    study = study_in(workspace)
+    assert study.importances() == {}
+    run_all(study, 12)
+    importances = study.importances()
+    assert set(importances) == {"lr", "batch_size"}
+    assert sum(importances.values()) == pytest.approx(1)
+
+
+def test_a_storage_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_text("not a database, and long enough to be looked at as one" * 30)
+    with pytest.raises(StudyError, match="cannot open Optuna's storage"):
+        open_storage(f"sqlite:///{tmp_path}/optuna.db")

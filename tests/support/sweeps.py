@@ -1,0 +1,76 @@
+"""Small sweeps on the demo set, in the test's own process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.core.records import Split
+from harness.data import DEMO_FOLDER
+from harness.study import Study
+from harness.sweep import driver
+from harness.sweep.driver import StudySummary, open_study, run_sweep
+from harness.sweep.plan import SweepPlan, plan_sweep
+from harness.sweep.reconcile import Record
+from harness.sweep.settings import SweepSettings
+from harness.sweep.uploader import JournalUploader
+from harness.sweep.worker import Worker
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """A study whose trials are over in Optuna while MLflow has heard of none of them."""
+
+    plan: SweepPlan
+    study: Study
+    record: Record
+    uploader: JournalUploader
+
+    @property
+    def journals(self) -> list[Path]:
+        return sorted(self.plan.work_folder.glob("trial-*.jsonl"))
+
+
+FAST = SweepSettings(model="fcnn", data="demo", trials=2, epochs=4, jobs=1, pruner="none")
+
+
+def sweep(settings: SweepSettings = FAST, **changes: Any) -> StudySummary:
+    """Run a small sweep in the stores under the current folder, or in those that `changes` name."""
+    plan = plan_sweep(replace(settings, **changes))
+    return run_sweep(plan, open_study(plan))
+
+
+def make_workspace(folder: Path, empty_stores: Path, demo_data: Path | None = None) -> Path:
+    """Make a folder to work in, with empty stores under `mlruns/` and, where given, the demo set."""
+    (folder / "mlruns").mkdir(parents=True)
+    for name in ("optuna.db", "mlflow.db"):
+        shutil.copy(empty_stores / name, folder / "mlruns" / name)
+    if demo_data is not None:
+        (folder / "input").mkdir()
+        (folder / DEMO_FOLDER).symlink_to(demo_data)
+    return folder
+
+
+def write_lists(folder: Path, split: Split, suffix: str = "") -> Path:
+    """Write a split as lists, in the form in which GTZAN's fault-filtered split is published."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "valid", "test"):
+        lines = [f"{track.partition('.')[0]}/{track}.wav\n" for track in getattr(split, part)]
+        (folder / f"{part}{suffix}.txt").write_text("".join(lines))
+    return folder
+
+
+def train_without_uploading(listen: Callable[..., None] = lambda *_: None, **changes: Any) -> Unsent:
+    """Do what the workers of a small sweep do, in this process, and leave their journals unsent.
+
+    `listen` is called for each event by the uploader, which was made before the first trial began.
+    """
+    plan = plan_sweep(replace(FAST, **changes))
+    study = open_study(plan)
+    record = driver._begin_record(plan, study)
+    uploader = record.uploader(listen)
+    Worker(driver._tasks(plan, study, None)[0]).run()
+    return Unsent(plan, study, record, uploader)

@@ -1,0 +1,133 @@
+"""`harness doctor`, and the faults it is for."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import SWEEP, Harness, last_json, start_sweep
+from tests.support.processes import kill_all, wait_for
+from tests.support.stores import Stores, epochs_on_record, work_folder
+
+
+def run_killed(study: str) -> None:
+    """A sweep of which everything is killed in mid-trial."""
+    process = start_sweep("--model", "fcnn", "--trials", "2", "--epochs", "500", "--jobs", "1", "--study", study)
+    wait_for(lambda: epochs_on_record(work_folder(study)) > 1)
+    kill_all(process)
+
+
+def test_healthy_stores(place: Path, inside: Harness) -> None:
+    inside(*SWEEP, "--model", "fcnn", "--trials", "2", "--epochs", "1")
+    assert inside("doctor").stdout == "nothing is wrong\n"
+    assert last_json(inside("doctor", "--fix", "--json")) == []
+
+
+@pytest.mark.process
+def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
+    run_killed("gone")
+    before = Stores.here().trials("gone")[0].state
+    report = inside("doctor", code=1).stdout
+    assert "gone: trial 0 was RUNNING, and no process runs it" in report
+    assert "gone: the study's run was RUNNING" not in report  # while its trial still counts as running
+    assert "run    harness doctor --fix" in report
+    assert Stores.here().trials("gone")[0].state == before  # reporting changes nothing
+    fixed = last_json(inside("doctor", "--fix", "--json"))
+    assert all(finding["fixed"] for finding in fixed)
+    assert inside("doctor").stdout == "nothing is wrong\n"
+    stores = Stores.here()
+    assert [trial.state.name for trial in stores.trials("gone")] == ["WAITING"]
+    assert stores.runs("gone", "study")[0].info.status == "KILLED"
+    (run,) = stores.runs("gone", "trial")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "interrupted")
+    assert len(stores.client().get_metric_history(run.info.run_id, "val_loss")) > 1  # what was done is on record
+    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "500", "--jobs", "1", "--study", "gone")
+    stores.check("gone", 1, 500)
+
+
+@pytest.mark.process
+def test_a_live_sweep_is_left_alone(place: Path, inside: Harness) -> None:
+    process = start_sweep("--model", "fcnn", "--trials", "3", "--epochs", "800", "--jobs", "1", "--study", "alive")
+    wait_for(lambda: epochs_on_record(work_folder("alive")) > 1)
+    assert inside("doctor", "--fix").stdout == "nothing is wrong\n"
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    Stores.here().check("alive", 3, 800)
+
+
+@pytest.mark.process
+def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
+    run_killed("lost")
+    (place / "mlruns" / "optuna.db").unlink()
+    for leftover in (place / "mlruns").glob("optuna.db-*"):
+        leftover.unlink()
+    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", "--study", "other")
+    assert "Optuna knows no study 'lost'" in inside("doctor", code=1).stdout
+    inside("doctor", "--fix")
+    assert {run.info.status for run in Stores.here().runs("lost", "study")} == {"KILLED"}
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_folder_that_was_moved(
+    place: Path, inside: Harness, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The experiment's name stands in no path, so it may hold anything; the folder's names must be quoted in a URL.
+    options = ["--model", "fcnn", "--epochs", "2", "--study", "s", "--experiment", "music é 1"]
+    inside(*SWEEP, *options, "--trials", "2")
+    elsewhere = tmp_path / "else where é"
+    elsewhere.mkdir()
+    (shutil.move if how == "moved" else shutil.copytree)(str(place / "mlruns"), str(elsewhere / "mlruns"))
+    shutil.copytree(place / "input", elsewhere / "input", symlinks=True)
+    monkeypatch.chdir(elsewhere)
+    wrong = inside("export", "--study", "s", "--out", "best", code=1).stderr
+    assert "was moved or copied" in wrong
+    assert "harness doctor --fix" in wrong
+    assert "was moved or copied" in inside("doctor", code=1).stdout
+    inside("doctor", "--fix")
+    assert inside("doctor").stdout == "nothing is wrong\n"
+    inside("export", "--study", "s", "--out", "best")
+    inside(*SWEEP, *options, "--trials", "3")
+    for run in Stores.here().runs("s", "trial"):
+        assert run.info.artifact_uri.startswith((elsewhere / "mlruns").as_uri())
+    Stores.here().check("s", 3, 2)
+
+
+def test_the_start_of_a_sweep_mends_a_moved_folder(
+    place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside(*SWEEP, "--model", "fcnn", "--epochs", "2", "--study", "s", "--trials", "1")
+    moved = tmp_path / "moved"
+    place.rename(moved)
+    monkeypatch.chdir(moved)
+    inside(*SWEEP, "--model", "fcnn", "--epochs", "2", "--study", "s", "--trials", "2")
+    Stores.here().check("s", 2, 2)
+
+
+def test_a_folder_reached_by_another_name_is_not_moved(
+    place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside(*SWEEP, "--model", "fcnn", "--epochs", "1", "--study", "s", "--trials", "1")
+    (tmp_path / "link").symlink_to(place)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mlruns").symlink_to(place / "mlruns")
+    monkeypatch.chdir(tmp_path / "other")
+    assert inside("doctor").stdout == "nothing is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("database", "revision", "upgrade"),
+    [
+        ("optuna.db", "UPDATE alembic_version SET version_num = 'v2.6.0.a'", "optuna storage upgrade --storage"),
+        ("mlflow.db", "UPDATE alembic_version SET version_num = '451aebb31d03'", "mlflow db upgrade"),
+    ],
+)
+def test_an_old_schema(place: Path, inside: Harness, database: str, revision: str, upgrade: str) -> None:
+    with closing(sqlite3.connect(place / "mlruns" / database)) as connection, connection:
+        connection.execute(revision)
+    assert upgrade in inside("doctor", code=1).stdout
+    assert upgrade in inside("doctor", "--fix", code=1).stdout
+    refused = inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", code=1).stderr
+    assert upgrade in refused
+    assert "schema" in refused

@@ -1,0 +1,255 @@
+"""Whole sweeps on the demo set, read back with MLflow's and Optuna's own clients."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import TrialState
+from PIL import Image
+
+from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.data import stratified_split
+from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.training.checkpoint import load_checkpoint
+from tests.support.stores import Stores, artifacts
+from tests.support.sweeps import FAST, sweep, write_lists
+
+pytestmark = pytest.mark.usefixtures("place")
+
+
+def client() -> MlflowClient:
+    return Stores.here().client()
+
+
+def runs(study: str = "demo-fcnn", kind: str = "trial") -> list[Run]:
+    return Stores.here().runs(study, kind)
+
+
+def trials(study: str = "demo-fcnn") -> list[optuna.trial.FrozenTrial]:
+    return Stores.here().trials(study)
+
+
+def history(run: Run, metric: str) -> list[tuple[int, float]]:
+    return Stores.here().history(run, metric)
+
+
+def test_what_a_sweep_leaves_in_both_stores() -> None:
+    summary = sweep(trials=4)
+    assert summary.counts.complete == 4
+    (parent,) = runs("demo-fcnn", "study")
+    children = runs("demo-fcnn")
+    found = trials("demo-fcnn")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4
+    assert len(children) == 4
+    assert client().get_experiment(parent.info.experiment_id).name == "demo"
+    for trial, run in zip(found, children, strict=True):
+        assert run.info.status == "FINISHED"
+        tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+        assert tags["mlflow.parentRunId"] == parent.info.run_id == summary.parent_run_id
+        assert tags["trial_state"] == "complete"
+        assert (tags["study"], tags["model"], tags["kind"]) == ("demo-fcnn", "fcnn", "trial")
+        assert len(tags["data_digest"]) == len(tags["split_digest"]) == 64
+        assert tags["device"] == "cpu"
+        assert float(params["lr"]) == trial.params["lr"]
+        assert int(params["batch_size"]) == trial.params["batch_size"]
+        assert (params["epochs"], params["seed"], params["columns_count"]) == ("4", "0", "58")
+        assert metrics["trial"] == trial.number
+        for metric in ("train_loss", "val_loss", "val_accuracy", "epoch_seconds"):
+            assert [step for step, _ in history(run, metric)] == [1, 2, 3, 4]
+        accuracies = dict(history(run, "val_accuracy"))
+        assert trial.value == max(accuracies.values()) == metrics["best_val_accuracy"]
+        assert accuracies[int(metrics["best_epoch"])] == trial.value
+        assert run.inputs is not None
+        (dataset,) = run.inputs.dataset_inputs
+        assert "synthetic" in dataset.dataset.name
+        assert tags["data_digest"].startswith(dataset.dataset.digest)
+        _, about = load_checkpoint(artifacts(run) / "checkpoint")
+        assert about.config.params["lr"] == trial.params["lr"]
+        assert about.metrics.epoch == metrics["best_epoch"]
+    assert found[0].params == {"lr": 0.001, "batch_size": 32}  # the report's own setting
+
+
+def test_what_the_parent_run_shows() -> None:
+    summary = sweep(trials=6)
+    (parent,) = runs("demo-fcnn", "study")
+    best = max(trials("demo-fcnn"), key=lambda trial: trial.value or 0)
+    assert summary.best is not None
+    assert summary.best.number == best.number
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["best_val_accuracy"] == best.value
+    assert parent.data.metrics["best_lr"] == best.params["lr"]
+    assert parent.data.tags["best_run_id"] == summary.best_run_id == runs("demo-fcnn")[best.number].info.run_id
+    assert "Synthetic" in parent.data.tags["mlflow.note.content"]
+    folder = artifacts(parent)
+    for name in ("optimization_history", "slice", "param_importances"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.size[0] > 400
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 10
+    with (folder / "trials.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["run_id"] for row in table] == [run.info.run_id for run in runs("demo-fcnn")]
+    assert [float(row["val_accuracy"]) for row in table] == [trial.value for trial in trials("demo-fcnn")]
+    split = json.loads((folder / "split.json").read_text())
+    assert len(split["train"]) + len(split["valid"]) + len(split["test"]) == 300
+
+
+def test_the_test_part_stays_closed() -> None:
+    sweep()
+    for run in (*runs("demo-fcnn"), *runs("demo-fcnn", "study")):
+        assert not any("test" in name for name in (*run.data.metrics, *run.data.tags))
+
+
+def test_running_it_again_continues_and_then_is_done() -> None:
+    sweep(trials=2)
+    before = [(trial.number, trial.value, trial.datetime_complete) for trial in trials("demo-fcnn")]
+    assert sweep(trials=5).counts.finished == 5
+    assert [(t.number, t.value, t.datetime_complete) for t in trials("demo-fcnn")][:2] == before
+    assert sweep(trials=5).counts.finished == 5
+    assert sweep(trials=3).counts.finished == 5
+    assert len(runs("demo-fcnn", "study")) == 1
+    assert len(runs("demo-fcnn")) == 5
+    # In pieces or in one go: the same trials.
+    sweep(trials=5, study="whole")
+    assert [t.params for t in trials("whole")] == [t.params for t in trials("demo-fcnn")]
+    assert [t.value for t in trials("whole")] == [t.value for t in trials("demo-fcnn")]
+
+
+def test_both_models_see_the_same_tracks_in_one_experiment() -> None:
+    sweep(trials=1)
+    sweep(trials=1, model="cnn", epochs=1)
+    (fcnn,), (cnn,) = runs("demo-fcnn"), runs("demo-cnn")
+    assert fcnn.info.experiment_id == cnn.info.experiment_id
+    for tag in ("data_digest", "split_digest"):
+        assert fcnn.data.tags[tag] == cnn.data.tags[tag]
+    classifier, about = load_checkpoint(artifacts(cnn) / "checkpoint")
+    assert about.architecture.representation == "pictures"
+    assert sum(p.numel() for p in classifier.parameters()) == 7_969_130
+
+
+def test_the_record_shows_which_columns_were_used() -> None:
+    sweep(trials=1, without=("length", "tempo"))
+    (run,) = runs("demo-fcnn")
+    assert run.data.params["columns_count"] == "56"
+    assert "length" not in run.data.params["columns"]
+    assert "rms_mean" in run.data.params["columns"]
+    _, about = load_checkpoint(artifacts(run) / "checkpoint")
+    assert len(about.architecture.columns) == 56
+    with pytest.raises(DataError, match="'tempi'"):
+        plan_sweep(replace(FAST, without=("tempi",)))
+
+
+def test_several_jobs_make_the_exact_total() -> None:
+    assert sweep(trials=9, jobs=3, epochs=2).counts.finished == 9
+    assert sorted(trial.number for trial in trials("demo-fcnn")) == list(range(9))
+    found = runs("demo-fcnn")
+    assert [int(run.data.tags["trial"]) for run in found] == list(range(9))
+    assert all(len(history(run, "val_loss")) == 2 for run in found)
+    assert not list(Path("mlruns", "work", "demo-fcnn").glob("trial-*"))
+
+
+def test_divergence_is_a_result() -> None:
+    hot = {"lr": {"low": 1e28, "high": 1e30}, "batch_size": [32]}
+    with pytest.raises(StudyError, match=r"gave up after 10 failed trials[\s\S]*loss of epoch"):
+        sweep(trials=2, search=hot)
+    found = trials("demo-fcnn")
+    assert [trial.state for trial in found] == [TrialState.FAIL] * 10
+    for run in runs("demo-fcnn"):
+        assert run.info.status == "FAILED"
+        assert run.data.tags["trial_state"] == "diverged"
+        assert "loss of epoch" in run.data.tags["reason"]
+        assert not (artifacts(run) / "checkpoint").exists()
+    assert runs("demo-fcnn", "study")[0].info.status == "FAILED"
+
+
+def test_pruned_trials() -> None:
+    summary = sweep(trials=16, epochs=9, pruner="median")
+    assert summary.counts.pruned > 0
+    assert summary.counts.finished == 16
+    states = {TrialState.COMPLETE: ("complete", "FINISHED"), TrialState.PRUNED: ("pruned", "KILLED")}
+    for trial, run in zip(trials("demo-fcnn"), runs("demo-fcnn"), strict=True):
+        assert (run.data.tags["trial_state"], run.info.status) == states[trial.state]
+        assert list(trial.intermediate_values) == [step for step, _ in history(run, "val_accuracy")]
+        assert (artifacts(run) / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_a_bug_in_a_trial_stops_the_sweep_and_is_on_record() -> None:
+    plan = plan_sweep(FAST)
+    study = open_study(plan)
+    # A file where the trial's folder should be: nothing that a trial is prepared for.
+    plan.work_folder.mkdir(parents=True, exist_ok=True)
+    (plan.work_folder / "trial-00000").write_text("in the way")
+    with pytest.raises(StudyError, match=r"a worker met an error[\s\S]*trial-00000"):
+        run_sweep(plan, study)
+    (run,) = runs("demo-fcnn")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["trial_state"] == "failed"
+    assert "Traceback" in run.data.tags["reason"]
+    assert trials("demo-fcnn")[0].state == TrialState.FAIL
+    assert runs("demo-fcnn", "study")[0].info.status == "FAILED"
+
+
+def test_no_trial_is_begun_after_the_timeout() -> None:
+    summary = sweep(trials=500, timeout=0.1)
+    assert 0 < summary.counts.finished < 500
+    assert summary.counts.running == 0
+    assert runs("demo-fcnn", "study")[0].data.tags["study_state"] == "timed out"
+    assert all(run.info.status == "FINISHED" for run in runs("demo-fcnn"))
+
+
+def test_keeping_the_best_checkpoints_only() -> None:
+    sweep(trials=5, keep=2)
+    kept = [run for run in runs("demo-fcnn") if (artifacts(run) / "checkpoint").exists()]
+    removed = [run for run in runs("demo-fcnn") if run.data.tags.get("checkpoint") == "removed"]
+    assert len(kept) + len(removed) == 5
+    ranked = sorted(trials("demo-fcnn"), key=lambda trial: (-(trial.value or 0), trial.number))
+    assert {int(run.data.tags["trial"]) for run in kept} == {trial.number for trial in ranked[:2]}
+
+
+def test_another_fingerprint_is_refused_and_changes_nothing() -> None:
+    sweep(trials=1)
+    plan = plan_sweep(replace(FAST, trials=2, epochs=5, split_seed=1))
+    with pytest.raises(StudyError, match=r"split_digest[\s\S]*--study NEW"):
+        open_study(plan)
+    assert len(trials("demo-fcnn")) == 1
+    assert sweep(trials=1, epochs=5, study="new").counts.finished == 1
+
+
+@pytest.mark.parametrize("sampler", ["gp", "random"])
+def test_samplers(sampler: str) -> None:
+    assert sweep(trials=12, epochs=1, sampler=sampler, pruner=None).counts.finished == 12
+    assert runs("demo-fcnn")[0].data.params["sampler"] == sampler
+    assert runs("demo-fcnn")[0].data.params["pruner"] == ("none" if sampler == "gp" else "median")
+
+
+def test_split_lists(demo_tracks: Any, workspace: Path) -> None:
+    drawn = stratified_split(demo_tracks, seed=5)
+    write_lists(workspace / "lists", drawn)
+    sweep(trials=1, split="lists")
+    (run,) = runs("demo-fcnn")
+    assert run.data.tags["split_digest"] == drawn.digest
+    assert run.data.params["split"] == "lists, lists"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"data": "nowhere"}, DataError, "no data folder"),
+        ({"model": "rnn"}, SettingsError, "cnn, fcnn"),
+        ({"split": "nowhere"}, DataError, "split lists"),
+        ({"study": "a/b"}, SettingsError, "usable name"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_made(
+    changes: dict[str, Any], error: type[HarnessError], match: str, workspace: Path
+) -> None:
+    before = {path: path.read_bytes() for path in (workspace / "mlruns").rglob("*") if path.is_file()}
+    with pytest.raises(error, match=match):
+        plan_sweep(replace(FAST, **changes))
+    assert {path: path.read_bytes() for path in (workspace / "mlruns").rglob("*") if path.is_file()} == before

@@ -1,0 +1,97 @@
+"""Workers and parents killed at random moments: nothing is lost, nothing is doubled, nothing is left running."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import command
+from tests.support.processes import workers
+from tests.support.stores import Stores, epochs_on_record, left_behind
+
+pytestmark = pytest.mark.process
+
+SEED = 20261123
+
+
+def sweep_command(*arguments: str) -> list[str]:
+    # Chance may hit one trial again and again before its first epoch: none is to be given up here.
+    return command("sweep", "--data", "demo", "--pruner", "none", "--attempts", "50", *arguments)
+
+
+def run_with_kills(arguments: tuple[str, ...], study: str, kills: int, chance: random.Random) -> int:
+    """Run a sweep to its end, killing workers, parent or both while epochs are running; return how often."""
+    work_folder = Path.cwd() / "mlruns" / "work" / study
+    done = 0
+    for _ in range(200):
+        process = subprocess.Popen(
+            sweep_command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        before = epochs_on_record(work_folder)
+        while process.poll() is None:
+            time.sleep(chance.uniform(0.01, 0.4))
+            running = workers(work_folder, process.pid)
+            if done >= kills or not running or epochs_on_record(work_folder) == before:
+                continue  # only while epochs are running
+            before = epochs_on_record(work_folder)
+            victims = chance.choice(["worker", "worker", "parent", "both"])
+            doomed = [process.pid] if victims == "parent" else [chance.choice(running)]
+            doomed += [process.pid] if victims == "both" else []
+            for pid in doomed:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            done += 1
+        assert process.stderr is not None
+        message = process.stderr.read()
+        process.stderr.close()
+        if process.returncode == 0:
+            return done
+        assert process.returncode == -signal.SIGKILL, message
+    pytest.fail("the sweep never came to its end")
+
+
+CASES = {
+    "fcnn-one-job": (("--model", "fcnn", "--trials", "4", "--epochs", "150", "--jobs", "1"), 4, 150, 8),
+    "fcnn-two-jobs": (("--model", "fcnn", "--trials", "8", "--epochs", "120", "--jobs", "2"), 8, 120, 10),
+    "cnn-one-job": (("--model", "cnn", "--trials", "2", "--epochs", "6", "--jobs", "1"), 2, 6, 3),
+    "cnn-two-jobs": (("--model", "cnn", "--trials", "3", "--epochs", "5", "--jobs", "2"), 3, 5, 4),
+}
+
+
+LONG = {
+    "fcnn-one-job": (("--model", "fcnn", "--trials", "12", "--epochs", "150", "--jobs", "1"), 12, 150, 40),
+    "fcnn-two-jobs": (("--model", "fcnn", "--trials", "30", "--epochs", "120", "--jobs", "2"), 30, 120, 40),
+    "cnn-one-job": (("--model", "cnn", "--trials", "8", "--epochs", "8", "--jobs", "1"), 8, 8, 20),
+    "cnn-two-jobs": (("--model", "cnn", "--trials", "10", "--epochs", "8", "--jobs", "2"), 10, 8, 20),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LONG)
+def test_killed_at_random_moments_for_long(place: Path, case: str) -> None:
+    kill_and_check(case, *LONG[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_at_random_moments(place: Path, case: str) -> None:
+    kill_and_check(case, *CASES[case])
+
+
+def kill_and_check(case: str, arguments: tuple[str, ...], total: int, epochs: int, kills: int) -> None:
+    chance = random.Random(f"{SEED} {case}")
+    done = run_with_kills((*arguments, "--study", case), case, kills, chance)
+    assert done == kills
+    stores = Stores.here()
+    stores.check(case, total, epochs)
+    assert left_behind(Path("mlruns", "work", case)) == []
+    if case.endswith("one-job"):
+        whole = f"{case}-whole"
+        subprocess.run(sweep_command(*arguments, "--study", whole), check=True, capture_output=True)
+        stores.check(whole, total, epochs)
+        stores.same_numbers(case, whole)

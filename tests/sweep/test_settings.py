@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import SettingsError
+from harness.core.space import parse_space
+from harness.models.registry import model_spec
+from harness.sweep.settings import SweepSettings, load_settings, parse_jobs, parse_keep
+from harness.training.loop import accepted_by, default_space
+from tests.support import EXPERIMENTS
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_was_given_is_stronger_than_the_file(tmp_path: Path) -> None:
+    config = write(tmp_path, 'model = "cnn"\ntrials = 7\nwithout = ["length"]\n')
+    settings = load_settings(config, {"model": "fcnn", "trials": None, "epochs": 3, "without": ()})
+    assert settings == SweepSettings(model="fcnn", trials=7, epochs=3, without=("length",))
+
+
+@pytest.mark.parametrize("model", ["fcnn", "cnn"])
+def test_the_recipes_write_out_the_default_search_space(model: str) -> None:
+    settings = load_settings(EXPERIMENTS / f"{model}.toml", {})
+    assert settings.model == model
+    spec = model_spec(model)
+    assert parse_space(settings.search, accepted_by(spec), "") == default_space(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("modle = 'fcnn'", ["modle", "model", "epochs"]),
+        ("model = 'fcnn'\ntrials = 'many'", ["trials", "many", "int"]),
+        ("model = 'fcnn'\ntrials = true", ["trials", "True"]),
+        ("model = 'fcnn'\ntrials = 0", ["trials", "0", "greater than or equal to 1"]),
+        ("model = 'fcnn'\ntimeout = -1", ["timeout", "-1"]),
+        ("model = 'fcnn'\nkeep = 'best:0'", ["best:0", "best:N"]),
+        ("model = 'fcnn'\njobs = 'some'", ["some", "auto"]),
+        ("trials = 3", ["no model", "--model fcnn"]),
+        ("model = ", ["TOML"]),
+    ],
+)
+def test_a_wrong_file_is_named_and_put_right(tmp_path: Path, text: str, quoted: list[str]) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(write(tmp_path, text), {})
+    for word in quoted:
+        assert word in str(error.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no settings file .*none\.toml"):
+        load_settings(tmp_path / "none.toml", {})
+
+
+def test_words() -> None:
+    assert parse_jobs("auto") is None
+    assert parse_jobs("3") == 3
+    assert parse_keep("all") is None
+    assert parse_keep("best:5") == 5
+
+
+@pytest.mark.parametrize("changes", [{"attempts": 0}, {"timeout": 0.0}, {"timeout": float("nan")}])
+def test_numbers_out_of_range(changes: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(changes))):
+        load_settings(None, {"model": "fcnn", **changes})

@@ -1,0 +1,98 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.core.errors import CheckpointError
+from harness.core.files import sha256_of
+from harness.core.records import EpochMetrics
+from harness.data import TrainingData
+from harness.training.checkpoint import (
+    Architecture,
+    Description,
+    Exported,
+    FormatCheck,
+    Origin,
+    TestResult,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
+    write_description,
+)
+from harness.training.loop import TrainingState
+from tests.support.trainings import COLUMNS, GENRES
+
+
+def describe(state: TrainingState, study: str) -> Description:
+    return Description(
+        architecture=Architecture(model="fcnn", representation="features", columns=COLUMNS, genres=GENRES),
+        config=state.config,
+        metrics=EpochMetrics(2, 0.5, 0.25, 0.75, 1.5),
+        origin=Origin(study=study, trial=3, data_digest="d", split_digest="s", synthetic=True),
+    )
+
+
+@pytest.fixture
+def saved(state: TrainingState, tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "checkpoint", state.classifier.state_dict(), describe(state, "s"))
+    return tmp_path / "checkpoint"
+
+
+def test_the_folder_alone_rebuilds_the_network(saved: Path, state: TrainingState, data: TrainingData) -> None:
+    classifier, description = load_checkpoint(saved)
+    assert description == replace(describe(state, "s"), sha256=sha256_of(saved / "model.safetensors"))
+    assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
+    state.classifier.eval()
+    assert torch.equal(classifier(data.train.inputs), state.classifier(data.train.inputs))
+
+
+def test_others_may_read_it(saved: Path) -> None:
+    """A shared folder is read by other users too."""
+    assert [path.stat().st_mode & 0o444 for path in (saved, *saved.iterdir())] == [0o444] * 3
+
+
+def test_saving_again_replaces_the_folder(saved: Path, state: TrainingState) -> None:
+    save_checkpoint(saved, state.classifier.state_dict(), describe(state, "other"))
+    origin = read_description(saved).origin
+    assert origin is not None
+    assert origin.study == "other"
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_damage_is_noticed(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        load_checkpoint(saved)
+
+
+def test_what_an_export_adds_comes_back(saved: Path, state: TrainingState) -> None:
+    test = TestResult(tracks=60, correct=30, accuracy=0.5, low=0.4, high=0.6, openings=2)
+    check = FormatCheck(format="pt2", file="model.pt2", sha256="s", largest_difference=0.0, accuracy=0.5)
+    for exported in (
+        Exported(run_id="r", split="lists", parts={"train": 1, "valid": 2, "test": 3}),
+        Exported(run_id="r", split="lists", parts={}, test=test, formats=(check,), registered="models:/m@a"),
+    ):
+        description = replace(read_description(saved), exported=exported)
+        write_description(saved, description)
+        assert read_description(saved) == description
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"format": 1}', '{"format": 1, "metrics": 2}'])
+def test_a_description_that_is_none(saved: Path, text: str) -> None:
+    (saved / "model.json").write_text(text)
+    with pytest.raises(CheckpointError, match="not a checkpoint's description"):
+        load_checkpoint(saved)
+
+
+def test_another_format_and_no_checkpoint(saved: Path, tmp_path: Path) -> None:
+    description = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps({**description, "format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        load_checkpoint(saved)
+    with pytest.raises(CheckpointError, match=r"holds no model\.json"):
+        load_checkpoint(tmp_path)
