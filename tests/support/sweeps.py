@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,14 @@ class Unsent:
 FAST = SweepSettings(model="fcnn", data="demo", trials=2, epochs=4, jobs=1, pruner="none")
 
 
+def changed(settings: SweepSettings = FAST, **changes: Any) -> SweepSettings:
+    """Settings with some of them changed, and validated anew."""
+    return SweepSettings(**{**settings.model_dump(exclude_unset=True), **changes})
+
+
 def sweep(settings: SweepSettings = FAST, **changes: Any) -> StudySummary:
     """Run a small sweep in the stores under the current folder, or in those that `changes` name."""
-    plan = plan_sweep(replace(settings, **changes))
+    plan = plan_sweep(changed(settings, **changes))
     return run_sweep(plan, open_study(plan))
 
 
@@ -68,7 +73,7 @@ def train_without_uploading(listen: Callable[..., None] = lambda *_: None, **cha
 
     `listen` is called for each event by the uploader, which was made before the first trial began.
     """
-    plan = plan_sweep(replace(FAST, **changes))
+    plan = plan_sweep(changed(FAST, **changes))
     study = open_study(plan)
     record = driver._begin_record(plan, study)
     uploader = record.uploader(listen)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import plan_sweep
 from harness.training.checkpoint import load_checkpoint
 from tests.support.stores import Stores, artifacts
-from tests.support.sweeps import FAST, sweep, write_lists
+from tests.support.sweeps import FAST, changed, sweep, write_lists
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -142,7 +141,7 @@ def test_the_record_shows_which_columns_were_used() -> None:
     _, about = load_checkpoint(artifacts(run) / "checkpoint")
     assert len(about.architecture.columns) == 56
     with pytest.raises(DataError, match="'tempi'"):
-        plan_sweep(replace(FAST, without=("tempi",)))
+        plan_sweep(changed(FAST, without=("tempi",)))
 
 
 def test_several_jobs_make_the_exact_total() -> None:
@@ -214,7 +213,7 @@ def test_keeping_the_best_checkpoints_only() -> None:
 
 def test_another_fingerprint_is_refused_and_changes_nothing() -> None:
     sweep(trials=1)
-    plan = plan_sweep(replace(FAST, trials=2, epochs=5, split_seed=1))
+    plan = plan_sweep(changed(FAST, trials=2, epochs=5, split_seed=1))
     with pytest.raises(StudyError, match=r"split_digest[\s\S]*--study NEW"):
         open_study(plan)
     assert len(trials("demo-fcnn")) == 1
@@ -251,5 +250,5 @@ def test_what_is_wrong_is_found_before_anything_is_made(
 ) -> None:
     before = {path: path.read_bytes() for path in (workspace / "mlruns").rglob("*") if path.is_file()}
     with pytest.raises(error, match=match):
-        plan_sweep(replace(FAST, **changes))
+        plan_sweep(changed(FAST, **changes))
     assert {path: path.read_bytes() for path in (workspace / "mlruns").rglob("*") if path.is_file()} == before
