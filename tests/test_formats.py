@@ -20,7 +20,8 @@ from torch import Tensor
 from harness.core.errors import CheckpointError, SettingsError
 from harness.core.records import EpochMetrics, Representation, TrialConfig
 from harness.data import open_pictures, resize
-from harness.data.images import cached_pictures, raw_pictures
+from harness.data.cache import cached_pictures
+from harness.data.images import raw_pictures
 from harness.export.formats import (
     FILES,
     Portable,

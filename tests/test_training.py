@@ -13,7 +13,7 @@ from harness.core.events import EpochDone
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
 from harness.core.space import Value
-from harness.data import Part, Tracks, TrainingData, stratified_split, training_data
+from harness.data import Part, Tracks, TrainingData, View, stratified_split
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.registry import model_spec
 from harness.training.checkpoint import load_checkpoint
@@ -51,12 +51,12 @@ ADAMW: dict[str, Value] = {
 
 @pytest.fixture(scope="module")
 def features(demo_tracks: Tracks) -> TrainingData:
-    return training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "features", demo_tracks.columns)
+    return View(demo_tracks, "features", demo_tracks.columns).training(stratified_split(demo_tracks, seed=0))
 
 
 @pytest.fixture(scope="module")
 def pictures(demo_tracks: Tracks) -> TrainingData:
-    data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "pictures", ())
+    data = View(demo_tracks, "pictures").training(stratified_split(demo_tracks, seed=0))
     return TrainingData(first(data.train, 48), first(data.valid, 20), (), data.genres)
 
 

@@ -73,7 +73,7 @@ def draw_split(tracks: Tracks, split: Split, number: int) -> Split:
 
     Tracks of the studies' validation part, which chose the settings, never judge them.
     """
-    if not split.is_drawn:
+    if not split.drawn:
         return split
     return stratified_split(
         tracks, seed=derive_seed(0, split.digest, "repeat", number), exclude_from_test=split.valid

@@ -1,5 +1,6 @@
-"""The data rooms: files in a folder become tracks, a split cuts them by track, parts hold them as tensors."""
+"""Data sets: files in a folder become tracks, a split cuts them by track, a view gives its parts as tensors."""
 
+from harness.data.cache import Pictures, open_pictures
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
 from harness.data.images import (
@@ -8,11 +9,10 @@ from harness.data.images import (
     PICTURES_FOLDER,
     SMALLEST,
     find_pictures,
-    open_pictures,
     resize,
 )
 from harness.data.importing import fetch_data, import_data
-from harness.data.parts import Part, TrainingData, open_test, open_test_pictures, training_data, used_columns
+from harness.data.parts import Part, TrainingData, View, used_columns
 from harness.data.splits import read_split, stratified_split
 from harness.data.tracks import MARKER_FILE, Tracks, load_tracks
 
@@ -26,8 +26,10 @@ __all__ = [
     "PICTURE_SIZE",
     "SMALLEST",
     "Part",
+    "Pictures",
     "Tracks",
     "TrainingData",
+    "View",
     "demo_data_folder",
     "fetch_data",
     "find_pictures",
@@ -35,11 +37,8 @@ __all__ = [
     "load_tracks",
     "make_demo",
     "open_pictures",
-    "open_test",
-    "open_test_pictures",
     "read_split",
     "resize",
     "stratified_split",
-    "training_data",
     "used_columns",
 ]

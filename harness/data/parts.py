@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.core.errors import DataError
 from harness.core.records import Representation, Split
-from harness.data.images import PICTURES_FOLDER, find_pictures, open_pictures, raw_pictures
+from harness.data.images import PICTURES_FOLDER, find_pictures, raw_pictures
 from harness.data.tracks import Tracks
 
 
@@ -65,39 +65,47 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
     return columns
 
 
-def training_data(
-    tracks: Tracks, split: Split, representation: Representation, columns: tuple[str, ...]
-) -> TrainingData:
-    """Return the train and validation parts; `columns` are the features to use, () for pictures."""
-    train, valid = (_part(tracks, ids, representation, columns) for ids in (split.train, split.valid))
-    return TrainingData(train, valid, columns, tracks.genres)
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """Tracks as one network sees them: their pictures, or these of their feature columns in this order.
 
-
-def open_test(tracks: Tracks, split: Split, representation: Representation, columns: tuple[str, ...]) -> Part:
-    """Return the test part. Only export and comparison may call this (a test over the sources holds it).
-
-    Whoever calls it puts the opening on record first.
+    `columns` is () for pictures.
     """
-    return _part(tracks, split.test, representation, columns)
 
+    tracks: Tracks
+    representation: Representation
+    columns: tuple[str, ...] = ()
 
-def open_test_pictures(tracks: Tracks, split: Split) -> Tensor:
-    """Return the test part's pictures as they lie in the data folder: uint8 [n, height, width, 3].
+    def select(self, ids: Iterable[str]) -> View:
+        """Return the same view of these tracks only; nothing of any other track is in it."""
+        return replace(self, tracks=self.tracks.select(ids))
 
-    The same rule as for `open_test` holds, and belongs to the same opening.
-    """
-    found = find_pictures(tracks.folder / PICTURES_FOLDER)
-    return raw_pictures([found[track][1] for track in split.test])
+    def training(self, split: Split) -> TrainingData:
+        """Return the train and validation parts of a split."""
+        return TrainingData(self._part(split.train), self._part(split.valid), self.columns, self.tracks.genres)
 
+    def open_test(self, split: Split) -> Part:
+        """Return the test part. Only export and comparison may call this (a test over the sources checks it).
 
-def _part(tracks: Tracks, ids: tuple[str, ...], representation: Representation, columns: tuple[str, ...]) -> Part:
-    row_of = {track: row for row, track in enumerate(tracks.ids)}
-    rows = np.array([row_of[track] for track in ids], dtype=np.int64)
-    if representation == "features":
-        assert tracks.features is not None
-        chosen = np.array([tracks.columns.index(name) for name in columns], dtype=np.int64)
-        inputs = torch.from_numpy(tracks.features[np.ix_(rows, chosen)].astype(np.float32))
-    else:
-        assert tracks.pictures is not None
-        inputs = torch.from_numpy(open_pictures(tracks.pictures)[rows])
-    return Part(ids, inputs, torch.from_numpy(tracks.labels[rows]))
+        Whoever calls it puts that on record first.
+        """
+        return self._part(split.test)
+
+    def open_test_pictures(self, split: Split) -> Tensor:
+        """Return the test part's pictures as they lie in the data folder: uint8 [n, height, width, 3].
+
+        The same rule as for `open_test` holds, and both belong to one use of the test part.
+        """
+        found = find_pictures(self.tracks.folder / PICTURES_FOLDER)
+        return raw_pictures([found[track][1] for track in split.test])
+
+    def _part(self, ids: tuple[str, ...]) -> Part:
+        tracks, rows = self.tracks, self.tracks.indices(ids)
+        if self.representation == "features":
+            assert tracks.features is not None
+            chosen = np.array([tracks.columns.index(name) for name in self.columns], dtype=np.int64)
+            inputs = torch.from_numpy(tracks.features[np.ix_(rows, chosen)].astype(np.float32))
+        else:
+            assert tracks.pictures is not None
+            inputs = torch.from_numpy(tracks.pictures.read(rows))
+        return Part(ids, inputs, torch.from_numpy(tracks.labels[rows]))

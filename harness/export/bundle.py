@@ -18,7 +18,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.core.workspace import resolve_stores
-from harness.data import PICTURES_FOLDER, Part, Tracks, find_pictures, open_test, open_test_pictures
+from harness.data import PICTURES_FOLDER, Part, Tracks, View, find_pictures
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import (
@@ -167,9 +167,10 @@ def _write(
     write_formats(folder, needed, _source(classifier, description))
 
     openings = tracker.runs.count_test_opening(run.run_id)
-    part = open_test(tracks, split, architecture.representation, tuple(architecture.columns))
+    view = View(tracks, architecture.representation, architecture.columns)
+    part = view.open_test(split)
     # A file takes pictures as people have them, and must give what the network gives for the cache's.
-    raw = part.inputs if architecture.representation == "features" else open_test_pictures(tracks, split)
+    raw = part.inputs if architecture.representation == "features" else view.open_test_pictures(split)
     expected = torch.softmax(evaluate(classifier, part), 1)
     test = _test_result(expected, part, openings)
     checks = tuple(_check(folder, name, architecture, raw, expected, part) for name in needed)

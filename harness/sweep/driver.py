@@ -108,7 +108,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     """
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
-    sweep = WorkerSupervisor(work, _tasks(plan, study, deadline))
+    sweep = WorkerSupervisor(work, worker_tasks(plan, study, deadline))
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered():
         record = _begin_record(plan, study)
         uploader = record.uploader(listener)
@@ -224,12 +224,13 @@ def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) 
     return StudyState.TIMED_OUT if short else StudyState.COMPLETE
 
 
-def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
+def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
+    """Return what each worker process is sent; nothing of the test part is in it."""
     task = WorkerTask(
         spec=plan.spec,
         stores=plan.stores,
-        tracks=plan.tracks,
-        split=plan.split,
+        view=plan.view.select(plan.split.train + plan.split.valid),
+        split=plan.split.without_test(),
         budget=plan.budget,
         device=plan.devices[0],
         worker_id=study.worker_id,

@@ -21,7 +21,7 @@ from harness.core.journal import Journal, journal_path, remove_journal
 from harness.core.records import Split, StudySpec, TrialResult, WorkerId
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores
-from harness.data import Tracks, training_data
+from harness.data import View
 from harness.models.registry import model_spec
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
 from harness.training.checkpoint import Origin
@@ -39,12 +39,13 @@ WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished 
 class WorkerTask:
     """All that a worker process needs, sent to it when it starts.
 
+    Nothing of the test part is in it: `view` has the train and validation tracks only, `split` no test ids.
     `deadline` is in seconds since 1970: no trial is begun after it.
     """
 
     spec: StudySpec
     stores: Stores
-    tracks: Tracks
+    view: View
     split: Split
     budget: Budget
     device: str
@@ -66,9 +67,7 @@ class Worker:
         self.model = model_spec(task.spec.model)
         torch.set_num_threads(min(self.model.threads, usable_cores()))
         self.device = choose_device(task.device)
-        self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
-            self.device
-        )
+        self.data = task.view.training(task.split).to(self.device)
         storage = open_storage(task.stores.storage)
         self.study = Study.open(storage, task.spec.name, task.work_folder, task.worker_id)
 
@@ -121,7 +120,7 @@ class Worker:
             trial=claim.number,
             data_digest=spec.data_digest,
             split_digest=spec.split_digest,
-            synthetic=self.task.tracks.synthetic,
+            synthetic=self.task.view.tracks.synthetic,
         )
         try:
             result = run_trial(
