@@ -51,7 +51,8 @@ class RepeatTask:
 
 def candidate_view(tracks: Tracks, candidate: Candidate) -> View:
     """Return the tracks as a candidate sees them."""
-    return View(tracks, candidate.representation, candidate.columns)
+    params = {} if candidate.config is None else candidate.config.params
+    return View(tracks, candidate.representation, candidate.columns).for_params(params)
 
 
 def repeat_path(folder: Path, candidate: Candidate, number: int) -> Path:

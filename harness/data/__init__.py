@@ -1,6 +1,7 @@
 """Data sets: files in a folder become tracks, a split cuts them by track, a view gives its parts as tensors."""
 
 from harness.data.cache import Pictures, open_pictures
+from harness.data.cropping import CROP, CropBox
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
 from harness.data.images import (
@@ -14,9 +15,10 @@ from harness.data.images import (
 from harness.data.importing import fetch_data, import_data
 from harness.data.parts import Part, TrainingData, View, used_columns
 from harness.data.splits import read_split, stratified_split
-from harness.data.tracks import MARKER_FILE, Tracks, load_tracks
+from harness.data.tracks import MARKER_FILE, Tracks, load_tracks, prepare_crop, with_crop
 
 __all__ = [
+    "CROP",
     "DEMO_FOLDER",
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
@@ -25,6 +27,7 @@ __all__ = [
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
     "SMALLEST",
+    "CropBox",
     "Part",
     "Pictures",
     "Tracks",
@@ -37,8 +40,10 @@ __all__ = [
     "load_tracks",
     "make_demo",
     "open_pictures",
+    "prepare_crop",
     "read_split",
     "resize",
     "stratified_split",
     "used_columns",
+    "with_crop",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.files import replacing
-from harness.data.images import PICTURE_SIZE, decode_pictures, usable_threads
+from harness.data.cropping import CropBox, fit_box
+from harness.data.images import PICTURE_SIZE, decode_pictures, picture_bounds, usable_threads
 
 CACHE_FORMAT = 3  # raised when the same bytes would give other pixels
 
@@ -22,20 +23,31 @@ CACHE_FORMAT = 3  # raised when the same bytes would give other pixels
 class Pictures:
     """The decoded pictures of some tracks: row `rows[i]` of the cache file `path` is the picture of track i.
 
-    `rows` is int64 [n]. An object that is sent to another process carries the rows of its own tracks only.
+    `rows` is int64 [n]. `bounds`, int32 [n, 6], says where each picture has content; it is None until
+    `prepare_crop` has found it. An object that is sent to another process carries the rows and bounds of its own
+    tracks only.
     """
 
     path: Path
     rows: np.ndarray
+    bounds: np.ndarray | None = None
 
-    def read(self, tracks: np.ndarray) -> np.ndarray:
-        """Return copies of the pictures of the tracks with these indices: uint8 [len(tracks), 216, 144, 3]."""
-        pixels: np.ndarray = open_pictures(self.path)[self.rows[tracks]]
+    def read(self, tracks: np.ndarray, box: CropBox | None) -> np.ndarray:
+        """Return copies of the pictures, or their boxes, of the tracks with these indices.
+
+        They are uint8 [len(tracks), 216, 144, 3].
+        """
+        pixels: np.ndarray = open_pictures(cropped_path(self.path, box))[self.rows[tracks]]
         return pixels
+
+    def box(self, tracks: np.ndarray) -> CropBox:
+        """Return the smallest box with all content of the tracks with these indices, after `prepare_crop`."""
+        assert self.bounds is not None
+        return fit_box(self.bounds[tracks])
 
     def select(self, tracks: np.ndarray) -> Pictures:
         """Return the pictures of the tracks with these indices only."""
-        return Pictures(self.path, self.rows[tracks])
+        return Pictures(self.path, self.rows[tracks], None if self.bounds is None else self.bounds[tracks])
 
 
 def cached_pictures(files: Sequence[Path], digest: str) -> Path:
@@ -49,19 +61,43 @@ def cached_pictures(files: Sequence[Path], digest: str) -> Path:
     folder cannot be written.
     """
     path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
+    return _cached(path, lambda: decode_pictures(files))
+
+
+def cached_bounds(path: Path, files: Sequence[Path]) -> np.ndarray:
+    """Return where the pictures of a cache file have content, int32 [n, 6]; kept beside that file."""
+    bounds: np.ndarray = np.load(_cached(path.with_name(f"{path.stem}-bounds.npy"), lambda: picture_bounds(files)))
+    return bounds
+
+
+def cache_crop(path: Path, files: Sequence[Path], box: CropBox) -> None:
+    """Make the cache file of the boxes of a cache file's pictures, unless it is there; raises DataError."""
+    if not box.is_whole:
+        _cached(cropped_path(path, box), lambda: decode_pictures(files, box))
+
+
+def cropped_path(path: Path, box: CropBox | None) -> Path:
+    """Return where the boxes of a cache file's pictures are kept: the file itself for whole pictures."""
+    if box is None or box.is_whole:
+        return path
+    return path.with_name(f"{path.stem}-{box.top}-{box.bottom}-{box.left}-{box.right}.npy")
+
+
+def _cached(path: Path, make: Callable[[], np.ndarray]) -> Path:
+    """Return the path of an array, which is made where the file is missing or damaged."""
     checksum = path.with_suffix(".digest")
     if _is_whole(path, checksum):
         return path
-    pixels = decode_pictures(files)
+    array = make()
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, pixels)
+            np.save(file, array)
         with replacing(checksum) as temporary:
             temporary.write_text(_checksum(path) + "\n")
     except OSError as error:
         raise DataError(
             f"the picture cache {path.parent} cannot be written: {error}",
-            expected=f"a folder with {pixels.nbytes / 1e6:.0f} MB of free space",
+            expected=f"a folder with {array.nbytes / 1e6:.0f} MB of free space",
             hint="the same command with HARNESS_CACHE=FOLDER in its environment",
         ) from error
     return path

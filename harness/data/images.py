@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from harness.core.errors import DataError
+from harness.data.cropping import CropBox, content_bounds
 
 PICTURES_FOLDER = "images_original"
 PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
@@ -112,15 +113,40 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
     return digests
 
 
-def decode_pictures(files: Sequence[Path]) -> np.ndarray:
-    """Decode and resize PNGs that are all of one size: uint8 [n, 216, 144, 3].
+def decode_pictures(files: Sequence[Path], box: CropBox | None = None) -> np.ndarray:
+    """Decode PNGs that are all of one size, cut the box out of each, and resize it: uint8 [n, 216, 144, 3].
 
     Raises DataError for a picture that cannot be decoded or is of another size than most.
     """
     pixels = np.empty((len(files), *PICTURE_SIZE, 3), dtype=np.uint8)
 
+    def keep(index: int, picture: Tensor) -> None:
+        content = picture if box is None else box.cut(picture.permute(1, 2, 0)).permute(2, 0, 1)
+        pixels[index] = resize(content).permute(1, 2, 0).numpy()
+
+    _for_each(files, keep)
+    return pixels
+
+
+def picture_bounds(files: Sequence[Path]) -> np.ndarray:
+    """Return size and bounds of the content of PNGs that are all of one size: int32 [n, 6], see `content_bounds`.
+
+    Raises DataError as `decode_pictures` does.
+    """
+    bounds = np.empty((len(files), 6), dtype=np.int32)
+
+    def keep(index: int, picture: Tensor) -> None:
+        bounds[index] = content_bounds(picture)
+
+    _for_each(files, keep)
+    return bounds
+
+
+def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None:
+    """Call `use` with the number and the pixels, uint8 [3, height, width], of each picture, in threads."""
+
     def decode(index: int) -> None:
-        pixels[index] = _decode(files[index], size)
+        use(index, _rgb(files[index], size))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the pool's threads are the parallelism
@@ -132,22 +158,13 @@ def decode_pictures(files: Sequence[Path]) -> np.ndarray:
                 pass
     finally:
         torch.set_num_threads(threads)
-    return pixels
-
-
-def decode_picture(path: Path) -> np.ndarray:
-    """Decode a PNG of 8 bits a channel, in any colour mode, and resize it: uint8 [216, 144, 3].
-
-    Raises DataError where it cannot be decoded or is absurdly large or small.
-    """
-    with _quiet_pillow():
-        return _decode(path)
 
 
 def raw_pictures(files: Sequence[Path]) -> Tensor:
     """Decode PNGs that are all of one size and leave them as they are: uint8 [n, height, width, 3].
 
-    Raises DataError as `decode_picture` does, and for a picture of another size than the first.
+    Raises DataError for a picture that cannot be decoded, is absurdly large or small, or is of another size than
+    the first.
     """
     with _quiet_pillow():
         size = _size(files[0])
@@ -162,15 +179,10 @@ def _quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    picture: np.ndarray = resize(_rgb(path, size)).permute(1, 2, 0).numpy()
-    return picture
-
-
-def _rgb(path: Path, size: tuple[int, int] | None) -> Tensor:
+def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
     """Decode a picture: uint8 [3, height, width]."""
     with _opened(path) as image:
-        if size is not None and image.size != size:
+        if image.size != size:
             raise DataError(
                 f"{path} is {image.size[0]}x{image.size[1]} pixels",
                 expected=f"{size[0]}x{size[1]}, as the others of this set",

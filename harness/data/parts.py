@@ -11,6 +11,8 @@ from torch import Tensor
 
 from harness.core.errors import DataError
 from harness.core.records import Representation, Split
+from harness.core.space import Params, Value
+from harness.data.cropping import CropBox
 from harness.data.images import PICTURES_FOLDER, find_pictures, raw_pictures
 from harness.data.tracks import Tracks
 
@@ -37,16 +39,20 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """What training may see: the train part and the validation part. There is no test part in it."""
+    """What training may see: the train part and the validation part. There is no test part in it.
+
+    `box` is what was cut out of each picture, fitted on the train part; None for whole pictures and features.
+    """
 
     train: Part
     valid: Part
     columns: tuple[str, ...]
     genres: tuple[str, ...]
+    box: CropBox | None = None
 
     def to(self, device: torch.device) -> TrainingData:
         """Return the same data on a device."""
-        return TrainingData(self.train.to(device), self.valid.to(device), self.columns, self.genres)
+        return replace(self, train=self.train.to(device), valid=self.valid.to(device))
 
 
 def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
@@ -69,12 +75,18 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
 class View:
     """Tracks as one network sees them: their pictures, or these of their feature columns in this order.
 
-    `columns` is () for pictures.
+    `columns` is () for pictures. `crop`, for pictures, is the hyperparameter of that name: with `frame` the white
+    frame is cut, by a box that is fitted on the train part of the split at hand.
     """
 
     tracks: Tracks
     representation: Representation
     columns: tuple[str, ...] = ()
+    crop: Value = "none"
+
+    def for_params(self, params: Params) -> View:
+        """Return the view that a trial's hyperparameters ask for."""
+        return replace(self, crop=params.get("crop", "none"))
 
     def select(self, ids: Iterable[str]) -> View:
         """Return the same view of these tracks only; nothing of any other track is in it."""
@@ -82,14 +94,16 @@ class View:
 
     def training(self, split: Split) -> TrainingData:
         """Return the train and validation parts of a split."""
-        return TrainingData(self._part(split.train), self._part(split.valid), self.columns, self.tracks.genres)
+        box = self._box(split)
+        train, valid = self._part(split.train, box), self._part(split.valid, box)
+        return TrainingData(train, valid, self.columns, self.tracks.genres, box)
 
     def open_test(self, split: Split) -> Part:
         """Return the test part. Only export and comparison may call this (a test over the sources checks it).
 
         Whoever calls it puts that on record first.
         """
-        return self._part(split.test)
+        return self._part(split.test, self._box(split))
 
     def open_test_pictures(self, split: Split) -> Tensor:
         """Return the test part's pictures as they lie in the data folder: uint8 [n, height, width, 3].
@@ -99,7 +113,13 @@ class View:
         found = find_pictures(self.tracks.folder / PICTURES_FOLDER)
         return raw_pictures([found[track][1] for track in split.test])
 
-    def _part(self, ids: tuple[str, ...]) -> Part:
+    def _box(self, split: Split) -> CropBox | None:
+        if self.representation == "features" or self.crop == "none":
+            return None
+        assert self.tracks.pictures is not None
+        return self.tracks.pictures.box(self.tracks.indices(split.train))
+
+    def _part(self, ids: tuple[str, ...], box: CropBox | None) -> Part:
         tracks, rows = self.tracks, self.tracks.indices(ids)
         if self.representation == "features":
             assert tracks.features is not None
@@ -107,5 +127,5 @@ class View:
             inputs = torch.from_numpy(tracks.features[np.ix_(rows, chosen)].astype(np.float32))
         else:
             assert tracks.pictures is not None
-            inputs = torch.from_numpy(tracks.pictures.read(rows))
+            inputs = torch.from_numpy(tracks.pictures.read(rows, box))
         return Part(ids, inputs, torch.from_numpy(tracks.labels[rows]))

@@ -11,9 +11,10 @@ from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
-from harness.core.space import describe
+from harness.core.space import describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.workspace import Stores, check_name
+from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
@@ -187,11 +188,12 @@ def join_study(
         device=device,
         timeout=timeout,
     )
+    split = tracker.studies.split(run.run_id)
     return SweepPlan(
         settings=own,
         spec=spec,
-        tracks=tracks,
-        split=tracker.studies.split(run.run_id),
+        tracks=with_crop(tracks, [split], possible_values("crop", spec.space, spec.fixed)),
+        split=split,
         model=model_spec(spec.model),
         stores=stores,
         devices=devices_of(own.device),

@@ -15,11 +15,12 @@ from harness.core.space import (
     parse_search_option,
     parse_set_option,
     parse_space,
+    possible_values,
     resolve,
 )
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores
-from harness.data import Tracks, View, read_split, stratified_split, used_columns
+from harness.data import Tracks, View, read_split, stratified_split, used_columns, with_crop
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
 from harness.models.registry import model_spec
@@ -102,7 +103,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     return SweepPlan(
         settings=settings,
         spec=spec,
-        tracks=tracks,
+        tracks=with_crop(tracks, [split], possible_values("crop", space, fixed)),
         split=split,
         model=model,
         stores=resolve_stores(settings.tracking_uri, settings.storage),

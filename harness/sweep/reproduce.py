@@ -15,7 +15,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Split, TrialConfig
 from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
-from harness.data import Tracks, TrainingData, View
+from harness.data import Tracks, TrainingData, View, with_crop
 from harness.data.open import load_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
@@ -125,7 +125,8 @@ def reproduce(
     config = run.config
     with tempfile.TemporaryDirectory() as folder:
         model = _model(config.model, context, Path(folder))
-        view = View(tracks, model.representation, _columns(run, model))
+        tracks = with_crop(tracks, [split], config.params.values())
+        view = View(tracks, model.representation, _columns(run, model)).for_params(config.params)
         before = torch.get_num_threads()
         torch.set_num_threads(config.threads)
         try:

@@ -13,7 +13,7 @@ from PIL import Image
 from harness.core.errors import DataError
 from harness.data import PICTURE_SIZE, PICTURES_FOLDER, Tracks, load_tracks, open_pictures, resize
 from harness.data.cache import cache_folder
-from harness.data.images import decode_picture, find_pictures
+from harness.data.images import decode_pictures, find_pictures
 
 
 def a_picture() -> Image.Image:
@@ -25,7 +25,7 @@ def a_picture() -> Image.Image:
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     image = a_picture().convert(mode)
     image.save(tmp_path / "a.png")
-    decoded = decode_picture(tmp_path / "a.png")
+    decoded = decode_pictures([tmp_path / "a.png"])[0]
     assert decoded.shape == (*PICTURE_SIZE, 3)
     assert decoded.dtype == np.uint8
     plain = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
@@ -36,8 +36,8 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -
     image = a_picture().quantize(64)
     image.save(tmp_path / "a.png", transparency=bytes([0] * 32 + [255] * 32))
     image.save(tmp_path / "opaque.png")
-    decoded = decode_picture(tmp_path / "a.png")
-    np.testing.assert_array_equal(decoded, decode_picture(tmp_path / "opaque.png"))
+    decoded = decode_pictures([tmp_path / "a.png"])[0]
+    np.testing.assert_array_equal(decoded, decode_pictures([tmp_path / "opaque.png"])[0])
 
 
 def test_resizing_is_close_to_pillows() -> None:
@@ -52,7 +52,7 @@ def test_a_cached_row_is_its_picture(demo_data: Path, demo_tracks: Tracks) -> No
     cached = open_pictures(demo_tracks.pictures.path)
     found = find_pictures(demo_data / PICTURES_FOLDER)
     for row in (0, 17, 299):
-        np.testing.assert_array_equal(cached[row], decode_picture(found[demo_tracks.ids[row]][1]))
+        np.testing.assert_array_equal(cached[row], decode_pictures([found[demo_tracks.ids[row]][1]])[0])
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
