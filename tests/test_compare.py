@@ -41,7 +41,7 @@ BASELINES = ["majority", "logistic regression", "RBF SVM", "random forest", "gra
 
 
 def sweep(**changes: Any) -> None:
-    plan = plan_sweep(replace(FAST, **changes))
+    plan = plan_sweep(FAST.model_copy(update=changes))
     run_sweep(plan, open_study(plan))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def test_another_folder_with_the_same_data(swept: StudySummary, demo_data: Path,
 
 def test_pictures_too(workspace: Path, demo_data: Path) -> None:
     settings = SweepSettings(model="cnn", data=str(demo_data), trials=1, epochs=1, jobs=1)
-    plan = plan_sweep(replace(settings, study="pictures"))
+    plan = plan_sweep(settings.model_copy(update={"study": "pictures"}))
     run_sweep(plan, open_study(plan))
     assert export_best(Path("best"), study="pictures").test.tracks == 60
 

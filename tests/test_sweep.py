@@ -26,6 +26,10 @@ from harness.training.checkpoint import load_checkpoint
 FAST = SweepSettings(model="fcnn", trials=4, epochs=4, jobs=1, pruner="none")
 
 
+def changed(settings: SweepSettings, **changes: Any) -> SweepSettings:
+    return settings.model_copy(update=changes)
+
+
 @pytest.fixture(autouse=True)
 def demo_in_place(workspace: Path, demo_data: Path) -> None:
     (workspace / "input").mkdir()
@@ -33,7 +37,7 @@ def demo_in_place(workspace: Path, demo_data: Path) -> None:
 
 
 def sweep(settings: SweepSettings = FAST, **changes: Any) -> StudySummary:
-    plan = plan_sweep(replace(settings, data="demo", **changes))
+    plan = plan_sweep(changed(settings, data="demo", **changes))
     return run_sweep(plan, open_study(plan))
 
 
@@ -123,9 +127,9 @@ def test_what_the_parent_run_shows() -> None:
 @pytest.mark.parametrize(("model", "epochs"), [("fcnn", 3), ("cnn", 1)])
 def test_the_test_part_stays_closed(model: str, epochs: int, tmp_path: Path) -> None:
     """A sweep whose test part has no usable row or label gives the figures of one whose test part is sound."""
-    settings = replace(FAST, model=model, trials=2, epochs=epochs)
+    settings = changed(FAST, model=model, trials=2, epochs=epochs)
     sweep(settings, study="sound")
-    plan = plan_sweep(replace(settings, data="demo", study="spoilt"))
+    plan = plan_sweep(changed(settings, data="demo", study="spoilt"))
     plan = replace(plan, tracks=without_test_part(plan.tracks, plan.split, tmp_path / "pictures.npy"))
     run_sweep(plan, open_study(plan))
     for sound, spoilt in zip(runs("sound"), runs("spoilt"), strict=True):
@@ -150,7 +154,7 @@ def without_test_part(tracks: Tracks, split: Split, pictures: Path) -> Tracks:
 
 @pytest.mark.parametrize("model", ["fcnn", "cnn"])
 def test_a_worker_is_sent_nothing_of_the_test_part(model: str) -> None:
-    plan = plan_sweep(replace(FAST, model=model, data="demo"))
+    plan = plan_sweep(changed(FAST, model=model, data="demo"))
     task = worker_tasks(plan, open_study(plan), deadline=None)[0]
     assert set(task.view.tracks.ids) == {*plan.split.train, *plan.split.valid}
     sent = pickle.dumps(task)
@@ -202,7 +206,7 @@ def test_the_record_shows_which_columns_were_used() -> None:
     _, about = load_checkpoint(artifacts(run) / "checkpoint")
     assert len(about.architecture.columns) == 56
     with pytest.raises(DataError, match="'tempi'"):
-        plan_sweep(replace(FAST, data="demo", without=("tempi",)))
+        plan_sweep(changed(FAST, data="demo", without=("tempi",)))
 
 
 def test_several_jobs_make_the_exact_total() -> None:
@@ -240,7 +244,7 @@ def test_pruned_trials() -> None:
 
 
 def test_a_bug_in_a_trial_stops_the_sweep_and_is_on_record() -> None:
-    plan = plan_sweep(replace(FAST, data="demo"))
+    plan = plan_sweep(changed(FAST, data="demo"))
     study = open_study(plan)
     # A file where the trial's folder should be: nothing that a trial is prepared for.
     plan.work_folder.mkdir(parents=True, exist_ok=True)
@@ -274,7 +278,7 @@ def test_keeping_the_best_checkpoints_only() -> None:
 
 def test_another_fingerprint_is_refused_and_changes_nothing() -> None:
     sweep(trials=1)
-    plan = plan_sweep(replace(FAST, data="demo", trials=2, epochs=5, split_seed=1))
+    plan = plan_sweep(changed(FAST, data="demo", trials=2, epochs=5, split_seed=1))
     with pytest.raises(StudyError, match=r"split_digest[\s\S]*--study NEW"):
         open_study(plan)
     assert len(trials("demo-fcnn")) == 1
@@ -314,5 +318,5 @@ def test_what_is_wrong_is_found_before_anything_is_made(
 ) -> None:
     before = {path: path.read_bytes() for path in (workspace / "mlruns").rglob("*") if path.is_file()}
     with pytest.raises(error, match=match):
-        plan_sweep(replace(FAST, **{"data": "demo", **changes}))
+        plan_sweep(changed(FAST, **{"data": "demo", **changes}))
     assert {path: path.read_bytes() for path in (workspace / "mlruns").rglob("*") if path.is_file()} == before
