@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from harness.core.records import TrialConfig
-from harness.data import TrainingData, stratified_split, training_data
+from harness.data import TrainingData, View, stratified_split
 from harness.data.images import find_pictures
 from harness.data.open import load_data
 from harness.models.cnn import GenreClassifierCNN
@@ -44,8 +44,8 @@ def load(data: str, model: str) -> TrainingData:
     tracks = load_data(data)
     split = stratified_split(tracks, seed=0)
     if model == "cnn":
-        return training_data(tracks, split, "pictures", ())
-    return training_data(tracks, split, "features", tracks.columns)
+        return View(tracks, "pictures").training(split)
+    return View(tracks, "features", tracks.columns).training(split)
 
 
 class PublishedCNN(GenreClassifierCNN):

@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from sklearn.model_selection import train_test_split
 
 from harness.core.records import Split, TrialConfig, derive_seed, digest_of
-from harness.data import Tracks, load_tracks, read_split, training_data, used_columns
+from harness.data import Tracks, View, load_tracks, read_split, used_columns
 from harness.models.normalise import StandardizeFeatures
 from harness.models.registry import model_spec
 from harness.study.plots import BLUE, GREY, ORANGE
@@ -87,7 +87,7 @@ def two_parts(tracks: Tracks, recipe: Recipe, lists: Path) -> Split:
     else:
         seed = derive_seed(recipe.seed, "report", recipe.model)
         train, test = train_test_split(list(tracks.ids), test_size=0.2, random_state=seed)
-    return Split(name=recipe.split, train=tuple(train), valid=tuple(test), test=())
+    return Split(name=recipe.split, drawn=recipe.split == "random", train=tuple(train), valid=tuple(test), test=())
 
 
 def train_recipe(recipe: Recipe, data: Path, lists: Path, epochs: int) -> float:
@@ -95,7 +95,8 @@ def train_recipe(recipe: Recipe, data: Path, lists: Path, epochs: int) -> float:
     spec, tracks = model_spec(recipe.model), load_tracks(data)
     torch.set_num_threads(1)  # one training for each core, none of which waits for another
     columns = used_columns(tracks, recipe.without) if spec.representation == "features" else ()
-    parts = training_data(tracks, two_parts(tracks, recipe, lists), spec.representation, columns)
+    view = View(tracks, spec.representation, columns)
+    parts = view.training(two_parts(tracks, recipe, lists))
     config = TrialConfig(
         model=recipe.model,
         epochs=epochs,

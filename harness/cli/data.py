@@ -31,7 +31,7 @@ def check(
     if split is not None:
         lists = read_split(split, tracks)
         sizes = f"{len(lists.train)} train, {len(lists.valid)} validation, {len(lists.test)} test"
-        _print([("split", f"{split}: {sizes}"), *(("left out", line) for line in lists.left_out)])
+        _print([("split", f"{split}: {sizes}"), *(("excluded", line) for line in lists.excluded)])
 
 
 @data_app.command("import")
@@ -117,7 +117,7 @@ def _print_tracks(tracks: Tracks) -> None:
             ("folder", f"{tracks.folder}{' (SYNTHETIC data)' if tracks.synthetic else ''}"),
             ("tracks", f"{len(tracks.ids)} with {' and '.join(halves)}"),
             ("genres", f"{len(tracks.genres)}: {counts}"),
-            *(("left out", line) for line in tracks.left_out_lines()),
+            *(("excluded", line) for line in tracks.excluded_lines()),
             *(("identical", ", ".join(group)) for group in tracks.duplicates),
             ("digest", tracks.digest),
         ]

@@ -38,7 +38,7 @@ def _announce(console: Console, plan: SweepPlan) -> None:
     ]
     if tracks.synthetic:
         lines.append("these data are SYNTHETIC (harness data demo): figures say nothing about music")
-    lines += [f"left out: {reason}" for reason in (*tracks.left_out_lines(), *split.left_out)]
+    lines += [f"excluded: {reason}" for reason in (*tracks.excluded_lines(), *split.excluded)]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnin
 from harness.core.errors import SettingsError, StudyError
 from harness.core.records import Candidate, Split, derive_seed
 from harness.core.workspace import check_name, resolve_stores
-from harness.data import Tracks, stratified_split, used_columns
+from harness.data import Tracks, stratified_split, used_columns, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
@@ -50,13 +50,15 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         tracks or load_data(recorded_folder(compared[0].context)), compared[0].spec.data_digest
     )
     candidates = _candidates(compared, tracks, settings.baselines)
+    splits = tuple(draw_split(tracks, split, number) for number in range(settings.repeats))
+    crops = [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
     return ComparisonPlan(
         settings=settings,
         compared=compared,
         candidates=candidates,
-        tracks=tracks,
+        tracks=with_crop(tracks, [split, *splits], crops),
         split=split,
-        splits=tuple(draw_split(tracks, split, number) for number in range(settings.repeats)),
+        splits=splits,
         warnings=(
             *study_warnings(compared),
             *few_repeats(split, settings.repeats),
@@ -73,7 +75,7 @@ def draw_split(tracks: Tracks, split: Split, number: int) -> Split:
 
     Tracks of the studies' validation part, which chose the settings, never judge them.
     """
-    if not split.is_drawn:
+    if not split.drawn:
         return split
     return stratified_split(
         tracks, seed=derive_seed(0, split.digest, "repeat", number), exclude_from_test=split.valid

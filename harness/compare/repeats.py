@@ -21,7 +21,7 @@ from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, R
 from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
 from harness.core.records import Candidate, Split, TrialConfig, TrialResult, WorkerId, derive_seed, digest_of
-from harness.data import Part, Tracks, open_test, training_data
+from harness.data import Part, Tracks, View
 from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
 from harness.training.loop import evaluate
@@ -32,7 +32,12 @@ from harness.workers.cpus import usable_cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatTask:
-    """What a worker process of a comparison needs: `todo` names repeats by candidate and number."""
+    """What a worker process of a comparison needs: `todo` names repeats by candidate and number.
+
+    `tracks` are those of the repeats' splits and no others. They include test parts, because a track that trains
+    in one repeat is tested on in another. What holds instead: training is given `View.training` alone, and
+    `View.open_test` is called once a repeat, after training, when the repeat's journal has the event `test`.
+    """
 
     candidates: tuple[Candidate, ...]
     splits: tuple[Split, ...]  # by the number of the repeat
@@ -42,6 +47,12 @@ class RepeatTask:
     device: str
     threads: int
     worker_id: WorkerId
+
+
+def candidate_view(tracks: Tracks, candidate: Candidate) -> View:
+    """Return the tracks as a candidate sees them."""
+    params = {} if candidate.config is None else candidate.config.params
+    return View(tracks, candidate.representation, candidate.columns).for_params(params)
 
 
 def repeat_path(folder: Path, candidate: Candidate, number: int) -> Path:
@@ -86,7 +97,7 @@ def _run(
     folder: Path,
     asked: threading.Event,
 ) -> None:
-    split = task.splits[number]
+    split, view = task.splits[number], candidate_view(task.tracks, candidate)
     seed = derive_seed(candidate.seed, "repeat", number)
     config = None if candidate.config is None else replace(candidate.config, seed=seed)
     journal.append(
@@ -102,9 +113,9 @@ def _run(
         )
     )
     if config is None:
-        end = _baseline(candidate, seed, task.tracks, split, journal)
+        end = _baseline(candidate, seed, view, split, journal)
     else:
-        end = _network(task, candidate, split, config, journal, folder, asked)
+        end = _network(task, view, split, config, journal, folder, asked)
     journal.append(end, sync=True)
     if end.result.state != "interrupted":
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,7 +123,7 @@ def _run(
 
 def _network(
     task: RepeatTask,
-    candidate: Candidate,
+    view: View,
     split: Split,
     config: TrialConfig,
     journal: Journal,
@@ -120,38 +131,38 @@ def _network(
     asked: threading.Event,
 ) -> RepeatEnded:
     device = choose_device(task.device)
-    data = training_data(task.tracks, split, candidate.representation, candidate.columns).to(device)
+    data = view.training(split).to(device)
     result = run_trial(config, data, device, journal=journal, folder=folder, stop=asked.is_set)
     guesses: list[torch.Tensor] = []
     if result.state == "complete":
         classifier, _ = load_checkpoint(folder / "checkpoint")
         classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parts = (data.valid, _open(task.tracks, split, candidate, journal).to(device))
+        parts = (data.valid, _open(view, split, journal).to(device))
         guesses = [evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts]
     elif result.state == "diverged":
         # A configuration that fails on a split is not left out of the account: it guesses.
         guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
-        test = _open(task.tracks, split, candidate, journal)
+        test = _open(view, split, journal)
         guesses = [torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)]
     epochs = [event.metrics for event in journal.events if isinstance(event, EpochDone)]
     seconds = sum({metrics.epoch: metrics.seconds for metrics in epochs}.values())
     return _ended(result, seconds, *guesses)
 
 
-def _baseline(candidate: Candidate, seed: int, tracks: Tracks, split: Split, journal: Journal) -> RepeatEnded:
-    data = training_data(tracks, split, "features", candidate.columns)
+def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal: Journal) -> RepeatEnded:
+    data = view.training(split)
     classifier = BASELINES[candidate.model](seed % 2**32)
     began = time.perf_counter()
     classifier.fit(data.train.inputs.double().numpy(), data.train.targets.numpy())
     seconds = time.perf_counter() - began
-    parts = (data.valid, _open(tracks, split, candidate, journal))
+    parts = (data.valid, _open(view, split, journal))
     guesses = [torch.from_numpy(np.asarray(classifier.predict(part.inputs.double().numpy()))) for part in parts]
     return _ended(TrialResult(state="complete", best=None), seconds, *guesses)
 
 
-def _open(tracks: Tracks, split: Split, candidate: Candidate, journal: Journal) -> Part:
+def _open(view: View, split: Split, journal: Journal) -> Part:
     journal.append(OpenedTestPart(), sync=True)  # on record before the part is seen
-    return open_test(tracks, split, candidate.representation, candidate.columns)
+    return view.open_test(split)
 
 
 def _ended(result: TrialResult, seconds: float, *guesses: torch.Tensor) -> RepeatEnded:

@@ -13,13 +13,12 @@ import numpy as np
 
 from harness.compare.page import write_files
 from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import RepeatTask, read_repeat, repeat_path, work_on_repeats
+from harness.compare.repeats import RepeatTask, candidate_view, read_repeat, repeat_path, work_on_repeats
 from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import ResamplingScheme
 from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
 from harness.core.records import Candidate, WorkerId, new_name
-from harness.data import open_test
 from harness.tracking import ComparisonLog, OwnResult, RunInfo, Tracker, read_ledger
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
@@ -126,12 +125,14 @@ class _Repeats:
     def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
         devices = itertools.cycle(self._plan.devices)
         worker_id = WorkerId(sweep=new_name())
+        splits = [self._plan.splits[number] for _, number in todo]
+        tracks = self._plan.tracks.select({track for s in splits for track in s.train + s.valid + s.test})
         tasks = [
             RepeatTask(
                 candidates=self._plan.candidates,
                 splits=self._plan.splits,
                 todo=tuple(todo),
-                tracks=self._plan.tracks,
+                tracks=tracks,
                 folder=self._folder,
                 device=next(devices),
                 threads=threads,
@@ -205,7 +206,7 @@ def _measure_own_split(
                 folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name))
                 classifier, _ = load_checkpoint(folder)
             tracker.runs.count_test_opening(run.run_id)
-            part = open_test(plan.tracks, plan.split, candidate.representation, candidate.columns)
+            part = candidate_view(plan.tracks, candidate).open_test(plan.split)
             predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)
             weights = sum(parameter.numel() for parameter in classifier.network.parameters())
             measured = OwnResult(run_id=run.run_id, test=tuple(predicted.tolist()), parameters=weights)
@@ -247,7 +248,7 @@ def _sum_up(
         split=plan.split,
         splits=plan.splits,
         scheme=ResamplingScheme(
-            redrawn=plan.split.is_drawn,
+            redrawn=plan.split.drawn,
             train=float(np.mean([len(split.train) for split in plan.splits])),
             valid=float(np.mean([len(split.valid) for split in plan.splits])),
             test=float(np.mean([len(split.test) for split in plan.splits])),
@@ -301,7 +302,7 @@ def _note(comparison: Comparison, description: str) -> str:
 
 def _params(plan: ComparisonPlan) -> dict[str, str]:
     studies = [study.spec.name for study in plan.compared]
-    drawn = "splits and seeds" if plan.split.is_drawn else "seeds"
+    drawn = "splits and seeds" if plan.split.drawn else "seeds"
     return {"studies": ", ".join(studies), "drawn": drawn, "split": plan.split.name}
 
 

@@ -45,7 +45,7 @@ def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
 
 def few_repeats(split: Split, repeats: int) -> list[str]:
     """Warn of too few repeats on a split that is not drawn anew."""
-    if split.is_drawn or repeats >= ENOUGH_SEEDS:
+    if split.drawn or repeats >= ENOUGH_SEEDS:
         return []
     return [
         f"{repeats} repeats on one split: so few seeds give too narrow an interval; "

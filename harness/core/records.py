@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -32,33 +32,34 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Which tracks train the network, which choose among networks, and which judge at the end.
+    """Train, validation and test tracks, each a sorted tuple of track ids.
 
-    Each part is a sorted tuple of track ids; `name` says how it came about (`stratified, seed 0`), and
-    `left_out` names listed tracks that this data set cannot supply, with the reason.
+    `name` says how the split came about (`stratified, seed 0`). `drawn` says that it was drawn from a seed and can
+    be drawn again from another, which lists cannot. `excluded` names listed tracks that this data set cannot
+    supply, with the reason.
     """
 
     name: str
+    drawn: bool
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Split:
         """Rebuild a split from its JSON form."""
-        lists = {part: tuple(recorded[part]) for part in ("train", "valid", "test", "left_out")}
-        return cls(name=recorded["name"], **lists)
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether the split was drawn from a seed, and can be drawn again from another; lists cannot."""
-        return self.name.startswith("stratified")
+        lists = {part: tuple(recorded[part]) for part in ("train", "valid", "test", "excluded")}
+        return cls(name=recorded["name"], drawn=recorded["drawn"], **lists)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the three lists of ids: equal exactly when the same tracks fall on the same sides."""
         return digest_of({"train": self.train, "valid": self.valid, "test": self.test})
+
+    def without_test(self) -> Split:
+        """Return the split with an empty test part: what the worker of a sweep gets."""
+        return replace(self, test=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -304,6 +304,14 @@ def _is_open(when: Condition | None, name: str, space: Space, settled: Params, a
     return False
 
 
+def possible_values(name: str, space: Space, fixed: Params) -> tuple[Value, ...]:
+    """Return the values that a parameter of words can have in a trial, () where it keeps its default."""
+    distribution = space.get(name)
+    if isinstance(distribution, Choice):
+        return distribution.values
+    return (fixed[name],) if name in fixed else ()
+
+
 def is_conditional(space: Space) -> bool:
     """Return True if some parameter is used in some trials only."""
     return any(distribution.when for distribution in space.values())

@@ -1,5 +1,7 @@
-"""The data rooms: files in a folder become tracks, a split cuts them by track, parts hold them as tensors."""
+"""Data sets: files in a folder become tracks, a split cuts them by track, a view gives its parts as tensors."""
 
+from harness.data.cache import Pictures, open_pictures
+from harness.data.cropping import CROP, CropBox
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
 from harness.data.images import (
@@ -8,15 +10,15 @@ from harness.data.images import (
     PICTURES_FOLDER,
     SMALLEST,
     find_pictures,
-    open_pictures,
     resize,
 )
 from harness.data.importing import fetch_data, import_data
-from harness.data.parts import Part, TrainingData, open_test, open_test_pictures, training_data, used_columns
+from harness.data.parts import Part, TrainingData, View, used_columns
 from harness.data.splits import read_split, stratified_split
-from harness.data.tracks import MARKER_FILE, Tracks, load_tracks
+from harness.data.tracks import MARKER_FILE, Tracks, load_tracks, prepare_crop, with_crop
 
 __all__ = [
+    "CROP",
     "DEMO_FOLDER",
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
@@ -25,9 +27,12 @@ __all__ = [
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
     "SMALLEST",
+    "CropBox",
     "Part",
+    "Pictures",
     "Tracks",
     "TrainingData",
+    "View",
     "demo_data_folder",
     "fetch_data",
     "find_pictures",
@@ -35,11 +40,10 @@ __all__ = [
     "load_tracks",
     "make_demo",
     "open_pictures",
-    "open_test",
-    "open_test_pictures",
+    "prepare_crop",
     "read_split",
     "resize",
     "stratified_split",
-    "training_data",
     "used_columns",
+    "with_crop",
 ]

@@ -1,4 +1,4 @@
-"""The picture half of a data set: decoded once, resized once, held in a file that is mapped into memory."""
+"""The pictures of a data set: which files there are, how they are decoded and resized."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +20,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from harness.core.errors import DataError
-from harness.core.files import replacing
+from harness.data.cropping import CropBox, content_bounds
 
 PICTURES_FOLDER = "images_original"
 PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
 SMALLEST, LARGEST = 16, 4096  # pixels a side, checked before anything is decoded
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of Pillow; converting 16-bit grey to RGB would saturate
-CACHE_FORMAT = 3  # raised when the same bytes would give other pixels
 HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 CHECK = "harness data check DIR, once it is mended"
 
@@ -90,71 +89,11 @@ def _parse(file: Path, genre: str | None) -> tuple[str, str]:
     return genre, number
 
 
-def cached_pictures(files: Sequence[Path], digest: str) -> Path:
-    """Return the cache file of these pictures, decoding them where it is missing or damaged.
-
-    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with a digest of its bytes beside it;
-    `digest` names what the pictures' files contain. Safe when several processes make it at once: each writes
-    its own and the last one stands.
-
-    Raises DataError for a picture that cannot be decoded or is of another size than most, and where the cache
-    folder cannot be written.
-    """
-    path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
-    checksum = path.with_suffix(".digest")
-    if _is_whole(path, checksum):
-        return path
-    pixels = _decode_all(files)
-    try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, pixels)
-        with replacing(checksum) as temporary:
-            temporary.write_text(_checksum(path) + "\n")
-    except OSError as error:
-        raise DataError(
-            f"the picture cache {path.parent} cannot be written: {error}",
-            expected=f"a folder with {pixels.nbytes / 1e6:.0f} MB of free space",
-            hint="the same command with HARNESS_CACHE=FOLDER in its environment",
-        ) from error
-    return path
-
-
-def _is_whole(path: Path, checksum: Path) -> bool:
-    try:
-        return checksum.read_bytes().strip() == _checksum(path).encode()
-    except (OSError, ValueError):  # missing or unreadable; empty, which cannot be mapped
-        return False
-
-
-def _checksum(path: Path) -> str:
-    """Return a digest of a file's bytes, its header too, computed in slices so that every core has a share."""
-    content = np.memmap(path, dtype=np.uint8, mode="r")
-    with ThreadPoolExecutor(_threads()) as pool:
-        digests = pool.map(lambda part: hashlib.sha256(part).digest(), np.array_split(content, 16))
-        return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def open_pictures(path: Path) -> np.ndarray:
-    """Map a cache file into memory: uint8 [n, 216, 144, 3], read-only."""
-    pixels: np.ndarray = np.load(path, mmap_mode="r")
-    return pixels
-
-
-def cache_folder() -> Path:
-    """Return where decoded pictures are kept: $HARNESS_CACHE, else `harness` in the user's cache folder."""
-    own = os.environ.get("HARNESS_CACHE")
-    if own:
-        return Path(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification has relative paths ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "harness"
-
-
 def pictures_digest(ids: Sequence[str], files: Sequence[Path]) -> str:
     """Return the SHA-256 over each track's id and the bytes of its picture's file."""
-    step = -(-len(files) // _threads())
+    step = -(-len(files) // usable_threads())
     slices = [files[first : first + step] for first in range(0, len(files), step)]
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(usable_threads()) as pool:
         digests = [digest for part in pool.map(_digest_files, slices) for digest in part]
     whole = hashlib.sha256()
     for track, digest in zip(ids, digests, strict=True):
@@ -174,38 +113,58 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
     return digests
 
 
-def _decode_all(files: Sequence[Path]) -> np.ndarray:
+def decode_pictures(files: Sequence[Path], box: CropBox | None = None) -> np.ndarray:
+    """Decode PNGs that are all of one size, cut the box out of each, and resize it: uint8 [n, 216, 144, 3].
+
+    Raises DataError for a picture that cannot be decoded or is of another size than most.
+    """
     pixels = np.empty((len(files), *PICTURE_SIZE, 3), dtype=np.uint8)
 
+    def keep(index: int, picture: Tensor) -> None:
+        content = picture if box is None else box.cut(picture.permute(1, 2, 0)).permute(2, 0, 1)
+        pixels[index] = resize(content).permute(1, 2, 0).numpy()
+
+    _for_each(files, keep)
+    return pixels
+
+
+def picture_bounds(files: Sequence[Path]) -> np.ndarray:
+    """Return size and bounds of the content of PNGs that are all of one size: int32 [n, 6], see `content_bounds`.
+
+    Raises DataError as `decode_pictures` does.
+    """
+    bounds = np.empty((len(files), 6), dtype=np.int32)
+
+    def keep(index: int, picture: Tensor) -> None:
+        bounds[index] = content_bounds(picture)
+
+    _for_each(files, keep)
+    return bounds
+
+
+def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None:
+    """Call `use` with the number and the pixels, uint8 [3, height, width], of each picture, in threads."""
+
     def decode(index: int) -> None:
-        pixels[index] = _decode(files[index], size)
+        use(index, _rgb(files[index], size))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the pool's threads are the parallelism
     try:
-        with _quiet_pillow(), ThreadPoolExecutor(_threads()) as pool:
+        with _quiet_pillow(), ThreadPoolExecutor(usable_threads()) as pool:
             # The size of most, so that the odd one is named even where it comes first.
             size = Counter(pool.map(_size, files)).most_common(1)[0][0]
             for _ in pool.map(decode, range(len(files))):
                 pass
     finally:
         torch.set_num_threads(threads)
-    return pixels
-
-
-def decode_picture(path: Path) -> np.ndarray:
-    """Decode a PNG of 8 bits a channel, in any colour mode, and resize it: uint8 [216, 144, 3].
-
-    Raises DataError where it cannot be decoded or is absurdly large or small.
-    """
-    with _quiet_pillow():
-        return _decode(path)
 
 
 def raw_pictures(files: Sequence[Path]) -> Tensor:
     """Decode PNGs that are all of one size and leave them as they are: uint8 [n, height, width, 3].
 
-    Raises DataError as `decode_picture` does, and for a picture of another size than the first.
+    Raises DataError for a picture that cannot be decoded, is absurdly large or small, or is of another size than
+    the first.
     """
     with _quiet_pillow():
         size = _size(files[0])
@@ -220,15 +179,10 @@ def _quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _decode(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    picture: np.ndarray = resize(_rgb(path, size)).permute(1, 2, 0).numpy()
-    return picture
-
-
-def _rgb(path: Path, size: tuple[int, int] | None) -> Tensor:
+def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
     """Decode a picture: uint8 [3, height, width]."""
     with _opened(path) as image:
-        if size is not None and image.size != size:
+        if image.size != size:
             raise DataError(
                 f"{path} is {image.size[0]}x{image.size[1]} pixels",
                 expected=f"{size[0]}x{size[1]}, as the others of this set",
@@ -274,5 +228,6 @@ def _opened(path: Path) -> Image.Image:
     return image
 
 
-def _threads() -> int:
+def usable_threads() -> int:
+    """Return how many threads decode and digest files at once."""
     return min(8, os.cpu_count() or 1)

@@ -68,7 +68,7 @@ def stratified_split(
     for name, side in zip(PARTS, sides, strict=True):
         _check_all_genres(tracks, name, side, genre_of)
     name = f"stratified, seed {seed}" + (f", {len(kept_out)} tracks kept out of test" if kept_out else "")
-    return Split(name=name, train=sides[0], valid=sides[1], test=sides[2])
+    return Split(name=name, drawn=True, train=sides[0], valid=sides[1], test=sides[2])
 
 
 def _check_all_genres(tracks: Tracks, part: str, side: Sequence[str], genre_of: dict[str, int]) -> None:
@@ -85,14 +85,14 @@ def _check_all_genres(tracks: Tracks, part: str, side: Sequence[str], genre_of: 
 def read_split(folder: Path, tracks: Tracks) -> Split:
     """Read a split from lists: `train*.txt`, `valid*.txt` and `test*.txt`, one `genre/genre.NNNNN.wav` a line.
 
-    A listed track that is known but left out (it lacks a half here) is left out of the split too and named.
+    A listed track that the data set excludes (it lacks features or a picture) is excluded from the split too.
 
     Raises DataError for a list that is missing or empty, a line that is no track's, an id that the data do not
     know, and one that is listed twice, each with the file and the line; and for a genre that is to be judged
     and is not in the train list.
     """
     listed_at: dict[str, str] = {}
-    left_out: list[str] = []
+    excluded: list[str] = []
     sides = {}
     for part in PARTS:
         path = _list_file(folder, part)
@@ -108,8 +108,8 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
                     expected="each track once, on one list",
                 )
             listed_at[track] = where
-            if track in tracks.left_out:
-                left_out.append(f"{track}: in {path.name}, {tracks.left_out[track]}")
+            if track in tracks.excluded:
+                excluded.append(f"{track}: in {path.name}, {tracks.excluded[track]}")
                 continue
             side.append(track)
         sides[part] = side
@@ -117,7 +117,7 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             raise DataError(f"{path} lists no usable track", expected="one genre/genre.NNNNN.wav a line")
     genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
     for track, where in listed_at.items():
-        if track not in genre_of and track not in tracks.left_out:
+        if track not in genre_of and track not in tracks.excluded:
             raise DataError(
                 f"{where}: {track} is not in {tracks.folder}",
                 expected="tracks that the data folder has",
@@ -125,7 +125,7 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             )
     _check_trained(_list_file(folder, "train"), tracks, sides, genre_of)
     parts = {part: tuple(sorted(side)) for part, side in sides.items()}
-    return Split(name=f"lists, {folder.resolve().name}", left_out=tuple(left_out), **parts)
+    return Split(name=f"lists, {folder.resolve().name}", drawn=False, excluded=tuple(excluded), **parts)
 
 
 def _check_trained(path: Path, tracks: Tracks, sides: dict[str, list[str]], genre_of: dict[str, int]) -> None:

@@ -1,19 +1,22 @@
-"""A data folder, read and checked as a whole: which tracks it has, what is left out and why, its digest."""
+"""A data folder, read and checked as a whole: its usable tracks, the unusable ones with reasons, its digest."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.files import sha256_of
+from harness.core.records import Split
+from harness.core.space import Value
+from harness.data.cache import Pictures, cache_crop, cache_folder, cached_bounds, cached_pictures
 from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, FeatureTable, read_features
-from harness.data.images import PICTURES_FOLDER, cache_folder, cached_pictures, find_pictures, pictures_digest
+from harness.data.images import PICTURES_FOLDER, find_pictures, pictures_digest
 
 MARKER_FILE = "SYNTHETIC.md"  # stands in a folder that `harness data demo` made
 MINIMUM_GENRES, MINIMUM_TRACKS = 2, 5
@@ -23,13 +26,13 @@ WAYS_OUT = "harness data fetch, harness data import PATH, or --data demo for a s
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tracks:
-    """The tracks of a data set that can be used, in the order of their ids.
+    """The usable tracks of a data set, in the order of their ids.
 
-    `labels` is int64 [n], an index into `genres`; `features` is float64 [n, columns] as in the CSV; `pictures`
-    is a cache file whose row i belongs to `ids[i]`. Either half may be missing (None); where both are there,
-    the tracks are those that have both. `left_out` maps an id to the reason it is not among them.
-    `duplicates` are groups of ids with identical features (without a CSV: with identical picture files).
-    `digest` covers both halves and depends on nothing but their content.
+    `labels` is int64 [n], an index into `genres`; `features` is float64 [n, columns] as in the CSV. `features` or
+    `pictures` may be missing (None); where both are there, the tracks are those that have both. `excluded` maps
+    the id of an unusable track to the reason. `duplicates` are groups of ids with identical features (without a
+    CSV: with identical picture files). `digest` covers features and pictures of the whole data set and depends on
+    nothing but their content.
     """
 
     folder: Path
@@ -38,8 +41,8 @@ class Tracks:
     labels: np.ndarray
     columns: tuple[str, ...]
     features: np.ndarray | None
-    pictures: Path | None
-    left_out: Mapping[str, str]
+    pictures: Pictures | None
+    excluded: Mapping[str, str]
     duplicates: tuple[tuple[str, ...], ...]
     digest: str
     synthetic: bool
@@ -50,9 +53,32 @@ class Tracks:
         found = _shortage(self.genres[label] for label in self.labels)
         return None if found is None else f"{self.folder} has {found}; a sweep needs {ENOUGH}"
 
-    def left_out_lines(self) -> list[str]:
-        """Return `id: reason` for each track that is left out."""
-        return [f"{track}: {reason}" for track, reason in self.left_out.items()]
+    def excluded_lines(self) -> list[str]:
+        """Return `id: reason` for each unusable track."""
+        return [f"{track}: {reason}" for track, reason in self.excluded.items()]
+
+    def indices(self, ids: Iterable[str]) -> np.ndarray:
+        """Return where these tracks stand, int64 [len(ids)]; raises KeyError for an id that is not among them."""
+        index = {track: number for number, track in enumerate(self.ids)}
+        return np.array([index[track] for track in ids], dtype=np.int64)
+
+    def select(self, ids: Iterable[str]) -> Tracks:
+        """Return these tracks only, in the same order: ids, labels, features and pictures of no other are in it.
+
+        `genres` and `digest` stay those of the whole data set.
+        """
+        wanted = set(ids)
+        kept = self.indices(track for track in self.ids if track in wanted)
+        groups = (tuple(track for track in group if track in wanted) for group in self.duplicates)
+        return replace(
+            self,
+            ids=tuple(self.ids[index] for index in kept),
+            labels=self.labels[kept],
+            features=None if self.features is None else self.features[kept],
+            pictures=None if self.pictures is None else self.pictures.select(kept),
+            excluded={},
+            duplicates=tuple(group for group in groups if len(group) > 1),
+        )
 
 
 def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
@@ -61,6 +87,59 @@ def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
     Raises DataError for whatever is wrong with it; nothing but the picture cache is written.
     """
     folder = folder.absolute()
+    table, found = _checked_representations(folder)
+    genre_of = _join(folder, table, found)
+    ids = tuple(sorted(genre_of))
+    genres = tuple(sorted(set(genre_of.values())))
+    lacking = _shortage(genre_of.values())
+    if enough and lacking is not None:
+        raise DataError(f"{folder} has {lacking}", expected=ENOUGH, hint="add tracks of that genre, or remove it")
+    row_of = {} if table is None else {track: row for row, track in enumerate(table.ids)}
+    features = None if table is None else table.values[[row_of[track] for track in ids]]
+    files = None if found is None else [found[track][1] for track in ids]
+    of_pictures = None if files is None else pictures_digest(ids, files)
+    pictures = None
+    if files is not None and of_pictures is not None:
+        pictures = Pictures(cached_pictures(files, of_pictures), np.arange(len(files)))
+    return Tracks(
+        folder=folder,
+        ids=ids,
+        genres=genres,
+        labels=np.array([genres.index(genre_of[track]) for track in ids], dtype=np.int64),
+        columns=() if features is None else FEATURE_COLUMNS,
+        features=features,
+        pictures=pictures,
+        excluded=_excluded(table, found),
+        duplicates=_duplicates(ids, _contents(features, files)),
+        digest=_digest(genre_of, features, of_pictures),
+        synthetic=(folder / MARKER_FILE).exists(),
+    )
+
+
+def with_crop(tracks: Tracks, splits: Iterable[Split], crops: Collection[Value]) -> Tracks:
+    """Return the tracks with what these values of the hyperparameter `crop` take; see `prepare_crop`."""
+    return prepare_crop(tracks, splits) if "frame" in crops else tracks
+
+
+def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
+    """Return the tracks with what the crop `frame` takes on these splits, found and cached on first use.
+
+    That is where each picture has content, and the pictures cut to the box of each split's train part: a file of
+    93 kB a picture for each box. `tracks` are a whole data set with pictures.
+
+    Raises DataError as `load_tracks` does.
+    """
+    assert tracks.pictures is not None
+    found = find_pictures(tracks.folder / PICTURES_FOLDER)
+    files = [found[track][1] for track in tracks.ids]
+    pictures = replace(tracks.pictures, bounds=cached_bounds(tracks.pictures.path, files))
+    for box in {pictures.box(tracks.indices(split.train)) for split in splits}:
+        cache_crop(pictures.path, files, box)
+    return replace(tracks, pictures=pictures)
+
+
+def _checked_representations(folder: Path) -> tuple[FeatureTable | None, dict[str, tuple[str, Path]] | None]:
+    """Return the feature table and the picture files of a folder, None for what it does not have."""
     csv_file, picture_folder = folder / FEATURES_FILE, folder / PICTURES_FOLDER
     if not folder.is_dir():
         raise DataError(f"there is no data folder {folder}", expected=_layout(), hint=WAYS_OUT)
@@ -76,43 +155,27 @@ def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
             expected="a folder elsewhere: data folders are only read",
             hint="the same command with HARNESS_CACHE=FOLDER in its environment",
         )
-    genre_of = _join(folder, table, found)
-    ids = tuple(sorted(genre_of))
-    genres = tuple(sorted(set(genre_of.values())))
-    lacking = _shortage(genre_of.values())
-    if enough and lacking is not None:
-        raise DataError(f"{folder} has {lacking}", expected=ENOUGH, hint="add tracks of that genre, or remove it")
+    return table, found
 
-    row_of = {} if table is None else {track: row for row, track in enumerate(table.ids)}
-    features = None if table is None else table.values[[row_of[track] for track in ids]]
-    files = None if found is None else [found[track][1] for track in ids]
-    digest, pictures = hashlib.sha256(), None
-    for track in ids:
+
+def _digest(genre_of: Mapping[str, str], features: np.ndarray | None, of_pictures: str | None) -> str:
+    """Return the SHA-256 over ids and genres, features [n, columns] and pictures, in the order of the ids."""
+    digest = hashlib.sha256()
+    for track in sorted(genre_of):
         digest.update(f"{track} {genre_of[track]}\n".encode())
     if features is not None:
         digest.update("\n".join(FEATURE_COLUMNS).encode())
         digest.update(features.astype("<f8").tobytes())
-    if files is not None:
-        of_pictures = pictures_digest(ids, files)
+    if of_pictures is not None:
         digest.update(of_pictures.encode())
-        pictures = cached_pictures(files, of_pictures)
+    return digest.hexdigest()
+
+
+def _contents(features: np.ndarray | None, files: Sequence[Path] | None) -> list[bytes]:
+    """Return for each track what is equal where two tracks are the same recording."""
     if features is not None:
-        contents = [row.tobytes() for row in features]
-    else:
-        contents = [sha256_of(file).encode() for file in files or ()]
-    return Tracks(
-        folder=folder,
-        ids=ids,
-        genres=genres,
-        labels=np.array([genres.index(genre_of[track]) for track in ids], dtype=np.int64),
-        columns=() if features is None else FEATURE_COLUMNS,
-        features=features,
-        pictures=pictures,
-        left_out=_left_out(table, found),
-        duplicates=_duplicates(ids, contents),
-        digest=digest.hexdigest(),
-        synthetic=(folder / MARKER_FILE).exists(),
-    )
+        return [row.tobytes() for row in features]
+    return [sha256_of(file).encode() for file in files or ()]
 
 
 def _layout() -> str:
@@ -120,7 +183,7 @@ def _layout() -> str:
 
 
 def _join(folder: Path, table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
-    """Return the genre of each track that every half at hand has."""
+    """Return the genre of each track that every representation at hand has."""
     of_table = None if table is None else dict(zip(table.ids, table.genres, strict=True))
     of_pictures = None if found is None else {track: genre for track, (genre, _) in found.items()}
     if of_table is None or of_pictures is None:
@@ -130,12 +193,12 @@ def _join(folder: Path, table: FeatureTable | None, found: dict[str, tuple[str, 
         raise DataError(
             f"{folder}: no track has both features and a picture "
             f"(features: {next(iter(of_table))} ..., pictures: {next(iter(of_pictures))} ...)",
-            expected="the same ids in both halves, as blues.00000.wav and blues00000.png",
+            expected="the same ids in both, as blues.00000.wav and blues00000.png",
         )
     return both
 
 
-def _left_out(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
+def _excluded(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
     if table is None or found is None:
         return {}
     reasons = {track: "features but no picture" for track in table.ids if track not in found}

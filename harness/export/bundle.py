@@ -18,7 +18,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.core.workspace import resolve_stores
-from harness.data import PICTURES_FOLDER, Part, Tracks, find_pictures, open_test, open_test_pictures
+from harness.data import PICTURES_FOLDER, Part, Tracks, View, find_pictures, with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import (
@@ -167,9 +167,12 @@ def _write(
     write_formats(folder, needed, _source(classifier, description))
 
     openings = tracker.runs.count_test_opening(run.run_id)
-    part = open_test(tracks, split, architecture.representation, tuple(architecture.columns))
+    crop = "none" if architecture.box is None else "frame"
+    tracks = with_crop(tracks, [split], [crop])
+    view = View(tracks, architecture.representation, architecture.columns, crop)
+    part = view.open_test(split)
     # A file takes pictures as people have them, and must give what the network gives for the cache's.
-    raw = part.inputs if architecture.representation == "features" else open_test_pictures(tracks, split)
+    raw = part.inputs if architecture.representation == "features" else view.open_test_pictures(split)
     expected = torch.softmax(evaluate(classifier, part), 1)
     test = _test_result(expected, part, openings)
     checks = tuple(_check(folder, name, architecture, raw, expected, part) for name in needed)
@@ -181,7 +184,7 @@ def _write(
             tracker,
             run.run_id,
             pt2=folder / FILES["pt2"],
-            example=_example(tracks, split, tuple(architecture.columns)),
+            example=_example(tracks, split, architecture.columns),
             genres=architecture.genres,
         )
     for name in set(FILES) - set(formats):
@@ -211,7 +214,7 @@ def _source(classifier: Classifier, description: Description) -> Source:
     architecture, about = description.architecture, description.as_json()
     names = ("run_id", "study", "split", "synthetic", "data_digest", "split_digest")
     known = {**asdict(architecture), **{name: about[name] for name in names}}
-    return Source(classifier, architecture.representation, len(architecture.columns), known)
+    return Source(classifier, architecture.representation, len(architecture.columns), known, architecture.box)
 
 
 def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
@@ -230,7 +233,7 @@ def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
 def _check(
     folder: Path, name: str, architecture: Architecture, raw: Tensor, expected: Tensor, part: Part
 ) -> FormatCheck:
-    probabilities = read_format(folder, name, architecture.representation)
+    probabilities = read_format(folder, name, architecture)
     difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
     return FormatCheck(
         format=name,

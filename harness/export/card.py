@@ -74,7 +74,7 @@ def model_card(description: Description) -> str:
         f"Genres, in the order of the probabilities: {', '.join(architecture.genres)}.",
         "## Files",
         _files(exported),
-        f"Input: {INPUTS[architecture.representation].format(columns=len(columns))}. "
+        f"Input: {INPUTS[architecture.representation].format(columns=len(columns))}{_cropped(architecture)}. "
         "Output of pt2 and ONNX: probabilities, float32 [n, genres].",
         "## Use",
         *_uses(architecture.representation, exported),
@@ -87,6 +87,17 @@ def model_card(description: Description) -> str:
 def _of(architecture: Architecture) -> str:
     columns = len(architecture.columns)
     return f"{columns} audio features" if columns else "spectrogram pictures"
+
+
+def _cropped(architecture: Architecture) -> str:
+    """Say what is cut out of a picture, if anything is."""
+    box = architecture.box
+    if box is None:
+        return ""
+    return (
+        f", after its frame is cut: rows {box.top} to {box.bottom - 1} and columns {box.left} to {box.right - 1} "
+        f"are kept of {box.width}x{box.height} pixels, and the same share of a picture of another size"
+    )
 
 
 def _figures(description: Description, exported: Exported, test: TestResult, origin: Origin) -> str:

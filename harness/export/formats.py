@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +20,10 @@ from torch.export import Dim, ExportedProgram
 
 from harness.core.errors import CheckpointError, SettingsError
 from harness.core.records import Representation
-from harness.data import LARGEST, SMALLEST
+from harness.data import LARGEST, SMALLEST, CropBox
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier
-from harness.training.checkpoint import WEIGHTS_FILE, load_checkpoint
+from harness.training.checkpoint import WEIGHTS_FILE, Architecture, load_checkpoint
 
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
 # The second is of use without this package, and is made for the registry in any case.
@@ -37,6 +39,13 @@ TOLERANCE = 1e-4
 BATCH = 64
 
 Transform = Callable[[Tensor], Tensor]
+
+
+class Resize(Protocol):
+    """A resize of pictures, uint8 [n, height, width, 3], or of a box of them, to uint8 [n, 216, 144, 3]."""
+
+    def __call__(self, pictures: Tensor, box: CropBox | None = None) -> Tensor:
+        """Return the resized pictures."""
 
 
 class Portable(nn.Module):
@@ -79,25 +88,31 @@ def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a file is made from: the classifier, what it takes, what is to be known of it (JSON-able)."""
+    """What a file is made from: the classifier, what it takes, what is to be known of it (JSON-able).
+
+    `box` is what is cut out of each picture.
+    """
 
     classifier: Classifier
     representation: Representation
     columns: int
     about: Mapping[str, object]
+    box: CropBox | None = None
 
 
 def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
     """Write the files of these formats (but safetensors, which is the checkpoint itself) into a folder."""
     if "pt2" in formats:
         extra = {METADATA: json.dumps(source.about, indent=2)}
-        torch.export.save(_trace(source, resize_by_operator), folder / FILES["pt2"], extra_files=extra)
+        resize = resize_by_operator if source.box is None else resize_by_arithmetic
+        torch.export.save(_trace(source, resize), folder / FILES["pt2"], extra_files=extra)
     if "onnx" in formats:
         _write_onnx(folder / FILES["onnx"], _trace(source, resize_by_arithmetic), source)
 
 
-def _trace(source: Source, resize: Transform) -> ExportedProgram:
-    portable = Portable(source.classifier, source.representation, resize).eval().requires_grad_(False)
+def _trace(source: Source, resize: Resize) -> ExportedProgram:
+    portable = Portable(source.classifier, source.representation, partial(resize, box=source.box))
+    portable.eval().requires_grad_(False)
     batch = Dim("batch", min=1)
     if source.representation == "features":
         example = torch.zeros(EXAMPLE_BATCH, source.columns)
@@ -126,14 +141,15 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
     exported.save(path)
 
 
-def read_format(folder: Path, name: str, representation: Representation) -> Transform:
+def read_format(folder: Path, name: str, architecture: Architecture) -> Transform:
     """Return the function from raw input to probabilities that a folder's file of this format holds (CPU).
 
     safetensors is read by this package, pt2 by torch alone, ONNX by onnxruntime alone.
     """
     path = folder / FILES[name]
     if name == "safetensors":
-        return Portable(load_checkpoint(folder)[0], representation, resize_by_operator).eval()
+        resize = partial(resize_by_operator, box=architecture.box)
+        return Portable(load_checkpoint(folder)[0], architecture.representation, resize).eval()
     if name == "pt2":
         module: Transform = torch.export.load(path).module()
         return module

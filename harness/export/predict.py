@@ -17,7 +17,7 @@ from harness.core.records import Representation
 from harness.data import FEATURE_COLUMNS
 from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
 from harness.data.features import has_columns, read_rows
-from harness.data.images import HIDDEN, decode_picture
+from harness.data.images import HIDDEN, raw_pictures
 from harness.export.formats import FILES, Transform, read_format
 from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, read_description
 from harness.training.loop import EVALUATION_BATCH
@@ -125,7 +125,7 @@ def open_bundle(folder: Path) -> Bundle:
             expected=f"{', '.join(FILES.values())} beside {DESCRIPTION_FILE}",
             hint="harness export again",
         )
-    transform = _transform(folder, format_, architecture.representation)
+    transform = _transform(folder, format_, architecture)
     spread = None
     if architecture.representation == "features" and isinstance(transform, nn.Module):
         spread = (transform.get_buffer(f"{NORMALISE}.mean"), transform.get_buffer(f"{NORMALISE}.scale"))
@@ -137,9 +137,9 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, architecture, description.is_synthetic, probabilities, spread)
 
 
-def _transform(folder: Path, format_: str, representation: Representation) -> Transform:
+def _transform(folder: Path, format_: str, architecture: Architecture) -> Transform:
     try:
-        return read_format(folder, format_, representation)
+        return read_format(folder, format_, architecture)
     except ImportError as error:
         raise CheckpointError(
             f"reading {folder / FILES[format_]} needs a package that is not installed: {error.name}",
@@ -232,13 +232,16 @@ def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | 
         names = (None if name is None else name.removesuffix(".wav") for name in rows.names)
         return torch.from_numpy(rows.values.astype(np.float32)), tuple(names)
     if suffix == ".png":
-        return torch.from_numpy(decode_picture(path))[None], None
+        return raw_pictures([path]), None
     clip = load_clip(path)
     if wanted == "features":
         found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
         row = np.array([[found[name] for name in columns]], dtype=np.float32)
         return torch.from_numpy(row), None
-    return torch.from_numpy(clip_picture(clip).copy())[None], None
+    box = bundle.architecture.box
+    # Drawn without a frame: a network that cuts one would cut what it is to see.
+    picture = clip_picture(clip) if box is None else box.framed(clip_picture(clip, box.size))
+    return torch.from_numpy(picture.copy())[None], None
 
 
 def _kind(suffix: str) -> str:

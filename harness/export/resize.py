@@ -11,30 +11,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.data import PICTURE_SIZE
+from harness.data import PICTURE_SIZE, CropBox
 
 WEIGHT_LIMIT = 2**15  # of a signed 16-bit integer
 LARGEST_PRECISION = 22  # bits of the fraction
 
 
-def resize_by_operator(pictures: Tensor) -> Tensor:
-    """Resize pictures, uint8 [n, height, width, 3], to uint8 [n, 216, 144, 3] by PyTorch's operator.
+def resize_by_operator(pictures: Tensor, box: CropBox | None = None) -> Tensor:
+    """Resize pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, 216, 144, 3].
 
-    The one that `harness.data.resize` comes down to, called by name: torchvision first compares sizes in Python,
-    which would make one size a constant of the trace. A test holds the two to the same bytes.
+    By PyTorch's operator, the one that `harness.data.resize` comes down to, called by name: torchvision first
+    compares sizes in Python, which would make one size a constant of the trace. A test holds the two to the same
+    bytes. With a box it cannot be traced for any size: a trace takes the sides of a slice for constants.
     """
     resized: Tensor = torch.ops.aten._upsample_bilinear2d_aa.default(
-        pictures.permute(0, 3, 1, 2), list(PICTURE_SIZE), False, None, None
+        (pictures if box is None else box.cut(pictures)).permute(0, 3, 1, 2), list(PICTURE_SIZE), False, None, None
     )
     return resized.permute(0, 2, 3, 1)
 
 
-def resize_by_arithmetic(pictures: Tensor) -> Tensor:
-    """Resize pictures, uint8 [n, height, width, 3], to uint8 [n, 216, 144, 3] by products of whole numbers."""
+def resize_by_arithmetic(pictures: Tensor, box: CropBox | None = None) -> Tensor:
+    """Resize pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, 216, 144, 3].
+
+    By products of whole numbers. Pixels outside the box have weight 0, so that a trace needs no slice.
+    """
     height, width = PICTURE_SIZE
+    rows = (0, 1, 1) if box is None else (box.top, box.bottom, box.height)
+    columns = (0, 1, 1) if box is None else (box.left, box.right, box.width)
     pixels = pictures.permute(0, 3, 1, 2).double()
-    pixels = _along(pixels, *_weights(pixels.shape[3], width))
-    pixels = _along(pixels.transpose(2, 3), *_weights(pixels.shape[2], height)).transpose(2, 3)
+    pixels = _along(pixels, *_weights(pixels.shape[3], width, columns))
+    pixels = _along(pixels.transpose(2, 3), *_weights(pixels.shape[2], height, rows)).transpose(2, 3)
     return pixels.permute(0, 2, 3, 1).to(torch.uint8)
 
 
@@ -43,14 +49,21 @@ def _along(pixels: Tensor, weights: Tensor, one: Tensor) -> Tensor:
     return ((pixels @ weights.T + one / 2) / one).floor().clamp(0, 255)
 
 
-def _weights(old: int, new: int) -> tuple[Tensor, Tensor]:
-    """Return the weights [new, old], whole numbers, and what stands for 1 among them, a power of 2."""
+def _weights(old: int, new: int, part: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return the weights [new, old], whole numbers, and what stands for 1 among them, a power of 2.
+
+    `part` are the first pixel to resize and the end, where a side has the third number of pixels.
+    """
     positions = torch.arange(old, dtype=torch.float64)
-    scale = (positions[-1] + 1) / new  # `old`, but as a tensor: a trace must not take it for a constant
+    size = positions[-1] + 1  # `old`, but as a tensor: a trace must not take it for a constant
+    # As `CropBox.cut` has it: the quotients are exact to far less than the distance to the next whole number.
+    start, end = (size * part[0] / part[2]).floor(), (size * part[1] / part[2]).ceil()
+    positions = positions - start
+    scale = (end - start) / new
     support = scale.clamp(min=1)
     centres = (torch.arange(new, dtype=torch.float64) + 0.5)[:, None] * scale
     first = (centres - support + 0.5).floor().clamp(min=0)
-    last = (centres + support + 0.5).floor().clamp(max=positions[-1] + 1)
+    last = (centres + support + 0.5).floor().clamp(max=end - start)
     triangle = (1 - ((positions - centres + 0.5) / support).abs()).clamp(min=0)
     triangle = torch.where((positions >= first) & (positions < last), triangle, 0.0)
     shares = triangle / triangle.sum(1, keepdim=True)

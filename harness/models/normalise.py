@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from harness.core.records import Representation
 from harness.core.space import Accepted
+from harness.data import CROP
 
 
 class StandardizeFeatures(nn.Module):
@@ -50,7 +51,7 @@ class ScalePixels(nn.Module):
 
     # Four bytes a value instead of one: done batch by batch.
     precompute = False
-    hyperparameters: ClassVar[Accepted] = {}
+    hyperparameters: ClassVar[Accepted] = CROP  # done when pictures are cached, before the resize
 
     @classmethod
     def fit(cls, train_inputs: Tensor) -> ScalePixels:

@@ -11,9 +11,10 @@ from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
-from harness.core.space import describe
+from harness.core.space import describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.workspace import Stores, check_name
+from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
@@ -108,7 +109,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     """
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
-    sweep = WorkerSupervisor(work, _tasks(plan, study, deadline))
+    sweep = WorkerSupervisor(work, worker_tasks(plan, study, deadline))
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered():
         record = _begin_record(plan, study)
         uploader = record.uploader(listener)
@@ -187,11 +188,12 @@ def join_study(
         device=device,
         timeout=timeout,
     )
+    split = tracker.studies.split(run.run_id)
     return SweepPlan(
         settings=own,
         spec=spec,
-        tracks=tracks,
-        split=tracker.studies.split(run.run_id),
+        tracks=with_crop(tracks, [split], possible_values("crop", spec.space, spec.fixed)),
+        split=split,
         model=model_spec(spec.model),
         stores=stores,
         devices=devices_of(own.device),
@@ -224,12 +226,13 @@ def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) 
     return StudyState.TIMED_OUT if short else StudyState.COMPLETE
 
 
-def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
+def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
+    """Return what each worker process is sent; nothing of the test part is in it."""
     task = WorkerTask(
         spec=plan.spec,
         stores=plan.stores,
-        tracks=plan.tracks,
-        split=plan.split,
+        view=plan.view.select(plan.split.train + plan.split.valid),
+        split=plan.split.without_test(),
         budget=plan.budget,
         device=plan.devices[0],
         worker_id=study.worker_id,

@@ -15,11 +15,12 @@ from harness.core.space import (
     parse_search_option,
     parse_set_option,
     parse_space,
+    possible_values,
     resolve,
 )
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores
-from harness.data import Tracks, read_split, stratified_split, used_columns
+from harness.data import Tracks, View, read_split, stratified_split, used_columns, with_crop
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
 from harness.models.registry import model_spec
@@ -44,6 +45,11 @@ class SweepPlan:
     stores: Stores
     devices: tuple[str, ...]
     joins: bool = False  # a study that somebody else's sweep has made and asked for
+
+    @property
+    def view(self) -> View:
+        """The tracks as the study's networks see them."""
+        return View(self.tracks, self.model.representation, self.spec.columns)
 
     @property
     def first_params(self) -> Params:
@@ -97,7 +103,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     return SweepPlan(
         settings=settings,
         spec=spec,
-        tracks=tracks,
+        tracks=with_crop(tracks, [split], possible_values("crop", space, fixed)),
         split=split,
         model=model,
         stores=resolve_stores(settings.tracking_uri, settings.storage),
@@ -106,8 +112,8 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:
-    half = tracks.features if model.representation == "features" else tracks.pictures
-    if half is None:
+    found = tracks.features if model.representation == "features" else tracks.pictures
+    if found is None:
         expected = {
             "features": "features_30_sec.csv",
             "pictures": "images_original/<genre>/<genre>NNNNN.png",

@@ -15,7 +15,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Split, TrialConfig
 from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
-from harness.data import Tracks, training_data
+from harness.data import Tracks, TrainingData, View, with_crop
 from harness.data.open import load_data, recorded_folder
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
@@ -125,11 +125,12 @@ def reproduce(
     config = run.config
     with tempfile.TemporaryDirectory() as folder:
         model = _model(config.model, context, Path(folder))
-        columns = _columns(run, model)
+        tracks = with_crop(tracks, [split], config.params.values())
+        view = View(tracks, model.representation, _columns(run, model)).for_params(config.params)
         before = torch.get_num_threads()
         torch.set_num_threads(config.threads)
         try:
-            found, ended = _train(config, model, columns, tracks, split, where, len(recorded), listener)
+            found, ended = _train(config, model, view.training(split).to(where), len(recorded), listener)
         finally:
             torch.set_num_threads(before)
     numbers = range(1, max(len(recorded), len(found)) + 1)
@@ -199,17 +200,13 @@ def _changed(what: str, recorded: str, found: str) -> list[Difference]:
 def _train(
     config: TrialConfig,
     model: ModelSpec,
-    columns: tuple[str, ...],
-    tracks: Tracks,
-    split: Split,
-    device: torch.device,
+    data: TrainingData,
     epochs: int,
     listener: Callable[[EpochMetrics, int], None],
 ) -> tuple[dict[int, dict[str, float]], str | None]:
-    parts = training_data(tracks, split, model.representation, columns).to(device)
     found: dict[int, dict[str, float]] = {}
     try:
-        for metrics in fit(start_training(config, model, parts, device), parts):
+        for metrics in fit(start_training(config, model, data, data.train.inputs.device), data):
             found[metrics.epoch] = {name: getattr(metrics, name) for name in FIGURES}
             listener(metrics, epochs)
             if metrics.epoch == epochs:

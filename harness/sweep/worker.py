@@ -19,9 +19,10 @@ from harness.core.errors import TrackingError
 from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
 from harness.core.records import Split, StudySpec, TrialResult, WorkerId
+from harness.core.space import Params, Value
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores
-from harness.data import Tracks, training_data
+from harness.data import TrainingData, View
 from harness.models.registry import model_spec
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
 from harness.training.checkpoint import Origin
@@ -39,12 +40,13 @@ WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished 
 class WorkerTask:
     """All that a worker process needs, sent to it when it starts.
 
+    Nothing of the test part is in it: `view` has the train and validation tracks only, `split` no test ids.
     `deadline` is in seconds since 1970: no trial is begun after it.
     """
 
     spec: StudySpec
     stores: Stores
-    tracks: Tracks
+    view: View
     split: Split
     budget: Budget
     device: str
@@ -66,9 +68,7 @@ class Worker:
         self.model = model_spec(task.spec.model)
         torch.set_num_threads(min(self.model.threads, usable_cores()))
         self.device = choose_device(task.device)
-        self.data = training_data(task.tracks, task.split, self.model.representation, task.spec.columns).to(
-            self.device
-        )
+        self._data: dict[Value, TrainingData] = {}
         storage = open_storage(task.stores.storage)
         self.study = Study.open(storage, task.spec.name, task.work_folder, task.worker_id)
 
@@ -83,6 +83,13 @@ class Worker:
                 return
             else:  # the last trials are others': should one of those workers die, its trial is taken up here
                 self.stopping.wait(WAIT_SECONDS)
+
+    def _training_data(self, params: Params) -> TrainingData:
+        """Return the data that these hyperparameters ask for; they are kept for the next trial."""
+        view = self.task.view.for_params(params)
+        if view.crop not in self._data:
+            self._data[view.crop] = view.training(self.task.split).to(self.device)
+        return self._data[view.crop]
 
     def run_claim(self, claim: Claim) -> None:
         """Run a claimed trial, and tell the journal and then the study how it ended.
@@ -121,12 +128,12 @@ class Worker:
             trial=claim.number,
             data_digest=spec.data_digest,
             split_digest=spec.split_digest,
-            synthetic=self.task.tracks.synthetic,
+            synthetic=self.task.view.tracks.synthetic,
         )
         try:
             result = run_trial(
                 config,
-                self.data,
+                self._training_data(config.params),
                 self.device,
                 journal=journal,
                 folder=path.with_suffix(""),

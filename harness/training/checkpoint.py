@@ -25,6 +25,7 @@ from harness.core.files import sha256_of
 from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
+from harness.data import CropBox
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.registry import model_spec
@@ -39,7 +40,8 @@ class Architecture:
     """What it takes to rebuild a network: the model's name, its input columns (none for pictures), its genres.
 
     `hyperparameters` are those that the network itself takes.
-    `source_digest` is the SHA-256 of the file that the model comes from, None for those of the package.
+    `source_digest` is the SHA-256 of the file that the model comes from, None for those of the package. `box` is
+    what is cut out of each picture before the resize, None where nothing is.
     """
 
     model: str
@@ -48,12 +50,14 @@ class Architecture:
     genres: tuple[str, ...]
     hyperparameters: Params = field(default_factory=dict)
     source_digest: str | None = None
+    box: CropBox | None = None
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Architecture:
-        """Rebuild an architecture from its JSON form."""
-        lists = {name: tuple(recorded[name]) for name in ("columns", "genres")}
-        return cls(**{**recorded, **lists})
+        """Rebuild an architecture from its JSON form; raises KeyError or TypeError where it is none."""
+        box = recorded["box"]
+        sequences = {name: tuple(recorded[name]) for name in ("columns", "genres")}
+        return cls(**{**recorded, **sequences, "box": None if box is None else CropBox(**box)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,7 @@ def run_trial(
             genres=data.genres,
             hyperparameters=network_params(model, config),
             source_digest=model.source_digest,
+            box=data.box,
         )
         description = Description(architecture=architecture, config=config, metrics=result.best, origin=origin)
         save_checkpoint(folder / "checkpoint", state.best_weights, description)

@@ -28,7 +28,7 @@ def test_check_takes_split_lists_too(
     demo_data: Path, demo_tracks: Tracks, tmp_path: Path, inside: Harness
 ) -> None:
     parts = {"train": demo_tracks.ids[::2], "valid": demo_tracks.ids[1::4], "test": demo_tracks.ids[3::4]}
-    write_lists(tmp_path, Split(name="lists", **parts), "_filtered")
+    write_lists(tmp_path, Split(name="lists", drawn=False, **parts), "_filtered")
     out = inside("data", "check", str(demo_data), "--split", str(tmp_path)).stdout
     assert "150 train, 75 validation, 75 test" in out
     (tmp_path / "test_filtered.txt").write_text("amber/amber.00000.wav\nolive/olive.00000.wav\n")

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from harness.core.errors import DataError
-from harness.data import Tracks, demo_data_folder, make_demo, stratified_split, training_data
+from harness.data import Tracks, View, demo_data_folder, make_demo, stratified_split
 
 
 def content(folder: Path) -> str:
@@ -34,8 +34,8 @@ def test_it_says_that_it_is_synthetic(demo_data: Path) -> None:
 def test_features_are_neither_hopeless_nor_easy(demo_tracks: Tracks) -> None:
     scores, raw = [], []
     for seed in range(4):
-        data = training_data(
-            demo_tracks, stratified_split(demo_tracks, seed=seed), "features", demo_tracks.columns
+        data = View(demo_tracks, "features", demo_tracks.columns).training(
+            stratified_split(demo_tracks, seed=seed)
         )
         x, y = data.train.inputs.numpy(), data.train.targets.numpy()
         valid = data.valid.inputs.numpy(), data.valid.targets.numpy()
@@ -46,7 +46,7 @@ def test_features_are_neither_hopeless_nor_easy(demo_tracks: Tracks) -> None:
 
 
 def test_pictures_and_features_tell_of_the_same_style(demo_tracks: Tracks) -> None:
-    data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "pictures", ())
+    data = View(demo_tracks, "pictures").training(stratified_split(demo_tracks, seed=0))
     # Brightness by height, the coarsest thing a picture shows.
     rows = [part.inputs.float().mean(dim=(2, 3)).numpy()[:, ::8] for part in (data.train, data.valid)]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))

@@ -12,7 +12,8 @@ from PIL import Image
 
 from harness.core.errors import DataError
 from harness.data import PICTURE_SIZE, PICTURES_FOLDER, Tracks, load_tracks, open_pictures, resize
-from harness.data.images import cache_folder, decode_picture, find_pictures
+from harness.data.cache import cache_folder
+from harness.data.images import decode_pictures, find_pictures
 
 
 def a_picture() -> Image.Image:
@@ -24,7 +25,7 @@ def a_picture() -> Image.Image:
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     image = a_picture().convert(mode)
     image.save(tmp_path / "a.png")
-    decoded = decode_picture(tmp_path / "a.png")
+    decoded = decode_pictures([tmp_path / "a.png"])[0]
     assert decoded.shape == (*PICTURE_SIZE, 3)
     assert decoded.dtype == np.uint8
     plain = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
@@ -35,8 +36,8 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -
     image = a_picture().quantize(64)
     image.save(tmp_path / "a.png", transparency=bytes([0] * 32 + [255] * 32))
     image.save(tmp_path / "opaque.png")
-    decoded = decode_picture(tmp_path / "a.png")
-    np.testing.assert_array_equal(decoded, decode_picture(tmp_path / "opaque.png"))
+    decoded = decode_pictures([tmp_path / "a.png"])[0]
+    np.testing.assert_array_equal(decoded, decode_pictures([tmp_path / "opaque.png"])[0])
 
 
 def test_resizing_is_close_to_pillows() -> None:
@@ -48,10 +49,10 @@ def test_resizing_is_close_to_pillows() -> None:
 
 def test_a_cached_row_is_its_picture(demo_data: Path, demo_tracks: Tracks) -> None:
     assert demo_tracks.pictures is not None
-    cached = open_pictures(demo_tracks.pictures)
+    cached = open_pictures(demo_tracks.pictures.path)
     found = find_pictures(demo_data / PICTURES_FOLDER)
     for row in (0, 17, 299):
-        np.testing.assert_array_equal(cached[row], decode_picture(found[demo_tracks.ids[row]][1]))
+        np.testing.assert_array_equal(cached[row], decode_pictures([found[demo_tracks.ids[row]][1]])[0])
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -70,9 +71,9 @@ def test_a_damaged_cache_is_made_again(
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     assert demo_tracks.pictures is not None
-    path = tmp_path / "cache" / demo_tracks.pictures.name
+    path = tmp_path / "cache" / demo_tracks.pictures.path.name
     path.parent.mkdir()
-    for file in (demo_tracks.pictures, demo_tracks.pictures.with_suffix(".digest")):
+    for file in (demo_tracks.pictures.path, demo_tracks.pictures.path.with_suffix(".digest")):
         shutil.copy(file, path.parent)
     content = path.read_bytes()
     if damage in DAMAGES:
@@ -82,7 +83,9 @@ def test_a_damaged_cache_is_made_again(
         path.with_suffix(".digest").unlink()
     else:
         path.with_suffix(".digest").write_bytes(b"\xff\xfe\x00junk")
-    assert load_tracks(demo_data).pictures == path
+    again = load_tracks(demo_data).pictures
+    assert again is not None
+    assert again.path == path
     assert path.read_bytes() == content
     assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, path.with_suffix(".digest").name])
 
@@ -105,7 +108,7 @@ def test_two_processes_make_the_cache_at_once(demo_data: Path, demo_tracks: Trac
     assert [process.exitcode for process in processes] == [0, 0]
     (cache,) = (tmp_path / "cache").glob("*.npy")
     assert demo_tracks.pictures is not None
-    assert cache.read_bytes() == demo_tracks.pictures.read_bytes()
+    assert cache.read_bytes() == demo_tracks.pictures.path.read_bytes()
 
 
 def test_the_cache_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from harness.core.errors import DataError
-from harness.core.records import Split
+from harness.core.records import Representation, Split
 from harness.data import (
     Tracks,
     TrainingData,
+    View,
     open_pictures,
-    open_test,
     stratified_split,
-    training_data,
     used_columns,
 )
 
@@ -27,7 +26,7 @@ def split(demo_tracks: Tracks) -> Split:
 
 def test_features_stand_as_in_the_csv(demo_tracks: Tracks, split: Split) -> None:
     columns = ("tempo", "length")  # not in the CSV's order
-    data = training_data(demo_tracks, split, "features", columns)
+    data = View(demo_tracks, "features", columns).training(split)
     assert data.columns == columns
     assert data.genres == demo_tracks.genres
     assert demo_tracks.features is not None
@@ -44,12 +43,12 @@ def test_features_stand_as_in_the_csv(demo_tracks: Tracks, split: Split) -> None
 
 
 def test_pictures_are_those_of_their_tracks(demo_tracks: Tracks, split: Split) -> None:
-    data = training_data(demo_tracks, split, "pictures", ())
+    data = View(demo_tracks, "pictures").training(split)
     assert data.columns == ()
     assert data.train.inputs.dtype == torch.uint8
     assert data.train.inputs.shape == (len(split.train), 216, 144, 3)
     assert demo_tracks.pictures is not None
-    cached = open_pictures(demo_tracks.pictures)
+    cached = open_pictures(demo_tracks.pictures.path)
     for row in (0, 5, len(split.valid) - 1):
         of_track = demo_tracks.ids.index(split.valid[row])
         np.testing.assert_array_equal(data.valid.inputs[row].numpy(), cached[of_track])
@@ -58,37 +57,56 @@ def test_pictures_are_those_of_their_tracks(demo_tracks: Tracks, split: Split) -
 def test_parts_are_copies(demo_tracks: Tracks, split: Split) -> None:
     assert demo_tracks.features is not None
     before = demo_tracks.features.copy()
-    data = training_data(demo_tracks, split, "features", demo_tracks.columns)
+    data = View(demo_tracks, "features", demo_tracks.columns).training(split)
     data.train.inputs.zero_()
     data.train.targets.zero_()
     np.testing.assert_array_equal(demo_tracks.features, before)
     assert demo_tracks.labels.max() == 9
-    training_data(demo_tracks, split, "pictures", ()).train.inputs.zero_()
-    assert training_data(demo_tracks, split, "pictures", ()).train.inputs.any()
+    View(demo_tracks, "pictures").training(split).train.inputs.zero_()
+    assert View(demo_tracks, "pictures").training(split).train.inputs.any()
 
 
 def test_training_sees_nothing_of_the_test_part(demo_tracks: Tracks, split: Split) -> None:
-    assert [field.name for field in fields(TrainingData)] == ["train", "valid", "columns", "genres"]
+    assert [field.name for field in fields(TrainingData)] == ["train", "valid", "columns", "genres", "box"]
     assert demo_tracks.features is not None
     spoilt = demo_tracks.features.copy()
     labels = demo_tracks.labels.copy()
     for track in split.test:
         spoilt[demo_tracks.ids.index(track)] = np.nan
         labels[demo_tracks.ids.index(track)] = -1
-    honest = training_data(demo_tracks, split, "features", demo_tracks.columns)
-    blind = training_data(
-        replace(demo_tracks, features=spoilt, labels=labels), split, "features", demo_tracks.columns
-    )
+    honest = View(demo_tracks, "features", demo_tracks.columns).training(split)
+    tracks = replace(demo_tracks, features=spoilt, labels=labels)
+    blind = View(tracks, "features", demo_tracks.columns).training(split)
     for part, other in ((honest.train, blind.train), (honest.valid, blind.valid)):
         assert not set(part.ids) & set(split.test)
         assert torch.equal(part.inputs, other.inputs)
         assert torch.equal(part.targets, other.targets)
 
 
+def test_selected_tracks_are_as_before_and_no_others(demo_tracks: Tracks, split: Split) -> None:
+    first, second, other = split.test[0], split.test[1], split.train[0]
+    tracks = replace(demo_tracks, duplicates=((first, second), (first, other)), excluded={"x.1": "reason"})
+    kept = tracks.select(split.test)
+    assert kept.ids == split.test
+    assert kept.duplicates == ((first, second),)
+    assert kept.excluded == {}
+    assert (kept.digest, kept.genres) == (tracks.digest, tracks.genres)
+    representations: tuple[Representation, ...] = ("features", "pictures")
+    for representation in representations:
+        columns = tracks.columns if representation == "features" else ()
+        ours, theirs = (View(t, representation, columns).open_test(split) for t in (kept, tracks))
+        assert torch.equal(ours.inputs, theirs.inputs)
+        assert torch.equal(ours.targets, theirs.targets)
+    with pytest.raises(KeyError):
+        View(kept, "features", tracks.columns).training(split)
+
+
 @pytest.mark.parametrize("representation", ["features", "pictures"])
-def test_the_test_part_has_the_other_tracks(demo_tracks: Tracks, split: Split, representation: str) -> None:
+def test_the_test_part_has_the_other_tracks(
+    demo_tracks: Tracks, split: Split, representation: Representation
+) -> None:
     columns = demo_tracks.columns if representation == "features" else ()
-    part = open_test(demo_tracks, split, "features" if representation == "features" else "pictures", columns)
+    part = View(demo_tracks, representation, columns).open_test(split)
     assert part.ids == split.test
     assert len(part) == len(part.inputs) == len(part.targets) == 60
 
@@ -97,7 +115,7 @@ def test_columns_are_left_out_by_name(demo_tracks: Tracks, split: Split) -> None
     assert used_columns(demo_tracks, []) == demo_tracks.columns
     columns = used_columns(demo_tracks, ["tempo", "length"])
     assert columns == tuple(name for name in demo_tracks.columns if name not in ("length", "tempo"))
-    assert training_data(demo_tracks, split, "features", columns).train.inputs.shape[1] == 56
+    assert View(demo_tracks, "features", columns).training(split).train.inputs.shape[1] == 56
 
 
 def test_columns_that_cannot_be_left_out(demo_tracks: Tracks) -> None:
@@ -110,7 +128,7 @@ def test_columns_that_cannot_be_left_out(demo_tracks: Tracks) -> None:
 
 
 def test_parts_move_to_a_device(demo_tracks: Tracks, split: Split) -> None:
-    data = training_data(demo_tracks, split, "features", demo_tracks.columns)
+    data = View(demo_tracks, "features", demo_tracks.columns).training(split)
     moved = data.to(torch.device("meta"))
     assert moved.train.inputs.device.type == moved.valid.targets.device.type == "meta"
     assert moved.train.ids == data.train.ids
@@ -121,5 +139,5 @@ def test_tracks_travel_to_other_processes_without_their_pictures(demo_tracks: Tr
     sent = pickle.dumps(demo_tracks)
     assert len(sent) < 500_000
     arrived = pickle.loads(sent)  # noqa: S301 - our own bytes
-    ours, theirs = (training_data(tracks, split, "pictures", ()) for tracks in (demo_tracks, arrived))
+    ours, theirs = (View(tracks, "pictures").training(split) for tracks in (demo_tracks, arrived))
     assert torch.equal(ours.train.inputs, theirs.train.inputs)

@@ -25,7 +25,7 @@ def tracks_of(sizes: list[int], duplicates: tuple[tuple[str, ...], ...] = ()) ->
         columns=(),
         features=None,
         pictures=None,
-        left_out={"genre0.99999": "features but no picture"},
+        excluded={"genre0.99999": "features but no picture"},
         duplicates=duplicates,
         digest="",
         synthetic=True,
@@ -115,7 +115,7 @@ def test_lists_are_read_back(lists: Path) -> None:
     split = read_split(lists, tracks)
     assert split.digest == drawn.digest
     assert split.name == "lists, lists"
-    assert split.left_out == ("genre0.99999: in train_filtered.txt, features but no picture",)
+    assert split.excluded == ("genre0.99999: in train_filtered.txt, features but no picture",)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,9 @@ def test_a_genre_that_is_never_trained(tmp_path: Path) -> None:
     whole = stratified_split(tracks, seed=0)
     one_genre = tuple(track for track in whole.train if track.startswith("genre0"))
     folder = write_lists(
-        tmp_path / "l", Split(name="", train=one_genre, valid=whole.valid, test=whole.test), "_filtered"
+        tmp_path / "l",
+        Split(name="", drawn=False, train=one_genre, valid=whole.valid, test=whole.test),
+        "_filtered",
     )
     with pytest.raises(DataError, match=r"train_filtered\.txt: genre 'genre1'.*train part, but genre1\."):
         read_split(folder, tracks)
@@ -196,4 +198,4 @@ def test_gtzan_splits(gtzan: Path) -> None:
     assert all(len({side[track] for track in group}) == 1 for group in tracks.duplicates)
     lists = read_split(gtzan / "splits" / "fault-filtered", tracks)
     assert (len(lists.train), len(lists.valid), len(lists.test)) == (442, 197, 290)
-    assert lists.left_out == ("jazz.00054: in train_filtered.txt, features but no picture",)
+    assert lists.excluded == ("jazz.00054: in train_filtered.txt, features but no picture",)

@@ -193,7 +193,7 @@ def test_the_demo_set(demo_tracks: Tracks) -> None:
     assert demo_tracks.columns == FEATURE_COLUMNS
     assert len(FEATURE_COLUMNS) == 58
     assert demo_tracks.pictures is not None
-    assert open_pictures(demo_tracks.pictures).shape == (300, 216, 144, 3)
+    assert open_pictures(demo_tracks.pictures.path).shape == (300, 216, 144, 3)
     assert list(demo_tracks.ids) == sorted(demo_tracks.ids)
 
 
@@ -210,11 +210,11 @@ def test_each_half_alone(demo_copy: Path, demo_tracks: Tracks) -> None:
     assert len({pictures.digest, features.digest, demo_tracks.digest}) == 3
 
 
-def test_what_lacks_a_half_is_left_out_and_named(demo_copy: Path) -> None:
+def test_what_lacks_features_or_a_picture_is_excluded_and_named(demo_copy: Path) -> None:
     picture(demo_copy).unlink()
     keep_rows(demo_copy, lambda row: row[0] != "jade.00010.wav")
     tracks = load_tracks(demo_copy)
-    assert tracks.left_out_lines() == [
+    assert tracks.excluded_lines() == [
         "amber.00003: features but no picture",
         "jade.00010: picture but no features",
     ]
@@ -262,7 +262,7 @@ def test_gtzan(gtzan: Path) -> None:
     tracks = load_tracks(gtzan)
     assert len(tracks.ids) == 999
     assert len(tracks.genres) == 10
-    assert tracks.left_out_lines() == ["jazz.00054: features but no picture"]
+    assert tracks.excluded_lines() == ["jazz.00054: features but no picture"]
     assert len(tracks.duplicates) == 14
     assert ("metal.00058", "rock.00016") in tracks.duplicates
     assert not tracks.synthetic

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError, SettingsError
 from harness.core.records import EpochMetrics, Representation, TrialConfig
-from harness.data import open_pictures, resize
-from harness.data.images import cached_pictures, raw_pictures
+from harness.data import CropBox, open_pictures, resize
+from harness.data.cache import cached_pictures
+from harness.data.images import raw_pictures
 from harness.export.formats import (
     FILES,
     Portable,
@@ -34,10 +35,17 @@ from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import ScalePixels, StandardizeFeatures
 from harness.models.registry import model_spec
-from harness.training.checkpoint import Architecture, Description, load_checkpoint, save_checkpoint
+from harness.training.checkpoint import (
+    Architecture,
+    Description,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
+)
 from tests.support import REPOSITORY
 
 COLUMNS = ("length", "tempo", "rms_mean", "rms_var")
+KAGGLE = CropBox(height=288, width=432, top=35, bottom=253, left=54, right=390)
 GENRES = ("blues", "jazz", "rock")
 ABOUT = {"genres": list(GENRES), "columns": list(COLUMNS), "run_id": "abc", "synthetic": True}
 REPRESENTATIONS: tuple[Representation, ...] = ("features", "pictures")
@@ -66,6 +74,11 @@ def classifier_of(representation: Representation) -> Classifier:
     return classifier.eval()
 
 
+def describe(architecture: Architecture) -> Description:
+    config = TrialConfig(model=architecture.model, params={"lr": 0.1}, epochs=1, seed=0, threads=1)
+    return Description(architecture=architecture, config=config, metrics=EpochMetrics(1, 1.0, 1.0, 0.5, 0.1))
+
+
 @pytest.fixture(scope="module", params=REPRESENTATIONS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all three files of one network."""
@@ -75,10 +88,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     columns = COLUMNS if representation == "features" else ()
     model = "fcnn" if columns else "cnn"
     architecture = Architecture(model=model, representation=representation, columns=columns, genres=GENRES)
-    config = TrialConfig(model=model, params={"lr": 0.1}, epochs=1, seed=0, threads=1)
-    metrics = EpochMetrics(1, 1.0, 1.0, 0.5, 0.1)
-    description = Description(architecture=architecture, config=config, metrics=metrics)
-    save_checkpoint(folder, classifier.state_dict(), description)
+    save_checkpoint(folder, classifier.state_dict(), describe(architecture))
     write_formats(folder, tuple(FILES), Source(classifier, representation, len(columns), ABOUT))
     return folder
 
@@ -87,11 +97,17 @@ def kind(folder: Path) -> Representation:
     return "features" if folder.name == "features" else "pictures"
 
 
+def architecture_of(folder: Path) -> Architecture:
+    return read_description(folder).architecture
+
+
 @torch.inference_mode()
 def expected(folder: Path, inputs: Tensor) -> Tensor:
     """What the classifier as it was saved gives for inputs resized by the package's own resize."""
     classifier, _ = load_checkpoint(folder)
     if kind(folder) == "pictures":
+        box = architecture_of(folder).box
+        inputs = inputs if box is None else box.cut(inputs)
         inputs = resize(inputs.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return torch.softmax(classifier(inputs), 1)
 
@@ -101,7 +117,7 @@ def expected(folder: Path, inputs: Tensor) -> Tensor:
 def test_any_batch(folder: Path, name: str, batch: int) -> None:
     inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
     wanted = expected(folder, inputs)
-    difference, guesses = compare_outputs(name, read_format(folder, name, kind(folder)), inputs, wanted)
+    difference, guesses = compare_outputs(name, read_format(folder, name, architecture_of(folder)), inputs, wanted)
     assert difference < 1e-5
     assert guesses.tolist() == wanted.argmax(1).tolist()
     assert wanted.max() > 0.5
@@ -112,7 +128,49 @@ def test_any_batch(folder: Path, name: str, batch: int) -> None:
 @pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (144, 216), (217, 1000), (1500, 40)])
 def test_any_size_of_picture(folder: Path, name: str, size: tuple[int, int]) -> None:
     inputs = pictures(2, *size)
-    assert compare_outputs(name, read_format(folder, name, "pictures"), inputs, expected(folder, inputs))[0] < 1e-5
+    assert (
+        compare_outputs(
+            name, read_format(folder, name, architecture_of(folder)), inputs, expected(folder, inputs)
+        )[0]
+        < 1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def cropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three files of a network that cuts the frame of Kaggle's pictures."""
+    folder, classifier = tmp_path_factory.mktemp("files") / "pictures", classifier_of("pictures")
+    architecture = Architecture(model="cnn", representation="pictures", columns=(), genres=GENRES, box=KAGGLE)
+    save_checkpoint(folder, classifier.state_dict(), describe(architecture))
+    write_formats(folder, tuple(FILES), Source(classifier, "pictures", 0, ABOUT, KAGGLE))
+    return folder
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (217, 1000)])
+def test_every_format_cuts_the_frame(cropped: Path, name: str, size: tuple[int, int]) -> None:
+    assert architecture_of(cropped).box == KAGGLE
+    inputs = pictures(2, *size)
+    transform, wanted = read_format(cropped, name, architecture_of(cropped)), expected(cropped, inputs)
+    assert compare_outputs(name, transform, inputs, wanted)[0] < 1e-5
+    if size == (KAGGLE.height, KAGGLE.width):
+        inside = inputs.clone()
+        inputs[:, : KAGGLE.top] = inputs[:, KAGGLE.bottom :] = 0
+        inputs[:, :, : KAGGLE.left] = inputs[:, :, KAGGLE.right :] = 0
+        assert not torch.equal(inputs, inside)
+        assert compare_outputs(name, transform, inputs, wanted)[0] < 1e-5
+
+
+@settings(max_examples=30)
+@given(st.integers(16, 500), st.integers(16, 500), st.data())
+def test_both_resizes_cut_the_same_box(height: int, width: int, data: st.DataObject) -> None:
+    top, left = data.draw(st.integers(0, 99)), data.draw(st.integers(0, 199))
+    bottom, right = data.draw(st.integers(top + 1, 100)), data.draw(st.integers(left + 1, 200))
+    box = CropBox(height=100, width=200, top=top, bottom=bottom, left=left, right=right)
+    inputs = pictures(1, height, width)
+    wanted = resize(box.cut(inputs).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert torch.equal(resize_by_operator(inputs, box), wanted)
+    assert torch.equal(resize_by_arithmetic(inputs, box), wanted)
 
 
 @settings(max_examples=30)
@@ -180,9 +238,11 @@ def test_a_file_of_another_network_is_told(folder: Path) -> None:
     inputs = rows(9) if kind(folder) == "features" else pictures(9)
     wanted = expected(folder, inputs).flip(1)
     with pytest.raises(CheckpointError, match=r"model\.pt2, read back, differs .* of 9 tracks"):
-        compare_outputs("model.pt2", read_format(folder, "pt2", kind(folder)), inputs, wanted)
+        compare_outputs("model.pt2", read_format(folder, "pt2", architecture_of(folder)), inputs, wanted)
     with pytest.raises(CheckpointError, match="differs from the original by nan"):
-        compare_outputs("x", read_format(folder, "onnx", kind(folder)), inputs, torch.full_like(wanted, torch.nan))
+        compare_outputs(
+            "x", read_format(folder, "onnx", architecture_of(folder)), inputs, torch.full_like(wanted, torch.nan)
+        )
 
 
 def test_which_formats_there_are() -> None:

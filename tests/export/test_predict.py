@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError
 from harness.core.records import TrialConfig
-from harness.data import FEATURE_COLUMNS, Tracks, load_tracks, open_pictures, stratified_split, training_data
+from harness.data import FEATURE_COLUMNS, Tracks, View, load_tracks, open_pictures, stratified_split
 from harness.export.formats import Source, write_formats
 from harness.export.predict import open_bundle, predict
 from harness.models.registry import MODELS
@@ -28,7 +28,7 @@ from tests.support.commands import Harness, last_json
 
 def make_bundle(folder: Path, tracks: Tracks, model: str, columns: tuple[str, ...], epochs: int) -> Path:
     spec = MODELS[model]
-    data = training_data(tracks, stratified_split(tracks, seed=0), spec.representation, columns)
+    data = View(tracks, spec.representation, columns).training(stratified_split(tracks, seed=0))
     config = TrialConfig(model=model, params={"lr": 0.001, "batch_size": 32}, epochs=epochs, seed=0, threads=1)
     state = start_training(config, spec, data, torch.device("cpu"))
     list(fit(state, data))
@@ -73,7 +73,7 @@ def expected(bundle: Path, tracks: Tracks) -> Tensor:
         inputs = torch.from_numpy(tracks.features[:, chosen]).float()
     else:
         assert tracks.pictures is not None
-        inputs = torch.from_numpy(open_pictures(tracks.pictures)[:20].copy())
+        inputs = torch.from_numpy(open_pictures(tracks.pictures.path)[:20].copy())
     with torch.no_grad():
         probabilities: Tensor = classifier(inputs).softmax(1)
     return probabilities

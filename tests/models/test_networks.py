@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.core.errors import SettingsError
 from harness.core.journal import Journal
 from harness.core.records import TrialConfig
-from harness.data import Tracks, stratified_split, training_data
+from harness.data import Tracks, View, stratified_split
 from harness.models.cnn import GenreClassifierCNN
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.normalise import ScalePixels, StandardizeFeatures
@@ -97,7 +97,7 @@ def test_a_third_model_is_one_class_and_one_entry(
     demo_tracks: Tracks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MODELS, "linear", ModelSpec(name="linear", network=Linear, representation="features"))
-    data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "features", demo_tracks.columns)
+    data = View(demo_tracks, "features", demo_tracks.columns).training(stratified_split(demo_tracks, seed=0))
     config = TrialConfig(model="linear", params={"lr": 0.01, "batch_size": 32}, epochs=5, seed=1, threads=1)
     journal = Journal(tmp_path / "trial-00000.jsonl")
     result = run_trial(config, data, torch.device("cpu"), journal=journal, folder=tmp_path / "trial-00000")

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -13,8 +16,9 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
-from harness.data import stratified_split
-from harness.sweep.driver import open_study, run_sweep
+from harness.core.records import Split
+from harness.data import Pictures, Tracks, stratified_split
+from harness.sweep.driver import open_study, run_sweep, worker_tasks
 from harness.sweep.plan import plan_sweep
 from harness.training.checkpoint import load_checkpoint
 from tests.support.stores import Stores, artifacts
@@ -99,10 +103,50 @@ def test_what_the_parent_run_shows() -> None:
     assert len(split["train"]) + len(split["valid"]) + len(split["test"]) == 300
 
 
-def test_the_test_part_stays_closed() -> None:
-    sweep()
-    for run in (*runs("demo-fcnn"), *runs("demo-fcnn", "study")):
+@pytest.mark.parametrize(("model", "epochs"), [("fcnn", 3), ("cnn", 1)])
+def test_the_test_part_stays_closed(model: str, epochs: int, tmp_path: Path) -> None:
+    """A sweep whose test part has no usable row or label gives the figures of one whose test part is sound."""
+    settings = changed(FAST, model=model, trials=2, epochs=epochs)
+    sweep(settings, study="sound")
+    plan = plan_sweep(changed(settings, data="demo", study="spoilt"))
+    plan = replace(plan, tracks=without_test_part(plan.tracks, plan.split, tmp_path / "pictures.npy"))
+    run_sweep(plan, open_study(plan))
+    for sound, spoilt in zip(runs("sound"), runs("spoilt"), strict=True):
+        assert sound.data.params == {**spoilt.data.params}
+        for metric in ("train_loss", "val_loss", "val_accuracy"):
+            assert len(history(sound, metric)) == epochs
+            assert history(sound, metric) == history(spoilt, metric)
+    for run in (*runs("spoilt"), *runs("spoilt", "study")):
         assert not any("test" in name for name in (*run.data.metrics, *run.data.tags))
+
+
+def without_test_part(tracks: Tracks, split: Split, pictures: Path) -> Tracks:
+    """Return tracks whose test part has NaN as features, labels of no genre and no picture."""
+    test = tracks.indices(split.test)
+    assert tracks.features is not None
+    assert tracks.pictures is not None
+    features, labels, rows = tracks.features.copy(), tracks.labels.copy(), tracks.pictures.rows.copy()
+    features[test], labels[test], rows[test] = np.nan, -1, 10**6  # no such row: reading it raises IndexError
+    pictures.symlink_to(tracks.pictures.path)
+    return replace(tracks, features=features, labels=labels, pictures=Pictures(pictures, rows))
+
+
+@pytest.mark.parametrize("model", ["fcnn", "cnn"])
+def test_a_worker_is_sent_nothing_of_the_test_part(model: str) -> None:
+    plan = plan_sweep(changed(FAST, model=model, data="demo"))
+    task = worker_tasks(plan, open_study(plan), deadline=None)[0]
+    assert set(task.view.tracks.ids) == {*plan.split.train, *plan.split.valid}
+    sent = pickle.dumps(task)
+    assert not [track for track in plan.split.test if track.encode() in sent]
+    assert plan.split.train[0].encode() in sent
+    tracks, kept = task.view.tracks, plan.tracks.indices(task.view.tracks.ids)
+    assert tracks.features is not None
+    assert plan.tracks.features is not None
+    np.testing.assert_array_equal(tracks.features, plan.tracks.features[kept])
+    np.testing.assert_array_equal(tracks.labels, plan.tracks.labels[kept])
+    assert tracks.pictures is not None
+    assert plan.tracks.pictures is not None
+    np.testing.assert_array_equal(tracks.pictures.rows, plan.tracks.pictures.rows[kept])
 
 
 def test_running_it_again_continues_and_then_is_done() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.data import Part, Tracks, TrainingData, stratified_split, training_data
+from harness.data import Part, Tracks, TrainingData, View, stratified_split
 from harness.models.registry import model_spec
 from harness.training.loop import TrainingState, fit, start_training
 from tests.support.trainings import COLUMNS, CPU, GENRES, SMALL, some_of
@@ -11,12 +11,12 @@ from tests.support.trainings import COLUMNS, CPU, GENRES, SMALL, some_of
 
 @pytest.fixture(scope="session")
 def features(demo_tracks: Tracks) -> TrainingData:
-    return training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "features", demo_tracks.columns)
+    return View(demo_tracks, "features", demo_tracks.columns).training(stratified_split(demo_tracks, seed=0))
 
 
 @pytest.fixture(scope="session")
 def pictures(demo_tracks: Tracks) -> TrainingData:
-    data = training_data(demo_tracks, stratified_split(demo_tracks, seed=0), "pictures", ())
+    data = View(demo_tracks, "pictures").training(stratified_split(demo_tracks, seed=0))
     return TrainingData(some_of(data.train, 48), some_of(data.valid, 20), (), data.genres)
 
 

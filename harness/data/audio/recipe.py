@@ -148,8 +148,8 @@ def _harmonic_and_percussive(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return harmonic, percussive
 
 
-def clip_picture(clip: np.ndarray) -> np.ndarray:
-    """Draw the mel spectrogram of a clip: uint8 [288, 432, 3], low pitch at the bottom, no border, no axes.
+def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICTURE_WIDTH)) -> np.ndarray:
+    """Draw the mel spectrogram of a clip: uint8 [*size, 3], low pitch at the bottom, no border, no axes.
 
     128 mel bands in decibels below the loudest, down to -80, the whole clip over the whole width, through the
     colour map magma.
@@ -161,8 +161,7 @@ def clip_picture(clip: np.ndarray) -> np.ndarray:
     power = librosa.feature.melspectrogram(y=clip, sr=RATE, n_mels=MELS, pad_mode=PAD_MODE)
     level = librosa.power_to_db(power, ref=np.max, top_db=DECIBELS)
     # Scaled before it is coloured: a mean of two colours of the map need not be one of its colours.
-    size = (PICTURE_WIDTH, PICTURE_HEIGHT)
-    scaled = Image.fromarray(level[::-1].astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    scaled = Image.fromarray(level[::-1].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
     shade = np.clip(1 + np.asarray(scaled) / DECIBELS, 0, 1)
     picture: np.ndarray = colormaps[COLOURS](shade, bytes=True)[..., :3]
     return picture
