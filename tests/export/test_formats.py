@@ -257,7 +257,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
         for entry in folder.iterdir():
             if not entry.name.startswith("onnx"):
                 (tmp_path / entry.name).symlink_to(entry)
-    code = "from harness.formats import check_formats as c; print(c(('pt2',)), flush=True); c(('onnx',))"
+    code = "from harness.export.formats import check_formats as c; print(c(('pt2',)), flush=True); c(('onnx',))"
     paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     process = subprocess.run(
         [sys.executable, "-S", "-c", code],
