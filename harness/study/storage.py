@@ -27,9 +27,6 @@ _OPENING = (
 STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError)
 CONNECT_SECONDS = 10  # to a database server that does not answer
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
-
 
 def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """Open (and on first use, unless `create` forbids it, make) the storage behind an SQLAlchemy URL.
@@ -41,6 +38,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     Raises StudyError where the database cannot be opened, is missing and not to be made, or has the schema of
     another Optuna.
     """
+    _log_warnings_only()
     path = sqlite_path(url)
     if path is not None and not create and not path.exists():
         raise StudyError(f"there are no studies yet: no {path}", hint="harness sweep first, or --storage URL")
@@ -62,6 +60,12 @@ def reaching(url: str) -> Iterator[None]:
             expected="a database that can be reached and written",
             hint="the same command again once it can; what was trained is kept",
         ) from error
+
+
+def _log_warnings_only() -> None:
+    """Keep Optuna and its schema migrations from logging each step: what users should see is shown by us."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _open_file(url: str, path: Path) -> RDBStorage:
