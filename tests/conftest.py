@@ -140,6 +140,13 @@ def own_fork_server() -> Iterator[None]:
     stop()
 
 
+@pytest.fixture
+def new_fork_server(capfd: pytest.CaptureFixture[str]) -> None:
+    """A fork server that this test starts: what its workers print goes where this test's output goes."""
+    stop: Callable[[], None] = forkserver._forkserver._stop  # type: ignore[attr-defined]
+    stop()
+
+
 @dataclass(frozen=True)
 class Server:
     """An MLflow server of our own, which can be stopped and started again under the same address."""

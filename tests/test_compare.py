@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -28,7 +29,7 @@ from harness.compare.leaks import leak_warnings
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.warnings import split_warnings
 from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
-from harness.core.records import Split, WorkerId
+from harness.core.records import Split
 from harness.core.stats import corrected_resampled_t
 from harness.data import DEMO_FOLDER, Tracks, load_tracks, stratified_split
 from harness.sweep.driver import open_study, run_sweep
@@ -377,7 +378,6 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
         folder=tmp_path,
         device="cpu",
         threads=1,
-        worker_id=WorkerId(),
     )
     do_repeats(task, threading.Event())
     events = read_repeat(repeat_path(tmp_path, wild, 0))
@@ -386,6 +386,49 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
     assert (events[-1]["state"], len(set(events[-1]["test"]))) == ("diverged", 1)
     assert len(events[-1]["test"]) == len(found.splits[0].test)
     assert "is nan" in events[-1]["reason"] or "is inf" in events[-1]["reason"]
+
+
+def test_a_repeat_whose_workers_die_without_a_new_epoch_stops_the_comparison(studies: Path) -> None:
+    sweep(study="deadly", epochs=400, trials=1)
+    arguments = [
+        "compare",
+        "--study",
+        "deadly",
+        "--study",
+        "one",
+        "--repeats",
+        "2",
+        "--no-baselines",
+        "--jobs",
+        "1",
+    ]
+    planned = plan(studies=("deadly", "one"), repeats=2)
+    folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
+    journal = repeat_path(folder, planned.candidates[0], 0)
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def attempts() -> list[bytes]:
+        return journal.read_bytes().split(b'"event":"start"')[1:] if journal.exists() else []
+
+    for number in (1, 2, 3, 4):
+        wait_for(lambda n=number: len(attempts()) == n)  # type: ignore[misc]
+        if number == 1:  # far more epochs than are repeated before the later kills
+            wait_for(lambda: attempts()[-1].count(b'"event":"epoch"') > 100)
+        else:
+            wait_for(lambda: b'"event":"again"' in attempts()[-1])
+        (worker,) = (pid for pid in family(process.pid) if opens(pid, journal))
+        os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    reason = "its worker died 3 times in a row without a new epoch, the last time killed by SIGKILL"
+    assert f"repeat 0 of {planned.candidates[0].name}: {reason}" in errors
+
+
+def opens(pid: int, path: Path) -> bool:
+    try:
+        return any(str(link.readlink()) == str(path) for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # it has just ended
+        return False
 
 
 def test_killed_and_run_again(studies: Path, inside: Harness) -> None:

@@ -91,10 +91,10 @@ def test_a_dead_workers_trial_that_another_took_is_not_given_back(storage: RDBSt
         dead.leave()
         let_time_pass(storage)
         taken = take(there)
-        here.bury(0, "none", attempts=1)
+        here.requeue_or_fail(0, 0, 1)
         assert trials(storage)[0].state == TrialState.RUNNING
         assert taken.finish(RESULT)
-        here.bury(0, "none", attempts=1)  # nor is one that has ended
+        here.requeue_or_fail(0, 0, 1)  # nor is one that has ended
         assert trials(storage)[0].state == TrialState.COMPLETE
 
 
@@ -136,7 +136,7 @@ def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBS
     kept = take(here)
     with here.registered():
         take(here).leave()
-        here.bury(1, "new", attempts=3)
+        here.requeue_or_fail(1, 1, 3)
         for number in (0, 1):
             journal = Journal(journal_path(here.work_folder, number))
             journal.append("start")

@@ -33,9 +33,9 @@ def worker(
 
     own = {"jobs": check_jobs(jobs or "auto"), "device": device, "timeout": check_timeout(timeout)}
     tracking, url, work_root = resolve_stores(tracking_uri, storage)
-    from harness.workers.supervisor import start_fork_server
+    from harness.workers.fork_server import TRAINING_SERVER
 
-    start_fork_server()
+    TRAINING_SERVER.start()
     from harness.sweep.driver import join_study
 
     plan = join_study(study, storage=url, tracking_uri=tracking, work_root=work_root, data=data, settings=own)

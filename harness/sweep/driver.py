@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
 from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
-from harness.sweep.recovery import bury, close_journals
+from harness.sweep.recovery import close_journals, handle_worker_death
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import Listener
 from harness.sweep.worker import WorkerTask, work
@@ -113,9 +114,9 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         uploader = record.uploader(listener)
         uploader.start()
 
-        def on_death(worker: str, cause: str) -> int | None:
+        def on_death(worker: str, cause: str) -> bool:
             with uploader.paused():
-                return bury(study, worker, cause, plan.settings.attempts)
+                return handle_worker_death(study, worker, cause, plan.settings.attempts)
 
         sweep.run(on_death)
         if sweep.signal is None:
@@ -229,7 +230,7 @@ def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) 
     return "FINISHED", "timed out" if short else "complete"
 
 
-def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
+def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
     task = WorkerTask(
         spec=plan.spec,
         storage=plan.storage,
@@ -244,7 +245,7 @@ def _tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Worker
         deadline=deadline,
     )
     devices = itertools.cycle(plan.devices)
-    return [replace(task, device=next(devices)) for _ in range(_jobs(plan, study.counts()))]
+    return [replace(task, device=next(devices)).for_worker for _ in range(_jobs(plan, study.counts()))]
 
 
 def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:

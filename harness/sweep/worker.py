@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,6 +49,10 @@ class WorkerTask:
     device: str
     worker_id: WorkerId
     deadline: float | None = None
+
+    def for_worker(self, worker: str) -> WorkerTask:
+        """Return the task for the worker process of that name."""
+        return replace(self, worker_id=replace(self.worker_id, worker=worker))
 
 
 class Worker:
@@ -178,10 +182,10 @@ class Worker:
 def work(task: WorkerTask) -> None:
     """Be a worker process of a study."""
 
-    def run(asked: threading.Event) -> None:
+    def run(stopping: threading.Event) -> None:
         with reaching(task.storage):
             worker = Worker(task)
-            worker.stopping = asked
+            worker.stopping = stopping
             worker.run()
 
     worker_main(run)
