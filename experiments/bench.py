@@ -40,7 +40,7 @@ from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import JournalUploader
 from harness.tracking import Tracker, TrialLog
 from harness.training.run import trial_config
-from harness.workers.supervisor import KEEP_LARGE_BLOCKS, start_fork_server
+from harness.workers.fork_server import KEEP_LARGE_BLOCKS, TRAINING_SERVER
 
 HERE = Path(__file__).parent
 FIXED: dict[str, object] = {"lr": {"low": 0.001, "high": 0.001}, "batch_size": [32]}
@@ -333,7 +333,7 @@ def main() -> None:
     size = Size(str(tracks.folder), arguments.rounds)
     if arguments.tiny:
         size = Size(str(tracks.folder), 1, few=1, many=2, epochs=1, cnn_epochs=1, trials=2, late=25, tutorial=1)
-    start_fork_server()
+    TRAINING_SERVER.start()
     rows = {}
     console = Console(stderr=True)
     with working_folder():

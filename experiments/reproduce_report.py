@@ -40,7 +40,7 @@ from harness.models.registry import model_spec
 from harness.study.plots import BLUE, GREY, ORANGE
 from harness.training.loop import fit, start_training
 from harness.workers.cpus import usable_cores
-from harness.workers.supervisor import KEEP_LARGE_BLOCKS
+from harness.workers.fork_server import KEEP_LARGE_BLOCKS
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = {"cnn": (0.605, 0.575), "fcnn": (0.325, 0.28)}  # the report's two runs

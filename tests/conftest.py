@@ -148,6 +148,13 @@ def own_fork_server() -> Iterator[None]:
 
 
 @pytest.fixture
+def new_fork_server(capfd: pytest.CaptureFixture[str]) -> None:
+    """A fork server that this test starts: what its workers print goes where this test's output goes."""
+    stop: Callable[[], None] = forkserver._forkserver._stop  # type: ignore[attr-defined]
+    stop()
+
+
+@pytest.fixture
 def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Server]:
     """A real `mlflow server` on PostgreSQL, artifacts proxied, on a free port of 127.0.0.1."""
     with running_mlflow_server(new_database(), tmp_path) as server:

@@ -62,9 +62,9 @@ def compare(
     wanted_jobs = check_jobs(jobs)
     if out is not None and out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
-    from harness.workers.supervisor import start_fork_server
+    from harness.workers.fork_server import TRAINING_SERVER
 
-    start_fork_server()
+    TRAINING_SERVER.start()
     from harness.compare import CompareSettings, plan_comparison, write_files
 
     settings = CompareSettings(

@@ -57,7 +57,8 @@ def sweep(
     ] = None,
     timeout: Annotated[float | None, option("--timeout", "none", "Minutes after which no trial is begun.")] = None,
     attempts: Annotated[
-        int | None, option("--attempts", "3", "Deaths in a row of its worker that end a trial.")
+        int | None,
+        option("--attempts", "3", "Deaths of its worker in a row, without a new epoch, that end a trial."),
     ] = None,
     keep: Annotated[
         str | None, option("--keep", "all", "Checkpoints that stay at the end: all or best:N.")
@@ -81,9 +82,9 @@ def sweep(
     from harness.sweep.settings import load_settings
 
     settings = load_settings(config, given)
-    from harness.workers.supervisor import start_fork_server
+    from harness.workers.fork_server import TRAINING_SERVER
 
-    start_fork_server()
+    TRAINING_SERVER.start()
     from harness.sweep.plan import plan_sweep
 
     carry_out(plan_sweep(settings), as_json)

@@ -33,9 +33,9 @@ def worker(
 
     jobs_wanted, minutes = check_jobs(jobs or "auto"), check_timeout(timeout)
     stores = resolve_stores(tracking_uri, storage)
-    from harness.workers.supervisor import start_fork_server
+    from harness.workers.fork_server import TRAINING_SERVER
 
-    start_fork_server()
+    TRAINING_SERVER.start()
     from harness.sweep.driver import join_study
 
     plan = join_study(study, stores, data=data, jobs=jobs_wanted, device=device, timeout=minutes)

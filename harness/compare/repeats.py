@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from harness.compare.baselines import BASELINES
+from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
 from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted, has_ended
 from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
-from harness.core.records import Candidate, Split, TrialConfig, TrialResult, WorkerId, derive_seed, digest_of
+from harness.core.records import Candidate, Split, TrialConfig, TrialResult, derive_seed, digest_of
 from harness.data import Part, Tracks, View
 from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
@@ -46,7 +47,11 @@ class RepeatTask:
     folder: Path
     device: str
     threads: int
-    worker_id: WorkerId
+    worker: str = ""  # the name of the process
+
+    def for_worker(self, worker: str) -> RepeatTask:
+        """Return the task for the worker process of that name."""
+        return replace(self, worker=worker)
 
 
 def candidate_view(tracks: Tracks, candidate: Candidate) -> View:
@@ -67,26 +72,49 @@ def read_repeat(path: Path) -> tuple[list[Event], RepeatEnded] | None:
     return (events, last) if isinstance(last, RepeatEnded) and has_ended(events) else None
 
 
+class RepeatDeaths:
+    """Counts the deaths of workers at each repeat, by the rule that holds for a study's trials (see `Deaths`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._deaths: dict[Path, Deaths] = {}  # by the repeat's journal
+
+    def add(self, worker: str, cause: str) -> tuple[bool, str | None]:
+        """Add a worker's death; return whether it was at a repeat, and why the repeat is given up, if it is."""
+        locks = (path for path in self._folder.glob("repeat-*.lock") if FileLock(path).note() == worker)
+        path = next((lock.with_suffix(".jsonl") for lock in locks), None)
+        if path is None:
+            return False, None
+        events, _ = read_events(path)
+        deaths = self._deaths[path] = self._deaths.get(path, Deaths()).add(last_new_epoch(events))
+        if deaths.count < ATTEMPTS:
+            return True, None
+        start = next((event for event in events if isinstance(event, RepeatStarted)), None)
+        name = path.stem if start is None else f"repeat {start.repeat} of {start.candidate}"
+        return True, f"{name}: {deaths.reason(cause)}"
+
+
 def work_on_repeats(task: RepeatTask) -> None:
     """Be a worker process of a comparison."""
-    worker_main(lambda asked: do_repeats(task, asked))
+    worker_main(lambda stopping: do_repeats(task, stopping))
 
 
-def do_repeats(task: RepeatTask, asked: threading.Event) -> None:
-    """Do the repeats that nobody has done and nobody else is at, until `asked` to stop."""
+def do_repeats(task: RepeatTask, stopping: threading.Event) -> None:
+    """Do the repeats that nobody has done and nobody else is at, until `stopping` is set."""
     torch.set_num_threads(min(task.threads, usable_cores()))
     for index, number in task.todo:
-        if asked.is_set():
+        if stopping.is_set():
             return
         path = repeat_path(task.folder, task.candidates[index], number)
         lock = FileLock(path.with_suffix(".lock"))
         if not lock.acquire(wait=False):
             continue
+        lock.annotate(task.worker)
         journal = Journal(path)
         if not has_ended(journal.events):
-            _run(task, task.candidates[index], number, journal, path.with_suffix(""), asked)
+            _run(task, task.candidates[index], number, journal, path.with_suffix(""), stopping)
         journal.close()
-        lock.release()
+        lock.release(remove=True)
 
 
 def _run(
@@ -95,7 +123,7 @@ def _run(
     number: int,
     journal: Journal,
     folder: Path,
-    asked: threading.Event,
+    stopping: threading.Event,
 ) -> None:
     split, view = task.splits[number], candidate_view(task.tracks, candidate)
     seed = derive_seed(candidate.seed, "repeat", number)
@@ -115,7 +143,7 @@ def _run(
     if config is None:
         end = _baseline(candidate, seed, view, split, journal)
     else:
-        end = _network(task, view, split, config, journal, folder, asked)
+        end = _network(task, view, split, config, journal, folder, stopping)
     journal.append(end, sync=True)
     if end.result.state != "interrupted":
         shutil.rmtree(folder, ignore_errors=True)
@@ -128,11 +156,11 @@ def _network(
     config: TrialConfig,
     journal: Journal,
     folder: Path,
-    asked: threading.Event,
+    stopping: threading.Event,
 ) -> RepeatEnded:
     device = choose_device(task.device)
     data = view.training(split).to(device)
-    result = run_trial(config, data, device, journal=journal, folder=folder, stop=asked.is_set)
+    result = run_trial(config, data, device, journal=journal, folder=folder, stop=stopping.is_set)
     guesses: list[torch.Tensor] = []
     if result.state == "complete":
         classifier, _ = load_checkpoint(folder / "checkpoint")

@@ -7,23 +7,32 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from harness.compare.page import write_files
 from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import RepeatTask, candidate_view, read_repeat, repeat_path, work_on_repeats
+from harness.compare.repeats import (
+    RepeatDeaths,
+    RepeatTask,
+    candidate_view,
+    read_repeat,
+    repeat_path,
+    work_on_repeats,
+)
 from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import ResamplingScheme
 from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
-from harness.core.records import Candidate, WorkerId, new_name
+from harness.core.records import Candidate
 from harness.tracking import ComparisonLog, OwnResult, RunInfo, Tracker, read_ledger
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 from harness.workers.cpus import default_jobs
-from harness.workers.supervisor import WorkerSupervisor, interruptible
+from harness.workers.signals import interruptible
+from harness.workers.supervisor import WorkerSupervisor
 
 Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats on record, all repeats
 RETRY_SECONDS = 5.0  # between two tries to send to a tracking server that did not take it
@@ -93,7 +102,7 @@ class _Repeats:
         ]
         self._not_before = 0.0
         self._error: TrackingError | None = None
-        self._seen = 0
+        self._deaths = RepeatDeaths(folder)
 
     @property
     def _todo(self) -> list[tuple[int, int]]:
@@ -124,44 +133,41 @@ class _Repeats:
 
     def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
         devices = itertools.cycle(self._plan.devices)
-        worker_id = WorkerId(sweep=new_name())
         splits = [self._plan.splits[number] for _, number in todo]
         tracks = self._plan.tracks.select({track for s in splits for track in s.train + s.valid + s.test})
-        tasks = [
-            RepeatTask(
-                candidates=self._plan.candidates,
-                splits=self._plan.splits,
-                todo=tuple(todo),
-                tracks=tracks,
-                folder=self._folder,
-                device=next(devices),
-                threads=threads,
-                worker_id=worker_id,
-            )
-            for _ in range(jobs)
-        ]
-        sweep = WorkerSupervisor(work_on_repeats, tasks)
-        with sweep.handle_signals():
-            sweep.run(self._on_death, self.send)
+        task = RepeatTask(
+            candidates=self._plan.candidates,
+            splits=self._plan.splits,
+            todo=tuple(todo),
+            tracks=tracks,
+            folder=self._folder,
+            device=self._plan.devices[0],
+            threads=threads,
+        )
+        tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
+        supervisor = WorkerSupervisor(work_on_repeats, tasks)
+
+        def on_death(worker: str, cause: str) -> bool:
+            had_repeat, reason = self._deaths.add(worker, cause)
+            if reason is not None:
+                supervisor.stop(fault=reason)
+            return had_repeat
+
+        with supervisor.handle_signals():
+            supervisor.run(on_death, self.send)
         self._not_before = 0.0
         self.send()
-        if sweep.signal is not None:
+        if supervisor.signal is not None:
             left = len(self._todo)
             raise Stopped(
                 f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
-                signal=sweep.signal,
+                signal=supervisor.signal,
                 hint=AGAIN,
             )
-        if sweep.fault is not None:
+        if supervisor.fault is not None:
             raise StudyError(
-                f"the comparison stopped: {sweep.fault}", hint="the same command again, once it is mended"
+                f"the comparison stopped: {supervisor.fault}", hint="the same command again, once it is mended"
             )
-
-    def _on_death(self, _worker: str, _cause: str) -> int | None:
-        """Say whether anything has been written since a worker died before: else nobody gets anywhere."""
-        written = sum(path.stat().st_size for path in self._folder.glob("*.jsonl"))
-        progress, self._seen = written - self._seen, written
-        return progress or None
 
     def send(self) -> None:
         """Put the repeats on record that are over."""

@@ -9,12 +9,11 @@ from harness.core.records import WorkerId, new_name
 from harness.study.claim import Claim
 from harness.study.overview import StudyOverview, delete_study, list_studies
 from harness.study.storage import STORAGE_ERRORS, open_storage, reaching
-from harness.study.study import Progress, Study, no_running_trials
+from harness.study.study import Study, no_running_trials
 
 __all__ = [
     "STORAGE_ERRORS",
     "Claim",
-    "Progress",
     "Study",
     "StudyOverview",
     "WorkerId",

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.core.attempts import Deaths
 from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
 from harness.core.json_types import JsonObject
@@ -32,9 +33,6 @@ from harness.study.overview import (
     trial_row,
 )
 from harness.study.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
-
-STALE_DEATHS = 10  # times the attempts: deaths in a row of a trial that trains, but never further than before
-Progress = Literal["none", "repeated", "new"]
 
 
 class Study:
@@ -210,37 +208,28 @@ class Study:
         """Return the number of the trial that a worker of this machine held when it died, None for none."""
         return self._locks.trial_of_worker(worker)
 
-    def bury(
-        self, number: int, progress: Progress, attempts: int, give_up: Callable[[int], str] = lambda _: ""
+    def requeue_or_fail(
+        self, number: int, new_epoch: int, attempts: int, give_up: Callable[[Deaths], str] = lambda _: ""
     ) -> None:
-        """Give back the trial of a dead worker of this sweep, or end it as FAIL after `attempts` deaths in a row.
+        """Requeue the trial of a dead worker, or end it as FAIL after `attempts` deaths without a new epoch.
 
-        A death counts where the worker had not finished an epoch (`none`). Where it had, but none that was not
-        on record before (`repeated`), ten times as many are allowed; a `new` epoch starts the count again.
-        `give_up` is called with the number of deaths before the trial is ended, and returns the reason. A trial
-        that has ended, or that another machine has taken meanwhile, is left as it is.
+        `new_epoch` is the last new epoch of the worker that died, 0 for none (see `Deaths`). `give_up` is called
+        before the trial is ended, and returns the reason. A trial that has ended, or that another machine has
+        taken meanwhile, is left as it is.
         """
+        storage = self._study._storage
         with self._locks.study_lock():
-            trial = self._study._storage.get_trial(self._trial(number)._trial_id)
+            trial = storage.get_trial(self._trial(number)._trial_id)
             if trial.state == TrialState.RUNNING and self._locks.owns_upload(trial._trial_id):
-                storage = self._study._storage
-                deaths = self._count_death(trial, progress)
-                if deaths["none"] >= attempts or deaths["repeated"] >= STALE_DEATHS * attempts:
-                    result = {"best": None, "reason": give_up(sum(deaths.values()))}
+                deaths = Deaths(**trial.user_attrs.get(DEATHS_KEY, {})).add(new_epoch)
+                storage.set_trial_user_attr(trial._trial_id, DEATHS_KEY, asdict(deaths))
+                if deaths.count >= attempts:
+                    result = {"best": None, "reason": give_up(deaths)}
                     storage.set_trial_user_attr(trial._trial_id, RESULT_KEY, result)
                     storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 else:
                     storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             self._locks.clear_lock(number, trial._trial_id)
-
-    def _count_death(self, trial: FrozenTrial, progress: Progress) -> dict[str, int]:
-        deaths = dict(trial.user_attrs.get(DEATHS_KEY, {"none": 0, "repeated": 0}))
-        if progress == "new":
-            deaths = {"none": 0, "repeated": 0}
-        else:
-            deaths[progress] += 1
-        self._study._storage.set_trial_user_attr(trial._trial_id, DEATHS_KEY, deaths)
-        return deaths
 
     def owns_upload(self, number: int) -> bool:
         """Say whether this machine's journal of a trial is the one that counts; False for no trial at all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
 from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
-from harness.sweep.recovery import bury, close_journals
+from harness.sweep.recovery import close_journals, handle_worker_death
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import Listener
 from harness.sweep.worker import WorkerTask, work
@@ -115,9 +116,9 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         uploader = record.uploader(listener)
         uploader.start()
 
-        def on_death(worker: str, cause: str) -> int | None:
+        def on_death(worker: str, cause: str) -> bool:
             with uploader.paused():
-                return bury(study, worker, cause, plan.settings.attempts)
+                return handle_worker_death(study, worker, cause, plan.settings.attempts)
 
         sweep.run(on_death)
         if sweep.signal is None:
@@ -226,8 +227,8 @@ def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) 
     return StudyState.TIMED_OUT if short else StudyState.COMPLETE
 
 
-def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[WorkerTask]:
-    """Return what each worker process is sent; nothing of the test part is in it."""
+def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
+    """Return what makes each worker process's task from its name; nothing of the test part is in it."""
     task = WorkerTask(
         spec=plan.spec,
         stores=plan.stores,
@@ -239,7 +240,7 @@ def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[
         deadline=deadline,
     )
     devices = itertools.cycle(plan.devices)
-    return [replace(task, device=next(devices)) for _ in range(_jobs(plan, study.counts()))]
+    return [replace(task, device=next(devices)).for_worker for _ in range(_jobs(plan, study.counts()))]
 
 
 def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from harness.core.events import Acknowledged, Ended, EpochDone, EpochRepeated, TrialStarted, has_ended
+from harness.core.attempts import Deaths, last_new_epoch
+from harness.core.events import Acknowledged, Ended, has_ended
 from harness.core.journal import Journal, journal_path, read_events, remove_journal
 from harness.core.records import TrialResult
-from harness.study import Progress, Study
+from harness.study import Study
 
 LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
 
@@ -36,38 +35,24 @@ def close_journals(study: Study) -> None:
             journal.close()
 
 
-def bury(study: Study, worker: str, cause: str, attempts: int) -> int | None:
-    """Give back the trial that a dead worker of this sweep held, or give it up after `attempts` deaths in a row.
+def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) -> bool:
+    """Requeue the trial that a dead worker of this sweep ran, or give it up (see `Deaths`).
 
-    Return the trial's number, or None where the worker held none.
+    Return whether the worker ran one.
     """
     number = study.trial_of_worker(worker)
     if number is None:
-        return None
+        return False
     path = journal_path(study.work_folder, number)
 
-    def give_up(deaths: int) -> str:
-        reason = f"given up: its worker died {deaths} times in a row, the last time {cause}"
+    def give_up(deaths: Deaths) -> str:
+        reason = f"given up: {deaths.reason(cause)}"
         journal = Journal(path)
         if journal.events:
             journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
         journal.close()
         return reason
 
-    study.bury(number, _progress(path), attempts, give_up)
+    study.requeue_or_fail(number, last_new_epoch(read_events(path)[0]), attempts, give_up)
     close_journals(study)
-    return number
-
-
-def _progress(path: Path) -> Progress:
-    """Say how far the last attempt at a trial came."""
-    progress: Progress = "none"
-    for event in read_events(path)[0]:
-        match event:
-            case TrialStarted():
-                progress = "none"
-            case EpochDone():
-                progress = "new"
-            case EpochRepeated() if progress == "none":
-                progress = "repeated"
-    return progress
+    return True

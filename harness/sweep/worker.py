@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -57,6 +57,10 @@ class WorkerTask:
     def work_folder(self) -> Path:
         """Where the study's work in progress lies on this machine."""
         return self.stores.work_folder(self.spec.name)
+
+    def for_worker(self, worker: str) -> WorkerTask:
+        """Return the task for the worker process of that name."""
+        return replace(self, worker_id=replace(self.worker_id, worker=worker))
 
 
 class Worker:
@@ -190,10 +194,10 @@ class Worker:
 def work(task: WorkerTask) -> None:
     """Be a worker process of a study."""
 
-    def run(asked: threading.Event) -> None:
+    def run(stopping: threading.Event) -> None:
         with reaching(task.stores.storage):
             worker = Worker(task)
-            worker.stopping = asked
+            worker.stopping = stopping
             worker.run()
 
     worker_main(run)

@@ -1,1 +1,1 @@
-"""Where trainings run: worker processes, their supervisor, and how many there may be."""
+"""Worker processes: the fork server they come from, their supervisor, and how many of them a machine runs."""

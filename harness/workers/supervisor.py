@@ -1,188 +1,156 @@
-"""The worker processes of a sweep: started from a warm fork server, told to stop, waited for."""
+"""The supervisor of worker processes: starts them, replaces those that are killed, stops them, waits for them."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from types import FrameType
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar
 
-from harness.core.errors import Stopped
-from harness.core.records import WorkerId, new_name
+from harness.core.records import new_name
 from harness.workers.child import OUT_OF_MEMORY
+from harness.workers.fork_server import TRAINING_SERVER, ForkServer
+from harness.workers.signals import answered_by, signal_name
 
-STOP_SECONDS = 60.0  # what workers have to put their trials away before they are killed
-# A signal that comes again so soon is the same one: timeout(1), for one, sends it to a process and to its group.
-TWICE_SECONDS = 0.5
-IDLE_DEATHS = 3  # workers in a row that died with nothing in hand: there is no trial to blame and give up
-# Activations of a batch are tens of megabytes: glibc would return each to the kernel and fault it in again.
-KEEP_LARGE_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+STOP_SECONDS = 60.0  # that workers have to end in good order before they are killed
+KILL_SECONDS = 5.0  # that a killed process is waited for: the kernel may keep one that waits for a device
+STEP_SECONDS = 0.5
+IDLE_DEATHS = 3  # deaths in a row of workers that had nothing to do yet: there is no trial to blame
+FORK_SERVER_DIED = 255  # what multiprocessing reports for a process that it can no longer follow
 
-
-def start_fork_server() -> None:
-    """Start the process that workers are forked from; it imports PyTorch while this one goes on.
-
-    It and its children are out of reach of the terminal's Ctrl-C, which only the parent answers.
-    """
-    for name, value in KEEP_LARGE_BLOCKS.items():
-        os.environ.setdefault(name, value)
-    # torch._dynamo is what the first optimiser of a process imports, at two seconds a process.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["harness.sweep.worker", "torch._dynamo"])
-    resource_tracker.ensure_running()  # it unblocks the signals that are about to be blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class Task(Protocol):
-    """What a worker process is given to do; each gets a worker_id with a name of its own."""
-
-    @property
-    def worker_id(self) -> WorkerId:
-        """Who the worker is."""
-
-
-T = TypeVar("T", bound=Task)
+T = TypeVar("T")
+OnDeath = Callable[[str, str], bool]  # a worker's name and how it died -> whether it was at work on something
 
 
 class WorkerSupervisor(Generic[T]):
-    """Workers on one piece of work, from their start to their end; each does `work` on its task, a dataclass.
+    """Worker processes of one command, from their start to their end; each does `work` on a task of its own.
 
-    `signal` is the number of the signal that stopped it (or None), `fault` what broke a worker (or None). While
-    `handle_signals`, the first SIGINT or SIGTERM lets the workers put their trials away; a second SIGINT
-    kills them and raises KeyboardInterrupt.
+    `tasks` has a function for each worker: it gets the name of the worker process and returns its task, and is
+    called again for the worker that replaces a dead one. `signal` is the number of the signal that stopped the
+    workers (or None), `fault` says which fault did (or None).
     """
 
-    def __init__(self, work: Callable[[T], None], tasks: Sequence[T]) -> None:
+    def __init__(
+        self,
+        work: Callable[[T], None],
+        tasks: Sequence[Callable[[str], T]],
+        server: ForkServer = TRAINING_SERVER,
+    ) -> None:
         self._work = work
-        self._tasks = list(tasks)
-        self._workers: dict[ForkServerProcess, T] = {}
+        self._tasks = tasks
+        self._server = server
+        self._workers: dict[ForkServerProcess, Callable[[str], T]] = {}
         self._stopped_at: float | None = None
         self._idle_deaths = 0
         self.signal: int | None = None
         self.fault: str | None = None
 
-    def run(
-        self,
-        on_death: Callable[[str, str], int | None] = lambda *_: None,
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Start one worker for each task and wait for the last of them to end.
+    def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Start the workers and wait for the last of them to end; call `meanwhile` about twice a second.
 
-        A worker that is killed or runs out of memory is replaced, once `on_death` (called with its name and the
-        cause) has seen to its trial; it returns the trial's number, or None where the worker had none in hand.
-        `meanwhile` is called about twice a second.
+        See `step` for `on_death`. No worker is left afterwards: an exception in here stops them in good order,
+        KeyboardInterrupt kills them.
         """
-        for task in self._tasks if self._stopped_at is None else []:
-            self._start(task)
-        while self._workers:
-            wait([worker.sentinel for worker in self._workers], timeout=0.5)
-            meanwhile()
-            for worker in [worker for worker in self._workers if not worker.is_alive()]:
-                self._ended(worker, self._workers.pop(worker), on_death)
-            if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
-                self._kill()
-
-    def _start(self, task: T) -> None:
-        task = replace(cast(Any, task), worker_id=WorkerId(task.worker_id.sweep, new_name()))
-        context = multiprocessing.get_context("forkserver")
-        worker = context.Process(target=self._work, args=(task,), daemon=True)
-        worker.start()
-        self._workers[worker] = task
-        if self._stopped_at is not None:  # a signal came meanwhile
-            worker.terminate()
-
-    def _ended(self, worker: ForkServerProcess, task: T, on_death: Callable[[str, str], int | None]) -> None:
-        code = worker.exitcode or 0
-        if code == 0 or self._stopped_at is not None:
-            return
-        if code > 0 and code != OUT_OF_MEMORY:
-            self.fault = "a worker met an error"
+        try:
+            self.start()
+            while self.step(on_death):
+                meanwhile()
+        except Exception:
             self.stop()
-            return
-        cause = "out of memory" if code == OUT_OF_MEMORY else f"killed by {_signal_name(-code)}"
-        in_hand = on_death(task.worker_id.worker, cause)
-        self._idle_deaths = self._idle_deaths + 1 if in_hand is None else 0
-        if self._idle_deaths > IDLE_DEATHS:
-            self.fault = f"{self._idle_deaths} workers in a row died before they had a trial, the last one {cause}"
-            self.stop()
-        else:
+            while self.step(on_death):
+                pass
+            raise
+        finally:
+            self.kill()
+
+    def start(self) -> None:
+        """Start one worker for each task, unless a signal has come already."""
+        self._server.start()
+        for task in self._tasks if self._stopped_at is None else ():
             self._start(task)
 
-    def stop(self) -> None:
-        """Ask the workers to put their trials away and end."""
+    def step(self, on_death: OnDeath, wake_on: Sequence[Connection] = ()) -> bool:
+        """Wait for a worker to end, or for something to read, half a second at most; return whether any is left.
+
+        A worker that is killed or runs out of memory is replaced, after `on_death` has been called with its name
+        and the cause. A worker that ends with an error stops the others: it is the `fault`. So are several
+        deaths in a row of workers that were not at work on anything.
+        """
+        wait([*(process.sentinel for process in self._workers), *wake_on], timeout=STEP_SECONDS)
+        for process in [process for process in self._workers if not process.is_alive()]:
+            self._handle_end(process, self._workers.pop(process), on_death)
+        if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
+            self._send_kill()
+        return bool(self._workers)
+
+    def stop(self, fault: str | None = None) -> None:
+        """Ask the workers to end in good order, because of a `fault` where one is given."""
+        self.fault = self.fault or fault
         self._stopped_at = self._stopped_at or time.monotonic()
-        for worker in self._workers:
-            worker.terminate()
+        for process in list(self._workers):
+            process.terminate()
 
-    def _kill(self) -> None:
-        for worker in self._workers:
-            worker.kill()
+    def kill(self) -> None:
+        """Kill the workers that are left, and wait for their end."""
+        self._send_kill()
+        until = time.monotonic() + KILL_SECONDS
+        for process in self._workers:
+            process.join(max(0.0, until - time.monotonic()))
+        self._workers.clear()
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Answer SIGINT and SIGTERM in here, and leave them to whoever answered them before afterwards."""
+        """Answer signals: the first SIGINT or SIGTERM stops the workers.
 
-        def on_signal(number: int, _frame: FrameType | None) -> None:
+        A second SIGINT kills them and raises KeyboardInterrupt.
+        """
+
+        def on_signal(number: int) -> None:
             if self.signal is not None and number == signal.SIGINT:
-                self._kill()
+                self._send_kill()
                 raise KeyboardInterrupt
             self.signal = self.signal or number
             self.stop()
 
-        with _answered_by(on_signal):
+        with answered_by(on_signal):
             yield
 
+    def _start(self, task: Callable[[str], T]) -> None:
+        name = new_name()
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=self._work, args=(task(name),), name=name, daemon=True)
+        process.start()
+        self._workers[process] = task
+        if self._stopped_at is not None:  # a signal has come meanwhile
+            process.terminate()
 
-@contextmanager
-def interruptible(found: str, run: str) -> Iterator[None]:
-    """Raise Stopped(found, run) on SIGINT and SIGTERM: for what can be left at any point and done again."""
-    answered = []
+    def _handle_end(self, process: ForkServerProcess, task: Callable[[str], T], on_death: OnDeath) -> None:
+        code = process.exitcode or 0
+        if code == 0 or self._stopped_at is not None:
+            return
+        cause = cause_of_death(code)
+        if cause is None:
+            lost = code == FORK_SERVER_DIED
+            self.stop(fault="the fork server of the workers was killed" if lost else "a worker met an error")
+            return
+        self._idle_deaths = 0 if on_death(process.name, cause) else self._idle_deaths + 1
+        if self._idle_deaths >= IDLE_DEATHS:
+            count = self._idle_deaths
+            self.stop(fault=f"{count} workers in a row died before they had anything to do, the last one {cause}")
+        if self._stopped_at is None:  # neither for this death nor by `on_death`
+            self._start(task)
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        answered.append(number)
-        raise KeyboardInterrupt  # no Exception: a library that it meets would make one of its own out of it
-
-    with _answered_by(on_signal):
-        try:
-            yield
-        except KeyboardInterrupt:
-            if not answered:
-                raise
-            raise Stopped(found, signal=answered[0], hint=run) from None
-
-
-@contextmanager
-def _answered_by(on_signal: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    last: dict[int, float] = {}
-
-    def answer(number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        is_new = now - last.get(number, -TWICE_SECONDS) >= TWICE_SECONDS
-        last[number] = now
-        if is_new:
-            on_signal(number, frame)
-
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _send_kill(self) -> None:
+        for process in list(self._workers):
+            process.kill()
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+def cause_of_death(exit_code: int) -> str | None:
+    """Return how a process died that was killed or ran out of memory, None for one that ended by itself."""
+    if exit_code == OUT_OF_MEMORY:
+        return "out of memory"
+    return f"killed by {signal_name(-exit_code)}" if exit_code < 0 else None

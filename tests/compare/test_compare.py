@@ -18,7 +18,6 @@ from mlflow import MlflowClient
 from harness.compare.choose import draw_split
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.core.events import EpochDone, OpenedTestPart, RepeatEnded, RepeatStarted
-from harness.core.records import WorkerId
 from harness.core.stats import corrected_resampled_t
 from harness.data import Tracks, stratified_split
 from tests.support.commands import Harness, last_json
@@ -201,7 +200,6 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
         folder=tmp_path,
         device="cpu",
         threads=1,
-        worker_id=WorkerId(),
     )
     do_repeats(task, threading.Event())
     repeat = read_repeat(repeat_path(tmp_path, wild, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -16,6 +17,49 @@ from tests.support.stores import Stores
 from tests.support.sweeps import sweep
 
 pytestmark = pytest.mark.process
+
+
+def test_a_repeat_whose_workers_die_without_a_new_epoch_stops_the_comparison(studies: Path) -> None:
+    sweep(study="deadly", epochs=400, trials=1)
+    arguments = [
+        "compare",
+        "--study",
+        "deadly",
+        "--study",
+        "one",
+        "--repeats",
+        "2",
+        "--no-baselines",
+        "--jobs",
+        "1",
+    ]
+    planned = plan(studies=("deadly", "one"), repeats=2)
+    folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
+    journal = repeat_path(folder, planned.candidates[0], 0)
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def attempts() -> list[bytes]:
+        return journal.read_bytes().split(b'"event":"repeat"')[1:] if journal.exists() else []
+
+    for number in (1, 2, 3, 4):
+        wait_for(lambda n=number: len(attempts()) == n)  # type: ignore[misc]
+        if number == 1:  # far more epochs than are repeated before the later kills
+            wait_for(lambda: attempts()[-1].count(b'"event":"epoch"') > 100)
+        else:
+            wait_for(lambda: b'"event":"again"' in attempts()[-1])
+        (worker,) = (pid for pid in family(process.pid) if opens(pid, journal))
+        os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    reason = "its worker died 3 times in a row without a new epoch, the last time killed by SIGKILL"
+    assert f"repeat 0 of {planned.candidates[0].name}: {reason}" in errors
+
+
+def opens(pid: int, path: Path) -> bool:
+    try:
+        return any(str(link.readlink()) == str(path) for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # it has just ended
+        return False
 
 
 def test_killed_and_run_again(studies: Path, inside: Harness) -> None:

@@ -56,10 +56,10 @@ def test_a_dead_workers_trial_that_another_took_is_not_given_back(storage: RDBSt
         dead.leave()
         let_time_pass(storage)
         taken = take(there)
-        here.bury(0, "none", attempts=1)
+        here.requeue_or_fail(0, 0, 1)
         assert trials(storage)[0].state == TrialState.RUNNING
         assert taken.finish(RESULT)
-        here.bury(0, "none", attempts=1)  # nor is one that has ended
+        here.requeue_or_fail(0, 0, 1)  # nor is one that has ended
         assert trials(storage)[0].state == TrialState.COMPLETE
 
 

@@ -77,5 +77,5 @@ def train_without_uploading(listen: Callable[..., None] = lambda *_: None, **cha
     study = open_study(plan)
     record = driver._begin_record(plan, study)
     uploader = record.uploader(listen)
-    Worker(driver.worker_tasks(plan, study, None)[0]).run()
+    Worker(driver.worker_tasks(plan, study, None)[0]("worker")).run()
     return Unsent(plan, study, record, uploader)

@@ -19,7 +19,7 @@ SEED = 20261123
 
 
 def sweep_command(*arguments: str) -> list[str]:
-    # Chance may hit one trial again and again before its first epoch: none is to be given up here.
+    # Chance may hit one trial again and again before a new epoch: none is to be given up here.
     return command("sweep", "--data", "demo", "--pruner", "none", "--attempts", "50", *arguments)
 
 

@@ -16,7 +16,7 @@ def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBS
     kept = take(here)
     with here.registered():
         take(here).leave()
-        here.bury(1, "new", attempts=3)
+        here.requeue_or_fail(1, 1, 3)
         for number in (0, 1):
             journal = Journal(journal_path(here.work_folder, number))
             journal.append(Resumed(epoch=1))

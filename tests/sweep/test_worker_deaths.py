@@ -26,7 +26,7 @@ def test_a_worker_that_dies_again_and_again_gives_its_trial_up(place: Path) -> N
     assert process.returncode == 0, output
     stores = Stores.here()
     first, *others = stores.trials("deadly")
-    reason = "given up: its worker died 3 times in a row, the last time killed by SIGKILL"
+    reason = "given up: its worker died 3 times in a row without a new epoch, the last time killed by SIGKILL"
     assert (first.state.name, first.user_attrs["result"]["reason"]) == ("FAIL", reason)
     assert [trial.state.name for trial in others] == ["COMPLETE", "COMPLETE"]
     runs = stores.runs("deadly", "trial")

@@ -1,4 +1,4 @@
-"""What a worker makes of the exceptions that it meets."""
+"""What a worker process makes of exceptions."""
 
 import errno
 
@@ -18,7 +18,7 @@ def test_out_of_memory_is_told_from_bugs() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_the_machines_faults_are_told_from_bugs() -> None:
+def test_faults_of_the_machine_are_told_from_bugs() -> None:
     assert is_machine_fault(OSError(errno.ENOSPC, "No space left on device"))
     assert is_machine_fault(StudyError("lost"))
     assert not is_machine_fault(FileExistsError(errno.EEXIST, "File exists"))

@@ -1,0 +1,65 @@
+"""The fork server: where it looks for modules, and what its workers inherit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import multiprocessing, signal, sys
+from harness.workers.fork_server import ForkServer
+
+def show():
+    import os
+    print("PRELOADED", "decoy" in sys.modules, os.environ.get("GIVEN"), os.environ.get("UNSET"), os.environ["SET"])
+    print("BLOCKED", {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+if __name__ == "__main__":
+    ForkServer(("decoy",), environment={"GIVEN": "1"}, defaults={"SET": "default", "UNSET": "default"}).start()
+    process = multiprocessing.get_context("forkserver").Process(target=show)
+    process.start()
+    process.join()
+    print("PARENT BLOCKED", bool(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+    import os
+    print("PARENT", os.environ.get("GIVEN"), os.environ.get("UNSET"), os.environ.get("PYTHONSAFEPATH"))
+"""
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path) -> None:
+    """A file of the user's, such as an optuna.py beside the data, must not run in place of the library."""
+    folder, program = tmp_path / "current", tmp_path / "program"
+    folder.mkdir()
+    program.mkdir()
+    (folder / "decoy.py").write_text("raise SystemExit('the decoy ran')")
+    (program / "main.py").write_text(SCRIPT)
+    process = subprocess.run(
+        [sys.executable, str(program / "main.py")],
+        cwd=folder,
+        env={**os.environ, "SET": "by the user"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "the decoy ran" not in process.stderr
+    lines = process.stdout.splitlines()
+    assert lines == [
+        "PRELOADED False 1 default by the user",
+        "BLOCKED True",
+        "PARENT BLOCKED False",
+        "PARENT None None None",
+    ]
+
+
+def test_importing_changes_no_variable_and_no_logger() -> None:
+    code = """
+import logging, os
+import optuna, torch  # what they do at import is theirs
+levels = optuna.logging.get_verbosity(), logging.getLogger("alembic").level
+variables = dict(os.environ)
+import harness.study, harness.workers.pool, harness.workers.signals, harness.workers.supervisor
+assert dict(os.environ) == variables
+assert (optuna.logging.get_verbosity(), logging.getLogger("alembic").level) == levels
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
