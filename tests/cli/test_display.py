@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_a_sweep_on_a_terminal(place: Path, environment: dict[str, str]) -> None
     arguments = (*SWEEP, "--model", "fcnn", "--trials", "2", "--epochs", "600", "--jobs", "1")
     shown = in_terminal(arguments, environment)
     lines = shown.lines()
-    bars = [line for line in lines if "━" in line]
+    bars = [line for line in lines if re.search(r"(demo-fcnn|trial \d+) .*\d+/\d+", line)]
     assert max(map(len, bars)) <= COLUMNS
     assert any("demo-fcnn" in bar and "0/2" in bar for bar in bars)
     assert any("demo-fcnn" in bar and "1/2" in bar and "best 0." in bar and " left" in bar for bar in bars)

@@ -68,13 +68,12 @@ def test_a_tracking_server_that_stays_down(place: Path, mlflow_server: Server, i
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
 
 
-@pytest.mark.parametrize("command", ["sweep", "doctor", "export", "compare", "reproduce"])
+@pytest.mark.parametrize("command", ["sweep", "doctor", "export", "reproduce"])
 def test_a_tracking_server_that_is_hung_at_the_start(place: Path, inside: Harness, command: str) -> None:
     arguments = {
         "sweep": (*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1"),
         "doctor": ("doctor",),
         "export": ("export", "--study", "s", "--out", "best"),
-        "compare": ("compare", "--experiment", "demo"),
         "reproduce": ("reproduce", "0" * 32),
     }[command]
     began = time.monotonic()
