@@ -20,7 +20,7 @@ from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingEr
 from harness.core.journal import comparison_folder, comparison_lock
 from harness.core.records import Candidate, WorkerId, new_name
 from harness.data import open_test
-from harness.tracking import ComparisonLog, Tracker, best_trial_run, read_ledger
+from harness.tracking import ComparisonLog, Heartbeat, Machine, Presence, Tracker, best_trial_run, read_ledger
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 from harness.workers.cpus import default_jobs
@@ -46,18 +46,27 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
         )
     try:
         with interruptible("interrupted; the repeats that have ended are on record", AGAIN):
-            comparison = _record_comparison(plan, folder, listener)
+            comparison = _record_comparison(plan, folder, lock.path, listener)
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
     finally:
         lock.release(remove=True)
 
 
-def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -> Comparison:
+def _record_comparison(plan: ComparisonPlan, folder: Path, lock: Path, listener: Listener) -> Comparison:
     tracker = Tracker(plan.tracking_uri)
     tags = {"data_digest": plan.compared[0].spec.data_digest}
     log = ComparisonLog(tracker, plan.experiment, plan.identity, tags)
-    log.begin(plan.name, _description(plan), _params(plan))
+    machine = Machine.here(plan.work_root, create=True)
+    presence = Presence.of_this_process(machine, new_name(), lock)
+    log.begin(plan.name, _description(plan), _params(plan), presence.tags())
+    with Heartbeat(tracker, log.parent, machine, presence):
+        return _repeat_and_sum_up(plan, tracker, log, folder, listener)
+
+
+def _repeat_and_sum_up(
+    plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog, folder: Path, listener: Listener
+) -> Comparison:
     try:
         _Repeats(plan, log, folder, listener).run()
         own, parameters = _measure_own_split(plan, tracker, log)

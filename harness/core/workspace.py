@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 from harness.core.errors import SettingsError, mask_password
-from harness.core.files import sqlite_path
+from harness.core.files import FileLock, sqlite_path
+from harness.core.records import new_name
 
 RUNS_FOLDER = Path("mlruns")
 
@@ -43,6 +44,14 @@ def work_folder_of(work_root: Path, storage: str, study: str) -> Path:
     """
     folder = work_root / study
     return folder if sqlite_path(storage) is not None else folder / socket.gethostname()
+
+
+def lasting_name(path: Path) -> str:
+    """Return the unique name that a file holds, given on first use."""
+    with FileLock(path) as lock:
+        if not lock.note():
+            lock.annotate(new_name())
+        return lock.note()
 
 
 def _absolute(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from harness.sweep.recovery import bury, close_journals
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import Listener
 from harness.sweep.worker import WorkerTask, work
-from harness.tracking import SPLIT_FILE, Tracker, fix_artifact_paths, translated
+from harness.tracking import SPLIT_FILE, Heartbeat, Machine, Presence, Tracker, fix_artifact_paths, translated
 from harness.training.devices import devices_of
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
@@ -108,8 +109,11 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
     sweep = WorkerSupervisor(work, _tasks(plan, study, deadline))
-    with sweep.handle_signals(), reaching(plan.storage), study.registered():
-        record = _begin_record(plan, study)
+    with sweep.handle_signals(), reaching(plan.storage), study.registered(), ExitStack() as stack:
+        machine = Machine.here(plan.work_root, create=True)
+        presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
+        record = _begin_record(plan, study, presence)
+        heartbeat = stack.enter_context(Heartbeat(record.tracker, record.parent, machine, presence))
         uploader = record.uploader(listener)
         uploader.start()
 
@@ -131,6 +135,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
             if sweep.signal is None:
                 raise
             unsent = error  # said along with the interruption, which the exit code tells
+            heartbeat.is_heard = False  # nor is MLflow asked to take the end of the heartbeat
         finally:
             study.recover()  # what the workers were told to put away: by now the record has it
         if unsent is None:
@@ -199,20 +204,21 @@ def join_study(
         model=model_spec(spec.model),
         tracking_uri=tracking_uri,
         storage=storage,
+        work_root=work_root,
         work_folder=folder,
         devices=devices_of(own.device),
         joins=True,
     )
 
 
-def _begin_record(plan: SweepPlan, study: Study) -> Record:
+def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     """Open the study's record: one run for the study, however many machines begin at once."""
     database = sqlite_path(plan.tracking_uri)
     if database is not None:
         with translated(f"mending the paths in {database}"):
             fix_artifact_paths(database)
     tracker = Tracker(plan.tracking_uri)
-    tags = {"study_state": "running", "trials_asked": str(plan.settings.trials)}
+    tags = {"study_state": "running", "trials_asked": str(plan.settings.trials), **presence.tags()}
     with study.lock():
         parent = tracker.begin_study(plan.spec, tags, _description(plan), plan.split, study.context)
     record = Record(study, tracker, parent)

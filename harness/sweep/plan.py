@@ -42,6 +42,7 @@ class SweepPlan:
     model: ModelSpec
     tracking_uri: str
     storage: str
+    work_root: Path
     work_folder: Path
     devices: tuple[str, ...]
     joins: bool = False  # a study that somebody else's sweep has made and asked for
@@ -99,6 +100,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         model=model,
         tracking_uri=tracking_uri,
         storage=storage,
+        work_root=work_root,
         work_folder=work_folder_of(work_root, storage, spec.name),
         devices=devices_of(settings.device),
     )

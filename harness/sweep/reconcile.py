@@ -50,8 +50,7 @@ class Record:
         rows = {row.number: row for row in self.study.rows()}
         unsent = {int(path.stem.removeprefix("trial-")) for path in self.study.work_folder.glob("trial-*.jsonl")}
         found = []
-        for run in self.tracker.trial_runs(self.study.name):
-            number = int(run.tags["trial"])
+        for number, run in self._runs().items():
             row = rows.get(number)
             state = "WAITING" if row is None else row.state
             if run.status != "RUNNING" or state == "RUNNING" or (number in unsent and state != "WAITING"):
@@ -94,7 +93,11 @@ class Record:
         return best_run_id
 
     def _runs(self) -> dict[int, RunInfo]:
-        return {int(run.tags["trial"]): run for run in self.tracker.trial_runs(self.study.name)}
+        # By the parent, too: on a shared server somebody else's study may have the same name.
+        runs = [
+            r for r in self.tracker.trial_runs(self.study.name) if r.tags.get("mlflow.parentRunId") == self.parent
+        ]
+        return {int(run.tags["trial"]): run for run in runs}
 
     def _best_run_id(self, runs: dict[int, RunInfo]) -> str | None:
         best = self.study.best()

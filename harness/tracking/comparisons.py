@@ -90,16 +90,20 @@ class ComparisonLog:
         self._tags = {**tags, **who_and_what(), **code_and_environment(), "comparison": identity}
         self.parent = ""
 
-    def begin(self, name: str, description: str, params: dict[str, Any]) -> str:
-        """Return the id of the comparison's parent run, made or reopened, with status RUNNING."""
+    def begin(self, name: str, description: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Return the id of the comparison's parent run, made or reopened, with status RUNNING.
+
+        `tags` are the parent's own, set before the status: a RUNNING run always says who is at work on it.
+        """
         with translated(f"opening the run of comparison {name!r}"):
             found = self._search("comparison")
             if found:
                 self.parent = found[0].run_id
+                self.tracker.set_tags(self.parent, tags)
                 self._client.update_run(self.parent, status="RUNNING")
             else:
-                tags = {**self._tags, "kind": "comparison", "mlflow.note.content": description}
-                run = self._client.create_run(self._experiment, run_name=name, tags=tags)
+                about = {**self._tags, "kind": "comparison", "mlflow.note.content": description}
+                run = self._client.create_run(self._experiment, run_name=name, tags={**about, **tags})
                 self.parent = str(run.info.run_id)
                 self._client.log_batch(self.parent, params=[Param(k, str(v)) for k, v in params.items()])
         return self.parent

@@ -38,7 +38,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from harness import __version__
 from harness.core.errors import TrackingError
-from harness.core.files import make_database, sqlite_path
+from harness.core.files import make_database, read_only_url, sqlite_path
 from harness.core.records import Split, StudySpec
 from harness.core.workspace import RESUME_FILE
 from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
@@ -56,10 +56,14 @@ TAG_LIMIT = 5000  # characters that every MLflow store takes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """A run as it was read back: its tags, params and last metrics."""
+    """A run as it was read back: its tags, params and last metrics.
+
+    `touched` is when it was started or ended, the later of the two, in seconds since 1970.
+    """
 
     run_id: str
     status: str
+    touched: float
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
@@ -86,9 +90,9 @@ def translated(doing: str, uri: str = "URL") -> Iterator[None]:
 
 
 class Tracker:
-    """A client of one MLflow store."""
+    """A client of one MLflow store; with `read_only` nothing can be written to an SQLite file."""
 
-    def __init__(self, uri: str, *, create: bool = True) -> None:
+    def __init__(self, uri: str, *, create: bool = True, read_only: bool = False) -> None:
         self.uri = uri
         self._database = sqlite_path(uri)
         if self._database is not None and not create and not self._database.exists():
@@ -99,8 +103,10 @@ class Tracker:
             )
         with translated(f"opening the store {uri}", uri):
             if self._database is not None:
-                make_database(self._database, _make_schema)
+                if not read_only:
+                    make_database(self._database, _make_schema)
                 check_artifact_paths(self._database)
+                uri = read_only_url(self._database) if read_only else uri
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)  # it would connect, and complain, at its first use
 
@@ -122,7 +128,8 @@ class Tracker:
     ) -> str:
         """Return the id of the study's parent run, made or reopened, with status RUNNING.
 
-        A new one gets the split and `context` as artifacts, from which an export finds its data again.
+        A new one gets the split and `context` as artifacts, from which an export finds its data again. `tags` are
+        set before the status: a RUNNING run always says who is at work on it.
         """
         with translated(f"opening the run of study {spec.name!r}"):
             experiment = self.experiment_id(spec.experiment)
@@ -130,18 +137,19 @@ class Tracker:
             if found is None:
                 about = {**common_tags(spec, "study"), "mlflow.note.content": description}
                 about["study_identity"] = context["identity"]
-                run = self.client.create_run(experiment, run_name=spec.name, tags=about)
+                run = self.client.create_run(experiment, run_name=spec.name, tags={**about, **tags})
                 run_id = str(run.info.run_id)
             elif found.tags.get("study_identity", context["identity"]) != context["identity"]:
                 raise TrackingError(
                     f"MLflow has the runs of another study {spec.name!r}, which Optuna's storage no longer has",
                     expected="one study of a name in both stores",
-                    hint=f"harness delete {spec.name} --yes, or the same command with --study NEW",
+                    hint=f"the same command with --study NEW, or, if nobody needs those runs any more, "
+                    f"harness delete {spec.name} --yes",
                 )
             else:
                 run_id = found.run_id
+                self.set_tags(run_id, tags)
                 self.client.update_run(run_id, status="RUNNING")
-            self.set_tags(run_id, tags)
             if found is None or found.tags.get("whole") != "yes":  # or its making was cut short
                 params = {**study_params(spec), "search": json.dumps(spec.frozen_settings()["space"])}
                 self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
@@ -174,6 +182,15 @@ class Tracker:
         """Set tags of a run whatever its status."""
         with translated("setting tags"):
             self.client.log_batch(run_id, tags=[RunTag(name, value[:TAG_LIMIT]) for name, value in tags.items()])
+
+    def remove_tag(self, run_id: str, name: str) -> None:
+        """Remove a tag of a run, if it has it."""
+        with translated("removing a tag"):
+            try:
+                self.client.delete_tag(run_id, name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
         """Store every file of a folder as artifacts of a run."""
@@ -364,6 +381,7 @@ def _record(run: Run) -> RunInfo:
     return RunInfo(
         run_id=run.info.run_id,
         status=RunStatus.to_string(run.info.status) if isinstance(run.info.status, int) else run.info.status,
+        touched=max(run.info.start_time or 0, run.info.end_time or 0) / 1000,
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
