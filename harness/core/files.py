@@ -167,10 +167,13 @@ def read_only_name(path: Path) -> str:
     An ordinary reader of a database in WAL mode makes side files and, as the last to close it, moves what is in
     `-wal` into the database. Opened with `mode=ro` it does neither where `-wal` exists; it may still touch `-shm`,
     which is shared memory and holds no data. Where `-wal` does not exist, no process has the database open, and
-    `immutable` keeps the side files from being made. Source: https://www.sqlite.org/wal.html, Read-Only Databases.
+    `immutable` keeps the side files from being made. Such a connection is to be closed before this process opens
+    the database to write: closing a file that SQLite does not know of drops the process's locks on it.
+    Source: https://www.sqlite.org/wal.html, Read-Only Databases; https://www.sqlite.org/howtocorrupt.html, 2.2.
     """
     mode = "mode=ro"
-    if _is_in_wal_mode(path) and not path.with_name(f"{path.name}-wal").exists():
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() and _is_in_wal_mode(path):  # in this order: reading the file closes it, too
         mode += "&immutable=1"
     return f"file:{quote(str(path))}?{mode}"
 

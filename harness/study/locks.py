@@ -214,15 +214,25 @@ class LeasedTrialLocks(FileTrialLocks):
         super().__init__(folder, worker_id)
         self._engine, self._study = engine, study
         # A name that no lease has, until a sweep or a worker of this machine needs one that lasts.
-        self._name_machine(FileLock(folder / MACHINE_FILE).note() or new_name())
+        self._is_named = False
+        self._name_machine(new_name())
 
     def _name_machine(self, machine_id: str) -> None:
         self._machine_id = machine_id
-        self.leases = Leases(self._engine, self._study, machine_id)
+        self._leases = Leases(self._engine, self._study, machine_id)
+
+    @property
+    def leases(self) -> Leases:
+        """The study's leases as this machine sees them, under the name that it has by now."""
+        name = "" if self._is_named else FileLock(self.folder / MACHINE_FILE).note()
+        if name:
+            self._name_machine(name)
+            self._is_named = True
+        return self._leases
 
     def register_sweep(self) -> None:
         """Be the sweep that gives back its dead workers' trials, until this process ends."""
-        self._name_machine(lasting_name(self.folder / MACHINE_FILE))
+        lasting_name(self.folder / MACHINE_FILE)
         super().register_sweep()
 
     @contextmanager
@@ -233,7 +243,7 @@ class LeasedTrialLocks(FileTrialLocks):
 
     def take(self, number: int, trial_id: int) -> TrialLock:
         """TrialLock a trial; under the study's lock."""
-        self._name_machine(lasting_name(self.folder / MACHINE_FILE))
+        lasting_name(self.folder / MACHINE_FILE)
         worker = self.worker_id.worker or new_name()
         return LeasedTrialLock(self._taken_lock(number), self.leases, trial_id, worker)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from harness.core.errors import HarnessError, mask_password
@@ -72,11 +73,17 @@ def _stores(examination: Examination) -> Iterator[Finding]:
                 study=None, found=f"there is no store {path} yet", fixed=False, hint="harness sweep, to make one"
             )
             return
+    with ExitStack() as opened:
+        yield from _both_stores(examination, opened)
+
+
+def _both_stores(examination: Examination, opened: ExitStack) -> Iterator[Finding]:
     with reaching(examination.storage):
-        studies = _open_studies(examination)
+        studies = _open_studies(examination, opened)
         for study in studies:
             yield from _stale_trials(examination, study)
     tracker = Tracker(examination.tracking_uri, create=False, read_only=not examination.fix)
+    opened.callback(tracker.close)
     known = set()
     with reaching(examination.storage):
         for study in studies:
@@ -89,12 +96,13 @@ def _stores(examination: Examination) -> Iterator[Finding]:
     yield from examine_unknown_runs(examination, tracker, known)
 
 
-def _open_studies(examination: Examination) -> list[Study]:
-    opened = open_storage(examination.storage, create=False, read_only=not examination.fix)
+def _open_studies(examination: Examination, opened: ExitStack) -> list[Study]:
+    storage = open_storage(examination.storage, create=False, read_only=not examination.fix)
+    opened.callback(storage.engine.dispose)
     root, worker_id = examination.machine.work_root, WorkerId(sweep=new_name())
     return [
-        Study.open(opened, line.name, work_folder_of(root, examination.storage, line.name), worker_id)
-        for line in list_studies(opened)
+        Study.open(storage, line.name, work_folder_of(root, examination.storage, line.name), worker_id)
+        for line in list_studies(storage)
     ]
 
 

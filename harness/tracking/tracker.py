@@ -110,6 +110,11 @@ class Tracker:
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)  # it would connect, and complain, at its first use
 
+    def close(self) -> None:
+        """Close the connections to an SQLite file; the client opens new ones when it is used again."""
+        if self._database is not None:
+            self.client._tracking_client.store.engine.dispose()
+
     def experiment_id(self, name: str) -> str:
         """Return the id of an experiment, making it on first use."""
         with translated(f"making the experiment {name!r}"):
