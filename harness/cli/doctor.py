@@ -14,27 +14,43 @@ from harness.core.workspace import resolve_stores
 
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Put right what can be put right.")] = False,
+    dead_after: Annotated[
+        float,
+        typer.Option(
+            min=2,
+            metavar="MINUTES",
+            help="A run of another machine without a heartbeat for so long counts as dead; "
+            "a living process writes one a minute.",
+        ),
+    ] = 15,
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Look for what a crash, an outage or a move has left behind in the stores; exit 1 while anything is wrong.
 
+    Without --fix nothing is written. With it, a run is ended only if its process ran on this machine and has
+    died, or if it has had no heartbeat for --dead-after minutes. Any other run that is RUNNING is somebody
+    else's: it is listed as "other", left alone, and is no fault.
+
     Example: [bold]harness doctor --fix[/bold]
     """
     from harness.sweep.doctor import examine
 
-    findings = list(examine(resolve_stores(tracking_uri, storage), fix=fix))
+    stores = resolve_stores(tracking_uri, storage)
+    findings = list(examine(stores, fix=fix, dead_after=dead_after))
+    faults = [finding for finding in findings if finding.fault]
     if as_json:
         print(json.dumps([finding.as_json() for finding in findings]))
     else:
         console = Console(soft_wrap=True, highlight=False)
         for finding in findings:
             where = "" if finding.study is None else f"{finding.study}: "
-            console.print(f"{'fixed' if finding.fixed else 'found'}  {where}{finding.found}", markup=False)
+            word = "fixed" if finding.fixed else "found" if finding.fault else "other"
+            console.print(f"{word}  {where}{finding.found}", markup=False)
         for run in dict.fromkeys(finding.hint for finding in findings if finding.hint):
             console.print(f"run    {run}", markup=False)
-        if not findings:
+        if not faults:
             console.print("nothing is wrong", markup=False)
-    if not all(finding.fixed for finding in findings):
+    if not all(finding.fixed for finding in faults):
         raise typer.Exit(1)

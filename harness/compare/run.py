@@ -26,8 +26,17 @@ from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import ResamplingScheme
 from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
-from harness.core.records import Candidate
-from harness.tracking import ComparisonLog, OwnResult, RunInfo, Tracker, read_ledger
+from harness.core.records import Candidate, new_name
+from harness.tracking import (
+    ComparisonLog,
+    Heartbeat,
+    Machine,
+    OwnResult,
+    Presence,
+    RunInfo,
+    Tracker,
+    read_ledger,
+)
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 from harness.workers.cpus import default_jobs
@@ -54,17 +63,26 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
         )
     try:
         with interruptible("interrupted; the repeats that have ended are on record", AGAIN):
-            comparison = _record_comparison(plan, folder, listener)
+            comparison = _record_comparison(plan, folder, lock.path, listener)
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
     finally:
         lock.release(remove=True)
 
 
-def _record_comparison(plan: ComparisonPlan, folder: Path, listener: Listener) -> Comparison:
+def _record_comparison(plan: ComparisonPlan, folder: Path, lock: Path, listener: Listener) -> Comparison:
     tracker = Tracker(plan.stores.tracking_uri)
     log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest)
-    log.begin(plan.name, _description(plan), _params(plan))
+    machine = Machine.here(plan.stores.work_root, create=True)
+    presence = Presence.of_this_process(machine, new_name(), lock)
+    log.begin(plan.name, _description(plan), _params(plan), presence.as_tags())
+    with Heartbeat(tracker, log.parent, machine, presence):
+        return _repeat_and_sum_up(plan, tracker, log, folder, listener)
+
+
+def _repeat_and_sum_up(
+    plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog, folder: Path, listener: Listener
+) -> Comparison:
     try:
         _Repeats(plan, log, folder, listener).run()
         own, parameters = _measure_own_split(plan, tracker, log)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 # What the operating system says when it is the disk, the quota or the permissions, and not the program.
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -61,11 +62,20 @@ class FileLock:
         """Whether this object holds the lock."""
         return self._file is not None
 
-    def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock and return True; with `wait=False` return False at once where another holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def acquire(self, *, wait: bool = True, create: bool = True) -> bool:
+        """Take the lock and return True; with `wait=False` return False at once where another holds it.
+
+        With `create=False` nothing is written: return False where there is no lock file.
+        """
+        if create:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            file = self.path.open("ab")
+            try:
+                file = self.path.open("ab" if create else "rb")
+            except FileNotFoundError:
+                if create:
+                    raise
+                return False
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
@@ -75,6 +85,19 @@ class FileLock:
                 self._file = file
                 return True
             file.close()  # the worker_id before us removed the file: lock the new one
+
+    def is_taken(self) -> bool:
+        """Return whether any process holds the lock; nothing is made or changed."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return False
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def _is_current(self, file: IO[bytes]) -> bool:
         try:
@@ -136,6 +159,34 @@ def make_database(path: Path, fill: Callable[[str], None]) -> None:
         finally:
             connection.close()
         new.replace(path)
+
+
+def read_only_name(path: Path) -> str:
+    """Return SQLite's URI of a database that is to be read and in no way written.
+
+    An ordinary reader of a database in WAL mode makes side files and, as the last to close it, moves what is in
+    `-wal` into the database. Opened with `mode=ro` it does neither where `-wal` exists; it may still touch `-shm`,
+    which is shared memory and holds no data. Where `-wal` does not exist, no process has the database open, and
+    `immutable` keeps the side files from being made. Such a connection is to be closed before this process opens
+    the database to write: closing a file that SQLite does not know of drops the process's locks on it.
+    Source: https://www.sqlite.org/wal.html, Read-Only Databases; https://www.sqlite.org/howtocorrupt.html, 2.2.
+    """
+    mode = "mode=ro"
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() and _is_in_wal_mode(path):  # in this order: reading the file closes it, too
+        mode += "&immutable=1"
+    return f"file:{quote(str(path))}?{mode}"
+
+
+def read_only_url(path: Path) -> str:
+    """Return the SQLAlchemy URL of an SQLite database that is to be read and in no way written."""
+    # The driver is named, since MLflow would make a folder called `file:` for a URL that begins with `sqlite:///`.
+    return f"sqlite+pysqlite:///{read_only_name(path)}&uri=true"
+
+
+def _is_in_wal_mode(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
 
 
 def sqlite_path(url: str) -> Path | None:

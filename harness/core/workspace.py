@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import SettingsError, mask_password
-from harness.core.files import sqlite_path
+from harness.core.files import FileLock, sqlite_path
+from harness.core.records import new_name
 
 RUNS_FOLDER = Path("mlruns")
 
@@ -53,6 +54,14 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
         )
     work_root = (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
     return Stores(tracking_uri=tracking, storage=search, work_root=work_root)
+
+
+def lasting_name(path: Path) -> str:
+    """Return the unique name that a file holds, given on first use."""
+    with FileLock(path) as lock:
+        if not lock.note():
+            lock.annotate(new_name())
+        return lock.note()
 
 
 def _absolute(url: str) -> str:

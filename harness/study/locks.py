@@ -21,10 +21,13 @@ import sqlalchemy
 
 from harness.core.files import FileLock
 from harness.core.records import WorkerId, new_name
+from harness.core.workspace import lasting_name
 from harness.study.leases import LEASE_SECONDS, RENEW_SECONDS, Leases, advisory_lock
 
 # Where it exists, the clock that also runs while the machine sleeps: a lease does not wait for that.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+MACHINE_FILE = "place"  # in a study's work folder: the name of the machine, as its leases have it
 
 
 class TrialLock:
@@ -115,6 +118,11 @@ class FileTrialLocks:
         self._sweep_lock = self._sweep_lock_of(self.worker_id.sweep)
         self._sweep_lock.acquire()
 
+    @property
+    def sweep_lock_path(self) -> Path:
+        """The lock file that this sweep holds from `register_sweep` until its process ends."""
+        return self._sweep_lock_of(self.worker_id.sweep).path
+
     def unregister_sweep(self) -> None:
         """Stop being that sweep."""
         if self._sweep_lock is not None:
@@ -124,13 +132,19 @@ class FileTrialLocks:
     def has_live_sweep(self, besides: str = "") -> bool:
         """Say whether a live sweep of this machine, another than `besides`, is at work on the study."""
         own = self._sweep_lock_of(besides).path
-        return any(self._is_held(FileLock(path)) for path in self.folder.glob("sweep-*.lock") if path != own)
+        return any(FileLock(path).is_taken() for path in self.folder.glob("sweep-*.lock") if path != own)
 
     @contextmanager
-    def study_lock(self) -> Iterator[None]:
-        """Keep every other process from claiming or giving back meanwhile."""
-        with self._claim_lock:
+    def study_lock(self, *, create: bool = True) -> Iterator[None]:
+        """Keep every other process from claiming or giving back meanwhile.
+
+        With `create=False` no lock file is made: where there is none, no process has ever claimed a trial.
+        """
+        self._claim_lock.acquire(create=create)
+        try:
             yield
+        finally:
+            self._claim_lock.release()
 
     def take(self, number: int, trial_id: int) -> TrialLock:
         """TrialLock a trial; under the study's lock."""
@@ -174,18 +188,11 @@ class FileTrialLocks:
 
     def is_running(self, number: int, trial_id: int) -> bool:
         """Say whether a live process holds a trial, here or anywhere; nothing is changed."""
-        return self._is_held(self._lock_of(number))
+        return self._lock_of(number).is_taken()
 
     def is_sweep_alive(self, sweep: str) -> bool:
         """Say whether the sweep of that name is alive; it is one of this machine."""
-        return bool(sweep) and self._is_held(self._sweep_lock_of(sweep))
-
-    def _is_held(self, lock: FileLock) -> bool:
-        if not lock.path.exists():
-            return False
-        free = lock.acquire(wait=False)
-        lock.release()
-        return not free
+        return bool(sweep) and self._sweep_lock_of(sweep).is_taken()
 
     def _taken_lock(self, number: int) -> FileLock:
         lock = self._lock_of(number)
@@ -206,17 +213,37 @@ class LeasedTrialLocks(FileTrialLocks):
     def __init__(self, folder: Path, worker_id: WorkerId, engine: sqlalchemy.Engine, study: str) -> None:
         super().__init__(folder, worker_id)
         self._engine, self._study = engine, study
-        self._machine_id = _machine_id(folder)
-        self.leases = Leases(engine, study, self._machine_id)
+        # A name that no lease has, until a sweep or a worker of this machine needs one that lasts.
+        self._is_named = False
+        self._name_machine(new_name())
+
+    def _name_machine(self, machine_id: str) -> None:
+        self._machine_id = machine_id
+        self._leases = Leases(self._engine, self._study, machine_id)
+
+    @property
+    def leases(self) -> Leases:
+        """The study's leases as this machine sees them, under the name that it has by now."""
+        name = "" if self._is_named else FileLock(self.folder / MACHINE_FILE).note()
+        if name:
+            self._name_machine(name)
+            self._is_named = True
+        return self._leases
+
+    def register_sweep(self) -> None:
+        """Be the sweep that gives back its dead workers' trials, until this process ends."""
+        lasting_name(self.folder / MACHINE_FILE)
+        super().register_sweep()
 
     @contextmanager
-    def study_lock(self) -> Iterator[None]:
+    def study_lock(self, *, create: bool = True) -> Iterator[None]:
         """Keep every other process, wherever it runs, from claiming or giving back meanwhile."""
         with advisory_lock(self._engine, self._study):
             yield
 
     def take(self, number: int, trial_id: int) -> TrialLock:
         """TrialLock a trial; under the study's lock."""
+        lasting_name(self.folder / MACHINE_FILE)
         worker = self.worker_id.worker or new_name()
         return LeasedTrialLock(self._taken_lock(number), self.leases, trial_id, worker)
 
@@ -263,11 +290,3 @@ def _read_worker_id(lock: FileLock) -> WorkerId:
         return WorkerId(**json.loads(lock.note()))
     except (ValueError, TypeError):
         return WorkerId()  # its process died before it had written its name
-
-
-def _machine_id(folder: Path) -> str:
-    """Return the name of this machine's work folder, given on first use."""
-    with FileLock(folder / "place") as lock:
-        if not lock.note():
-            lock.annotate(new_name())
-        return lock.note()

@@ -13,7 +13,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 
 from harness.core.errors import StudyError, mask_password
-from harness.core.files import make_database, sqlite_path
+from harness.core.files import make_database, read_only_url, sqlite_path
 from harness.study.leases import advisory_lock, make_lease_table
 
 _OPENING = (
@@ -28,8 +28,10 @@ STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalEr
 CONNECT_SECONDS = 10  # to a database server that does not answer
 
 
-def open_storage(url: str, *, create: bool = True) -> RDBStorage:
+def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> RDBStorage:
     """Open (and on first use, unless `create` forbids it, make) the storage behind an SQLAlchemy URL.
+
+    With `read_only` an SQLite file is opened so that nothing can be written, the files beside it included.
 
     On SQLite every transaction takes the write lock when it begins: the default, taking it at the first
     write, hands one waiting trial to two processes (measured, see docs/architecture.md). On PostgreSQL the
@@ -43,6 +45,8 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     if path is not None and not create and not path.exists():
         raise StudyError(f"there are no studies yet: no {path}", hint="harness sweep first, or --storage URL")
     try:
+        if path is not None and read_only:
+            return RDBStorage(read_only_url(path), skip_table_creation=True)
         return _open_server(url, create) if path is None else _open_file(url, path)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
         raise _not_opened(url, error) from error

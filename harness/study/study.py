@@ -138,6 +138,11 @@ class Study:
         finally:
             self._locks.unregister_sweep()
 
+    @property
+    def sweep_lock_path(self) -> Path:
+        """The lock file that this sweep holds while it is registered."""
+        return self._locks.sweep_lock_path
+
     def claim(self, budget: Budget) -> Claim | None:
         """Take the next trial, a waiting one first; None where those that run or have ended use up the budget."""
         with self._locks.study_lock():
@@ -192,13 +197,14 @@ class Study:
             return [number for number in running if trials[number].state == TrialState.WAITING]
 
     def stale(self) -> list[int]:
-        """Return the trials that are RUNNING and run by nobody, changing nothing."""
-        with self._locks.study_lock():
-            return [
-                trial.number
-                for trial in self._study.get_trials(deepcopy=False)
-                if trial.state == TrialState.RUNNING and not self._locks.is_running(trial.number, trial._trial_id)
-            ]
+        """Return the trials that are RUNNING and run by nobody; nothing is written."""
+        with self._locks.study_lock(create=False):
+            free = {t.number for t in self._running() if not self._locks.is_running(t.number, t._trial_id)}
+        # A worker tells Optuna how its trial ended before it releases the lock: read again, what ended is gone.
+        return [trial.number for trial in self._running() if trial.number in free]
+
+    def _running(self) -> list[FrozenTrial]:
+        return [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
 
     def has_live_sweep(self) -> bool:
         """Say whether a live sweep of this machine is at work on the study."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,15 @@ from harness.sweep.recovery import close_journals, handle_worker_death
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import Listener
 from harness.sweep.worker import WorkerTask, work
-from harness.tracking import StudyState, Tracker, fix_artifact_paths, translated
+from harness.tracking import (
+    Heartbeat,
+    Machine,
+    Presence,
+    StudyState,
+    Tracker,
+    fix_artifact_paths,
+    translated,
+)
 from harness.training.devices import devices_of
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
@@ -111,8 +120,11 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
     sweep = WorkerSupervisor(work, worker_tasks(plan, study, deadline))
-    with sweep.handle_signals(), reaching(plan.stores.storage), study.registered():
-        record = _begin_record(plan, study)
+    with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
+        machine = Machine.here(plan.stores.work_root, create=True)
+        presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
+        record = _begin_record(plan, study, presence)
+        heartbeat = stack.enter_context(Heartbeat(record.tracker, record.parent, machine, presence))
         uploader = record.uploader(listener)
         uploader.start()
 
@@ -134,6 +146,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
             if sweep.signal is None:
                 raise
             unsent = error  # said along with the interruption, which the exit code tells
+            heartbeat.is_heard = False  # nor is MLflow asked to take the end of the heartbeat
         finally:
             study.recover()  # what the workers were told to put away: by now the record has it
         if unsent is None:
@@ -202,7 +215,7 @@ def join_study(
     )
 
 
-def _begin_record(plan: SweepPlan, study: Study) -> Record:
+def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     """Open the study's record: one run for the study, however many machines begin at once."""
     database = sqlite_path(plan.stores.tracking_uri)
     if database is not None:
@@ -211,7 +224,7 @@ def _begin_record(plan: SweepPlan, study: Study) -> Record:
     tracker = Tracker(plan.stores.tracking_uri)
     with study.lock():
         parent = tracker.studies.begin(
-            plan.spec, _description(plan), plan.split, study.context, plan.settings.trials
+            plan.spec, _description(plan), plan.split, study.context, plan.settings.trials, presence.as_tags()
         )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()

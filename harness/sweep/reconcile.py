@@ -48,8 +48,7 @@ class Record:
         rows = {row.number: row for row in self.study.rows()}
         unsent = {int(path.stem.removeprefix("trial-")) for path in self.study.work_folder.glob("trial-*.jsonl")}
         found = []
-        for run in self.tracker.studies.trial_runs(self.study.name):
-            number = run.trial_number
+        for number, run in self._runs().items():
             row = rows.get(number)
             state = "WAITING" if row is None else row.state
             if run.status != RunStatus.RUNNING or state == "RUNNING" or (number in unsent and state != "WAITING"):
@@ -92,7 +91,9 @@ class Record:
         return best_run_id
 
     def _runs(self) -> dict[int, RunInfo]:
-        return {run.trial_number: run for run in self.tracker.studies.trial_runs(self.study.name)}
+        # By the parent, too: on a shared server somebody else's study may have the same name.
+        runs = self.tracker.studies.trial_runs(self.study.name)
+        return {run.trial_number: run for run in runs if run.parent_id == self.parent}
 
     def _best_run_id(self, runs: dict[int, RunInfo]) -> str | None:
         best = self.study.best()

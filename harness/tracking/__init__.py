@@ -8,6 +8,17 @@ the same as sending it once.
 from harness.tracking.artifact_paths import fix_artifact_paths, moved_experiments
 from harness.tracking.client import request_timeout, translated
 from harness.tracking.comparisons import ComparisonLog, Ledger, OwnResult, read_ledger
+from harness.tracking.liveness import (
+    DEAD_AFTER_MINUTES,
+    Heartbeat,
+    Life,
+    Machine,
+    Presence,
+    forget,
+    judge,
+    read_presences,
+    utc_text,
+)
 from harness.tracking.registry import PICTURE_COLUMN, Registered, register
 from harness.tracking.run_info import RunInfo
 from harness.tracking.tags import Kind, RunStatus, StudyState
@@ -15,11 +26,16 @@ from harness.tracking.tracker import Tracker
 from harness.tracking.trials import TrialLog
 
 __all__ = [
+    "DEAD_AFTER_MINUTES",
     "PICTURE_COLUMN",
     "ComparisonLog",
+    "Heartbeat",
     "Kind",
     "Ledger",
+    "Life",
+    "Machine",
     "OwnResult",
+    "Presence",
     "Registered",
     "RunInfo",
     "RunStatus",
@@ -27,9 +43,13 @@ __all__ = [
     "Tracker",
     "TrialLog",
     "fix_artifact_paths",
+    "forget",
+    "judge",
     "moved_experiments",
     "read_ledger",
+    "read_presences",
     "register",
     "request_timeout",
     "translated",
+    "utc_text",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harness.core.errors import TrackingError
+from harness.core.files import read_only_name
 
 # Where MLflow's schema keeps the paths of artifacts.
 _COLUMNS = (
@@ -29,7 +30,7 @@ def moved_experiments(database: Path) -> dict[str, str]:
 
     Only experiments laid out as the harness does count, and not those that another name (a link) leads to.
     """
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(sqlite3.connect(read_only_name(database), uri=True)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return {}
         rows = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()

@@ -111,15 +111,19 @@ class ComparisonLog:
         self._tags = {**origin_tags(), **code_tags(), Tag.COMPARISON: identity, Tag.DATA_DIGEST: data_digest}
         self.parent = ""
 
-    def begin(self, name: str, description: str, params: dict[str, str]) -> str:
-        """Return the id of the comparison's own run, made or reopened, with status RUNNING."""
+    def begin(self, name: str, description: str, params: dict[str, str], tags: Tags) -> str:
+        """Return the id of the comparison's own run, made or reopened, with status RUNNING.
+
+        `tags` are set before the status: a RUNNING run always says which process is at work on it.
+        """
         runs, found = self.tracker.runs, self._find(Kind.COMPARISON)
         if found:
             self.parent = found[0].run_id
+            runs.log(self.parent, tags=tags)
             runs.reopen(self.parent)
         else:
-            tags = self._tags | {Tag.KIND: Kind.COMPARISON, Tag.NOTE: description}
-            self.parent = runs.create(self._experiment, name, tags)
+            about = {**self._tags, Tag.KIND: Kind.COMPARISON, Tag.NOTE: description, **tags}
+            self.parent = runs.create(self._experiment, name, about)
             runs.log(self.parent, params=params)
         return self.parent
 

@@ -13,13 +13,17 @@ from harness.tracking.tags import REMOVED, Kind, RunStatus, Tag, Tags
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """A run as it was read back: its params, last metrics and tags; the properties say what the tags mean."""
+    """A run as it was read back: its params, last metrics and tags; the properties say what the tags mean.
+
+    `touched` is when it was started or ended, the later of the two, in seconds since 1970.
+    """
 
     run_id: str
     status: RunStatus
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Tags
+    touched: float = 0.0
 
     @property
     def kind(self) -> Kind:
@@ -31,6 +35,11 @@ class RunInfo:
     def name(self) -> str:
         """The name that MLflow shows."""
         return self.tags.get(Tag.RUN_NAME, self.run_id)
+
+    @property
+    def family_id(self) -> str:
+        """The id of the study's or comparison's run: the parent's, or the run's own where it has none above."""
+        return self.tags.get(Tag.PARENT_ID, self.run_id)
 
     @property
     def parent_id(self) -> str:

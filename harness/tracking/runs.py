@@ -48,6 +48,17 @@ class Runs:
 
         Raises TrackingError where there is none of that id.
         """
+        found = self.lookup(run_id)
+        if found is not None:
+            return found
+        raise TrackingError(
+            f"there is no run {run_id!r} in {mask_password(self.uri)}",
+            expected="the whole id of a run, 32 characters",
+            hint="harness ui, to find one, or another --tracking-uri",
+        )
+
+    def lookup(self, run_id: str) -> RunInfo | None:
+        """Read a run back, a deleted one too; return None where there is none of that id."""
         with translated(f"reading run {run_id!r}"):
             from mlflow.exceptions import MlflowException
 
@@ -56,11 +67,11 @@ class Runs:
             except MlflowException as error:
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
-        raise TrackingError(
-            f"there is no run {run_id!r} in {mask_password(self.uri)}",
-            expected="the whole id of a run, 32 characters",
-            hint="harness ui, to find one, or another --tracking-uri",
-        )
+        return None
+
+    def under(self, run_id: str) -> list[RunInfo]:
+        """Return the runs under a run."""
+        return self.find({Tag.PARENT_ID: run_id})
 
     def find(
         self,
@@ -143,6 +154,17 @@ class Runs:
         """Give a run that no process is at work on the status KILLED; `mended` says why."""
         self.end(run_id, RunStatus.KILLED, tags={Tag.MENDED: mended})
 
+    def remove_tag(self, run_id: str, name: str) -> None:
+        """Remove a tag of a run, if it has it."""
+        with translated("removing a tag"):
+            from mlflow.exceptions import MlflowException
+
+            try:
+                self._client.delete_tag(run_id, name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+
     def steps(self, run_id: str, metric: str) -> frozenset[int]:
         """Return the steps at which a metric is on record."""
         with translated(f"reading {metric} of run {run_id}"):
@@ -183,4 +205,5 @@ def _info(run: Run) -> RunInfo:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(run.data.tags),
+        touched=max(run.info.start_time or 0, run.info.end_time or 0) / 1000,
     )

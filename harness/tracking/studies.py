@@ -13,7 +13,7 @@ from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Runs, by_number
-from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, StudyState, Tag, study_tags
+from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
 
@@ -26,13 +26,22 @@ class Studies:
         self._artifacts = artifacts
         self._experiment_id = experiment_id
 
-    def begin(self, spec: StudySpec, description: str, split: Split, context: StudyContext, asked: int) -> str:
+    def begin(
+        self,
+        spec: StudySpec,
+        description: str,
+        split: Split,
+        context: StudyContext,
+        asked: int,
+        presence: Tags | None = None,
+    ) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
         A new one gets the split and `context` as files, from which an export finds its data again. `asked` is the
-        number of trials that the study is to have.
+        number of trials that the study is to have. `presence` says which process is at work on it.
         """
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(asked)}
+        tags |= presence or {}
         experiment, identity = self._experiment_id(spec.experiment), context.identity
         found = self.run(spec.name, experiment)
         if found is None:
@@ -42,7 +51,8 @@ class Studies:
             raise TrackingError(
                 f"MLflow has the runs of another study {spec.name!r}, which Optuna's storage no longer has",
                 expected="one study of a name in both stores",
-                hint=f"harness delete {spec.name} --yes, or the same command with --study NEW",
+                hint="the same command with --study NEW, or, if nobody needs those runs any more, "
+                f"harness delete {spec.name} --yes",
             )
         else:
             run_id = found.run_id
@@ -75,8 +85,12 @@ class Studies:
 
     def run(self, study: str, experiment: str | None = None) -> RunInfo | None:
         """Return the run of a study, or None; without `experiment` (an id) every experiment is searched."""
-        found = self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.STUDY}, experiment=experiment)
+        found = self.runs_named(study, experiment)
         return found[0] if found else None
+
+    def runs_named(self, study: str, experiment: str | None = None) -> list[RunInfo]:
+        """Return the runs of studies of that name: on a shared server there may be several."""
+        return self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.STUDY}, experiment=experiment)
 
     def require_run(self, study: str) -> RunInfo:
         """Return the run of a study.

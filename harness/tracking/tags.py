@@ -72,6 +72,7 @@ class Tag(StrEnum):
     OF_STUDY = "of_study"
 
 
+ALIVE_PREFIX = "alive."  # before the id of a process family: that it is at work on the run
 BEST_PREFIX = "best_"  # before the name of a hyperparameter: its value in the study's best trial
 REMOVED = "removed"  # what CHECKPOINT says of a run whose checkpoint is gone
 YES, NO = "yes", "no"

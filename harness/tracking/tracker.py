@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.core.errors import TrackingError
-from harness.core.files import make_database, sqlite_path
+from harness.core.files import make_database, read_only_url, sqlite_path
 from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.client import translated
@@ -15,9 +15,12 @@ from harness.tracking.tags import EXPERIMENT_KIND
 
 
 class Tracker:
-    """An MLflow store: `runs`, their files (`artifacts`), and the runs of `studies` and their trials."""
+    """An MLflow store: `runs`, their files (`artifacts`), and the runs of `studies` and their trials.
 
-    def __init__(self, uri: str, *, create: bool = True) -> None:
+    With `read_only` nothing can be written to an SQLite file.
+    """
+
+    def __init__(self, uri: str, *, create: bool = True, read_only: bool = False) -> None:
         self.uri = uri
         self._database = sqlite_path(uri)
         if self._database is not None and not create and not self._database.exists():
@@ -30,8 +33,10 @@ class Tracker:
             from mlflow import MlflowClient
 
             if self._database is not None:
-                make_database(self._database, _make_schema)
+                if not read_only:
+                    make_database(self._database, _make_schema)
                 check_artifact_paths(self._database)
+                uri = read_only_url(self._database) if read_only else uri
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)  # it would connect, and complain, at its first use
         self.runs = Runs(self.client, uri)
@@ -42,6 +47,11 @@ class Tracker:
         """Copy a trial's resume point into `folder`; return False where it has none on record."""
         run = self.studies.trial_run(study, number)
         return run is not None and self.artifacts.fetch_resume(run.run_id, folder)
+
+    def close(self) -> None:
+        """Close the connections to an SQLite file; the client opens new ones when it is used again."""
+        if self._database is not None:
+            self.client._tracking_client.store.engine.dispose()
 
     def experiment_id(self, name: str) -> str:
         """Return the id of an experiment, making it on first use."""

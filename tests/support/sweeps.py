@@ -18,6 +18,7 @@ from harness.sweep.reconcile import Record
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import JournalUploader
 from harness.sweep.worker import Worker
+from harness.tracking import Machine, Presence
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def train_without_uploading(listen: Callable[..., None] = lambda *_: None, **cha
     """
     plan = plan_sweep(changed(FAST, **changes))
     study = open_study(plan)
-    record = driver._begin_record(plan, study)
+    machine = Machine.here(plan.stores.work_root, create=True)
+    presence = Presence.of_this_process(machine, study.worker_id.sweep, plan.work_folder / "none.lock")
+    record = driver._begin_record(plan, study, presence)
     uploader = record.uploader(listen)
     Worker(driver.worker_tasks(plan, study, None)[0]("worker")).run()
     return Unsent(plan, study, record, uploader)
