@@ -92,7 +92,7 @@ def test_fractions_are_checked(demo_tracks: Tracks) -> None:
 
 @pytest.fixture
 def lists(tmp_path: Path) -> Path:
-    return write_lists(tmp_path / "lists", stratified_split(tracks_of([20, 20]), seed=0))
+    return write_lists(tmp_path / "lists", stratified_split(tracks_of([20, 20]), seed=0), "_filtered")
 
 
 def test_a_split_has_the_name_of_its_folder_however_it_is_reached(

@@ -47,9 +47,9 @@ def by_hand(exported: Export) -> dict[str, Any]:
                 row = next(row for row in csv.DictReader(file) if row["filename"] == track)
             inputs = torch.tensor([[float(row[column]) for column in columns]])
         else:
-            from harness.data.images import raw_pictures
+            from harness.data.images import decode_pictures
 
-            inputs = raw_pictures([picture])
+            inputs = torch.from_numpy(decode_pictures([picture]))
         (probabilities,) = torch.softmax(classifier(inputs), 1).tolist()
     best = max(range(len(genres)), key=probabilities.__getitem__)
     return {"genre": genres[best], **dict(zip(genres, probabilities, strict=True))}

@@ -99,4 +99,4 @@ def test_each_run_says_what_it_was_made_with(place: Path, inside: Harness) -> No
     if code is not None:  # the tests may run from an installed package
         assert (tags["mlflow.source.git.commit"], tags["code_dirty"]) == (code[0], "yes" if code[1] else "no")
     assert environment()["torch"] in tags["environment"]
-    assert {"device", "threads", "data_digest", "split_digest"} <= tags.keys()
+    assert {"device", "config", "data_digest", "split_digest"} <= tags.keys()
