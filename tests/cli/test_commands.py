@@ -14,8 +14,11 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
+from harness.sweep.driver import open_study
+from harness.sweep.plan import plan_sweep
 from tests.support.commands import SWEEP, Harness, command, last_json
 from tests.support.stores import Stores
+from tests.support.sweeps import FAST, changed
 
 FCNN = (*SWEEP, "--model", "fcnn")
 
@@ -60,6 +63,13 @@ def test_from_sweep_to_delete(place: Path, inside: Harness) -> None:
     assert store().search_runs([summary_experiment()]) == []
     assert not [path for path in Path("mlruns/artifacts").rglob("*") if path.is_file()]
     assert "no studies yet" in inside("status").stdout
+
+
+def test_a_worker_joins_a_study(place: Path, inside: Harness) -> None:
+    inside(*FCNN, "--trials", "1", "--epochs", "2")
+    open_study(plan_sweep(changed(FAST, trials=3, epochs=2)))  # a sweep elsewhere has asked for two more
+    assert "3 of 3 trials finished" in inside("worker", "--study", "demo-fcnn", "--jobs", "1").stdout
+    Stores.here().check("demo-fcnn", 3, 2)
 
 
 def summary_experiment() -> str:
