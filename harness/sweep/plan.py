@@ -7,17 +7,8 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.core.records import Split, StudySpec
-from harness.core.space import (
-    Params,
-    Space,
-    first_params,
-    parse_fixed,
-    parse_search_option,
-    parse_set_option,
-    parse_space,
-    possible_values,
-    resolve,
-)
+from harness.core.space import Params, Space, first_params, possible_values, resolve
+from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import Tracks, View, read_split, stratified_split, used_columns, with_crop

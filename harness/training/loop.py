@@ -15,7 +15,8 @@ from torch import Tensor
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
 from harness.core.records import CONFIG_FIELDS, EpochMetrics, TrialConfig, derive_seed
-from harness.core.space import Condition, Distribution, Hyperparameter, Value, parse_space
+from harness.core.space import Condition, Distribution, Hyperparameter, Value
+from harness.core.space_parsing import parse_space
 from harness.data import Part, TrainingData
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
