@@ -1,4 +1,4 @@
-"""What every package shares: errors, records, search space, files, journals, statistics.
+"""Code that all packages share: errors, records, search space, files, journals, statistics.
 
-Imports no other package of the harness.
+This package imports no other package of the harness.
 """

@@ -1,7 +1,7 @@
-"""What can go wrong, each kind under its own name.
+"""The errors of the harness, one class each kind.
 
-A `HarnessError` is for the person at the terminal: what was found, what is expected, what to run next. The
-command line prints it and exits with `exit_code`; anything else that escapes is a bug and keeps its traceback.
+A `HarnessError` is for the user. The command line prints it and exits with `exit_code`. Any other exception that
+reaches the command line is a bug and keeps its traceback.
 """
 
 import re
@@ -10,21 +10,21 @@ _ADDRESS = re.compile(r"[\w+.-]+://\S+")
 
 
 def mask_password(url: str) -> str:
-    """Return a URL fit to be shown: what it has of passwords, in its address or its query, as three stars."""
+    """Return a URL with the passwords in its address and its query replaced by `***`."""
     url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&][^=&]*password[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
 
 
 def mask_passwords(text: str) -> str:
-    """Return a text with the passwords of every URL in it as three stars."""
+    """Return a text with the passwords of all URLs in it replaced by `***`."""
     return _ADDRESS.sub(lambda found: mask_password(found[0]), text)
 
 
 class HarnessError(Exception):
-    """A mistake that the user can mend.
+    """An error that the user can fix.
 
-    `found` says what was found, `expected` what would have been right, `hint` what to try next. Passwords in
-    URLs are masked here, so that no message of a library can bring one to the screen.
+    `found` says what is wrong, `expected` what would be right, `hint` what to try next. Passwords in URLs are
+    masked here, because the message of a library may contain one.
     """
 
     exit_code = 1
@@ -45,27 +45,27 @@ class HarnessError(Exception):
 
 
 class DataError(HarnessError):
-    """The data folder, a file in it, or a split over it is not what it should be."""
+    """The data folder, a file in it, or a split of it is missing or wrong."""
 
 
 class SettingsError(HarnessError):
-    """An environment variable or a settings file asks for something that does not exist."""
+    """A setting is unknown or illegal, wherever it comes from: flag, environment variable, file or class."""
 
 
 class StudyError(HarnessError):
-    """A study is missing, is not the one that was meant, or cannot go on."""
+    """A study is missing, has other settings, or cannot continue."""
 
 
 class TrackingError(HarnessError):
-    """The MLflow store cannot be reached, written or understood."""
+    """The MLflow store cannot be reached, written or read."""
 
 
 class CheckpointError(HarnessError):
-    """A checkpoint or an exported bundle is missing, damaged or of another kind."""
+    """A checkpoint or an exported bundle is missing, damaged or of another format."""
 
 
-class Stopped(HarnessError):  # noqa: N818 - in good order, and no fault
-    """A signal ended the command in good order; the exit code names it, as a shell does."""
+class Stopped(HarnessError):  # noqa: N818 - no fault of the program
+    """A signal stopped the command in good order. The exit code is 128 + the signal's number, as in a shell."""
 
     def __init__(self, found: str, *, signal: int, hint: str) -> None:
         super().__init__(found, hint=hint)
@@ -73,8 +73,8 @@ class Stopped(HarnessError):  # noqa: N818 - in good order, and no fault
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of training, not a fault of the program
-    """A loss stopped being finite; the message says which one, and in which epoch."""
+    """A loss is not finite; the message says which loss in which epoch."""
 
 
 class Interrupted(Exception):  # noqa: N818 - likewise
-    """Training was asked to stop between two batches."""
+    """Training stopped because its caller requested it."""

@@ -1,7 +1,7 @@
-"""The events of a journal: one frozen dataclass each, and the line that each is written as.
+"""The events of a journal, one frozen dataclass each, and their form as lines.
 
-A line is `<crc32> <json>`. A line that was cut short by a kill, has another checksum, or is no event that this
-module knows counts as damaged. No other module knows the JSON form of an event.
+A line is `<crc32> <json>`. A line counts as damaged if a kill cut it short, if its checksum is wrong, or if its
+event is unknown. No other module knows the JSON form of an event.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ def now() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialStarted:
-    """A worker starts a trial, or continues it (`resumed`). `total` is the study's target number of trials."""
+    """A worker starts a trial, or continues it (`resumed`).
+
+    `sweep` is the id of the worker's sweep. `total` is the study's target number of trials.
+    """
 
     trial: int
     sweep: str
@@ -77,7 +80,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeSaved:
-    """The resume point after `epoch` is on the disk."""
+    """The resume point after `epoch` is on disk."""
 
     epoch: int
     time: int = field(default_factory=now)
@@ -85,14 +88,17 @@ class ResumeSaved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedTestPart:
-    """The test part is about to be read."""
+    """The worker is about to read the test part."""
 
     time: int = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A trial has ended, or was interrupted. `mended` says why somebody else than its worker wrote this event."""
+    """A trial has ended, or was interrupted.
+
+    `mended` is None if the trial's worker wrote the event, else the reason why another process wrote it.
+    """
 
     result: TrialResult
     mended: str | None = None
@@ -104,7 +110,7 @@ class RepeatEnded:
     """A repeat has ended, or was interrupted.
 
     `seconds` is the training time; `valid` and `test` are the predicted classes (indices), in the order of the
-    split's ids, both empty where the repeat was interrupted.
+    split's ids; both are empty if the repeat was interrupted.
     """
 
     result: TrialResult
@@ -116,7 +122,7 @@ class RepeatEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """Optuna knows how the trial ended: once MLflow has the events, the journal can be removed."""
+    """Optuna has the trial's result. The journal can be removed once MLflow has the events."""
 
     time: int = field(default_factory=now)
 
@@ -158,7 +164,7 @@ def _result(recorded: Mapping[str, Any]) -> TrialResult:
     return TrialResult(**{**recorded, "best": None if best is None else _metrics(best)})
 
 
-# How the fields that are more than a number or a text are read back.
+# Functions that read the JSON form of a field, for fields that are not plain numbers or texts.
 _READERS: dict[str, Callable[[Any], object]] = {
     "config": lambda recorded: None if recorded is None else TrialConfig.of(recorded),
     "metrics": _metrics,
@@ -176,7 +182,7 @@ def _names_of(kind: type[Event | EpochMetrics | TrialResult]) -> tuple[str, ...]
 def _jsonable(value: object) -> Mapping[str, object]:
     if isinstance(value, TrialConfig):
         return value.as_dict()
-    # Not `asdict`: it copies deeply, which takes longer than all the rest of a line.
+    # Not `asdict`: its deep copy takes longer than all other work for a line.
     return {name: getattr(value, name) for name in _names_of(type(value))}  # type: ignore[arg-type]
 
 
@@ -184,13 +190,13 @@ _encode = json.JSONEncoder(separators=(",", ":"), default=_jsonable).encode
 
 
 def to_line(event: Event) -> bytes:
-    """Return the line of an event, with its checksum and the end of the line."""
+    """Return the line of an event, with its checksum and a newline."""
     body = _encode({"event": _NAMES[type(event)], **_jsonable(event)}).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
 def from_line(line: bytes) -> Event | None:
-    """Return the event of a line, or None where the line is damaged."""
+    """Return the event of a line, or None if the line is damaged."""
     checksum, _, body = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
         return None
@@ -204,7 +210,7 @@ def from_line(line: bytes) -> Event | None:
 
 
 def has_ended(events: Sequence[Event]) -> bool:
-    """Return True if the training run of these events is over; one that was interrupted is not."""
+    """Return True if the training run of these events has ended. An interrupted run has not."""
     match events[-1] if events else None:
         case Acknowledged():
             return True

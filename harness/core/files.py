@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks that die with their process, databases made in one step."""
+"""Atomic writing of files, file locks, atomic creation of SQLite databases."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-# What the operating system says when it is the disk, the quota or the permissions, and not the program.
+# Errors of the operating system for a full or read-only disk, a quota, or missing permissions.
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path`; on success it takes the place of `path` in one step.
+    """Yield a temporary file in the folder of `path`; it atomically replaces `path` when the block ends.
 
-    On any exception the temporary file is removed and `path` is as it was.
+    On an exception the temporary file is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def sha256_of(path: Path) -> str:
 
 
 class FileLock:
-    """An exclusive `flock` on a file: the kernel lets go of it when the process dies, however it dies."""
+    """An exclusive `flock` on a file. The kernel releases it when the process ends, for whatever reason."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,13 +59,13 @@ class FileLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
+        """Whether this object has the lock."""
         return self._file is not None
 
     def acquire(self, *, wait: bool = True, create: bool = True) -> bool:
-        """Take the lock and return True; with `wait=False` return False at once where another holds it.
+        """Acquire the lock and return True; with `wait=False` return False at once if it is locked already.
 
-        With `create=False` nothing is written: return False where there is no lock file.
+        With `create=False` nothing is written: return False if there is no lock file.
         """
         if create:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,10 +84,10 @@ class FileLock:
             if self._is_current(file):
                 self._file = file
                 return True
-            file.close()  # the worker_id before us removed the file: lock the new one
+            file.close()  # the previous owner removed the file: lock the new one
 
     def is_taken(self) -> bool:
-        """Return whether any process holds the lock; nothing is made or changed."""
+        """Return True if any process has the lock. Nothing is made or changed."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -106,21 +106,21 @@ class FileLock:
             return False
 
     def annotate(self, note: str) -> None:
-        """Write into the held lock's file, for others to read, now and after this process's death."""
+        """Write a note into the lock's file. Other processes can read it, also after this one has died."""
         assert self._file is not None
         self._file.truncate(0)
         self._file.write(note.encode())
         self._file.flush()
 
     def note(self) -> str:
-        """Return what the last worker_id wrote into the file, empty where there is none."""
+        """Return the note of the last owner, empty if there is none."""
         try:
             return self.path.read_text()
         except FileNotFoundError:
             return ""
 
     def release(self, *, remove: bool = False) -> None:
-        """Let go of the lock; with `remove` the file goes first, so that nobody locks what is about to vanish."""
+        """Release the lock. `remove` deletes the file before that, so that no process locks a deleted file."""
         if self._file is None:
             return
         if remove:
@@ -137,10 +137,10 @@ class FileLock:
 
 
 def make_database(path: Path, fill: Callable[[str], None]) -> None:
-    """Make an SQLite file in one step, in WAL mode, unless it exists: `fill` gets the URL to build it under.
+    """Make an SQLite file atomically, in WAL mode, unless it exists. `fill` gets a URL and makes the schema there.
 
-    A schema is made by many statements that SQLite does not undo together; killed half-way, the file that
-    remains is under a temporary name and nobody opens it. Processes that start at once wait for one another.
+    A schema takes many statements that SQLite does not undo together. The file has a temporary name until it is
+    complete, so that nobody opens what a killed process left. Processes that start together wait for one another.
     """
     if path.exists():
         return
@@ -154,7 +154,7 @@ def make_database(path: Path, fill: Callable[[str], None]) -> None:
         fill(f"sqlite:///{new}")
         connection = sqlite3.connect(new)
         try:
-            # Write-ahead logging lasts in the file: readers no longer block the writer, commits are cheaper.
+            # The mode is stored in the file. Readers do not block the writer, and commits are cheaper.
             connection.execute("PRAGMA journal_mode=WAL")
         finally:
             connection.close()
@@ -162,25 +162,25 @@ def make_database(path: Path, fill: Callable[[str], None]) -> None:
 
 
 def read_only_name(path: Path) -> str:
-    """Return SQLite's URI of a database that is to be read and in no way written.
+    """Return SQLite's URI for reading a database without writing anything.
 
-    An ordinary reader of a database in WAL mode makes side files and, as the last to close it, moves what is in
-    `-wal` into the database. Opened with `mode=ro` it does neither where `-wal` exists; it may still touch `-shm`,
-    which is shared memory and holds no data. Where `-wal` does not exist, no process has the database open, and
-    `immutable` keeps the side files from being made. Such a connection is to be closed before this process opens
-    the database to write: closing a file that SQLite does not know of drops the process's locks on it.
+    An ordinary reader of a database in WAL mode makes side files and, if it is the last to close it, moves the
+    content of `-wal` into the database. With `mode=ro` a reader does neither if `-wal` exists; it may still change
+    `-shm`, which is shared memory and has no data. If `-wal` does not exist, no process has the database open, and
+    `immutable` prevents SQLite from making side files. Close such a connection before this process opens the
+    database for writing: closing a file that SQLite does not track drops the process's locks on it.
     Source: https://www.sqlite.org/wal.html, Read-Only Databases; https://www.sqlite.org/howtocorrupt.html, 2.2.
     """
     mode = "mode=ro"
     log = path.with_name(f"{path.name}-wal")
-    if not log.exists() and _is_in_wal_mode(path):  # in this order: reading the file closes it, too
+    if not log.exists() and _is_in_wal_mode(path):  # in this order, because reading the file also closes it
         mode += "&immutable=1"
     return f"file:{quote(str(path))}?{mode}"
 
 
 def read_only_url(path: Path) -> str:
-    """Return the SQLAlchemy URL of an SQLite database that is to be read and in no way written."""
-    # The driver is named, since MLflow would make a folder called `file:` for a URL that begins with `sqlite:///`.
+    """Return the SQLAlchemy URL for reading an SQLite database without writing anything."""
+    # With the driver in the URL, because MLflow makes a folder `file:` for a URL that begins with `sqlite:///`.
     return f"sqlite+pysqlite:///{read_only_name(path)}&uri=true"
 
 
@@ -190,7 +190,7 @@ def _is_in_wal_mode(path: Path) -> bool:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Return the file behind an SQLite URL, or None for any other kind of URL."""
+    """Return the file of an SQLite URL, or None for any other URL."""
     scheme, _, rest = url.partition("://")
     if scheme.partition("+")[0] != "sqlite" or not rest.startswith("/"):
         return None

@@ -1,7 +1,7 @@
-"""The journal of a trial or of a repeat: its events, one a line, written by the worker that trains.
+"""The journal of a training run: a file of events, one per line, written by the worker.
 
-A line costs about ten microseconds, so training never waits for MLflow; lines survive the death of the process
-that wrote them, and the parent process uploads them later.
+Writing a line takes about ten microseconds, so training never waits for MLflow. The lines survive the death of
+the worker. The parent process uploads them later.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from harness.core.files import FileLock
 
 
 class Journal:
-    """The writing end, held by the one process that runs the trial."""
+    """A journal opened for writing, by the one process that runs the trial or the repeat.
+
+    `events` are all events in the file, those of earlier attempts included.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.events, sound = read_events(path)
         self._file = path.open("ab")
-        # What a killed writer left half-written goes before anything is added behind it.
+        # A killed writer may have left half a line: remove it before new lines follow.
         self._file.truncate(sound)
 
     @property
     def last_epoch(self) -> int:
-        """The last epoch on record, 0 before the first."""
+        """The last epoch in the journal, 0 before the first."""
         return max((event.metrics.epoch for event in self.events if isinstance(event, EpochDone)), default=0)
 
     def append(self, event: Event, *, sync: bool = False) -> None:
-        """Add an event; with `sync` it is on the disk when this returns."""
+        """Append an event; with `sync` it is on disk when the method returns."""
         self._file.write(to_line(event))
         self._file.flush()
         if sync:
@@ -43,7 +46,7 @@ class Journal:
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Return the whole events from byte `offset` on, and the offset behind the last of them.
+    """Return the events from byte `offset` on, and the offset after the last of them.
 
     Reading stops at a damaged line. A missing file has no events.
     """
@@ -64,21 +67,24 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
 
 def journal_path(work_folder: Path, number: int) -> Path:
-    """Return where the journal of a trial lies; its checkpoints lie in the folder of the same name."""
+    """Return the path of a trial's journal. The folder of the same name has its checkpoint and resume point."""
     return work_folder / f"trial-{number:05d}.jsonl"
 
 
 def comparison_folder(work_root: Path, identity: str) -> Path:
-    """Return where the journals of a comparison's repeats lie; no study can have a name that begins with a dot."""
+    """Return the folder of a comparison's journals.
+
+    It cannot collide with the folder of a study, because the name of a study cannot begin with a dot.
+    """
     return work_root / ".comparisons" / identity
 
 
 def comparison_lock(work_root: Path, identity: str) -> FileLock:
-    """Return the lock that the process at work on a comparison holds."""
+    """Return the lock of the process that runs a comparison."""
     return FileLock(comparison_folder(work_root, identity).with_suffix(".lock"))
 
 
 def remove_journal(path: Path) -> None:
-    """Remove a journal and what lies in the folder of the same name."""
+    """Remove a journal and the folder of the same name."""
     shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     path.unlink(missing_ok=True)

@@ -5,5 +5,5 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-# What `json.dumps` takes: its values are objects, lists, texts, numbers, booleans or None.
+# An argument of `json.dumps`: its values are objects, lists, texts, numbers, booleans or None.
 JsonObject: TypeAlias = Mapping[str, object]

@@ -1,4 +1,4 @@
-"""The records that travel between rooms: frozen, standard library only."""
+"""The frozen dataclasses that packages exchange. Standard library only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digest_of(value: Any) -> str:
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Return a seed in [0, 2**32) that follows from `seed` and the names, and from nothing else."""
+    """Return a seed in [0, 2**32) that depends on `seed` and the names only."""
     return int(digest_of([seed, *names])[:8], 16)
 
 
@@ -34,9 +34,9 @@ def derive_seed(seed: int, *names: str | int) -> int:
 class Split:
     """Train, validation and test tracks, each a sorted tuple of track ids.
 
-    `name` says how the split came about (`stratified, seed 0`). `drawn` says that it was drawn from a seed and can
-    be drawn again from another, which lists cannot. `excluded` names listed tracks that this data set cannot
-    supply, with the reason.
+    `name` says how the split was made (`stratified, seed 0`). `drawn` is True if the split was drawn from a seed,
+    so that another seed gives another split; it is False for a split read from lists. `excluded` names listed
+    tracks that the data set cannot supply, each with the reason.
     """
 
     name: str
@@ -54,21 +54,21 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the three lists of ids: equal exactly when the same tracks fall on the same sides."""
+        """SHA-256 of the three lists of ids: equal exactly if all three parts are equal."""
         return digest_of({"train": self.train, "valid": self.valid, "test": self.test})
 
     def without_test(self) -> Split:
-        """Return the split with an empty test part: what the worker of a sweep gets."""
+        """Return the split with an empty test part, for the workers of a sweep."""
         return replace(self, test=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialConfig:
-    """Everything that determines a training run, and nothing else.
+    """Everything that determines the result of a training run, and nothing else.
 
-    `params` holds the hyperparameters that were set or searched; any other has its default. `seed` is the trial's
-    own, derived from the study's seed and the trial's number. `threads` is the number of intra-op threads, which
-    changes sums in the last digit.
+    `params` has the hyperparameters that were set or searched; all others have their defaults. `seed` is the
+    trial's, derived from the study's seed and the trial's number. `threads` is the number of intra-op threads; it
+    changes the last digits of sums.
     """
 
     model: str
@@ -79,24 +79,24 @@ class TrialConfig:
     precision: Precision = "fp32"
 
     def as_dict(self) -> dict[str, Value]:
-        """Return the fields as a flat JSON-able mapping: the hyperparameters beside the rest."""
+        """Return the JSON form: a flat mapping with the hyperparameters beside the other fields."""
         rest: dict[str, Value] = {name: getattr(self, name) for name in CONFIG_FIELDS}
         return {**self.params, **rest}
 
     @classmethod
     def of(cls, recorded: Mapping[str, Value]) -> TrialConfig:
-        """Rebuild a configuration that `as_dict` gave."""
+        """Return the configuration of a JSON form that `as_dict` made."""
         rest: Any = {name: recorded[name] for name in CONFIG_FIELDS}
         return cls(params={k: v for k, v in recorded.items() if k not in CONFIG_FIELDS}, **rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One row of a comparison, trained anew for each repeat: a study's best configuration, or a reference.
+    """One model of a comparison, trained anew in each repeat: a study's best configuration, or a baseline.
 
-    `config` is the best trial's (its seed is replaced in each repeat), None for a reference; `seed` is the
-    study's: candidates of the same seed get the same seed in the same repeat. `source_digest` is that of the file
-    which a model from outside the package comes from.
+    `config` is that of the best trial (each repeat replaces its seed), None for a baseline. `seed` is the study's;
+    candidates with the same seed get the same seed in the same repeat. `source_digest` is the SHA-256 of the
+    model's file, None for a model of the package.
     """
 
     name: str
@@ -109,9 +109,9 @@ class Candidate:
     source_digest: str | None = None
 
     def identity(self) -> JsonObject:
-        """Return what determines the repeats, as a JSON-able mapping.
+        """Return the settings that determine the repeats, in their JSON form.
 
-        Not what it is called beside others, nor the threads: those are the machine's.
+        The display name and the number of threads (which depends on the machine) are left out.
         """
         found = asdict(self)
         del found["name"]
@@ -122,7 +122,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """One finished epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds."""
+    """The metrics of an epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds."""
 
     epoch: int
     train_loss: float
@@ -131,7 +131,7 @@ class EpochMetrics:
     seconds: float
 
     def better_than(self, other: EpochMetrics | None) -> bool:
-        """Say whether this epoch is the better one: higher accuracy, on a tie the lower validation loss."""
+        """Return True if this epoch has the higher accuracy, or on a tie the lower validation loss."""
         if other is None:
             return True
         return (self.val_accuracy, -self.val_loss) > (other.val_accuracy, -other.val_loss)
@@ -139,7 +139,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
-    """How a trial ended; `best` is the epoch that gives the objective's value and the stored checkpoint."""
+    """How a trial ended; `best` is the epoch of the objective's value and of the stored checkpoint."""
 
     state: TrialState
     best: EpochMetrics | None
@@ -148,7 +148,7 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySpec:
-    """What a study is: two sweeps that agree in all of this may add trials to one another."""
+    """The settings of a study. A sweep can add trials to a study only if all of them agree (`frozen_settings`)."""
 
     name: str
     experiment: str
@@ -164,10 +164,10 @@ class StudySpec:
     sampler: str
     pruner: str
     precision: Precision
-    source_digest: str | None = None  # of the file that the model comes from, if it does
+    source_digest: str | None = None  # SHA-256 of the model's file, None for a model of the package
 
     def frozen_settings(self) -> JsonObject:
-        """Return what must agree for a study to be continued, as a JSON-able mapping."""
+        """Return the settings that a sweep must share with the study that it continues, in their JSON form."""
         names = [field.name for field in fields(self) if field.name not in ("name", "experiment", "space")]
         everything = {name: getattr(self, name) for name in names} | {"space": space_to_json(self.space)}
         settings: JsonObject = json.loads(json.dumps(everything))
@@ -175,7 +175,7 @@ class StudySpec:
 
     @classmethod
     def of(cls, name: str, experiment: str, frozen_settings: Mapping[str, Any]) -> StudySpec:
-        """Rebuild a spec from what `frozen_settings` gave."""
+        """Return the spec of the settings that `frozen_settings` made."""
         space = space_from_json(frozen_settings["space"])
         rest = {**frozen_settings, "space": space, "columns": tuple(frozen_settings["columns"])}
         return cls(name=name, experiment=experiment, **rest)
@@ -183,7 +183,7 @@ class StudySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialCounts:
-    """How many trials of a study stand where."""
+    """The number of trials of a study in each state."""
 
     complete: int = 0
     pruned: int = 0
@@ -193,13 +193,13 @@ class TrialCounts:
 
     @property
     def finished(self) -> int:
-        """Complete and pruned trials: what `--trials` counts."""
+        """The number of complete and pruned trials, which `--trials` limits."""
         return self.complete + self.pruned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One trial as the search knows it; times are local, seconds are wall time."""
+    """One trial as Optuna has it. Times are local; `seconds` is wall time."""
 
     number: int
     state: str
@@ -213,7 +213,7 @@ class TrialRow:
 
     @property
     def seconds(self) -> float | None:
-        """Wall time from the (last) start to the end."""
+        """Wall time from the last start to the end, None before the end."""
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
@@ -221,12 +221,12 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerId:
-    """A process that takes part in a study: its own name, and that of the sweep that it belongs to."""
+    """The id of a worker process, with the id of the sweep that it belongs to; empty texts for none."""
 
     sweep: str = ""
     worker: str = ""
 
 
 def new_name() -> str:
-    """Return a name that no other process has."""
+    """Return a new unique name (32 hex digits)."""
     return uuid.uuid4().hex

@@ -19,7 +19,7 @@ Booleans = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its interval, and the p-value of the hypothesis that it is zero (two-sided)."""
+    """A value with its interval, and the two-sided p-value of the hypothesis that it is zero."""
 
     value: float
     low: float
@@ -46,10 +46,10 @@ def corrected_resampled_t(
 ) -> Estimate:
     """Return the mean difference over redrawn splits with its corrected resampled t interval.
 
-    `differences` has one value a split, `train` and `test` are the sizes of the parts. Redrawn splits share
-    tracks, so the differences are not independent: their variance is taken (1/k + test/train) times instead of
-    1/k. `resolution` is the step between the values that a difference can take: the variance counts as at least
-    that of rounding to it, so that a few differences that happen to be equal are no proof.
+    `differences` has one value per split, `train` and `test` are the sizes of the parts. Redrawn splits share
+    tracks, so the k differences are not independent: the variance of their mean is the sample variance times
+    (1/k + test/train) instead of 1/k. `resolution` is the step between possible values of a difference. The
+    sample variance is at least that of rounding to this step, so that a few equal differences prove nothing.
 
     Raises ValueError for fewer than two differences.
     Source: Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
@@ -67,9 +67,10 @@ def corrected_resampled_t(
 
 
 def mcnemar_exact(correct_a: Booleans, correct_b: Booleans) -> float:
-    """Return the exact two-sided p-value that two classifiers err equally often on the same tracks.
+    """Return the exact two-sided p-value of the hypothesis that two classifiers err equally often.
 
-    Takes bool [tracks] each: which tracks each got right. Only those count that one alone got right.
+    Both arguments are bool [tracks], True for a correct prediction. Only tracks that exactly one classifier got
+    right count.
     Source: McNemar (1947), Note on the sampling error of the difference between correlated proportions; the
     binomial form.
     """
@@ -82,11 +83,11 @@ def paired_bootstrap(
 ) -> Estimate:
     """Return the difference of two accuracies on one test part, with a bootstrap interval over tracks and seeds.
 
-    Takes bool [seeds, tracks] each; row i of both was trained with the same seed. Tracks and seeds are drawn
-    with replacement independently of one another, the same for both classifiers, so that what is hard for both
-    cancels; seeds one fewer than there are, since drawing all of a few gives too small a variance. The interval is
-    the percentile one; the p-value counts the resamples on the other side of zero, so that it is at most
-    1 - `confidence` exactly where the interval excludes zero.
+    Both arguments are bool [seeds, tracks]; row i of both was trained with the same seed. Tracks and seeds are
+    drawn with replacement, independently of one another. Both classifiers get the same draw, so that the
+    difficulty of a track cancels. One seed fewer than there are is drawn, because drawing all of a few seeds gives
+    too small a variance. The interval is the percentile interval. The p-value counts the resamples on the other
+    side of zero: it is at most 1 - `confidence` exactly if the interval excludes zero.
     Source: Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 8, 13 and 16; Owen (2007),
     The pigeonhole bootstrap, for two crossed factors; McCarthy and Snowden (1985), The bootstrap and finite
     population sampling, for the number drawn.
@@ -94,7 +95,7 @@ def paired_bootstrap(
     difference = correct_a.astype(float) - correct_b.astype(float)
     seeds, tracks = difference.shape
     chance = np.random.default_rng(seed)
-    # How often each seed and each track is drawn: their product weighs the table, as drawing rows would.
+    # How often each seed and each track is drawn. The products weight the table, which equals drawing its rows.
     drawn = max(1, seeds - 1)
     of_seeds = chance.multinomial(drawn, np.full(seeds, 1 / seeds), size=resamples)
     of_tracks = chance.multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples)
@@ -109,10 +110,10 @@ def paired_bootstrap(
 def probability_of_outperforming(
     scores_a: Sequence[float], scores_b: Sequence[float], *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Return how probable it is that A scores higher than B in a repeat, with a bootstrap interval.
+    """Return the probability that A scores higher than B in a repeat, and the ends of its bootstrap interval.
 
-    Scores are paired: the same split and seed for both; a tie counts half. The authors call a difference
-    meaningful where the probability is above 0.75 and the lower end of its interval above 0.5.
+    Scores are paired (same split, same seed). A tie counts half. The authors call a difference meaningful if the
+    probability is above 0.75 and the lower end of its interval above 0.5.
     Source: Bouthillier et al. (2021), Accounting for variance in machine learning benchmarks, MLSys.
     """
     a, b = np.asarray(scores_a, dtype=float), np.asarray(scores_b, dtype=float)
@@ -123,7 +124,7 @@ def probability_of_outperforming(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for being looked at together, in their own order.
+    """Return the p-values adjusted for multiple tests, in the order given.
 
     Source: Holm (1979), A simple sequentially rejective multiple test procedure.
     """
@@ -135,10 +136,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_confidences(p_values: Sequence[float], confidence: float = 0.95) -> list[float]:
-    """Return the confidence at which each interval is to be drawn so that it excludes zero where Holm rejects.
+    """Return for each p-value the confidence at which its interval excludes zero exactly if Holm rejects.
 
-    The smallest p-value is held against alpha / m, the next against alpha / (m - 1), and so on; from the first
-    that is not rejected on, all are held against that one's level.
+    The smallest p-value is compared with alpha / m, the next with alpha / (m - 1), and so on. From the first that
+    is not rejected on, all get the level of that one.
     """
     alpha, found = 1 - confidence, [confidence] * len(p_values)
     level, stopped = alpha, False

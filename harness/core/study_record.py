@@ -1,4 +1,4 @@
-"""What a study keeps beside its trials: where its data lie, what its last sweep asked for, and its budget."""
+"""The records of a study beside its settings: its data set, the targets of its last sweep, its budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.core.json_types import JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """The data set of a study as MLflow shows it: its name, its folder, and how many tracks and genres it has."""
+    """The data set of a study as MLflow shows it: name, folder, numbers of tracks and genres, digest."""
 
     name: str
     folder: str
@@ -22,10 +22,10 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyContext:
-    """What a study was made with beyond its settings; Optuna and MLflow have it alike.
+    """What a study was made with beyond its settings. Optuna and MLflow both have it.
 
-    `identity` tells the study from an earlier one of the same name. `model_source` is the code of a model from a
-    file as it was, since the file may change; None for a model of the package.
+    `identity` differs from that of an earlier study of the same name. `model_source` is the code of a model from a
+    file when the study was made, because the file may change; None for a model of the package.
     """
 
     experiment: str
@@ -35,21 +35,21 @@ class StudyContext:
     model_source: str | None = None
 
     def as_json(self) -> JsonObject:
-        """Return the record as a JSON-able mapping."""
+        """Return the JSON form of the context."""
         return asdict(self)
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> StudyContext:
-        """Rebuild a context from its JSON form."""
+        """Return the context of a JSON form that `as_json` made."""
         return cls(**{**recorded, "dataset": DatasetInfo(**recorded["dataset"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """What the last sweep of a study asked for, which workers that join must know.
+    """The targets of the last sweep of a study, for workers that join it from elsewhere.
 
-    `n_trials` is the total number of finished trials, `attempts` how often a trial's worker may die, `keep` the
-    number of checkpoints that are kept (None: all).
+    `n_trials` is the total number of finished trials. `attempts` is the number of deaths in a row without a new
+    epoch after which a trial is given up. `keep` is the number of checkpoints to keep, None for all.
     """
 
     n_trials: int
@@ -59,7 +59,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """When a study is over: at `n_trials` finished trials, or at `max_failures` failed ones."""
+    """The limits at which a study is over: `n_trials` finished trials or `max_failures` failed ones."""
 
     n_trials: int
     max_failures: int

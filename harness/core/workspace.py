@@ -1,4 +1,4 @@
-"""Where the stores and the work in progress lie, and which names are fit for them."""
+"""The locations of the stores and of the work folder, and the legal names of studies and experiments."""
 
 from __future__ import annotations
 
@@ -12,35 +12,34 @@ from harness.core.files import FileLock, sqlite_path
 from harness.core.records import new_name
 
 RUNS_FOLDER = Path("mlruns")
-
-
+RESUME_FILE = "resume.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Where all is kept: MLflow's URI, Optuna's URL, and the folder for work in progress (absolute paths)."""
+    """MLflow's URI, Optuna's URL, and the folder for journals, locks and checkpoints (absolute paths)."""
 
     tracking_uri: str
     storage: str
     work_root: Path
 
     def work_folder(self, study: str) -> Path:
-        """Return where a study's work in progress lies on this machine.
+        """Return the work folder of a study on this machine.
 
-        A study on a database server is worked on from many machines, which may share `work_root`.
+        For a study on a database server it has the host's name, because machines may share `work_root`.
         """
         folder = self.work_root / study
         return folder if sqlite_path(self.storage) is not None else folder / socket.gethostname()
 
 
 def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
-    """Return the stores that these two name, None for the default.
+    """Return the stores of an MLflow URI and an Optuna URL, None for the defaults under `mlruns/`.
 
-    By default all of it lies under `mlruns/`. Work in progress (journals, locks) lies beside an SQLite
-    storage, so that the same command run from elsewhere finds it; for a database server it lies under `mlruns/`.
+    The work folder is beside an SQLite storage, so that the same command from another folder finds it. For a
+    database server it is under `mlruns/`.
 
-    Raises SettingsError for what is no URL of a store, and where both name the same database.
+    Raises SettingsError if an argument is not the URL of a store, and if both are the same database.
     """
     tracking = _absolute(tracking_uri) if tracking_uri else f"sqlite:///{RUNS_FOLDER.absolute() / 'mlflow.db'}"
     search = _absolute(storage) if storage else f"sqlite:///{RUNS_FOLDER.absolute() / 'optuna.db'}"
@@ -77,15 +76,15 @@ def _absolute(url: str) -> str:
 
 
 def _with_driver(url: str) -> str:
-    """Name the one driver for PostgreSQL that the harness brings, where the URL names none."""
+    """Add the driver that the harness installs to a PostgreSQL URL without a driver."""
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgresql", "postgres") else url
 
 
 def check_name(kind: str, name: str) -> str:
-    """Return a name of a study or an experiment that is fit for files, URLs and queries.
+    """Return the name of a study or an experiment, if it can be used in files, URLs and queries.
 
-    Raises SettingsError for any other.
+    Raises SettingsError if not.
     """
     if not NAME.fullmatch(name) or len(name) > 100:
         raise SettingsError(
@@ -93,6 +92,3 @@ def check_name(kind: str, name: str) -> str:
             expected="up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
     return name
-
-
-RESUME_FILE = "resume.json"
