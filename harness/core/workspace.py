@@ -56,7 +56,7 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
 
 
 def lasting_name(path: Path) -> str:
-    """Return the unique name that a file holds, given on first use."""
+    """Return the unique name in a file, which is made on first use."""
     with FileLock(path) as lock:
         if not lock.note():
             lock.annotate(new_name())

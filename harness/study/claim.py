@@ -1,23 +1,24 @@
-"""One trial in the hands of a worker: how it is sampled and judged, and how its end is told."""
+"""A claimed trial: its parameters, reports to the pruner, and its result in Optuna."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import optuna
 from optuna.trial import TrialState
 
 from harness.core.records import EpochMetrics, TrialResult
-from harness.core.space import Params
+from harness.core.space import Choice, Params, Range, Space, Value
 from harness.study.locks import TrialLock
 from harness.study.overview import RESULT_KEY
 
 
 @dataclass(slots=True)
 class Claim:
-    """A trial that this process, and no other, is to run: its number and parameters.
+    """A trial that this process, and no other, runs: its number and parameters.
 
-    `resumed` says that somebody has begun it before, `moved` that it was somebody on another machine.
+    `resumed` is True if an earlier attempt began the trial, `moved` if that attempt ran on another machine.
     """
 
     number: int
@@ -32,29 +33,29 @@ class Claim:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the trial is, or may be, another's by now: nothing may be written about it any more."""
+        """Whether another process has, or may have, taken the trial: nothing more may be written about it."""
         return self._lock.is_lost
 
     def report(self, metrics: EpochMetrics) -> bool:
-        """Report an epoch's accuracy and return False where the pruner would end the trial here.
+        """Report an epoch's accuracy to the pruner; return False if the trial is to be pruned.
 
-        Epochs that an earlier attempt has reported are neither reported nor judged again: the pruner looks
-        at the largest step, which such an epoch has yet to reach.
+        An epoch that an earlier attempt reported is not reported again, and the pruner is not called for it: the
+        pruner judges the largest reported epoch, which this attempt has not reached yet.
         """
         if self._first_epoch is None:
             return True
         if self.is_lost:
-            return True  # whoever has the trial now reports; the next batch does not begin
+            return True  # another process reports; training stops before the next batch
         if metrics.epoch > self._last_step:
             self._trial.report(metrics.val_accuracy, metrics.epoch)
-        if metrics.epoch < max(self._last_step, self._first_epoch):  # asking the pruner reads the study's trials
+        if metrics.epoch < max(self._last_step, self._first_epoch):  # each call of the pruner reads all trials
             return True
         return not self._trial.should_prune()
 
     def finish(self, result: TrialResult) -> bool:
-        """Tell the study how the trial ended: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.
+        """Store the trial's result in Optuna: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.
 
-        Return False, and tell nothing, where the trial is another's by now.
+        Return False and store nothing if another process has taken the trial. The trial lock is released.
         """
         if not self._lock.secure():
             self._lock.release()
@@ -74,9 +75,28 @@ class Claim:
         return True
 
     def leave(self) -> None:
-        """Let go of the trial as it is, for the sweep that this process belongs to, to give it back."""
+        """Release the trial lock but keep its note, so that the sweep of this process requeues the trial."""
         self._lock.leave()
 
     def abandon(self) -> None:
-        """Let go of a trial that is lost: whoever comes next takes it once its lease has run out."""
+        """Release the lock of a lost trial. Another process takes the trial when its lease has expired."""
         self._lock.release()
+
+
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
+    """Return a value from the sampler for each parameter that the trial uses.
+
+    The space is resolved: a conditional parameter comes after the parameter of its condition.
+    """
+    params: dict[str, Value] = {}
+    for name, distribution in space.items():
+        if distribution.when is not None and not distribution.when.holds(params):
+            continue
+        match distribution:
+            case Range(low=low, high=high, log=log, integer=True):
+                params[name] = trial.suggest_int(name, round(low), round(high), log=log)
+            case Range(low=low, high=high, log=log):
+                params[name] = trial.suggest_float(name, low, high, log=log)
+            case Choice(values=values):
+                params[name] = cast(Value, trial.suggest_categorical(name, values))
+    return params

@@ -1,7 +1,8 @@
-"""Leases: which machine runs which trial, in a table beside Optuna's own, on the database's clock.
+"""Leases: a database table beside Optuna's that says which machine runs which trial.
 
-A lease is renewed while its worker lives and expires when it does not. Every change is one conditional UPDATE,
-so whoever comes second finds that it has come second; clocks of different machines are never compared.
+A live worker renews its lease; the lease of a dead worker expires. Each change is one conditional statement, so of
+two processes that want the same lease one learns that it failed. Only the database's clock counts: clocks of
+different machines are never compared.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ CREATE TABLE IF NOT EXISTS harness_leases (
 
 @contextmanager
 def advisory_lock(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
-    """TrialLock a PostgreSQL advisory lock of that name; the server lets go of it when the connection dies.
+    """Take the PostgreSQL advisory lock of that name; the server releases it when the connection is lost.
 
-    It belongs to a transaction, so that it also works behind a pooler that hands connections around.
+    The lock belongs to a transaction, so that it also works behind a pooler that shares connections.
     Source: PostgreSQL documentation, 13.3.5 Advisory Locks.
     """
     key = int.from_bytes(hashlib.sha256(f"harness {name}".encode()).digest()[:8], signed=True)
@@ -42,13 +43,13 @@ def advisory_lock(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
 
 
 def make_lease_table(engine: sqlalchemy.Engine) -> None:
-    """Make the table of leases unless it is there."""
+    """Make the table of leases unless it exists."""
     with engine.begin() as connection:
         connection.execute(text(_TABLE))
 
 
 class Leases:
-    """The leases of one study as a process of one place (a machine's work folder) sees them."""
+    """The leases of one study, used by a process of one machine (`place`, the id of its work folder)."""
 
     def __init__(self, engine: sqlalchemy.Engine, study: str, place: str) -> None:
         self._engine = engine
@@ -56,7 +57,10 @@ class Leases:
         self._machine_id = place
 
     def take(self, trial_id: int, worker: str) -> bool:
-        """Take a trial's lease; return whether another place had it last. Called under the study's lock."""
+        """Take the lease of a trial; return True if another machine had it last.
+
+        The caller has the study's lock.
+        """
         before = self.holders([trial_id]).get(trial_id)
         self._change(
             f"INSERT INTO harness_leases VALUES (:trial, :study, :place, :worker, {_UNTIL}) "
@@ -68,7 +72,7 @@ class Leases:
         return before is not None and before[0] != self._machine_id
 
     def renew(self, trial_id: int, worker: str) -> bool:
-        """Renew a worker's lease; False where it has expired or is another's."""
+        """Renew a worker's lease; return False if it has expired or belongs to another worker."""
         return self._change(
             f"UPDATE harness_leases SET expires = {_UNTIL} "
             "WHERE trial_id = :trial AND place = :place AND worker = :worker AND expires > now()",
@@ -77,7 +81,7 @@ class Leases:
         )
 
     def secure(self, trial_id: int) -> bool:
-        """Make sure that this place has a trial for a full lease from now; False where another has taken it."""
+        """Extend the lease to a full period from now; return False if another machine has taken it."""
         return self._change(
             f"UPDATE harness_leases SET expires = greatest(expires, {_UNTIL}) "
             "WHERE trial_id = :trial AND place = :place",
@@ -85,25 +89,25 @@ class Leases:
         )
 
     def expire(self, trial_id: int) -> None:
-        """Let a trial of this place be taken by any."""
+        """Let a lease of this machine expire now, so that any machine can take the trial."""
         self._change(
             "UPDATE harness_leases SET expires = now() WHERE trial_id = :trial AND place = :place", trial_id
         )
 
     def reclaim(self, trial_id: int) -> bool:
-        """Take an expired lease from whoever had it; False where it has not expired."""
+        """Remove the owner of an expired lease; return False if it has not expired."""
         return self._change(
             "UPDATE harness_leases SET place = '' WHERE trial_id = :trial AND expires <= now()", trial_id
         )
 
     def holders(self, trial_ids: list[int]) -> dict[int, tuple[str, bool]]:
-        """Return, for each of the trials that ever had a lease, its place and whether the lease has expired."""
+        """Return the machine id of each trial's lease and whether it has expired; a trial may have none."""
         query = text("SELECT trial_id, place, expires <= now() FROM harness_leases WHERE trial_id = ANY(:trials)")
         with self._engine.begin() as connection:
             return {row[0]: (row[1], row[2]) for row in connection.execute(query, {"trials": trial_ids})}
 
     def delete(self) -> None:
-        """Remove every lease of the study."""
+        """Delete all leases of the study."""
         with self._engine.begin() as connection:
             connection.execute(text("DELETE FROM harness_leases WHERE study = :study"), {"study": self._study})
 

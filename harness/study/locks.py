@@ -1,10 +1,10 @@
-"""Who runs which trial, told in a way that outlives the death of anybody involved.
+"""Trial locks: which process runs which trial. They stay correct when any process dies.
 
-On one machine a lock file tells: the kernel lets go of it when its process dies. Across machines a lease does
-(see leases.py), and the lock file still tells at once about the workers of the same machine.
+On one machine a lock is a lock file, which the kernel releases when its process dies. Across machines there is a
+lease as well (see leases.py); the lock file still shows at once that a worker of this machine is dead.
 
-A dead worker's trial is its sweep's to give back while that sweep lives, for it knows how the worker died;
-anybody may give back the trial of a worker whose sweep is dead too.
+If a worker dies, its own sweep requeues the trial, because only that sweep knows the exit code. If the sweep is
+dead too, any process may requeue it.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from harness.core.records import WorkerId, new_name
 from harness.core.workspace import lasting_name
 from harness.study.leases import LEASE_SECONDS, RENEW_SECONDS, Leases, advisory_lock
 
-# Where it exists, the clock that also runs while the machine sleeps: a lease does not wait for that.
+# A clock that also runs while the machine sleeps, where there is one: a lease expires during sleep too.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-MACHINE_FILE = "place"  # in a study's work folder: the name of the machine, as its leases have it
+MACHINE_FILE = "place"  # in a study's work folder: the machine id that the leases have
 
 
 class TrialLock:
-    """A trial in this process's hands, from its claim to its end."""
+    """The lock of a trial that this process runs, from its claim to its end."""
 
-    moved = False  # whether another place had the trial last
+    moved = False  # whether another machine had the trial last
 
     def __init__(self, lock: FileLock) -> None:
         self._lock = lock
 
     @property
     def is_lost(self) -> bool:
-        """Whether the trial is known to be another's by now."""
+        """Whether another process has taken the trial."""
         return False
 
     def secure(self) -> bool:
-        """Say whether the trial is still ours to write."""
+        """Return True if this process may still write about the trial."""
         return True
 
     def release(self) -> None:
-        """Let go of the trial: it is over, or given back."""
+        """Release the lock and remove its file: the trial has ended or was requeued."""
         self._lock.release(remove=True)
 
     def leave(self) -> None:
-        """Let go as a dying process would: the note of who had the trial stays."""
+        """Release the lock as a dying process does: its file stays and names the worker."""
         self._lock.release()
 
 
 class LeasedTrialLock(TrialLock):
-    """A hold that is renewed in the background, and can be lost."""
+    """A trial lock with a lease, which a thread renews and which can be lost."""
 
     def __init__(self, lock: FileLock, leases: Leases, trial_id: int, worker: str) -> None:
         super().__init__(lock)
@@ -70,25 +70,25 @@ class LeasedTrialLock(TrialLock):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the lease is another's, or has not been renewed for so long that it may be."""
+        """Whether another machine has the lease, or may have it because it was not renewed in time."""
         return self._lost or time.clock_gettime(_CLOCK) - self._since > LEASE_SECONDS
 
     def secure(self) -> bool:
-        """Renew the lease now, and say whether it was still ours to renew."""
-        asked = time.clock_gettime(_CLOCK)  # the lease runs from when the server answers, which is later
+        """Renew the lease now; return False if it is lost."""
+        started = time.clock_gettime(_CLOCK)  # the lease begins later, when the server handles the request
         if not self._lost and self._leases.renew(self._trial_id, self._worker):
-            self._since = asked
+            self._since = started
             return True
         self._lost = True
         return False
 
     def release(self) -> None:
-        """Stop renewing, and let go of the lock file."""
+        """Stop renewing, release the lock and remove its file."""
         self._ending.set()
         super().release()
 
     def leave(self) -> None:
-        """Stop renewing; the lease runs on for the sweep that gives the trial back."""
+        """Stop renewing and release the lock; the lease remains for the sweep that requeues the trial."""
         self._ending.set()
         super().leave()
 
@@ -97,11 +97,11 @@ class LeasedTrialLock(TrialLock):
             try:
                 self.secure()
             except sqlalchemy.exc.SQLAlchemyError:
-                continue  # the database may come back before the lease has run out; is_lost tells when it has
+                continue  # the database may come back before the lease expires; see is_lost
 
 
 class FileTrialLocks:
-    """Holds by lock files, for a study that lives in an SQLite file."""
+    """Trial locks by lock files, for a study in an SQLite file."""
 
     def __init__(self, folder: Path, worker_id: WorkerId) -> None:
         self.folder = folder
@@ -110,7 +110,7 @@ class FileTrialLocks:
         self._sweep_lock: FileLock | None = None
 
     def register_sweep(self) -> None:
-        """Be the sweep that gives back its dead workers' trials, until this process ends."""
+        """Register the sweep of this process: it requeues the trials of its dead workers."""
         for path in self.folder.glob("sweep-*.lock"):  # of sweeps that were killed
             lock = FileLock(path)
             if lock.acquire(wait=False):
@@ -120,25 +120,25 @@ class FileTrialLocks:
 
     @property
     def sweep_lock_path(self) -> Path:
-        """The lock file that this sweep holds from `register_sweep` until its process ends."""
+        """The lock file of this sweep, locked from `register_sweep` until its process ends."""
         return self._sweep_lock_of(self.worker_id.sweep).path
 
     def unregister_sweep(self) -> None:
-        """Stop being that sweep."""
+        """Remove the registration of the sweep."""
         if self._sweep_lock is not None:
             self._sweep_lock.release(remove=True)
             self._sweep_lock = None
 
     def has_live_sweep(self, besides: str = "") -> bool:
-        """Say whether a live sweep of this machine, another than `besides`, is at work on the study."""
+        """Return True if a sweep of this machine other than `besides` runs on the study."""
         own = self._sweep_lock_of(besides).path
         return any(FileLock(path).is_taken() for path in self.folder.glob("sweep-*.lock") if path != own)
 
     @contextmanager
     def study_lock(self, *, create: bool = True) -> Iterator[None]:
-        """Keep every other process from claiming or giving back meanwhile.
+        """Lock the study: no other process claims or requeues trials meanwhile.
 
-        With `create=False` no lock file is made: where there is none, no process has ever claimed a trial.
+        With `create=False` no lock file is made: if there is none, no process has ever claimed a trial.
         """
         self._claim_lock.acquire(create=create)
         try:
@@ -147,13 +147,13 @@ class FileTrialLocks:
             self._claim_lock.release()
 
     def take(self, number: int, trial_id: int) -> TrialLock:
-        """TrialLock a trial; under the study's lock."""
+        """Lock a trial for this process. The caller has the study's lock."""
         return TrialLock(self._taken_lock(number))
 
     def abandoned(self, running: dict[int, int]) -> list[int]:
-        """Return which running trials (number: id) are this process's to give back, their workers being dead.
+        """Return the running trials (number: id) that this process may requeue because their workers are dead.
 
-        Under the study's lock.
+        The caller has the study's lock.
         """
         return [number for number in running if self._is_abandoned_here(number)]
 
@@ -168,30 +168,30 @@ class FileTrialLocks:
         return abandoned
 
     def trial_of_worker(self, worker: str) -> int | None:
-        """Return the trial that a worker of this machine holds or held when it died, None for none."""
+        """Return the trial that a worker of this machine runs, or ran when it died, None for none."""
         for path in self.folder.glob("trial-*.lock"):
             if _read_worker_id(FileLock(path)).worker == worker:
                 return int(path.stem.removeprefix("trial-"))
         return None
 
     def clear_lock(self, number: int, trial_id: int) -> None:
-        """Remove what a dead worker of this sweep left of its hold; under the study's lock."""
+        """Remove the trial lock of a dead worker of this sweep. The caller has the study's lock."""
         self._lock_of(number).path.unlink(missing_ok=True)
 
     def owns_upload(self, trial_id: int) -> bool:
-        """Say whether this place's journal of a trial is the one that counts."""
+        """Return True if this machine, and no other, may upload its journal of the trial."""
         return True
 
     def is_final(self, trial_id: int) -> bool:
-        """Say whether no other machine can still be sending a trial's record."""
+        """Return True if no other machine can still upload the journal of the trial."""
         return True
 
     def is_running(self, number: int, trial_id: int) -> bool:
-        """Say whether a live process holds a trial, here or anywhere; nothing is changed."""
+        """Return True if a live process on any machine runs the trial. Nothing is changed."""
         return self._lock_of(number).is_taken()
 
     def is_sweep_alive(self, sweep: str) -> bool:
-        """Say whether the sweep of that name is alive; it is one of this machine."""
+        """Return True if the sweep of this machine with that id is alive."""
         return bool(sweep) and self._sweep_lock_of(sweep).is_taken()
 
     def _taken_lock(self, number: int) -> FileLock:
@@ -208,12 +208,12 @@ class FileTrialLocks:
 
 
 class LeasedTrialLocks(FileTrialLocks):
-    """Holds by leases, for a study that lives in a PostgreSQL database and is worked on from many machines."""
+    """Trial locks by lock files and leases, for a study in a PostgreSQL database that many machines use."""
 
     def __init__(self, folder: Path, worker_id: WorkerId, engine: sqlalchemy.Engine, study: str) -> None:
         super().__init__(folder, worker_id)
         self._engine, self._study = engine, study
-        # A name that no lease has, until a sweep or a worker of this machine needs one that lasts.
+        # An id that no lease has, until a sweep or a worker of this machine needs a permanent one.
         self._is_named = False
         self._name_machine(new_name())
 
@@ -223,7 +223,7 @@ class LeasedTrialLocks(FileTrialLocks):
 
     @property
     def leases(self) -> Leases:
-        """The study's leases as this machine sees them, under the name that it has by now."""
+        """The study's leases, used with the machine's permanent id if it has one."""
         name = "" if self._is_named else FileLock(self.folder / MACHINE_FILE).note()
         if name:
             self._name_machine(name)
@@ -231,54 +231,54 @@ class LeasedTrialLocks(FileTrialLocks):
         return self._leases
 
     def register_sweep(self) -> None:
-        """Be the sweep that gives back its dead workers' trials, until this process ends."""
+        """Register the sweep of this process: it requeues the trials of its dead workers."""
         lasting_name(self.folder / MACHINE_FILE)
         super().register_sweep()
 
     @contextmanager
     def study_lock(self, *, create: bool = True) -> Iterator[None]:
-        """Keep every other process, wherever it runs, from claiming or giving back meanwhile."""
+        """Lock the study: no other process on any machine claims or requeues trials meanwhile."""
         with advisory_lock(self._engine, self._study):
             yield
 
     def take(self, number: int, trial_id: int) -> TrialLock:
-        """TrialLock a trial; under the study's lock."""
+        """Lock a trial for this process. The caller has the study's lock."""
         lasting_name(self.folder / MACHINE_FILE)
         worker = self.worker_id.worker or new_name()
         return LeasedTrialLock(self._taken_lock(number), self.leases, trial_id, worker)
 
     def abandoned(self, running: dict[int, int]) -> list[int]:
-        """Return which running trials (number: id) are this process's to give back, their workers being dead.
+        """Return the running trials (number: id) that this process may requeue because their workers are dead.
 
-        Under the study's lock.
+        The caller has the study's lock.
         """
         holders = self.leases.holders(list(running.values())) if running else {}
         return [number for number, trial_id in running.items() if self._is_abandoned(number, trial_id, holders)]
 
     def _is_abandoned(self, number: int, trial_id: int, holders: dict[int, tuple[str, bool]]) -> bool:
         if trial_id not in holders:
-            return True  # killed between taking the trial and the lease, both under the study's lock
+            return True  # killed after taking the trial and before the lease, both under the study's lock
         place, expired = holders[trial_id]
         if place == self._machine_id and self._lock_of(number).path.exists():
             return self._is_abandoned_here(number)
         return expired and self.leases.reclaim(trial_id)
 
     def clear_lock(self, number: int, trial_id: int) -> None:
-        """Remove what a dead worker of this sweep left of its hold; under the study's lock."""
+        """Remove the trial lock and the lease of a dead worker of this sweep. The caller has the study's lock."""
         super().clear_lock(number, trial_id)
         self.leases.expire(trial_id)
 
     def owns_upload(self, trial_id: int) -> bool:
-        """Say whether this place's journal of a trial is the one that counts, and see that it stays so."""
+        """Return True if this machine, and no other, may upload its journal of the trial; extend its lease."""
         return self.leases.secure(trial_id)
 
     def is_final(self, trial_id: int) -> bool:
-        """Say whether no other machine can still be sending a trial's record: its lease has run out."""
+        """Return True if no other machine can still upload the journal: it has no lease that is valid."""
         place, expired = self.leases.holders([trial_id]).get(trial_id, ("", True))
         return expired or place == self._machine_id
 
     def is_running(self, number: int, trial_id: int) -> bool:
-        """Say whether a live process holds a trial, here or anywhere; nothing is changed."""
+        """Return True if a live process on any machine runs the trial. Nothing is changed."""
         worker_id = self.leases.holders([trial_id]).get(trial_id)
         if worker_id is None or (worker_id[0] == self._machine_id and self._lock_of(number).path.exists()):
             return super().is_running(number, trial_id)
@@ -289,4 +289,4 @@ def _read_worker_id(lock: FileLock) -> WorkerId:
     try:
         return WorkerId(**json.loads(lock.note()))
     except (ValueError, TypeError):
-        return WorkerId()  # its process died before it had written its name
+        return WorkerId()  # the process died before it had written its id

@@ -1,7 +1,8 @@
-"""Trials and studies as they are shown: counts, rows, the list of studies."""
+"""Queries: the list of studies, counts and rows of trials, parameter importances."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -22,12 +23,12 @@ RESULT_KEY, DEATHS_KEY = "result", "deaths"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOverview:
-    """A line of `harness status`."""
+    """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first."""
 
     name: str
     model: str
     experiment: str | None
-    asked: int | None
+    n_trials: int | None
     counts: TrialCounts
     best: float | None
     best_params: Params
@@ -35,12 +36,12 @@ class StudyOverview:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the study holds what was asked for, a complete trial among it."""
-        return self.best is not None and self.asked is not None and self.counts.finished >= self.asked
+        """Whether the study has its target number of finished trials and at least one complete trial."""
+        return self.best is not None and self.n_trials is not None and self.counts.finished >= self.n_trials
 
 
 def list_studies(storage: RDBStorage) -> list[StudyOverview]:
-    """Return every study that the harness made in this storage, the last touched first."""
+    """Return the studies of this storage that the harness made, the last used first."""
     overviews = []
     for summary in optuna.get_all_study_summaries(storage):
         spec = summary.user_attrs.get(SPEC_KEY)
@@ -55,7 +56,7 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
                 name=summary.study_name,
                 model=spec["model"],
                 experiment=summary.user_attrs.get(CONTEXT_KEY, {}).get("experiment"),
-                asked=summary.user_attrs.get(TARGETS_KEY, {}).get("n_trials"),
+                n_trials=summary.user_attrs.get(TARGETS_KEY, {}).get("n_trials"),
                 counts=count_trials(trials),
                 best=None if best is None else best.value,
                 best_params={} if best is None else dict(best.params),
@@ -66,7 +67,7 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
 
 
 def delete_study(storage: RDBStorage, name: str) -> bool:
-    """Delete a study, and its leases, from the storage; return False where there is none of that name."""
+    """Delete a study and its leases from the storage; return False if there is no study of that name."""
     try:
         optuna.delete_study(study_name=name, storage=storage)
     except KeyError:
@@ -77,7 +78,7 @@ def delete_study(storage: RDBStorage, name: str) -> bool:
 
 
 def count_trials(trials: list[FrozenTrial]) -> TrialCounts:
-    """Count trials by state."""
+    """Return the number of trials in each state."""
     states = [trial.state for trial in trials]
     return TrialCounts(
         complete=states.count(TrialState.COMPLETE),
@@ -89,7 +90,7 @@ def count_trials(trials: list[FrozenTrial]) -> TrialCounts:
 
 
 def trial_result(trial: FrozenTrial) -> TrialResult:
-    """Return how a trial that has ended did so, as its worker told it; of a FAIL, not of which kind."""
+    """Return the result of a trial that has ended. For FAIL it does not say whether it diverged or crashed."""
     result = trial.user_attrs.get(RESULT_KEY) or {}
     states: dict[TrialState, Literal["complete", "pruned", "failed"]]
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -98,7 +99,7 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
-    """Return a trial as a row."""
+    """Return the row of a trial."""
     result = trial.user_attrs.get(RESULT_KEY) or {}
     best = result.get("best") or {}
     return TrialRow(
@@ -112,3 +113,17 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         ended=trial.datetime_complete,
         reason=result.get("reason"),
     )
+
+
+def parameter_importances(study: optuna.Study, complete: Sequence[TrialRow]) -> dict[str, float]:
+    """Return each parameter's share of the accuracy's variance (fANOVA) over the complete trials of a study.
+
+    The result is empty if all accuracies or all parameters are equal. The seed is fixed.
+    Source: Hutter, Hoos and Leyton-Brown (2014), An efficient approach for assessing hyperparameter importance, as
+    Optuna implements it.
+    """
+    accuracies = {row.val_accuracy for row in complete}
+    if len(accuracies) < 2 or len({tuple(row.params.items()) for row in complete}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)

@@ -1,4 +1,4 @@
-"""Tables and pictures of a study: what its parent run shows in MLflow."""
+"""The table and the pictures of a study, shown by its run in MLflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from harness.core.records import TrialRow
 from harness.core.space import Choice, Range, Space
 
-# Colours that stay apart for most colour-blind readers (Okabe and Ito, 2008).
+# Colours that most colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 PANELS_A_ROW = 3
 
@@ -39,7 +39,7 @@ def write_study_report(
 
 
 def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space) -> None:
-    """Write one line a trial: its number and state, each parameter, what came of it, the id of its run."""
+    """Write one line per trial: number, state, parameters, results, the id of its MLflow run."""
     names = [field.name for field in fields(TrialRow) if field.name not in ("number", "state", "params")]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -64,7 +64,7 @@ def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
 
 
 def _slices(title: str, rows: Sequence[TrialRow], space: Space) -> Figure:
-    """Draw one panel a parameter: its values against the accuracy of the trials that used it."""
+    """Draw one panel per parameter: its values against the accuracies of the trials that used it."""
     figure, panels = _figure(title, len(space))
     for axes, (name, distribution) in zip(panels, space.items(), strict=True):
         used = [row for row in rows if name in row.params]

@@ -1,6 +1,6 @@
-"""Samplers and pruners by name: how each is made, and what it needs.
+"""Samplers and pruners by name: how each is made and what it needs.
 
-A new one is one entry of a table.
+A new one is one entry of `SAMPLERS` or `PRUNERS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from harness.core.records import derive_seed
 from harness.core.space import Choice, Space, is_conditional
 
 STARTUP_TRIALS = 5  # complete trials before the median pruner judges
-WARMUP = 1 / 3  # of the epochs: before that, slow learners look like bad ones to the median pruner
+WARMUP = 1 / 3  # share of the epochs before which the median pruner would prune slow learners
 
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """The seeds of a sampler: one for all trials of a study, and one for a trial alone.
+    """The seeds of a sampler: one for the whole study, one for a single trial.
 
-    A sampler that draws one sequence for the whole study (Sobol points) needs the first.
+    A sampler that draws one sequence for the whole study (Sobol points) uses the first.
     """
 
     study: int
@@ -46,7 +46,7 @@ def _lists_only(space: Space) -> str | None:
 
 
 def _tpe(seeds: Seeds, space: Space) -> samplers.BaseSampler:
-    # Grouping models parameters together that occur together; it is of use with conditions only.
+    # `group` models parameters together that occur in the same trials; only conditions need it.
     return samplers.TPESampler(
         seed=seeds.trial, multivariate=True, constant_liar=True, group=is_conditional(space)
     )
@@ -67,10 +67,10 @@ def _cmaes(seeds: Seeds, space: Space) -> samplers.BaseSampler:
 
 
 class _Grid(samplers.GridSampler):
-    """Optuna's grid, which gives trial `n` the point `n`; the number of trials is the study's own matter."""
+    """Optuna's grid sampler, which gives trial n the point n. The study limits the number of trials itself."""
 
     def after_trial(self, *_: object) -> None:
-        """Do nothing: Optuna's grid would stop an optimization loop, and there is none here."""
+        """Do nothing. Optuna's method stops `Study.optimize`, which is not used here."""
 
 
 def _grid(seeds: Seeds, space: Space) -> samplers.BaseSampler:
@@ -79,11 +79,11 @@ def _grid(seeds: Seeds, space: Space) -> samplers.BaseSampler:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How a sampler is made from seeds and the space.
+    """How a sampler is made from seeds and a space, and what it needs.
 
-    `package` is one that it needs besides Optuna. `learns_from_pruned` is False where a pruned trial teaches it
-    nothing. `unmet` returns what a space lacks for it, or None. `covers_all`: it visits every
-    point, so that no first trial is put before it.
+    `package` is an optional package that it imports. `learns_from_pruned` is False if it ignores pruned trials.
+    `unmet` returns the requirement that a space does not meet, None if it meets all. `covers_all` is True if the
+    sampler visits every point of the space, so that no first trial is enqueued.
     """
 
     make: Callable[[Seeds, Space], samplers.BaseSampler]
@@ -130,9 +130,10 @@ def _none(epochs: int) -> pruners.BasePruner:
 
 @dataclass(frozen=True, slots=True)
 class Pruner:
-    """How a pruner is made for trials of so many epochs, and the first epoch at which it wants to be asked.
+    """How a pruner is made for a number of epochs, and the first epoch at which it is called.
 
-    Asking costs a read of the study's trials. An epoch of None: it is never asked, and nothing is reported to it.
+    A call reads all trials of the study. If `first_epoch` returns None, the pruner is never called and no epoch is
+    reported.
     """
 
     make: Callable[[int], pruners.BasePruner]
@@ -148,14 +149,14 @@ PRUNERS: dict[str, Pruner] = {
 
 
 def make_sampler(name: str, seed: int, number: int, space: Space) -> samplers.BaseSampler:
-    """Return the sampler of one trial, made anew from (seed, number), so that an interruption changes nothing."""
+    """Return the sampler of one trial. It depends on (seed, number) only, so an interruption changes nothing."""
     seeds = Seeds(study=derive_seed(seed, "sampler"), trial=derive_seed(seed, "sampler", number))
     with _quiet():
         return SAMPLERS[name].make(seeds, space)
 
 
 def make_pruner(name: str, epochs: int) -> pruners.BasePruner:
-    """Return the pruner of that name for trials of so many epochs."""
+    """Return the pruner of that name for trials of `epochs` epochs."""
     with _quiet():
         return PRUNERS[name].make(epochs)
 
@@ -168,10 +169,10 @@ def _quiet() -> Iterator[None]:
 
 
 def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) -> str:
-    """Return the pruner to use: the wanted one, or the default that suits the sampler.
+    """Return the pruner to use: `pruner`, or for None the default of the sampler.
 
-    Raises SettingsError where a name is unknown, a package is missing, or sampler, pruner, space and the number of
-    trials do not fit one another.
+    Raises SettingsError if a name is unknown, if a package is missing, and if sampler, pruner, space and number of
+    trials do not fit together.
     """
     for kind, name, table in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS)):
         if name is not None and name not in table:
@@ -188,7 +189,7 @@ def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) 
         raise SettingsError(f"the sampler {sampler} does not fit this search space", expected=lacks)
     if sampler == "grid" and n_trials > len_of_grid(space):
         raise SettingsError(
-            f"the grid has {len_of_grid(space)} points, and {n_trials} trials are asked for",
+            f"the grid has {len_of_grid(space)} points, and {n_trials} trials were requested",
             hint=f"--trials {len_of_grid(space)}",
         )
     if pruner is None:

@@ -1,4 +1,4 @@
-"""Optuna's storage: opened safely by many processes, made in one step."""
+"""Optuna's storage: created atomically, opened by many processes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,24 @@ from harness.core.errors import StudyError, mask_password
 from harness.core.files import make_database, read_only_url, sqlite_path
 from harness.study.leases import advisory_lock, make_lease_table
 
-_OPENING = (
-    OSError,
-    ImportError,
-    RuntimeError,
-    ValueError,
-)  # what drivers and Optuna's version check raise besides
-
-# What a storage raises that cannot be reached or written any more.
+# Exceptions of drivers and of Optuna's version check, besides those of SQLAlchemy and Optuna.
+_OPENING = (OSError, ImportError, RuntimeError, ValueError)
+# Exceptions of a storage that can no longer be reached or written.
 STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError)
-CONNECT_SECONDS = 10  # to a database server that does not answer
+CONNECT_SECONDS = 10  # timeout for connecting to a database server
 
 
 def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> RDBStorage:
-    """Open (and on first use, unless `create` forbids it, make) the storage behind an SQLAlchemy URL.
+    """Open the storage of an SQLAlchemy URL, and make it on first use unless `create` is False.
 
-    With `read_only` an SQLite file is opened so that nothing can be written, the files beside it included.
+    With `read_only` neither an SQLite file nor the files beside it are written.
 
-    On SQLite every transaction takes the write lock when it begins: the default, taking it at the first
-    write, hands one waiting trial to two processes (measured, see docs/architecture.md). On PostgreSQL the
-    table of leases is made beside Optuna's own.
+    On SQLite every transaction takes the write lock when it begins. The default is to take it at the first write,
+    which gives one waiting trial to two processes (measured, see docs/architecture.md). On PostgreSQL the table of
+    leases is made beside Optuna's tables.
 
-    Raises StudyError where the database cannot be opened, is missing and not to be made, or has the schema of
-    another Optuna.
+    Raises StudyError if the database cannot be opened, if it is missing and `create` is False, and if it has the
+    schema of another Optuna version.
     """
     _log_warnings_only()
     path = sqlite_path(url)
@@ -54,7 +49,7 @@ def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> R
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Raise what a lost or full storage raises in here as a StudyError."""
+    """Raise StudyError if the storage fails inside the block, for example because it is full or unreachable."""
     try:
         yield
     except STORAGE_ERRORS as error:
@@ -62,12 +57,12 @@ def reaching(url: str) -> Iterator[None]:
         raise StudyError(
             f"Optuna's storage {mask_password(url)} failed: {str(cause or error).strip().splitlines()[0]}",
             expected="a database that can be reached and written",
-            hint="the same command again once it can; what was trained is kept",
+            hint="the same command again, once it can; finished epochs are kept",
         ) from error
 
 
 def _log_warnings_only() -> None:
-    """Keep Optuna and its schema migrations from logging each step: what users should see is shown by us."""
+    """Let Optuna and its schema migrations log warnings only: the harness shows progress itself."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -77,7 +72,7 @@ def _open_file(url: str, path: Path) -> RDBStorage:
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
     sqlalchemy.event.listen(storage.engine, "connect", _on_connect)
     sqlalchemy.event.listen(storage.engine, "begin", _on_begin)
-    storage.engine.dispose()  # connections made before the listeners were there
+    storage.engine.dispose()  # connections made before the listeners were added
     return storage
 
 
@@ -86,7 +81,7 @@ def _open_server(url: str, create: bool) -> RDBStorage:
     if not create and not sqlalchemy.inspect(first).has_table("harness_leases"):
         first.dispose()
         raise StudyError(f"there are no studies yet in {url}", hint="harness sweep first, or --storage URL")
-    with advisory_lock(first, "storage"):  # processes that start at once would make the same tables
+    with advisory_lock(first, "storage"):  # processes that start together would make the same tables
         storage = RDBStorage(
             url, engine_kwargs={"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
         )
@@ -117,8 +112,8 @@ def _not_opened(url: str, error: Exception) -> StudyError:
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transaction of its own: _on_begin does
-    connection.execute("PRAGMA synchronous=NORMAL")  # with a write-ahead log, safe against a killed process
+    connection.isolation_level = None  # the driver does not begin transactions: _on_begin does
+    connection.execute("PRAGMA synchronous=NORMAL")  # safe with a write-ahead log if a process is killed
 
 
 def _on_begin(connection: sqlalchemy.Connection) -> None:
