@@ -1,1 +1,1 @@
-"""The networks, what normalises their input, and the registry that names them."""
+"""The networks, the normalisers of their input, and the registry of models."""

@@ -1,4 +1,4 @@
-"""A network together with what normalises its input."""
+"""A classifier: a network with the normaliser of its input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.models.spec import ModelSpec
 
 
 class Classifier(nn.Module):
-    """A network together with what normalises its input: raw rows or pictures in, logits [n, classes] out."""
+    """A network with the normaliser of its input. Takes raw rows or pictures, gives logits [n, classes]."""
 
     def __init__(self, normalise: Normaliser, network: nn.Module) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class Classifier(nn.Module):
 def build_classifier(
     spec: ModelSpec, normalise: Normaliser, inputs: int, classes: int, params: Params | None = None
 ) -> Classifier:
-    """Build a classifier with fresh weights, drawn from torch's global random state.
+    """Return a classifier with new weights, drawn from torch's global random state.
 
-    `params` are the network's own hyperparameters.
+    `params` are the hyperparameters of the network.
     """
     return Classifier(normalise, spec.network(inputs, classes, **(params or {})))

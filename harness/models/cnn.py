@@ -1,4 +1,4 @@
-"""The CNN of the report, on pictures."""
+"""The report's CNN on pictures."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class GenreClassifierCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        # ReLU is monotonic, so it may follow the pooling (the same values and gradients) and sees a
-        # quarter of the elements.
+        # ReLU is monotonic, so it can follow the pooling: same values and gradients, a quarter of the elements.
         if _use_mkldnn_layout(x):
             x = x.to_mkldnn()
         x = torch.relu(self.pool(self.conv1(x)))
@@ -49,9 +48,9 @@ class GenreClassifierCNN(nn.Module):
 
 
 def _use_mkldnn_layout(x: Tensor) -> bool:
-    """Say whether to keep pictures in oneDNN's own blocked layout from the first convolution to the last pooling.
+    """Return True if pictures should have oneDNN's blocked layout from the first convolution to the last pooling.
 
-    The same arithmetic without reordering in between; pooling keeps 1 byte an index instead of 8.
+    The arithmetic is the same, without reordering in between; pooling stores 1 byte per index instead of 8.
     """
     return (
         x.device.type == "cpu"

@@ -26,7 +26,10 @@ EXTERNAL = (
 
 
 def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
-    """Return the model that a class in a file declares; raises SettingsError where it is not what is expected."""
+    """Return the model of a class in a file.
+
+    Raises SettingsError if the file or the class is missing, or if the class is not as `EXTERNAL` says.
+    """
     if not path.is_file():
         raise SettingsError(
             f"there is no file {path}, which model {name!r} comes from",
@@ -63,7 +66,7 @@ def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
 
 
 def _module(path: Path) -> ModuleType:
-    """Run a model's file, once for each content that it has had, and return it as a module."""
+    """Return a model's file as a module. The file runs once for each version of its content."""
     module_name = f"harness_model_{sha256_of(path)}"
     if module_name not in sys.modules:
         found = importlib.util.spec_from_file_location(module_name, path)
@@ -81,9 +84,9 @@ def _module(path: Path) -> ModuleType:
 
 
 def check_network(spec: ModelSpec, inputs: int, classes: int) -> None:
-    """Build a network of a model from a file and push two rows through it, before a study is made of it.
+    """Build a network and pass two inputs through it, to check a model from a file before a study is made.
 
-    Raises SettingsError where it cannot be built, fails, or does not give logits [2, classes].
+    Raises SettingsError if the network cannot be built, fails, or does not give logits [2, classes].
     """
     shape = (2, inputs) if spec.representation == "features" else (2, 3, *PICTURE_SIZE)
     try:

@@ -1,4 +1,4 @@
-"""The FCNN of the report, on audio features."""
+"""The report's FCNN on audio features."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class GenreClassifierFCNN(nn.Module):
     """The report's FCNN on audio features: four fully connected layers, batch normalisation on the first two.
 
     Takes float [n, inputs], gives logits [n, classes]. `width` multiplies the sizes of the three hidden layers,
-    `dropout` is the share of each hidden layer's outputs that training sets to zero. By default it is the network
-    as published: width 1, no dropout.
+    `dropout` is the share of each hidden layer's outputs that training sets to zero. The defaults give the
+    published network: width 1, no dropout.
     """
 
     hyperparameters: ClassVar[Accepted] = {
@@ -45,5 +45,5 @@ class GenreClassifierFCNN(nn.Module):
         return logits
 
     def _drop(self, x: Tensor) -> Tensor:
-        # Without dropout nothing is called: the published network draws no random numbers.
+        # Not called without dropout: the published network draws no random numbers.
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -1,4 +1,4 @@
-"""What turns raw input into what a network is trained on."""
+"""Normalisers: from raw input to the input of a network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.data import CROP
 
 
 class StandardizeFeatures(nn.Module):
-    """Raw feature rows to zero mean and unit variance, by the mean and scale of the rows it was made from.
+    """Standardises feature rows with the mean and the scale of the rows that it was fitted on.
 
-    Takes and gives float [n, inputs]. A column that never varies gets scale 1.
+    Takes and gives float [n, inputs]. A constant column gets scale 1.
     """
 
-    # The result is no larger than the input: a whole data set is normalised once, ahead of training.
+    # The result is not larger than the input: a whole data set is normalised once, before training.
     precompute = True
     hyperparameters: ClassVar[Accepted] = {}
     mean: Tensor
@@ -38,7 +38,7 @@ class StandardizeFeatures(nn.Module):
 
     @classmethod
     def blank(cls, inputs: int) -> StandardizeFeatures:
-        """Make one whose buffers are still to be loaded."""
+        """Return a normaliser whose buffers must be loaded."""
         return cls(torch.zeros(inputs), torch.ones(inputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,20 +47,20 @@ class StandardizeFeatures(nn.Module):
 
 
 class ScalePixels(nn.Module):
-    """Pictures as stored, uint8 [n, height, width, 3], to float [n, 3, height, width] in [0, 1]."""
+    """Scales pictures, uint8 [n, height, width, 3], to float [n, 3, height, width] in [0, 1]."""
 
-    # Four bytes a value instead of one: done batch by batch.
+    # The result takes four bytes per value instead of one: each batch is scaled on its own.
     precompute = False
-    hyperparameters: ClassVar[Accepted] = CROP  # done when pictures are cached, before the resize
+    hyperparameters: ClassVar[Accepted] = CROP  # the crop is applied when pictures are cached, before the resize
 
     @classmethod
     def fit(cls, train_inputs: Tensor) -> ScalePixels:
-        """Return the same for any train part: nothing is fitted."""
+        """Return a normaliser; nothing is fitted."""
         return cls()
 
     @classmethod
     def blank(cls, inputs: int) -> ScalePixels:
-        """Make one; there is nothing to load."""
+        """Return a normaliser; it has no buffers."""
         return cls()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks of the report, what normalises their input, and the registry that names them."""
+"""The registry of models by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS: dict[str, ModelSpec] = {
         hyperparameters=GenreClassifierCNN.hyperparameters,
         threads=2,
     ),
-    # A step of this network on two threads takes several times as long as on one.
+    # One thread (the default): a step on two threads takes several times as long.
     "fcnn": ModelSpec(
         name="fcnn",
         network=GenreClassifierFCNN,
@@ -30,9 +30,9 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def model_spec(name: str) -> ModelSpec:
-    """Return a registered model, or the one that `FILE.py:Class` names.
+    """Return a registered model, or the model from a file that `FILE.py:Class` names.
 
-    Raises SettingsError where there is none of that name, or the file does not hold what it should.
+    Raises SettingsError if there is no model of that name, or if the file is wrong (see `model_from_file`).
     """
     if name in MODELS:
         return MODELS[name]

@@ -1,4 +1,4 @@
-"""What the harness knows of a model."""
+"""The specification of a model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness.core.space import Accepted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model as the harness knows it: how it is built, and how to train it.
+    """How a model is built and trained.
 
-    `network(inputs, classes, **params)` builds it.
-    `hyperparameters` are those that the network accepts besides the training loop's. `search` is its own search
-    space as a table, empty for the default. `threads` is the number of intra-op threads of a trial: a policy of
-    the model, not of the number of jobs, because it changes sums in the last digit. `jobs_per_gpu` is how many
-    trials share a GPU by default: a small network leaves most of it idle. `source_digest` is the SHA-256 of the
-    file that a model comes from, if it does.
+    `network(inputs, classes, **params)` builds the network. `hyperparameters` are those of the network, besides
+    the training loop's. `search` is the network's search space as a table, which is added to the default space.
+    `threads` is the number of intra-op threads of a trial. It depends on the model and not on the number of jobs,
+    because it changes the last digits of sums. `jobs_per_gpu` is the default number of trials that share a GPU: a
+    small network leaves most of it idle. `source_digest` is the SHA-256 of the model's file, None for a model of
+    the package.
     """
 
     name: str
@@ -34,5 +34,5 @@ class ModelSpec:
 
     @property
     def label(self) -> str:
-        """The name to show: for a model from a file, that of its class."""
+        """The display name: for a model from a file, the name of its class."""
         return self.name.rpartition(":")[2]

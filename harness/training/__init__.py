@@ -1,1 +1,1 @@
-"""One training run: devices, the loop, checkpoints, resume points."""
+"""Training runs: devices, the loop, checkpoints, resume points."""

@@ -1,6 +1,6 @@
-"""Self-describing checkpoints: safetensors beside a JSON that alone suffices to rebuild the network.
+"""Self-describing checkpoints: weights as safetensors, and a JSON file with all that rebuilds the network.
 
-Nothing here is a pickle, so nothing that comes from outside can run code when it is read.
+No file is a pickle, so reading a file from elsewhere cannot run code.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What it takes to rebuild a network: the model's name, its input columns (none for pictures), its genres.
+    """All that is needed to rebuild a network.
 
-    `hyperparameters` are those that the network itself takes.
-    `source_digest` is the SHA-256 of the file that the model comes from, None for those of the package. `box` is
-    what is cut out of each picture before the resize, None where nothing is.
+    `columns` are the input columns (empty for pictures). `hyperparameters` are those of the network.
+    `source_digest` is the SHA-256 of the model's file, None for a model of the package. `box` is the crop box of
+    each picture before the resize, None for no crop.
     """
 
     model: str
@@ -54,7 +54,7 @@ class Architecture:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Architecture:
-        """Rebuild an architecture from its JSON form; raises KeyError or TypeError where it is none."""
+        """Return the architecture of a JSON form. Raises KeyError or TypeError if it is not valid."""
         box = recorded["box"]
         sequences = {name: tuple(recorded[name]) for name in ("columns", "genres")}
         return cls(**{**recorded, **sequences, "box": None if box is None else CropBox(**box)})
@@ -62,7 +62,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Which trial of which study a network comes from, and what it was trained on."""
+    """The study, the trial and the data that a network comes from."""
 
     study: str
     trial: int
@@ -73,9 +73,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """Accuracy on the test part with its 95 % Wilson interval; `openings` counts how often this run opened it."""
+    """Accuracy on the test part with its 95 % Wilson interval.
 
-    __test__ = False  # pytest takes a class of this name for a class of tests
+    `openings` is the number of times that the run opened the test part.
+    """
+
+    __test__ = False  # pytest collects classes of this name
 
     tracks: int
     correct: int
@@ -87,9 +90,9 @@ class TestResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatCheck:
-    """A file read back and compared with the original on the test part.
+    """The check of an exported file: it was read back and compared with the original on the test part.
 
-    `largest_difference` is that of a probability; `accuracy` is the file's own.
+    `largest_difference` is the largest difference of a probability; `accuracy` is that of the file.
     """
 
     format: str
@@ -101,7 +104,7 @@ class FormatCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What `harness export` adds: the run, the split with the sizes of its parts, figures and checked files."""
+    """The part of `model.json` that `harness export` adds: run, split, sizes of its parts, test result, files."""
 
     run_id: str
     split: str
@@ -113,11 +116,11 @@ class Exported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What `model.json` says of a network: how to rebuild it, how it was trained, how well it does.
+    """The content of `model.json`: a network's architecture, training, metrics and origin.
 
-    `metrics` are those of the best epoch, whose weights these are. `origin` is None for a network that no study's
-    trial made, `exported` for one that was not exported. `sha256` is that of the weights, known once they are
-    written. No other module knows the JSON form.
+    `metrics` are those of the best epoch, which the weights come from. `origin` is None for a network that is not
+    from a study. `exported` is None for a network that was not exported. `sha256` is that of the weights; it is
+    empty until they are written. No other module knows the JSON form.
     """
 
     architecture: Architecture
@@ -132,7 +135,7 @@ class Description:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the network was trained on synthetic data, as far as is known."""
+        """Whether the network is known to be trained on synthetic data."""
         return self.origin is not None and self.origin.synthetic
 
     def as_json(self) -> JsonObject:
@@ -154,10 +157,7 @@ class Description:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Description:
-        """Rebuild a description from its JSON form.
-
-        Raises KeyError or TypeError where something is missing or unknown.
-        """
+        """Return the description of a JSON form. Raises KeyError or TypeError if it is not valid."""
         metrics = dict(recorded["metrics"])
         test = metrics.pop("test", None)
         exported = None
@@ -185,7 +185,7 @@ class Description:
 
 
 def save_checkpoint(folder: Path, weights: dict[str, Tensor], description: Description) -> Description:
-    """Write a checkpoint as a folder that appears whole or not at all; return the description with the SHA-256."""
+    """Write a checkpoint folder atomically; return the description with the SHA-256 of the weights."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -203,14 +203,15 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], description: Descr
 
 
 def write_description(folder: Path, description: Description) -> None:
-    """Write the `model.json` of a checkpoint's folder."""
+    """Write the `model.json` of a checkpoint folder."""
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description.as_json(), indent=2) + "\n")
 
 
 def load_checkpoint(folder: Path) -> tuple[Classifier, Description]:
-    """Rebuild the classifier (on the CPU, in evaluation mode) and return it with its description.
+    """Return the classifier of a checkpoint (on the CPU, in evaluation mode) and its description.
 
-    Raises CheckpointError where a file is missing, damaged (by its SHA-256) or of another format.
+    Raises CheckpointError if a file is missing, damaged (by its SHA-256) or of another format, and if the code of
+    a model from a file has changed.
     """
     description = read_description(folder)
     weights_path = folder / WEIGHTS_FILE
@@ -237,9 +238,9 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Description]:
 
 
 def read_description(folder: Path) -> Description:
-    """Return what a checkpoint's `model.json` says.
+    """Return the description in a checkpoint folder.
 
-    Raises CheckpointError where there is none, or one of another format.
+    Raises CheckpointError if there is none, or if it has another format.
     """
     path = folder / DESCRIPTION_FILE
     try:
@@ -259,16 +260,16 @@ def read_description(folder: Path) -> Description:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, on the disk when this returns; raises CheckpointError if the disk is full."""
-    # safetensors takes dense row-major tensors only; the convolutions' weights are channels last in memory.
+    """Write tensors as safetensors and sync them to disk. Raises CheckpointError if the disk is full."""
+    # safetensors takes dense row-major tensors only, but weights of convolutions are channels last.
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:  # how safetensors says that the disk is full
+    except SafetensorError as error:  # raised by safetensors if the disk is full
         raise CheckpointError(
             f"cannot write {path}: {error}",
             expected="a disk with room",
             hint="the same command again, once it has",
         ) from error
-    path.chmod(0o644)  # safetensors leaves it to its owner alone
+    path.chmod(0o644)  # safetensors makes files that only the owner can read
     with path.open("rb") as written:
         os.fsync(written.fileno())

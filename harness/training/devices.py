@@ -1,4 +1,4 @@
-"""Devices: what a word on the command line means on this machine."""
+"""Devices by name, as `--device` takes them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from harness.core.errors import SettingsError
 
 
 def devices_of(text: str) -> tuple[str, ...]:
-    """Return the devices that `--device` names, which jobs are dealt out to in turn.
+    """Return the devices that `--device` names; jobs get them in turn.
 
-    Raises SettingsError for a device that this machine does not have, and for one named twice.
+    Raises SettingsError if the machine does not have a device, and if one is named twice.
     """
     devices = tuple(str(choose_device(name.strip())) for name in text.split(","))
     if len(set(devices)) < len(devices):
@@ -22,9 +22,9 @@ def devices_of(text: str) -> tuple[str, ...]:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means on this machine.
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` names on this machine.
 
-    Raises SettingsError for another word and for a GPU that is not there.
+    Raises SettingsError for any other text and for a GPU that does not exist.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -34,7 +34,7 @@ def choose_device(wanted: str) -> torch.device:
         raise SettingsError(f"there is no device {wanted!r}", expected=expected)
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise SettingsError(
-            f"device {wanted!r} was asked for, and PyTorch sees {torch.cuda.device_count()} CUDA device(s)",
+            f"device {wanted!r} was requested, and PyTorch sees {torch.cuda.device_count()} CUDA device(s)",
             expected=expected,
             hint="the same command with --device auto",
         )
@@ -42,5 +42,5 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def gpu_name(device: torch.device) -> str | None:
-    """Return what GPU a device is (its kernels, and so the last digits, depend on it), None for a processor."""
+    """Return the name of a GPU, None for a CPU. The GPU determines the kernels and so the last digits."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None

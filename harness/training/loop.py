@@ -1,4 +1,4 @@
-"""One network trained on one split: seeds, device, the loop, evaluation. Knows neither Optuna nor MLflow."""
+"""The training loop: hyperparameters, optimizer, seeds, epochs, evaluation. Knows neither Optuna nor MLflow."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 
-ONE_CYCLE_RISE = 0.3  # of the training
-EVALUATION_BATCH = 64  # activations of the CNN at this size stay near 150 MB
-
+ONE_CYCLE_RISE = 0.3  # share of the training in which the learning rate rises
+EVALUATION_BATCH = 64  # the CNN's activations take about 150 MB at this size
 
 SGD = Condition("optimizer", ("sgd",))
 
-# What the loop accepts. Every default is what the report published. A new one is an entry here and its use below.
+# The loop's hyperparameters. The defaults are the report's. A new one is an entry here and its use below.
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "lr": Hyperparameter(float, 1e-3, above=0, log=True),
     "batch_size": Hyperparameter(int, 32, at_least=2),
@@ -45,34 +44,34 @@ DEFAULT_SEARCH: dict[str, object] = {
 
 
 def accepted_by(model: ModelSpec) -> dict[str, Hyperparameter]:
-    """Return every hyperparameter of a training of this model: the loop's, its input's and its network's own.
+    """Return all hyperparameters of training a model: those of the loop, of its input and of its network.
 
-    Raises SettingsError where two of them have one name.
+    Raises SettingsError if two have the same name.
     """
     found: dict[str, Hyperparameter] = {}
     for declared in (HYPERPARAMETERS, NORMALISERS[model.representation].hyperparameters, model.hyperparameters):
         twice = sorted({*found, *CONFIG_FIELDS} & set(declared))
         if twice:
-            raise SettingsError(f"{model.name}: hyperparameter {twice[0]!r} has a name that is taken already")
+            raise SettingsError(f"{model.name}: hyperparameter {twice[0]!r} has a name that is already used")
         found |= declared
     return found
 
 
 def default_space(model: ModelSpec) -> dict[str, Distribution]:
-    """Return the space that is searched unless something else is wanted: the default one, and the model's own.
+    """Return the default search space of a model: `DEFAULT_SEARCH`, updated with the model's table.
 
-    Raises SettingsError where the model's own table is not legal.
+    Raises SettingsError if the model's table is not legal.
     """
     return parse_space({**DEFAULT_SEARCH, **model.search}, accepted_by(model), f"{model.name}: search: ")
 
 
 def network_params(model: ModelSpec, config: TrialConfig) -> dict[str, Value]:
-    """Return those parameters of a configuration that the network takes."""
+    """Return the parameters of a configuration that belong to the network."""
     return {name: value for name, value in config.params.items() if name in model.hyperparameters}
 
 
 def make_optimizer(parameters: Iterable[Tensor], config: TrialConfig) -> torch.optim.Optimizer:
-    """Return the optimizer that a configuration names, with fused kernels."""
+    """Return the optimizer of a configuration, with fused kernels."""
     value = _loop_params(config)
     shared: dict[str, Any] = {"lr": value["lr"], "weight_decay": value["weight_decay"], "fused": True}
     match value["optimizer"]:
@@ -85,7 +84,7 @@ def make_optimizer(parameters: Iterable[Tensor], config: TrialConfig) -> torch.o
 
 
 def lr_factor(schedule: str, progress: float) -> float:
-    """Return what the learning rate is multiplied by after `progress`, a share in [0, 1], of the training.
+    """Return the factor of the learning rate at `progress`, a share of the training in [0, 1].
 
     `cosine` falls from 1 to 0. `one-cycle` rises from 1/25 to 1 in the first 30 % and falls to 4e-6.
     Source: Loshchilov and Hutter (2017), SGDR; Smith and Topin (2019), Super-convergence, as
@@ -110,10 +109,10 @@ def _loop_params(config: TrialConfig) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class TrainingState:
-    """A training run at the end of an epoch: all that is needed to go on as if nothing had happened.
+    """The state of a training run at the end of an epoch: all that is needed to continue to the same numbers.
 
-    The random state is not part of it: what is random in an epoch follows from the trial's seed and the
-    epoch's number. `best_weights` are those of the epoch `best`.
+    It has no random state, because the random numbers of an epoch follow from the trial's seed and the epoch's
+    number. `best_weights` are the weights of the epoch `best`.
     """
 
     config: TrialConfig
@@ -127,21 +126,21 @@ class TrainingState:
 def start_training(
     config: TrialConfig, spec: ModelSpec, data: TrainingData, device: torch.device
 ) -> TrainingState:
-    """Return the state before the first epoch: fresh weights, the normaliser fitted on the train part."""
+    """Return the state before the first epoch: new weights, the normaliser fitted on the train part."""
     seed_everything(derive_seed(config.seed, "weights"), device)
     normalise = NORMALISERS[spec.representation].fit(data.train.inputs)
     classifier = build_classifier(
         spec, normalise, len(data.columns), len(data.genres), network_params(spec, config)
     )
-    # Channels last is the layout in which convolutions run fastest; tensors without channels are untouched.
+    # Convolutions run fastest in the channels-last layout. Tensors without channels stay as they are.
     classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainingState(config, classifier, make_optimizer(classifier.network.parameters(), config))
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Set PyTorch's random state on the CPU and on the device in use.
+    """Seed PyTorch's random generators of the CPU and of the device in use.
 
-    `torch.manual_seed` would also note, at half a millisecond a time, to seed GPUs that are never used.
+    `torch.manual_seed` also queues the seeding of unused GPUs, which takes half a millisecond per call.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -151,13 +150,13 @@ def seed_everything(seed: int, device: torch.device) -> None:
 def fit(
     state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[EpochMetrics]:
-    """Train from `state` to the configured number of epochs, yielding each epoch's figures as it ends.
+    """Train from `state` to the configured number of epochs; yield the metrics at the end of each epoch.
 
-    At each yield `state` stands at the end of that epoch. `data` lies on the device of the classifier. The
-    consumer logs, saves, asks whether to go on, and may simply stop.
+    At each yield `state` is that at the end of the epoch. `data` is on the device of the classifier. The consumer
+    logs, saves and prunes; it may stop iterating at any time.
 
-    Raises Diverged when a loss is not finite, and Interrupted when `stop` (asked between batches) says so;
-    after either, `state` is in the middle of an epoch and of no use but for its best weights.
+    Raises Diverged if a loss is not finite, and Interrupted if `stop`, which is called before each batch, returns
+    True. After either, `state` is in the middle of an epoch: only `best` and `best_weights` are valid.
     """
     config, network = state.config, state.classifier.network
     train, valid = _normalised(state.classifier, data.train), _normalised(state.classifier, data.valid)
@@ -170,7 +169,7 @@ def fit(
         seed_everything(derive_seed(config.seed, "epoch", epoch), device)
         order = torch.randperm(len(train)).to(device)
         network.train()
-        total = torch.zeros((), device=device)  # summed there: reading each loss would wait for it
+        total = torch.zeros((), device=device)  # summed on the device: reading each loss would wait for it
         batches = _batches(train.inputs[order], train.targets[order], params["batch_size"])
         for index, (inputs, targets) in enumerate(batches):
             if stop():
@@ -204,13 +203,13 @@ def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def evaluate(classifier: Classifier, part: Part, precision: str = "fp32") -> Tensor:
-    """Return the logits [n, classes] (float32) of a part that lies on the classifier's device."""
+    """Return the logits [n, classes] (float32) of a part on the classifier's device."""
     context = autocast(precision, part.inputs.device)
     return _logits(classifier, classifier, part.inputs, context)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context in which a forward pass runs in that precision, `fp32` or `bf16`."""
+    """Return the context for a forward pass in a precision, `fp32` or `bf16`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
@@ -225,9 +224,9 @@ def _forward(classifier: Classifier) -> Callable[[Tensor], Tensor]:
 
 
 def _batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut into batches of `size`; a last one of a single row joins the batch before it.
+    """Yield batches of `size`; a last batch of a single row is joined to the batch before it.
 
-    Batch normalisation has no variance to divide by in a batch of one.
+    Batch normalisation needs a variance, which a batch of one row does not have.
     """
     count = len(targets)
     starts = list(range(0, count, size))

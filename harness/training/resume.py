@@ -1,4 +1,4 @@
-"""Resume points: where a training run stands, so that it can go on in another process."""
+"""Resume points: the saved state of a training run, from which another process can continue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.training.loop import TrainingState
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """A copy of a training state at the end of an epoch, which training goes on without touching."""
+    """A copy of a training state at the end of an epoch; further training does not change it."""
 
     config: TrialConfig
     epoch: int
@@ -29,7 +29,7 @@ class ResumePoint:
 
     @classmethod
     def of(cls, state: TrainingState) -> ResumePoint:
-        """Copy a state that stands at the end of an epoch (the best epoch's weights are a copy already)."""
+        """Copy a state at the end of an epoch (the weights of the best epoch are already a copy)."""
         tensors = {f"weights.{name}": t.clone() for name, t in state.classifier.state_dict().items()}
         tensors |= {f"optimizer.{name}": t.clone() for name, t in _optimizer_state(state.optimizer).items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (state.best_weights or {}).items()}
@@ -37,9 +37,10 @@ class ResumePoint:
 
 
 def save_resume(folder: Path, point: ResumePoint) -> None:
-    """Save where a training run stands, so that it can go on in another process.
+    """Save a resume point in a folder and remove older ones.
 
-    The tensors go into a file of their own name; `resume.json`, replaced in one step, then points to it.
+    The tensors go into a file with the epoch in its name. Then `resume.json`, which names this file, is atomically
+    replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"resume-{point.epoch:05d}.safetensors"
@@ -60,10 +61,10 @@ def save_resume(folder: Path, point: ResumePoint) -> None:
 
 
 def load_resume(folder: Path, state: TrainingState) -> bool:
-    """Bring a fresh state to where `save_resume` left it; return False where there is nothing sound to load.
+    """Load the resume point of a folder into a new state; return False if there is no valid one.
 
-    A file that is damaged, or that belongs to another configuration, counts as none: the trial then starts
-    again and reaches the same numbers.
+    A resume point that is damaged, or of another configuration, is ignored: the trial then starts again and
+    reaches the same numbers.
     """
     try:
         pointer = json.loads((folder / RESUME_FILE).read_text())
@@ -83,7 +84,7 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
 
 
 def clear_resume(folder: Path) -> None:
-    """Remove what `save_resume` left, if anything, the pointer first."""
+    """Remove the resume point of a folder, if there is one; `resume.json` first."""
     if not folder.is_dir():
         return
     (folder / RESUME_FILE).unlink(missing_ok=True)
@@ -100,7 +101,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's tensors by the parameter's index and their name, not copied."""
+    """Return the optimizer's tensors, not copied; a key is `<index of the parameter>.<name>`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
         f"{index}.{name}": tensor
@@ -111,9 +112,9 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Take over tensors that `_optimizer_state` gave for the same network.
+    """Load tensors that `_optimizer_state` returned for the same network.
 
-    They get the layout in memory of their parameters: fused kernels walk both side by side.
+    They get the memory layout of their parameters, because fused kernels step through both together.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in state.items():

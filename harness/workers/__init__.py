@@ -1,1 +1,1 @@
-"""Worker processes: the fork server they come from, their supervisor, and how many of them a machine runs."""
+"""Worker processes: the fork server, the supervisor, the task pool, the default number of workers."""

@@ -1,4 +1,4 @@
-"""What runs in a worker process: its signals, the death of its parent, and its exit code."""
+"""The main function of a worker process: signals, death of the parent, exit code."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import torch
 from harness.core.errors import HarnessError
 from harness.core.files import REFUSED_WRITES
 
-ORPHAN_SECONDS = 10.0  # that a worker has to end in good order once its parent process is gone
-OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory: as if the system had killed it
+ORPHAN_SECONDS = 10.0  # grace period for a worker to stop after its parent process died
+OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory; it counts as killed
 BUG = 70  # exit code (EX_SOFTWARE) of a worker that met an unexpected exception
 
 
 def worker_main(work: Callable[[threading.Event], None]) -> None:
-    """Call `work` in a worker process; the event that it gets is set when the worker shall stop.
+    """Call `work` in a worker process with an event that is set when the worker should stop.
 
-    SIGTERM and the death of the parent set the event. SIGINT is ignored: the parent answers Ctrl-C. An exception
-    is printed to stderr and becomes the exit code.
+    SIGTERM and the death of the parent set the event. SIGINT is ignored, because the parent handles Ctrl-C. An
+    exception is printed to stderr and sets the exit code.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked since the fork server's start
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked since the start of the fork server
     threading.Thread(target=_stop_with_parent, args=(stopping,), daemon=True).start()
     try:
         work(stopping)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last frame of the process: printed, and told by the exit code
+    except Exception as error:  # noqa: BLE001 - the last frame of the process: printed, and reported by the exit code
         if is_out_of_memory(error):
             print(f"worker out of memory: {str(error).partition('.')[0]}", file=sys.stderr)
             sys.exit(OUT_OF_MEMORY)
@@ -56,18 +56,20 @@ def _stop_with_parent(stopping: threading.Event) -> None:
     wait([parent.sentinel])
     stopping.set()
     time.sleep(ORPHAN_SECONDS)
-    os._exit(1)  # whatever it is stuck in: nobody is left to stop it
+    os._exit(1)  # the worker may be stuck, and no other process would stop it
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an exception means that there is no memory left, on the machine or on the GPU."""
+    """Return True if an exception means that the machine or the GPU is out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # PyTorch's message on a CPU
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(
+        error
+    )  # PyTorch's message for the CPU
 
 
 def is_machine_fault(error: Exception, also: tuple[type[Exception], ...] = ()) -> bool:
-    """Return whether the environment caused an error (disk, memory, a store), not a bug; `also` adds classes."""
+    """Return True if the environment caused an error (disk, memory, a store), not a bug; `also` adds classes."""
     if isinstance(error, OSError):
         return error.errno in REFUSED_WRITES
     return isinstance(error, (HarnessError, *also)) or is_out_of_memory(error)

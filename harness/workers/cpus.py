@@ -1,4 +1,4 @@
-"""How many training runs a machine carries at once."""
+"""The number of cores, and the default number of parallel training runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 
 def default_jobs(threads: int, jobs_per_gpu: int, devices: Sequence[str]) -> int:
-    """Return how many training runs to have at once: what each GPU carries, else the cores over their threads."""
+    """Return the default number of parallel training runs.
+
+    With GPUs it is `jobs_per_gpu` for each of them, else the number of usable cores divided by `threads`.
+    """
     gpus = sum(device.startswith("cuda") for device in devices)
     return gpus * jobs_per_gpu or max(1, usable_cores() // threads)
 

@@ -1,4 +1,4 @@
-"""A list of tasks done by worker processes, one task at a time each; a death costs only the task in hand."""
+"""A pool of worker processes for a list of tasks. If a worker dies, only its current task is lost."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """Stands for the result of a task whose worker process died; `cause` says how."""
+    """The result of a task whose worker process died; `cause` says how."""
 
     cause: str
 
     def __str__(self) -> str:
-        return f"the process that worked on it died: {self.cause}"
+        return f"its worker process died: {self.cause}"
 
 
 def work_through(
     tasks: Sequence[Task], function: Callable[[Task], Result], jobs: int, *, preload: Sequence[str] = ()
 ) -> Generator[tuple[Task, Result | Died], None, None]:
-    """Yield each task with its result, in the order in which they are done, from `jobs` worker processes.
+    """Yield each task with its result, in the order of completion, from `jobs` worker processes.
 
-    `function` is importable by name; `preload` names further modules that it needs. A task whose worker is killed
-    or runs out of memory has the result Died, and another worker takes its place. Each worker computes in one
-    thread: the processes are the parallelism, and sums come out the same on every machine. Closing the generator
-    kills the workers; when the parent dies, they finish the task in hand.
+    `function` must be importable by name; `preload` names further modules that it needs. If a worker is killed or
+    runs out of memory, the result of its task is `Died` and a new worker replaces it. Each worker computes in one
+    thread, so that sums are the same on every machine. Closing the generator kills the workers. If the parent
+    dies, the workers finish their current tasks.
 
-    Raises RuntimeError where `function` raised; its traceback is on stderr.
+    Raises RuntimeError if `function` raised; its traceback is on stderr.
     """
     if not tasks:
         return
@@ -48,10 +48,10 @@ def work_through(
     supervisor = WorkerSupervisor(_serve, [pool.connect] * min(jobs, len(tasks)), server)
     try:
         supervisor.start()
-        pool.hand_out()
+        pool.assign()
         while supervisor.step(pool.on_death, wake_on=pool.connections()):
             pool.receive()
-            pool.hand_out()
+            pool.assign()
             yield from pool.results()
         yield from pool.results()
     finally:
@@ -62,67 +62,70 @@ def work_through(
 
 @dataclass(frozen=True, slots=True)
 class _Assignment(Generic[Task, Result]):
-    """What a worker process gets when it starts: its end of a pipe, and what to do with what comes through it."""
+    """The argument of a worker process: its end of a pipe, and the function for the tasks from it."""
 
     connection: Connection
     function: Callable[[Task], Result]
 
 
 class _Pool(Generic[Task, Result]):
-    """The parent's side: the tasks that wait, the pipe to each worker by its name, and the results."""
+    """The parent's side: waiting tasks, the pipe and the current task of each worker (by name), results."""
 
     def __init__(self, tasks: Sequence[Task], function: Callable[[Task], Result]) -> None:
         self._waiting = deque(tasks)
         self._function = function
         self._pipes: dict[str, Connection] = {}
-        self._in_hand: dict[str, Task] = {}
+        self._current: dict[str, Task] = {}
         self._results: deque[tuple[Task, Result | Died]] = deque()
 
     def connect(self, worker: str) -> _Assignment[Task, Result]:
-        """Return what a new worker needs; our copy of its end is closed with the object, once it is sent."""
+        """Return the assignment of a new worker.
+
+        The parent's copy of the worker's end of the pipe closes when the returned object is freed, after sending.
+        """
         self._pipes[worker], theirs = multiprocessing.get_context("forkserver").Pipe()
         return _Assignment(theirs, self._function)
 
     def connections(self) -> list[Connection]:
-        """Return the pipes through which results may come."""
-        return [self._pipes[worker] for worker in self._in_hand]
+        """Return the pipes of the workers that have a task."""
+        return [self._pipes[worker] for worker in self._current]
 
-    def hand_out(self) -> None:
-        """Give a task to each worker that has none; where none is left, the closed pipe ends the worker."""
-        for worker in [worker for worker in self._pipes if worker not in self._in_hand]:
+    def assign(self) -> None:
+        """Send a task to each idle worker. If no task is left, close its pipe, which ends the worker."""
+        for worker in [worker for worker in self._pipes if worker not in self._current]:
             if not self._waiting:
                 self._pipes.pop(worker).close()
                 continue
-            self._in_hand[worker] = self._waiting.popleft()
-            # The pipe of a worker that has just died is broken: `on_death` will be called.
+            self._current[worker] = self._waiting.popleft()
+            # A broken pipe means that the worker has just died: `on_death` will be called.
             with suppress(BrokenPipeError, ConnectionResetError):
-                self._pipes[worker].send(self._in_hand[worker])
+                self._pipes[worker].send(self._current[worker])
 
     def receive(self) -> None:
-        """Take the results that have come."""
-        for worker in list(self._in_hand):
+        """Receive the results that have arrived."""
+        for worker in list(self._current):
             self._receive_from(worker)
 
     def _receive_from(self, worker: str) -> None:
-        # A closed pipe, too, has "something to read": its worker is dead, and the supervisor will find out how.
+        # `poll` is also True for a closed pipe: its worker is dead, and the supervisor will find the cause.
         with suppress(EOFError, ConnectionResetError):
             if self._pipes[worker].poll():
                 result = self._pipes[worker].recv()
-                self._results.append((self._in_hand.pop(worker), result))
+                self._results.append((self._current.pop(worker), result))
 
     def on_death(self, worker: str, cause: str) -> bool:
-        """Take the last result of a dead worker, or record that its task has none."""
-        had_task = worker in self._in_hand
+        """Receive the last result of a dead worker, or record `Died`; return True if it had a task."""
+        had_task = worker in self._current
         if had_task:
             self._receive_from(worker)
-        if worker in self._in_hand:
-            self._results.append((self._in_hand.pop(worker), Died(cause)))
+        if worker in self._current:
+            self._results.append((self._current.pop(worker), Died(cause)))
         if worker in self._pipes:
             self._pipes.pop(worker).close()
         return had_task
 
     def results(self) -> Iterator[tuple[Task, Result | Died]]:
-        """Yield the results that nobody has got yet."""
+        """Yield the received results, each once."""
         while self._results:
             yield self._results.popleft()
 
@@ -136,12 +139,12 @@ def _answer(assignment: _Assignment[Task, Result], stopping: threading.Event) ->
     while not stopping.is_set():
         try:
             task = connection.recv()
-        except (EOFError, ConnectionResetError):  # no task is left, or the parent is gone
+        except (EOFError, ConnectionResetError):  # no task is left, or the parent is dead
             return
         try:
             result = assignment.function(task)
         except Exception as error:
-            error.add_note(f"while it worked on {task}")
+            error.add_note(f"during task {task}")
             raise
-        with suppress(ConnectionResetError, BrokenPipeError):  # the parent is gone: there is nobody to tell
+        with suppress(ConnectionResetError, BrokenPipeError):  # the parent is dead
             connection.send(result)

@@ -1,4 +1,4 @@
-"""Answers to SIGINT and SIGTERM in the parent process."""
+"""Handling of SIGINT and SIGTERM in the parent process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import FrameType
 
 from harness.core.errors import Stopped
 
-# A signal that comes again so soon is the same one: timeout(1), for one, sends it to a process and to its group.
+# A signal that repeats within this time counts once: timeout(1), for one, signals a process and its group.
 REPEAT_SECONDS = 0.5
 
 
 @contextmanager
 def answered_by(on_signal: Callable[[int], None]) -> Iterator[None]:
-    """Call `on_signal` with the number of each SIGINT and SIGTERM; afterwards the earlier handlers are back."""
+    """Call `on_signal` with the number of each SIGINT and SIGTERM; restore the earlier handlers afterwards."""
     last: dict[int, float] = {}
 
     def answer(number: int, _frame: FrameType | None) -> None:
@@ -36,12 +36,12 @@ def answered_by(on_signal: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def interruptible(found: str, hint: str) -> Iterator[None]:
-    """Raise Stopped(found, hint) on SIGINT and SIGTERM: for work that can stop anywhere and be done again."""
+    """Raise Stopped(found, hint) on SIGINT and SIGTERM, for work that can stop anywhere and be repeated."""
     numbers = []
 
     def on_signal(number: int) -> None:
         numbers.append(number)
-        raise KeyboardInterrupt  # no Exception: a library that it meets would make one of its own out of it
+        raise KeyboardInterrupt  # not an Exception: a library could catch it and raise its own
 
     with answered_by(on_signal):
         try:

@@ -1,4 +1,4 @@
-"""The supervisor of worker processes: starts them, replaces those that are killed, stops them, waits for them."""
+"""The supervisor of worker processes: it starts them, replaces killed ones, stops them and waits for them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from harness.workers.child import OUT_OF_MEMORY
 from harness.workers.fork_server import TRAINING_SERVER, ForkServer
 from harness.workers.signals import answered_by, signal_name
 
-STOP_SECONDS = 60.0  # that workers have to end in good order before they are killed
-KILL_SECONDS = 5.0  # that a killed process is waited for: the kernel may keep one that waits for a device
+STOP_SECONDS = 60.0  # grace period for workers to stop before they are killed
+KILL_SECONDS = 5.0  # timeout for the end of a killed process: one that waits for a device may stay
 STEP_SECONDS = 0.5
-IDLE_DEATHS = 3  # deaths in a row of workers that had nothing to do yet: there is no trial to blame
-FORK_SERVER_DIED = 255  # what multiprocessing reports for a process that it can no longer follow
+IDLE_DEATHS = 3  # stop after so many deaths in a row of idle workers: no trial is the cause
+FORK_SERVER_DIED = 255  # multiprocessing's exit code for the children of a dead fork server
 
 T = TypeVar("T")
-OnDeath = Callable[[str, str], bool]  # a worker's name and how it died -> whether it was at work on something
+OnDeath = Callable[[str, str], bool]  # a worker's name and the cause of death -> whether it was working on a task
 
 
 class WorkerSupervisor(Generic[T]):
-    """Worker processes of one command, from their start to their end; each does `work` on a task of its own.
+    """The worker processes of one command, from start to end. Each calls `work` with its own task.
 
-    `tasks` has a function for each worker: it gets the name of the worker process and returns its task, and is
+    `tasks` has one function for each worker. It gets the name of the worker process and returns the task; it is
     called again for the worker that replaces a dead one. `signal` is the number of the signal that stopped the
-    workers (or None), `fault` says which fault did (or None).
+    workers, `fault` the fault that did; both are None otherwise.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class WorkerSupervisor(Generic[T]):
         self.fault: str | None = None
 
     def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Start the workers and wait for the last of them to end; call `meanwhile` about twice a second.
+        """Start the workers and wait until all have ended; call `meanwhile` about twice a second.
 
-        See `step` for `on_death`. No worker is left afterwards: an exception in here stops them in good order,
+        See `step` for `on_death`. No worker is left afterwards: an exception stops them in good order, a
         KeyboardInterrupt kills them.
         """
         try:
@@ -68,17 +68,17 @@ class WorkerSupervisor(Generic[T]):
             self.kill()
 
     def start(self) -> None:
-        """Start one worker for each task, unless a signal has come already."""
+        """Start one worker for each task, unless a signal has already arrived."""
         self._server.start()
         for task in self._tasks if self._stopped_at is None else ():
             self._start(task)
 
     def step(self, on_death: OnDeath, wake_on: Sequence[Connection] = ()) -> bool:
-        """Wait for a worker to end, or for something to read, half a second at most; return whether any is left.
+        """Wait at most half a second for a worker's end or for data on `wake_on`; return True if workers are left.
 
-        A worker that is killed or runs out of memory is replaced, after `on_death` has been called with its name
-        and the cause. A worker that ends with an error stops the others: it is the `fault`. So are several
-        deaths in a row of workers that were not at work on anything.
+        If a worker is killed or runs out of memory, `on_death` is called with its name and the cause, and a new
+        worker replaces it. If a worker ends with an error, or if several idle workers die in a row, `fault` is set
+        and all workers are stopped.
         """
         wait([*(process.sentinel for process in self._workers), *wake_on], timeout=STEP_SECONDS)
         for process in [process for process in self._workers if not process.is_alive()]:
@@ -88,14 +88,14 @@ class WorkerSupervisor(Generic[T]):
         return bool(self._workers)
 
     def stop(self, fault: str | None = None) -> None:
-        """Ask the workers to end in good order, because of a `fault` where one is given."""
+        """Stop the workers in good order (SIGTERM); `fault` is the reason, None for no fault."""
         self.fault = self.fault or fault
         self._stopped_at = self._stopped_at or time.monotonic()
         for process in list(self._workers):
             process.terminate()
 
     def kill(self) -> None:
-        """Kill the workers that are left, and wait for their end."""
+        """Kill the remaining workers and wait for their end."""
         self._send_kill()
         until = time.monotonic() + KILL_SECONDS
         for process in self._workers:
@@ -104,7 +104,7 @@ class WorkerSupervisor(Generic[T]):
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Answer signals: the first SIGINT or SIGTERM stops the workers.
+        """Handle signals inside the block: the first SIGINT or SIGTERM stops the workers.
 
         A second SIGINT kills them and raises KeyboardInterrupt.
         """
@@ -125,7 +125,7 @@ class WorkerSupervisor(Generic[T]):
         process = context.Process(target=self._work, args=(task(name),), name=name, daemon=True)
         process.start()
         self._workers[process] = task
-        if self._stopped_at is not None:  # a signal has come meanwhile
+        if self._stopped_at is not None:  # a signal has arrived meanwhile
             process.terminate()
 
     def _handle_end(self, process: ForkServerProcess, task: Callable[[str], T], on_death: OnDeath) -> None:
@@ -141,7 +141,7 @@ class WorkerSupervisor(Generic[T]):
         if self._idle_deaths >= IDLE_DEATHS:
             count = self._idle_deaths
             self.stop(fault=f"{count} workers in a row died before they had anything to do, the last one {cause}")
-        if self._stopped_at is None:  # neither for this death nor by `on_death`
+        if self._stopped_at is None:  # stopped neither above nor by `on_death`
             self._start(task)
 
     def _send_kill(self) -> None:
@@ -150,7 +150,7 @@ class WorkerSupervisor(Generic[T]):
 
 
 def cause_of_death(exit_code: int) -> str | None:
-    """Return how a process died that was killed or ran out of memory, None for one that ended by itself."""
+    """Return how a process died, None if it was not killed and did not run out of memory."""
     if exit_code == OUT_OF_MEMORY:
         return "out of memory"
     return f"killed by {signal_name(-exit_code)}" if exit_code < 0 else None

@@ -1,4 +1,4 @@
-"""When a training run whose workers die is given up."""
+"""The rule that gives a training run up after deaths of its workers."""
 
 from harness.core.attempts import Deaths, last_new_epoch
 from harness.core.events import EpochDone, EpochRepeated, Event, RepeatStarted
@@ -14,7 +14,7 @@ def test_only_deaths_without_a_new_epoch_count() -> None:
 
 
 def test_epochs_that_another_machine_had_reached_are_not_new() -> None:
-    """A machine that takes a trial over begins a journal of its own, in which each epoch is the first."""
+    """A machine that takes a trial over starts a new journal, in which every epoch is new."""
     deaths = Deaths().add(4).add(4).add(3)
     assert deaths == Deaths(count=2, epoch=4)
     assert deaths.reason("out of memory") == (

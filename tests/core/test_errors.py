@@ -1,4 +1,4 @@
-"""Errors as text: what is shown, and what is masked."""
+"""Errors as text, and the masking of passwords."""
 
 import pytest
 

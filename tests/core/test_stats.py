@@ -1,4 +1,4 @@
-"""Each statistic against a value known from elsewhere, and the rules they make together against simulation."""
+"""Each statistic against a known value, and the rules made of them against simulations."""
 
 import math
 
@@ -122,7 +122,7 @@ def test_holms_intervals_say_what_holms_p_values_say(p_values: list[float]) -> N
 
 
 def compare(chance: np.random.Generator, advantage: float) -> bool:
-    """Simulate ten redrawn splits of 1000 tracks of mixed difficulty; say whether a difference is found."""
+    """Simulate ten redrawn splits of 1000 tracks of mixed difficulty; return True if a difference is found."""
     difficulty = chance.beta(2, 1, 1000)
     differences = []
     for _ in range(10):
@@ -144,7 +144,7 @@ def test_the_rule_for_redrawn_splits() -> None:
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (7, 10), (150, 199), (10, 10)])
 def test_wilson_interval(successes: int, trials: int) -> None:
-    """Against the closed form of the score interval (Wilson 1927)."""
+    """The interval equals the closed form of the score interval (Wilson 1927)."""
     z, p = float(norm.ppf(0.975)), successes / trials
     centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * (p * (1 - p) / trials + z * z / (4 * trials**2)) ** 0.5

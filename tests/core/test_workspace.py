@@ -1,4 +1,4 @@
-"""Where the stores are, and which names can be used in them."""
+"""The locations of the stores and the legal names in them."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models from files outside the package: what they must be, and that they go where the built-in ones go."""
+"""Models from files: what they must declare, and all commands with one of them."""
 
 from __future__ import annotations
 

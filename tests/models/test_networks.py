@@ -1,4 +1,4 @@
-"""The networks are the report's; a third one is one class and one entry."""
+"""The networks are the published ones; another network is one class and one entry."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_the_reports_layers() -> None:
 
 
 def cnn_as_published(model: GenreClassifierCNN, x: Tensor) -> Tensor:
-    """The report's forward pass: ReLU before the pooling."""
+    """The published forward pass: ReLU before the pooling."""
     x = model.pool(F.relu(model.conv1(x)))
     x = model.pool(F.relu(model.conv2(x)))
     x = torch.relu(model.fc1(torch.flatten(x, 1)))

@@ -1,4 +1,4 @@
-"""Leases: what a machine that was away for too long may still write, which is nothing."""
+"""Leases: a machine that was away for too long writes nothing more."""
 
 from collections.abc import Callable
 from pathlib import Path

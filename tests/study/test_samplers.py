@@ -1,4 +1,4 @@
-"""Samplers and pruners by name: what fits what, and what each does in a study."""
+"""Samplers and pruners by name: legal combinations, and each one in a study."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ CONTEXT = StudyContext(
 
 
 def run(folder: Path, spec: StudySpec, total: int) -> list[optuna.trial.FrozenTrial]:
-    """Run a study in which the accuracy of an epoch grows with the epoch and falls with the trial's number."""
+    """Run a study in which the accuracy grows with the epoch and falls with the number of the trial."""
     url = f"sqlite:///{folder}/mlruns/optuna.db"
     storage = open_storage(url)
     study = Study.create(storage, spec, CONTEXT, folder / "work")

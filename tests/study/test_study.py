@@ -1,4 +1,4 @@
-"""The search: exact totals, trials taken once, a study that an interruption does not change."""
+"""Studies: exact totals, each trial claimed once, interruptions that change nothing."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ from tests.support.studies import CONTEXT, SPEC, complete, metrics, take
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.machines)])
 def folder(request: pytest.FixtureRequest, workspace: Path) -> Iterator[Path]:
-    """A folder whose study lives in one kind of storage or the other: what holds for one holds for both."""
+    """A folder with a study in an SQLite file or in PostgreSQL: both pass the same tests."""
     if request.param == "postgres":
         database = request.getfixturevalue("new_database")()
         (workspace / "storage").write_text(database)

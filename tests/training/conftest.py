@@ -1,4 +1,4 @@
-"""The demo set as training data, and a training of a moment."""
+"""The demo set as training data, and a short training."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def pictures(demo_tracks: Tracks) -> TrainingData:
 
 @pytest.fixture
 def data() -> TrainingData:
-    """Thirty rows of made-up numbers, as both parts."""
+    """Thirty rows of random numbers, as train and validation part."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(30, 3, generator=generator) * 1000
     part = Part(tuple(map(str, range(30))), inputs, (inputs[:, 0] > 0).long())
@@ -31,7 +31,7 @@ def data() -> TrainingData:
 
 @pytest.fixture
 def state(data: TrainingData) -> TrainingState:
-    """A training on those rows after its first epoch."""
+    """The state of a training on those rows after its first epoch."""
     state = start_training(SMALL, model_spec("fcnn"), data, CPU)
     next(fit(state, data))
     return state

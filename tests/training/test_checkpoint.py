@@ -49,7 +49,7 @@ def test_the_folder_alone_rebuilds_the_network(saved: Path, state: TrainingState
 
 
 def test_others_may_read_it(saved: Path) -> None:
-    """A shared folder is read by other users too."""
+    """Other users can read a checkpoint in a shared folder."""
     assert [path.stat().st_mode & 0o444 for path in (saved, *saved.iterdir())] == [0o444] * 3
 
 

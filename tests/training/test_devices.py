@@ -1,4 +1,4 @@
-"""Devices by name: what there is, what is refused."""
+"""Devices by name: legal and illegal ones."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_a_list_of_devices() -> None:
     with pytest.raises(SettingsError, match="'tpu'"):
         devices_of("cpu,tpu")
     missing = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(SettingsError, match=f"'{missing}' was asked for"):
+    with pytest.raises(SettingsError, match=f"'{missing}' was requested"):
         devices_of(f"cpu,{missing}")
 
 

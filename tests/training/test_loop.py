@@ -1,4 +1,4 @@
-"""The loop: the same numbers each time, the plain form's numbers, and what happens at the edges."""
+"""The loop: repeatable numbers, equal to those of a plain implementation, and edge cases."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_twice_the_same(config: TrialConfig, request: pytest.FixtureRequest) -> 
 
 
 def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
-    """Default Adam, an index for each batch, the scaler applied to each batch, the loss read each step."""
+    """Train in plain PyTorch: default Adam, batches by index, each batch scaled, the loss read at each step."""
     torch.set_num_threads(1)
     torch.manual_seed(derive_seed(FCNN.seed, "weights"))
     mean, std = features.train.inputs.double().mean(0), features.train.inputs.double().std(0, correction=0)

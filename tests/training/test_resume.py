@@ -1,4 +1,4 @@
-"""Resume points: a training that goes on gives the numbers of one that was never interrupted."""
+"""Resume points: a resumed training gives the numbers of one that was not interrupted."""
 
 from dataclasses import replace
 from pathlib import Path

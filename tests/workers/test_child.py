@@ -1,4 +1,4 @@
-"""What a worker process makes of exceptions."""
+"""How a worker process classifies exceptions."""
 
 import errno
 
@@ -9,7 +9,7 @@ from harness.core.errors import StudyError
 from harness.workers.child import is_machine_fault, is_out_of_memory
 
 
-def test_out_of_memory_is_told_from_bugs() -> None:
+def test_out_of_memory_is_not_a_bug() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(error.value)
@@ -18,7 +18,7 @@ def test_out_of_memory_is_told_from_bugs() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_faults_of_the_machine_are_told_from_bugs() -> None:
+def test_faults_of_the_machine_are_not_bugs() -> None:
     assert is_machine_fault(OSError(errno.ENOSPC, "No space left on device"))
     assert is_machine_fault(StudyError("lost"))
     assert not is_machine_fault(FileExistsError(errno.EEXIST, "File exists"))

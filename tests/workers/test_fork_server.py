@@ -1,4 +1,4 @@
-"""The fork server: where it looks for modules, and what its workers inherit."""
+"""The fork server: its module path, and what its workers inherit."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 
 def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path) -> None:
-    """A file of the user's, such as an optuna.py beside the data, must not run in place of the library."""
+    """A file of the user, such as an optuna.py beside the data, must not run instead of the library."""
     folder, program = tmp_path / "current", tmp_path / "program"
     folder.mkdir()
     program.mkdir()

@@ -1,4 +1,4 @@
-"""A pool of workers: a death costs one task, an error is raised, no process is left."""
+"""The pool: a death loses one task, an error is raised, no process is left."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def test_an_exception_in_a_task(capfd: pytest.CaptureFixture[str]) -> None:
         list(work_through(range(1), fail, 1))
     error = capfd.readouterr().err
     assert "ValueError: 0" in error
-    assert "while it worked on 0" in error
+    assert "during task 0" in error
 
 
 def test_closing_the_results_leaves_no_worker() -> None:

@@ -1,4 +1,4 @@
-"""The supervisor of worker processes, with real processes that end, fail, die and hang."""
+"""The supervisor with real worker processes that end, fail, die and hang."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Act = tuple[Path, str, str]  # the folder, the worker's name, what it does
 
 
 def supervise(folder: Path, *acts: str) -> WorkerSupervisor[Act]:
-    """A supervisor with a worker for each act; a worker leaves a file with its pid under its name."""
+    """Return a supervisor with one worker for each act; a worker writes its pid to a file of its name."""
     return WorkerSupervisor(perform, [partial(make_act, folder, act) for act in acts], SERVER)
 
 
@@ -74,7 +74,7 @@ def wait_until(what: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def once(folder: Path, workers: int, *actions: Callable[[], None]) -> Callable[[], None]:
-    """What a supervisor does meanwhile: the actions one by one, a call each, once so many workers have begun."""
+    """Return a `meanwhile` that does one action per call, once the given number of workers has started."""
     left = list(actions)
 
     def meanwhile() -> None:
@@ -86,7 +86,7 @@ def once(folder: Path, workers: int, *actions: Callable[[], None]) -> Callable[[
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """The workers' folder; none of them is left behind by a test."""
+    """The folder of the workers' files. No worker may be alive after a test."""
     folder = tmp_path / "workers"
     folder.mkdir()
     yield folder
@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 class Deaths(list[tuple[str, str]]):
-    """Hears of deaths; `had_work` is what the supervisor is told."""
+    """Records deaths; `had_work` is the value that it returns to the supervisor."""
 
     def __init__(self, had_work: bool = True) -> None:
         self._had_work = had_work
@@ -231,7 +231,7 @@ if __name__ == "__main__":
 
 
 def test_the_death_of_the_parent_ends_the_workers(folder: Path, tmp_path: Path) -> None:
-    """The one that can stops in good order; the one that hangs is ended after ORPHAN_SECONDS."""
+    """A worker that can stops in good order; a worker that hangs ends after ORPHAN_SECONDS."""
     (tmp_path / "parent.py").write_text(PARENT)
     parent = subprocess.Popen([sys.executable, tmp_path / "parent.py", str(Path(__file__).parent), str(folder)])
     wait_until(lambda: len([pid for pid in folder.iterdir() if pid.read_text()]) == 2)

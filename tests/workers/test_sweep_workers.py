@@ -1,4 +1,4 @@
-"""The workers of a sweep, as a user meets them: a second Ctrl-C, deaths that count and deaths that do not."""
+"""The workers of a sweep seen by a user: a second Ctrl-C, deaths that count and deaths that do not."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def work_folder() -> Path:
 
 
 def test_a_second_ctrl_c_stops_at_once(place: Path) -> None:
-    """A worker that does not answer is waited for after the first Ctrl-C, and killed after the second."""
+    """A sweep waits for a worker that does not react after the first Ctrl-C, and kills it after the second."""
     process = start("--epochs", "3000")
     wait_for(lambda: epochs_on_record(work_folder()) > 1)
     (worker,) = workers(work_folder(), process.pid)
