@@ -1,4 +1,4 @@
-"""A training run from start to end, written down in a journal as it goes: a trial's, or a comparison's repeat."""
+"""A training run from start to end, of a trial or of a comparison's repeat, with its journal and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import Architecture, Description, Origin, save_checkpoint
-from harness.training.loop import fit, network_params, start_training
+from harness.training.loop import TrainingState, fit, network_params, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.workers.cpus import usable_cores
 
-RESUME_SECONDS = 30.0  # of training between two resume checkpoints: short trials write none
-LONG_EPOCH_SECONDS = 5.0  # an epoch that takes longer is not waited for when a trial is to stop
+RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
+LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
 
 
 def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params) -> TrialConfig:
-    """Return the configuration of a study's trial: its seed follows from the study's seed and its number."""
+    """Return the configuration of a trial; its seed follows from the study's seed and the trial's number."""
     return TrialConfig(
         model=spec.model,
         params={**spec.fixed, **params},
@@ -48,51 +48,26 @@ def run_trial(
     report: Callable[[EpochMetrics], bool] = lambda _: True,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
-    """Train one configuration, from its resume checkpoint where `folder` has one, and write down how it went.
+    """Train one configuration, from the resume point in `folder` if there is one, and return the result.
 
-    Each epoch goes to `journal`; the best epoch's weights go to `folder/checkpoint`, with `origin` in their
-    description. `report` ends the trial as pruned; `stop` interrupts it, leaving in `folder` the state of
-    its last whole epoch. A loss that is not finite makes the result `diverged`; other exceptions rise.
+    Each epoch is appended to `journal`. The weights of the best epoch are saved in `folder/checkpoint`, with
+    `origin` in their description. If `report` returns False, the trial is pruned. If `stop` returns True, the
+    trial is interrupted and a resume point after the last epoch that ended in this process is left in `folder`. A
+    loss that is not finite gives a `diverged` result. All other exceptions are raised.
     """
     model = model_spec(config.model)
     state = start_training(config, model, data, device)
     if load_resume(folder, state):
         journal.append(Resumed(epoch=state.epoch))
-    recorded, saved, held = journal.last_epoch, time.monotonic(), None
-    short_epochs = False
-
-    def stop_between_batches() -> bool:
-        return not short_epochs and stop()
-
-    result = None
+    saver = _ResumeSaver(state, folder, journal)
     try:
-        if stop():
-            raise Interrupted("stopped before the next epoch")
-        for metrics in fit(state, data, stop=stop_between_batches):
-            # An epoch trained again has its points on record already.
-            event = EpochDone if metrics.epoch > recorded else EpochRepeated
-            journal.append(event(metrics=metrics))
-            if not report(metrics):
-                result = TrialResult(state="pruned", best=state.best)
-                break
-            short_epochs = metrics.seconds < LONG_EPOCH_SECONDS
-            held = None if short_epochs else ResumePoint.of(state)
-            if metrics.epoch == config.epochs:
-                continue
-            if stop():
-                held = held or ResumePoint.of(state)
-                raise Interrupted(f"stopped after epoch {metrics.epoch}")
-            if time.monotonic() - saved > RESUME_SECONDS:
-                _save(folder, held or ResumePoint.of(state), journal)
-                saved = time.monotonic()
+        is_complete = _train(state, data, journal, saver, report, stop)
     except Diverged as divergence:
-        result = TrialResult(state="diverged", best=state.best, reason=str(divergence))
+        return TrialResult(state="diverged", best=state.best, reason=str(divergence))
     except Interrupted as interruption:
-        if held is not None:
-            _save(folder, held, journal)
+        saver.save_kept()
         return TrialResult(state="interrupted", best=state.best, reason=str(interruption))
-    result = result or TrialResult(state="complete", best=state.best)
-    if result.state != "diverged" and result.best is not None and state.best_weights is not None:
+    if state.best is not None and state.best_weights is not None:
         architecture = Architecture(
             model=config.model,
             representation=model.representation,
@@ -102,11 +77,74 @@ def run_trial(
             source_digest=model.source_digest,
             box=data.box,
         )
-        description = Description(architecture=architecture, config=config, metrics=result.best, origin=origin)
+        description = Description(architecture=architecture, config=config, metrics=state.best, origin=origin)
         save_checkpoint(folder / "checkpoint", state.best_weights, description)
-    return result
+    return TrialResult(state="complete" if is_complete else "pruned", best=state.best)
 
 
-def _save(folder: Path, point: ResumePoint, journal: Journal) -> None:
-    save_resume(folder, point)
-    journal.append(ResumeSaved(epoch=point.epoch), sync=True)
+class _ResumeSaver:
+    """Saves resume points during a training run, and one when the run is interrupted.
+
+    Where epochs are short, an interrupted run finishes its epoch. Where they are long, training stops inside an
+    epoch, so a copy of the state after the last epoch is kept.
+    """
+
+    def __init__(self, state: TrainingState, folder: Path, journal: Journal) -> None:
+        self._state, self._folder, self._journal = state, folder, journal
+        self._saved_at = time.monotonic()
+        self._kept: ResumePoint | None = None
+        self.has_short_epochs = False
+
+    def after_epoch(self, seconds: float) -> None:
+        """Take note of an epoch's duration and keep a copy of the state after a long epoch."""
+        self.has_short_epochs = seconds < LONG_EPOCH_SECONDS
+        self._kept = None if self.has_short_epochs else ResumePoint.of(self._state)
+
+    def keep(self) -> None:
+        """Keep a copy of the state, which is that at the end of an epoch."""
+        self._kept = self._kept or ResumePoint.of(self._state)
+
+    def save_if_due(self) -> None:
+        """Save the state, which is that at the end of an epoch, if the last save is long enough ago."""
+        if time.monotonic() - self._saved_at > RESUME_SECONDS:
+            self._save(self._kept or ResumePoint.of(self._state))
+            self._saved_at = time.monotonic()
+
+    def save_kept(self) -> None:
+        """Save the copy that was kept, if there is one."""
+        if self._kept is not None:
+            self._save(self._kept)
+
+    def _save(self, point: ResumePoint) -> None:
+        save_resume(self._folder, point)
+        self._journal.append(ResumeSaved(epoch=point.epoch), sync=True)
+
+
+def _train(
+    state: TrainingState,
+    data: TrainingData,
+    journal: Journal,
+    saver: _ResumeSaver,
+    report: Callable[[EpochMetrics], bool],
+    stop: Callable[[], bool],
+) -> bool:
+    """Train to the last epoch and return True, or return False if `report` ends the trial.
+
+    Raises Diverged and Interrupted as `fit` does.
+    """
+    recorded = journal.last_epoch
+    if stop():
+        raise Interrupted("stopped before the next epoch")
+    for metrics in fit(state, data, stop=lambda: not saver.has_short_epochs and stop()):
+        # An epoch that is trained again is in the journal already.
+        event = EpochDone if metrics.epoch > recorded else EpochRepeated
+        journal.append(event(metrics=metrics))
+        if not report(metrics):
+            return False
+        saver.after_epoch(metrics.seconds)
+        if metrics.epoch < state.config.epochs:
+            if stop():
+                saver.keep()
+                raise Interrupted(f"stopped after epoch {metrics.epoch}")
+            saver.save_if_due()
+    return True
