@@ -1,4 +1,4 @@
-"""The trial locks that fit a study's storage, and locking a study that nobody runs."""
+"""The trial locks that fit a study's storage, and a lock for a study without running trials."""
 
 from __future__ import annotations
 

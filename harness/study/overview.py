@@ -17,7 +17,7 @@ from harness.core.space import Params
 from harness.study.leases import Leases
 
 # User attributes of studies and of trials.
-SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "asked"
+SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
 RESULT_KEY, DEATHS_KEY = "result", "deaths"
 
 
