@@ -169,7 +169,7 @@ def test_folders_that_would_be_no_data_set(music: Path, tmp_path: Path) -> None:
     refused("has no folder with sound files", music / "rock")
     refused("lies inside", out=music / "out")
     shutil.copy(music / "rock" / "rock.00002.wav", music / "rock" / "rock.00002.mp3")
-    refused("both claim to be track rock.00002")
+    refused("are both named as track rock.00002")
 
 
 def test_a_data_set(music: Path, tmp_path: Path, inside: Harness) -> None:
@@ -229,7 +229,7 @@ def test_killed_and_run_again(music: Path, tmp_path: Path) -> None:
     write(changed, tune(pitch=777))
     gone.unlink()
     heard: list[str] = []
-    done = extract(music, out, jobs=1, told=lambda name, *_: heard.append(name))
+    done = extract(music, out, jobs=1, progress=lambda name, *_: heard.append(name))
     assert done.tracks == 11
     assert "hip hop/song 1.flac" in heard
     assert len(heard) <= 12 - len(first) + 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import DataError
 from harness.data import FEATURES_FILE, PICTURES_FOLDER, Tracks, import_data, load_tracks
-from harness.data.importing import _wanted
+from harness.data.importing import _target
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_names_that_climb_are_refused(archive: Path, tmp_path: Path, name: str) 
 )
 def test_whatever_is_taken_stays_inside(parts: list[str]) -> None:
     try:
-        target = _wanted("/".join(parts))
+        target = _target("/".join(parts))
     except DataError:
         return
     if target is not None:

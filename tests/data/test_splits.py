@@ -122,7 +122,7 @@ def test_lists_are_read_back(lists: Path) -> None:
     ("part", "line", "quoted"),
     [
         ("test", "genre0/genre0.00077.wav", ["test_filtered.txt", "line 9", "genre0.00077"]),
-        ("test", "genre1/genre0.00001.wav", ["'genre1/genre0.00001.wav'", "names no track"]),
+        ("test", "genre1/genre0.00001.wav", ["'genre1/genre0.00001.wav'", "is not the name of a track"]),
         ("valid", "nonsense", ["valid_filtered.txt", "'nonsense'"]),
     ],
 )
@@ -137,7 +137,9 @@ def test_a_wrong_line(lists: Path, part: str, line: str, quoted: list[str]) -> N
 def test_a_track_on_two_lists(lists: Path) -> None:
     line = (lists / "train_filtered.txt").read_text().splitlines()[0]
     append(lists, "valid", line)
-    with pytest.raises(DataError, match=r"valid_filtered\.txt, line .* stands in .*train_filtered\.txt, line 1"):
+    with pytest.raises(
+        DataError, match=r"valid_filtered\.txt, line .* is already listed in .*train_filtered\.txt, line 1"
+    ):
         read_split(lists, tracks_of([20, 20]))
 
 

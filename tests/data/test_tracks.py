@@ -150,7 +150,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "two pictures": (two_pictures, ["amber.00003", "already"]),
     "pictures without names": (
         lambda f: shutil.copy(picture(f), f / PICTURES_FOLDER / "amber.png"),
-        ["'amber.png'", "names no track"],
+        ["'amber.png'", "is not the name of a track's picture"],
     ),
     "halves that share no track": (
         lambda f: write_rows(

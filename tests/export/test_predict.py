@@ -177,13 +177,15 @@ def test_folders(fcnn: Path, cnn: Path, demo_data: Path, song: Path, tmp_path: P
     assert found.ignored == (str(folder / "tracks.csv"),)
     found = predict(open_bundle(cnn), [folder, tmp_path / "empty"])
     assert {Path(made.file).name for made in found.made} == {"a.png", "song.FLAC"}
-    assert found.errors == ((str(tmp_path / "empty"), "the folder holds no .png, .wav, .mp3, .flac, .ogg, .au"),)
+    assert found.errors == (
+        (str(tmp_path / "empty"), "the folder has no file of type .png, .wav, .mp3, .flac, .ogg, .au"),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("filename,length\na.wav,1\n", "does not have, once each, 'chroma_stft_mean'.* and others"),
+        ("filename,length\na.wav,1\n", "lacks, or has twice, 'chroma_stft_mean'.* and others"),
         ("", "does not have"),
         ("{header}\n", "no rows"),
         ("{header}\n1,2\n", "line 2: 2 cells"),
