@@ -121,7 +121,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "contradicting label": (lambda f: set_cell(f, 4, "label", "jade"), ["line 4", "label", "'jade'", "'amber'"]),
     "no track's name": (lambda f: set_cell(f, 4, "filename", "song.mp3"), ["line 4", "'song.mp3'", "GENRE.NNNNN"]),
-    "repeated id": (repeat_row, ["line 302", "amber.00006", "again"]),
+    "repeated id": (repeat_row, ["line 302", "amber.00006", "a second row"]),
     "empty file": (lambda f: (f / FEATURES_FILE).write_text(""), [FEATURES_FILE, "empty"]),
     "header only": (lambda f: keep_rows(f, lambda _: False), ["no rows"]),
     "binary junk": (lambda f: (f / FEATURES_FILE).write_bytes(bytes(range(256)) * 9), ["cannot be read as CSV"]),
