@@ -32,15 +32,16 @@ class Studies:
         description: str,
         split: Split,
         context: StudyContext,
-        asked: int,
+        n_trials: int,
         presence: Tags | None = None,
     ) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
-        A new run gets the split and `context` as files, by which an export finds the data. `asked` is the number
-        of trials that the study should have. `presence` are the tags that name the process that works on it.
+        A new run gets the split and `context` as files, by which an export finds the data. `n_trials` is the
+        number of trials that the study should have. `presence` are the tags that name the process that works on
+        it.
         """
-        tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(asked)}
+        tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
         experiment, identity = self._experiment_id(spec.experiment), context.identity
         found = self.run(spec.name, experiment)

@@ -186,7 +186,7 @@ def test_folders_are_searched(fcnn: Path, cnn: Path, demo_data: Path, song: Path
     ("text", "found"),
     [
         ("filename,length\na.wav,1\n", "lacks, or has twice, 'chroma_stft_mean'.* and others"),
-        ("", "does not have"),
+        ("", "lacks, or has twice"),
         ("{header}\n", "no rows"),
         ("{header}\n1,2\n", "line 2: 2 cells"),
         ("{header}\n{row}x\n", "line 2, column mfcc20_var: '1x'"),
