@@ -79,7 +79,7 @@ def extract(
 
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     with file_display(console, "extract") as display:
-        done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), told=display)
+        done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), progress=display)
     for line in done.ignored:
         console.print(f"passed over: {line}")
     tracks = load_tracks(out, enough=False)

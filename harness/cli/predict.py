@@ -36,7 +36,7 @@ def predict(
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     opened = open_bundle(bundle)
     with file_display(console, "predict") as display:
-        found = predict_all(opened, files, top=top, told=display)
+        found = predict_all(opened, files, top=top, progress=display)
     if as_json:
         print(json.dumps(found.as_json()))
     elif found.made:

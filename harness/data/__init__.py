@@ -1,32 +1,35 @@
-"""Data sets: files in a folder become tracks, a split cuts them by track, a view gives its parts as tensors."""
+"""Data sets: the checked tracks of a data folder, splits of them, and views that give the parts as tensors.
+
+A track has features (a row of the CSV), a picture, or both. No module here changes a data folder that it reads.
+"""
 
 from harness.data.cache import Pictures, open_pictures
 from harness.data.cropping import CROP, CropBox
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
-from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE
+from harness.data.features import FEATURE_COLUMNS
 from harness.data.images import (
-    LARGEST,
+    MAX_SIDE,
+    MIN_SIDE,
     PICTURE_SIZE,
-    PICTURES_FOLDER,
-    SMALLEST,
     find_pictures,
     resize,
 )
 from harness.data.importing import fetch_data, import_data
+from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 from harness.data.parts import Part, TrainingData, View, used_columns
 from harness.data.splits import read_split, stratified_split
-from harness.data.tracks import MARKER_FILE, Tracks, load_tracks, prepare_crop, with_crop
+from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_crop
 
 __all__ = [
     "CROP",
     "DEMO_FOLDER",
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
-    "LARGEST",
     "MARKER_FILE",
+    "MAX_SIDE",
+    "MIN_SIDE",
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
-    "SMALLEST",
     "CropBox",
     "Part",
     "Pictures",

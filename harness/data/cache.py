@@ -1,4 +1,4 @@
-"""The picture cache: pictures decoded once, resized once, kept in a file that is mapped into memory."""
+"""The picture cache: pictures are decoded and resized once, and kept in a file that is mapped into memory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from harness.core.files import replacing
 from harness.data.cropping import CropBox, fit_box
 from harness.data.images import PICTURE_SIZE, decode_pictures, picture_bounds, usable_threads
 
-CACHE_FORMAT = 3  # raised when the same bytes would give other pixels
+CACHE_FORMAT = 3  # to be raised when the same picture files would give other pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
     """The decoded pictures of some tracks: row `rows[i]` of the cache file `path` is the picture of track i.
 
-    `rows` is int64 [n]. `bounds`, int32 [n, 6], says where each picture has content; it is None until
-    `prepare_crop` has found it. An object that is sent to another process carries the rows and bounds of its own
-    tracks only.
+    `rows` is int64 [n]. `bounds` is int32 [n, 6], the bounds of each picture's content as `content_bounds` gives
+    them, or None before `prepare_crop`. The pixels stay in the file: an object that is sent to another process
+    has the rows and bounds of its own tracks only.
     """
 
     path: Path
@@ -33,58 +33,61 @@ class Pictures:
     bounds: np.ndarray | None = None
 
     def read(self, tracks: np.ndarray, box: CropBox | None) -> np.ndarray:
-        """Return copies of the pictures, or their boxes, of the tracks with these indices.
+        """Return copies of the pictures of the tracks with these indices, cropped to `box` if there is one.
 
-        They are uint8 [len(tracks), 216, 144, 3].
+        uint8 [len(tracks), 216, 144, 3].
         """
         pixels: np.ndarray = open_pictures(cropped_path(self.path, box))[self.rows[tracks]]
         return pixels
 
     def box(self, tracks: np.ndarray) -> CropBox:
-        """Return the smallest box with all content of the tracks with these indices, after `prepare_crop`."""
+        """Return the smallest box with all content of the pictures of these tracks; needs `bounds`."""
         assert self.bounds is not None
         return fit_box(self.bounds[tracks])
 
     def select(self, tracks: np.ndarray) -> Pictures:
-        """Return the pictures of the tracks with these indices only."""
+        """Return only the pictures of the tracks with these indices."""
         return Pictures(self.path, self.rows[tracks], None if self.bounds is None else self.bounds[tracks])
 
 
 def cached_pictures(files: Sequence[Path], digest: str) -> Path:
-    """Return the cache file of these pictures, decoding them where it is missing or damaged.
+    """Return the cache file of these pictures; decode them first if the file is missing or damaged.
 
-    The file holds uint8 [n, 216, 144, 3] in the order of `files`, with a digest of its bytes beside it;
-    `digest` names what the pictures' files contain. Safe when several processes make it at once: each writes
-    its own and the last one stands.
+    The file contains uint8 [n, 216, 144, 3] in the order of `files`; a second file has a digest of its bytes.
+    `digest` is that of the picture files (`pictures_digest`). Several processes may make the same file at once:
+    each writes its own copy, and the last one replaces the others.
 
-    Raises DataError for a picture that cannot be decoded or is of another size than most, and where the cache
-    folder cannot be written.
+    Raises DataError if a picture cannot be decoded or has another size than most, or if the cache folder cannot be
+    written.
     """
     path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
     return _cached(path, lambda: decode_pictures(files))
 
 
 def cached_bounds(path: Path, files: Sequence[Path]) -> np.ndarray:
-    """Return where the pictures of a cache file have content, int32 [n, 6]; kept beside that file."""
+    """Return the bounds of the pictures' content, int32 [n, 6]; they are cached beside the cache file `path`."""
     bounds: np.ndarray = np.load(_cached(path.with_name(f"{path.stem}-bounds.npy"), lambda: picture_bounds(files)))
     return bounds
 
 
 def cache_crop(path: Path, files: Sequence[Path], box: CropBox) -> None:
-    """Make the cache file of the boxes of a cache file's pictures, unless it is there; raises DataError."""
+    """Make the cache file of the pictures cropped to `box`, unless it exists.
+
+    `path` is the cache file of the whole pictures. Raises DataError as `cached_pictures` does.
+    """
     if not box.is_whole:
         _cached(cropped_path(path, box), lambda: decode_pictures(files, box))
 
 
 def cropped_path(path: Path, box: CropBox | None) -> Path:
-    """Return where the boxes of a cache file's pictures are kept: the file itself for whole pictures."""
+    """Return the cache file of the pictures cropped to `box`; for a box of whole pictures it is `path` itself."""
     if box is None or box.is_whole:
         return path
     return path.with_name(f"{path.stem}-{box.top}-{box.bottom}-{box.left}-{box.right}.npy")
 
 
 def _cached(path: Path, make: Callable[[], np.ndarray]) -> Path:
-    """Return the path of an array, which is made where the file is missing or damaged."""
+    """Return the path of an array file; make the array first if the file is missing or damaged."""
     checksum = path.with_suffix(".digest")
     if _is_whole(path, checksum):
         return path
@@ -98,7 +101,7 @@ def _cached(path: Path, make: Callable[[], np.ndarray]) -> Path:
         raise DataError(
             f"the picture cache {path.parent} cannot be written: {error}",
             expected=f"a folder with {array.nbytes / 1e6:.0f} MB of free space",
-            hint="the same command with HARNESS_CACHE=FOLDER in its environment",
+            hint="the same command with HARNESS_CACHE=FOLDER in the environment",
         ) from error
     return path
 
@@ -106,12 +109,12 @@ def _cached(path: Path, make: Callable[[], np.ndarray]) -> Path:
 def _is_whole(path: Path, checksum: Path) -> bool:
     try:
         return checksum.read_bytes().strip() == _checksum(path).encode()
-    except (OSError, ValueError):  # missing or unreadable; empty, which cannot be mapped
+    except (OSError, ValueError):  # missing or unreadable (OSError); empty, which cannot be mapped (ValueError)
         return False
 
 
 def _checksum(path: Path) -> str:
-    """Return a digest of a file's bytes, its header too, computed in slices so that every core has a share."""
+    """Return a digest of all bytes of a file; it is divided into slices, so that every core computes a part."""
     content = np.memmap(path, dtype=np.uint8, mode="r")
     with ThreadPoolExecutor(usable_threads()) as pool:
         digests = pool.map(lambda part: hashlib.sha256(part).digest(), np.array_split(content, 16))
@@ -119,16 +122,16 @@ def _checksum(path: Path) -> str:
 
 
 def open_pictures(path: Path) -> np.ndarray:
-    """Map a cache file into memory: uint8 [n, 216, 144, 3], read-only."""
+    """Map a cache file into memory, read-only: uint8 [n, 216, 144, 3]."""
     pixels: np.ndarray = np.load(path, mmap_mode="r")
     return pixels
 
 
 def cache_folder() -> Path:
-    """Return where decoded pictures are kept: $HARNESS_CACHE, else `harness` in the user's cache folder."""
+    """Return the folder of the picture cache: $HARNESS_CACHE, else `harness` in the user's cache folder."""
     own = os.environ.get("HARNESS_CACHE")
     if own:
         return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification has relative paths ignored.
+    # The XDG base directory specification says that relative paths are ignored.
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "harness"

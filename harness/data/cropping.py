@@ -1,7 +1,7 @@
-"""The white frame of pictures: found on the train part, cut before the resize.
+"""Crop the white frame of pictures: the box is fitted on the train part, and cut before the resize.
 
-Kaggle's pictures have a white frame that says nothing: 61 % of each. The hyperparameter `crop` cuts it. The box
-that is kept is fitted on the train part alone, as the scaler of the features is.
+Kaggle's pictures have a white frame without information, 61 % of each picture. The hyperparameter `crop` removes
+it. The box that is kept is fitted on the train part alone, as the scaler of the features is.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 from harness.core.space import Accepted, Hyperparameter
 
 WHITE = 255
-# `frame` keeps the smallest box with everything in the train part's pictures that is not white.
+# `frame` keeps the smallest box that contains every pixel of the train part's pictures that is not white.
 CROP: Accepted = {"crop": Hyperparameter(str, "none", choices=("none", "frame"))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropBox:
-    """The rows `top` to `bottom` and columns `left` to `right` (ends excluded) of pictures of one size, in pixels.
+    """Rows `top` to `bottom` and columns `left` to `right` (ends excluded) of pictures of one size, in pixels.
 
-    For a picture of another size the box is scaled, and rounded so that nothing of it is lost.
+    For a picture of another size the box is scaled, and rounded outwards so that no content is lost.
     """
 
     height: int
@@ -34,7 +34,7 @@ class CropBox:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the box."""
+        """The height and width of the box."""
         return self.bottom - self.top, self.right - self.left
 
     @property
@@ -43,24 +43,24 @@ class CropBox:
         return self.size == (self.height, self.width)
 
     def cut(self, pictures: Tensor) -> Tensor:
-        """Return the box of pictures [..., height, width, channels] of any size; can be traced for any size."""
+        """Return this box of pictures [..., height, width, channels] of any size."""
         height, width = pictures.shape[-3], pictures.shape[-2]
         rows = slice(self.top * height // self.height, (self.bottom * height + self.height - 1) // self.height)
         columns = slice(self.left * width // self.width, (self.right * width + self.width - 1) // self.width)
         return pictures[..., rows, columns, :]
 
     def framed(self, content: np.ndarray) -> np.ndarray:
-        """Return a picture with this content, uint8 [*size, 3], in the box, and white around it."""
+        """Return a white picture, uint8 [height, width, 3], with `content`, uint8 [*size, 3], in the box."""
         picture = np.full((self.height, self.width, 3), WHITE, dtype=np.uint8)
         picture[self.top : self.bottom, self.left : self.right] = content
         return picture
 
 
 def content_bounds(picture: Tensor) -> tuple[int, int, int, int, int, int]:
-    """Return height and width of a picture, uint8 [3, height, width], and its content's top, bottom, left, right.
+    """Return the bounds of a picture, uint8 [3, height, width]: height, width, then its content's bounds.
 
-    Content is what is not white; ends are excluded. A white picture has bounds that do not widen any box: top
-    and left are the picture's size, bottom and right are 0.
+    The content is every pixel that is not white; its bounds are top, bottom, left and right, ends excluded. The
+    bounds of a white picture widen no box: top and left are the picture's size, bottom and right are 0.
     """
     height, width = picture.shape[1:]
     inked = (picture != WHITE).any(0)
@@ -71,9 +71,9 @@ def content_bounds(picture: Tensor) -> tuple[int, int, int, int, int, int]:
 
 
 def fit_box(bounds: np.ndarray) -> CropBox:
-    """Return the smallest box that holds the content of pictures with these bounds, int32 [n, 6].
+    """Return the smallest box that contains the content of pictures with these bounds, int32 [n, 6].
 
-    Where all of them are white it is the whole picture.
+    If all pictures are white, the box is the whole picture.
     """
     height, width = (int(side) for side in bounds[0, :2])
     top, left = (int(end) for end in bounds[:, [2, 4]].min(0))

@@ -1,7 +1,7 @@
-"""A synthetic data set in GTZAN's layout: features and pictures drawn from one hidden style of each track.
+"""A synthetic data set in GTZAN's layout: each track has a hidden style, from which features and picture follow.
 
-The genres are invented and their styles overlap, so that classifiers land well between chance and 1. It is
-for trying the harness and for its tests; figures from it say nothing about music.
+The genres are invented. Their styles overlap, so that the accuracy of a classifier lies well between chance and 1.
+The set serves to try the harness and to test it; results on it say nothing about music.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from PIL import Image
 
 from harness.core.errors import DataError
 from harness.core.files import FileLock
-from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, write_features
-from harness.data.images import PICTURES_FOLDER
-from harness.data.tracks import MARKER_FILE
+from harness.data.features import FEATURE_COLUMNS, write_features
+from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 
 DEMO_FOLDER = Path("input/demo")
 GENRES = ("amber", "birch", "coral", "delta", "ember", "fjord", "grove", "haze", "iris", "jade")
 TRACKS_PER_GENRE = 30
 STYLE = 6  # brightness, tempo, pitch, richness, noise, beat
-# Spread of the genres' centres, where tracks scatter by 1 around their own. At 1.2 a classifier on scaled
-# features reaches about 0.65, on raw ones about 0.2.
+# Standard deviation of the genres' centres; that of the tracks around the centre of their genre is 1.
+# At 1.2 the accuracy of a classifier is about 0.65 on scaled features, and about 0.2 on raw ones.
 SPREAD = 1.2
 FEATURE_NOISE = 0.7
 WIDTH, HEIGHT = 432, 288
-NOTES = 8  # in a picture, one after the other
+NOTES = 8  # in a picture, one after another
 SEED = 20020527
-# What a column is worth: (centre, scale) of the means as in GTZAN, so that unscaled features hurt here too.
+# The centre and the scale of the columns of means, as in GTZAN: unscaled features lower the accuracy here too.
 MEANS = {
     "length": (661794.0, 900.0),
     "tempo": (120.0, 28.0),
@@ -68,10 +67,10 @@ music. It is laid out as GTZAN is, so that everything can be tried on it.
 
 
 def demo_data_folder() -> Path:
-    """Return the demo set's folder, `input/demo`, making it on first use.
+    """Return the folder of the demo set, `input/demo`; the first call makes it.
 
-    Safe when several processes ask at once: one makes it, the others wait. Raises DataError where it cannot be
-    written.
+    Several processes may call it at once: one makes the set, the others wait. Raises DataError if the folder
+    cannot be written.
     """
     if not DEMO_FOLDER.exists():
         with _writing(DEMO_FOLDER), FileLock(DEMO_FOLDER.with_name(".demo.lock")):
@@ -81,9 +80,9 @@ def demo_data_folder() -> Path:
 
 
 def make_demo(folder: Path, *, tracks_per_genre: int = TRACKS_PER_GENRE) -> None:
-    """Write the demo set to a folder that appears whole or not at all; the same numbers every time.
+    """Write the demo set to a new folder, which is complete or does not exist; the numbers are always the same.
 
-    Raises DataError where the folder cannot be written, or is there and is not empty.
+    Raises DataError if the folder cannot be written, or exists and is not empty.
     """
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +103,7 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"the demo set cannot be written to {folder}: {error}",
-            expected="a new folder in a place that can be written, with 70 MB of free space",
+            expected="a new folder where you may write, with 70 MB of free space",
             hint="harness data demo --out OTHER, then --data OTHER",
         ) from error
 
@@ -116,9 +115,9 @@ def _fill(folder: Path, tracks_per_genre: int) -> None:
     names = [(genre, number) for genre in GENRES for number in range(tracks_per_genre)]
     styles = np.repeat(centres, tracks_per_genre, axis=0) + generator.normal(size=(len(names), STYLE))
     scores = styles @ weights.T + FEATURE_NOISE * generator.normal(size=(len(names), len(FEATURE_COLUMNS)))
-    # The length of a clip is no property of its style.
+    # The length of a clip does not depend on its style.
     scores[:, FEATURE_COLUMNS.index("length")] = generator.normal(size=len(names))
-    columns = [_in_units(name, scores[:, place]) for place, name in enumerate(FEATURE_COLUMNS)]
+    columns = [_in_units(name, scores[:, index]) for index, name in enumerate(FEATURE_COLUMNS)]
     ids = [f"{genre}.{number:05d}" for genre, number in names]
     write_features(folder / FEATURES_FILE, ids, [genre for genre, _ in names], np.stack(columns, axis=1))
     seeds = generator.integers(2**32, size=len(names))

@@ -1,4 +1,4 @@
-"""The feature half of a data set: `features_30_sec.csv`, read cell by cell and believed only when it is sound."""
+"""The features of a data set: `features_30_sec.csv`, in which every cell is checked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.core.errors import DataError
+from harness.data.layout import CHECK_HINT
 
-FEATURES_FILE = "features_30_sec.csv"
 _SPECTRAL = (
     "chroma_stft",
     "rms",
@@ -32,14 +32,13 @@ FEATURE_COLUMNS: tuple[str, ...] = (
     "tempo",
     *(f"{name}_{moment}" for name in _MFCC for moment in ("mean", "var")),
 )
-LARGEST = float(np.finfo(np.float32).max)  # networks take float32
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # a larger value would become infinite in a network's float32 input
 TRACK_FILE = re.compile(r"(?P<genre>.+)\.(?P<number>\d+)\.wav")
-CHECK = "harness data check DIR, once it is mended"
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
-    """The rows of the CSV, sorted by track id: float64 [n, 58], with the genre that each row names."""
+    """The rows of the CSV, sorted by track id: `values` is float64 [n, 58], `genres` has the genre of each row."""
 
     ids: tuple[str, ...]
     genres: tuple[str, ...]
@@ -49,32 +48,34 @@ class FeatureTable:
 def read_features(path: Path) -> FeatureTable:
     """Read and check the CSV.
 
-    Raises DataError naming the line (the header is line 1), the column and the offending value.
+    Raises DataError with the line (the header is line 1), the column and the wrong value.
     """
     rows = _rows(path)
     if not rows:
-        raise DataError(f"{path} is empty", expected=_expected_header(), hint=CHECK)
+        raise DataError(f"{path} is empty", expected=_expected_header(), hint=CHECK_HINT)
     header = [name.strip() for name in rows[0][1]]
     _check_header(path, header)
     if len(rows) == 1:
-        raise DataError(f"{path} has a header and no rows", expected="one row for each track", hint=CHECK)
-    place = {name: header.index(name) for name in ("filename", *FEATURE_COLUMNS, "label")}
-    numeric = [place[name] for name in FEATURE_COLUMNS]
+        raise DataError(f"{path} has a header and no rows", expected="one row for each track", hint=CHECK_HINT)
+    index_of = {name: header.index(name) for name in ("filename", *FEATURE_COLUMNS, "label")}
+    numeric = [index_of[name] for name in FEATURE_COLUMNS]
     found: dict[str, tuple[str, list[float]]] = {}
     for line, cells in rows[1:]:
         where = f"{path}, line {line}"
         _check_width(where, cells, header)
-        track, genre = _track(where, cells[place["filename"]])
-        label = cells[place["label"]]
+        track, genre = _track(where, cells[index_of["filename"]])
+        label = cells[index_of["label"]]
         if label != genre:
             raise DataError(
-                f"{where}, column label: {label!r} contradicts the track's name {cells[place['filename']]!r}",
+                f"{where}, column label: {label!r} contradicts the track's name {cells[index_of['filename']]!r}",
                 expected=repr(genre),
-                hint=CHECK,
+                hint=CHECK_HINT,
             )
         if track in found:
             raise DataError(
-                f"{where}, column filename: track {track} stands here again", expected="once", hint=CHECK
+                f"{where}, column filename: a second row for track {track}",
+                expected="one row for each track",
+                hint=CHECK_HINT,
             )
         found[track] = (genre, _numbers(where, FEATURE_COLUMNS, [cells[index] for index in numeric]))
     ids = tuple(sorted(found))
@@ -84,14 +85,14 @@ def read_features(path: Path) -> FeatureTable:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows to predict, in the file's order: float64 [n, columns], with what each has under `filename`."""
+    """Rows to predict, in the file's order: `values` is float64 [n, columns], `names` the cells of `filename`."""
 
     names: tuple[str | None, ...]
     values: np.ndarray
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Rows:
-    """Read certain columns, by name, of a CSV whose `filename`, `label` and other columns may be there or not.
+    """Read the named columns of a CSV. `filename` is read if the CSV has it; other columns are ignored.
 
     Raises DataError as `read_features` does.
     """
@@ -101,7 +102,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     missing = [name for name in columns if header.count(name) != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
-        raise DataError(f"{path}, line 1: the header does not have, once each, {shown}", expected=expected)
+        raise DataError(f"{path}, line 1: the header lacks, or has twice, {shown}", expected=expected)
     if len(rows) == 1:
         raise DataError(f"{path} has a header and no rows", expected=expected)
     numeric = [header.index(name) for name in columns]
@@ -116,7 +117,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
 
 
 def has_columns(path: Path, columns: Sequence[str]) -> bool:
-    """Say whether a file is a CSV whose header names at least one of the columns."""
+    """Return True if the file is a CSV whose header has at least one of the columns."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file, strict=True), [])
@@ -126,7 +127,7 @@ def has_columns(path: Path, columns: Sequence[str]) -> bool:
 
 
 def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values: np.ndarray) -> None:
-    """Write a CSV as Kaggle's: float64 [n, 58] in the order of FEATURE_COLUMNS, by track id and genre."""
+    """Write a CSV as Kaggle's; `values` is float64 [n, 58] in the order of FEATURE_COLUMNS."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["filename", *FEATURE_COLUMNS, "label"])
@@ -141,7 +142,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
             return [(reader.line_num, cells) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read as CSV: {error}", expected="a UTF-8 CSV file", hint=CHECK
+            f"{path} cannot be read as CSV: {error}", expected="a UTF-8 CSV file", hint=CHECK_HINT
         ) from error
 
 
@@ -154,7 +155,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         if names:
             shown = ", ".join(repr(name) for name in names[:6]) + (" and others" if len(names) > 6 else "")
             raise DataError(
-                f"{path}, line 1: the header {what} column {shown}", expected=_expected_header(), hint=CHECK
+                f"{path}, line 1: the header {what} column {shown}", expected=_expected_header(), hint=CHECK_HINT
             )
 
 
@@ -165,14 +166,14 @@ def _expected_header() -> str:
 def _check_width(where: str, cells: list[str], header: list[str]) -> None:
     if len(cells) != len(header):
         raise DataError(
-            f"{where}: {len(cells)} cells", expected=f"{len(header)} cells, as in the header", hint=CHECK
+            f"{where}: {len(cells)} cells", expected=f"{len(header)} cells, as in the header", hint=CHECK_HINT
         )
 
 
 def _track(where: str, name: str) -> tuple[str, str]:
     match = TRACK_FILE.fullmatch(name)
     if match is None or "/" in name:
-        raise DataError(f"{where}, column filename: {name!r}", expected="GENRE.NNNNN.wav", hint=CHECK)
+        raise DataError(f"{where}, column filename: {name!r}", expected="GENRE.NNNNN.wav", hint=CHECK_HINT)
     return name.removesuffix(".wav"), match["genre"]
 
 
@@ -181,13 +182,13 @@ def _numbers(where: str, columns: Sequence[str], cells: list[str]) -> list[float
         numbers = [float(cell) for cell in cells]
     except ValueError:
         numbers = []
-    # A sum is finite only where every term is; whether all is well costs one look, which cell is not takes 58.
-    # (Not math.fsum: where the terms are finite and their sum is not, it raises.)
+    # If the sum of the absolute values is finite, every value is: one check for the row instead of 58. Only a row
+    # that fails it is checked cell by cell. (math.fsum would raise if the sum of finite values is infinite.)
     if (
         numbers
         and "_" not in "".join(cells)
         and math.isfinite(sum(map(abs, numbers)))
-        and max(map(abs, numbers)) <= LARGEST
+        and max(map(abs, numbers)) <= FLOAT32_MAX
     ):
         return numbers
     return [_number(f"{where}, column {name}", cell) for name, cell in zip(columns, cells, strict=True)]
@@ -198,6 +199,6 @@ def _number(where: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or abs(value) > LARGEST or "_" in text:
-        raise DataError(f"{where}: {text!r}", expected="a finite number", hint=CHECK)
+    if not math.isfinite(value) or abs(value) > FLOAT32_MAX or "_" in text:
+        raise DataError(f"{where}: {text!r}", expected="a finite number", hint=CHECK_HINT)
     return value

@@ -1,4 +1,4 @@
-"""The pictures of a data set: which files there are, how they are decoded and resized."""
+"""The pictures of a data set: find the files, decode them, and resize the pixels."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ from torchvision.transforms.v2 import functional as transforms
 
 from harness.core.errors import DataError
 from harness.data.cropping import CropBox, content_bounds
+from harness.data.layout import CHECK_HINT, HIDDEN
 
-PICTURES_FOLDER = "images_original"
-PICTURE_SIZE = (216, 144)  # height, width: what the report's CNN takes
-SMALLEST, LARGEST = 16, 4096  # pixels a side, checked before anything is decoded
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of Pillow; converting 16-bit grey to RGB would saturate
-HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-CHECK = "harness data check DIR, once it is mended"
+PICTURE_SIZE = (216, 144)  # height, width: the input size of the report's CNN
+MIN_SIDE, MAX_SIDE = 16, 4096  # pixels a side, checked before a picture is decoded
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+)  # no 16-bit grey: it saturates in RGB
 
 
 def resize(pictures: Tensor) -> Tensor:
     """Resize pictures to the network's size: uint8 [..., 3, height, width] to uint8 [..., 3, 216, 144].
 
-    Bilinear with antialiasing. The one resize of the package: cache and export both call it.
+    Bilinear with antialiasing. The picture cache and the export use this same resize.
     """
     resized: Tensor = transforms.resize(
         pictures, list(PICTURE_SIZE), interpolation=InterpolationMode.BILINEAR, antialias=True
@@ -44,9 +50,9 @@ def resize(pictures: Tensor) -> Tensor:
 def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
     """Return `{track id: (genre, file)}` for every picture under `images_original`, nested or flattened.
 
-    `blues/blues00000.png` and `blues/blues.00000.png` are the track `blues.00000`; in the flattened form the
-    last five digits are the number. Raises DataError for a file that is no picture's, a name that contradicts
-    its folder, and a track that has two pictures.
+    `blues/blues00000.png` and `blues/blues.00000.png` are the track `blues.00000`. In the flattened form, without
+    folders of genres, the last five digits are the number. Raises DataError for a file that is not a PNG, for a
+    name that contradicts its folder, and for a track with two pictures.
     """
     found: dict[str, tuple[str, Path]] = {}
     for path in _entries(folder):
@@ -55,9 +61,9 @@ def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
             track = f"{genre}.{number}"
             if track in found:
                 raise DataError(
-                    f"{file}: track {track} has a picture already, {found[track][1]}",
-                    expected="one picture a track",
-                    hint=CHECK,
+                    f"{file}: track {track} already has a picture, {found[track][1]}",
+                    expected="one picture for each track",
+                    hint=CHECK_HINT,
                 )
             found[track] = (genre, file)
     return found
@@ -68,29 +74,33 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not HIDDEN.fullmatch(path.name))
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be listed: {error}", expected="a folder of PNG files", hint=CHECK
+            f"{folder} cannot be listed: {error}", expected="a folder of PNG files", hint=CHECK_HINT
         ) from error
 
 
 def _parse(file: Path, genre: str | None) -> tuple[str, str]:
     stem, expected = file.stem, "images_original/GENRE/GENRENNNNN.png, or images_original/GENRENNNNN.png"
     if file.suffix.lower() != ".png" or not file.is_file():
-        raise DataError(f"{file} is not a PNG file", expected=expected, hint=CHECK)
+        raise DataError(f"{file} is not a PNG file", expected=expected, hint=CHECK_HINT)
     if genre is None:
         match = re.fullmatch(r"(?P<genre>.*[^.])\.?(?P<number>\d{5})", stem)
         if match is None:
-            raise DataError(f"{file}: {file.name!r} names no track", expected=expected, hint=CHECK)
+            raise DataError(
+                f"{file}: {file.name!r} is not the name of a track's picture", expected=expected, hint=CHECK_HINT
+            )
         return match["genre"], match["number"]
     number = stem.removeprefix(genre).removeprefix(".")
     if not stem.startswith(genre) or not re.fullmatch(r"\d+", number, re.ASCII):
         raise DataError(
-            f"{file}: {file.name!r} contradicts its folder {genre!r}", expected=f"{genre}NNNNN.png", hint=CHECK
+            f"{file}: {file.name!r} contradicts its folder {genre!r}",
+            expected=f"{genre}NNNNN.png",
+            hint=CHECK_HINT,
         )
     return genre, number
 
 
 def pictures_digest(ids: Sequence[str], files: Sequence[Path]) -> str:
-    """Return the SHA-256 over each track's id and the bytes of its picture's file."""
+    """Return the SHA-256 over the tracks' ids and the bytes of their picture files."""
     step = -(-len(files) // usable_threads())
     slices = [files[first : first + step] for first in range(0, len(files), step)]
     with ThreadPoolExecutor(usable_threads()) as pool:
@@ -108,15 +118,15 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
             digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
         except OSError as error:
             raise DataError(
-                f"{path} cannot be read: {error}", expected="a readable PNG file", hint=CHECK
+                f"{path} cannot be read: {error}", expected="a readable PNG file", hint=CHECK_HINT
             ) from error
     return digests
 
 
 def decode_pictures(files: Sequence[Path], box: CropBox | None = None) -> np.ndarray:
-    """Decode PNGs that are all of one size, cut the box out of each, and resize it: uint8 [n, 216, 144, 3].
+    """Decode PNGs of one size, crop them to `box` if there is one, and resize them: uint8 [n, 216, 144, 3].
 
-    Raises DataError for a picture that cannot be decoded or is of another size than most.
+    Raises DataError if a picture cannot be decoded or has another size than most.
     """
     pixels = np.empty((len(files), *PICTURE_SIZE, 3), dtype=np.uint8)
 
@@ -129,7 +139,7 @@ def decode_pictures(files: Sequence[Path], box: CropBox | None = None) -> np.nda
 
 
 def picture_bounds(files: Sequence[Path]) -> np.ndarray:
-    """Return size and bounds of the content of PNGs that are all of one size: int32 [n, 6], see `content_bounds`.
+    """Return the bounds of the content of PNGs of one size: int32 [n, 6], as `content_bounds` gives them.
 
     Raises DataError as `decode_pictures` does.
     """
@@ -143,16 +153,16 @@ def picture_bounds(files: Sequence[Path]) -> np.ndarray:
 
 
 def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None:
-    """Call `use` with the number and the pixels, uint8 [3, height, width], of each picture, in threads."""
+    """Call `use` with the index and the pixels, uint8 [3, height, width], of each picture, in several threads."""
 
     def decode(index: int) -> None:
         use(index, _rgb(files[index], size))
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the pool's threads are the parallelism
+    torch.set_num_threads(1)  # each thread of the pool works on one picture
     try:
         with _quiet_pillow(), ThreadPoolExecutor(usable_threads()) as pool:
-            # The size of most, so that the odd one is named even where it comes first.
+            # The most common size is the expected one: an outlier is reported even if it is the first picture.
             size = Counter(pool.map(_size, files)).most_common(1)[0][0]
             for _ in pool.map(decode, range(len(files))):
                 pass
@@ -161,10 +171,10 @@ def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None
 
 
 def raw_pictures(files: Sequence[Path]) -> Tensor:
-    """Decode PNGs that are all of one size and leave them as they are: uint8 [n, height, width, 3].
+    """Decode PNGs of one size without a resize: uint8 [n, height, width, 3].
 
-    Raises DataError for a picture that cannot be decoded, is absurdly large or small, or is of another size than
-    the first.
+    Raises DataError if a picture cannot be decoded, if a side is not within 16 to 4096 pixels, or if a size
+    differs from that of the first picture.
     """
     with _quiet_pillow():
         size = _size(files[0])
@@ -173,7 +183,7 @@ def raw_pictures(files: Sequence[Path]) -> Tensor:
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings; around a pool, not in its threads, which share one list of filters."""
+    """Ignore Pillow's warnings. Use it around a thread pool, not in its threads, which share the filters."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
@@ -186,13 +196,13 @@ def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
             raise DataError(
                 f"{path} is {image.size[0]}x{image.size[1]} pixels",
                 expected=f"{size[0]}x{size[1]}, as the others of this set",
-                hint=CHECK,
+                hint=CHECK_HINT,
             )
         try:
             rgb = image.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(
-                f"{path} cannot be decoded: {error}", expected="a whole PNG file", hint=CHECK
+                f"{path} cannot be decoded: {error}", expected="a whole PNG file", hint=CHECK_HINT
             ) from error
     pixels: Tensor = transforms.pil_to_tensor(rgb)
     return pixels
@@ -205,29 +215,29 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _opened(path: Path) -> Image.Image:
     def unreadable(reason: object) -> DataError:
-        return DataError(f"{path} cannot be read as a picture: {reason}", expected="a PNG file", hint=CHECK)
+        return DataError(f"{path} cannot be read as a picture: {reason}", expected="a PNG file", hint=CHECK_HINT)
 
     try:
         image = Image.open(path, formats=["PNG"])
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise unreadable(error) from error
-    if not all(SMALLEST <= side <= LARGEST for side in image.size):
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in image.size):
         image.close()
         raise DataError(
             f"{path} is {image.size[0]}x{image.size[1]} pixels",
-            expected=f"{SMALLEST} to {LARGEST} pixels a side",
-            hint=CHECK,
+            expected=f"{MIN_SIDE} to {MAX_SIDE} pixels a side",
+            hint=CHECK_HINT,
         )
     if image.mode not in MODES:
         image.close()
         raise DataError(
-            f"{path} has pixels of the kind {image.mode!r}",
+            f"{path} has the colour mode {image.mode!r}",
             expected="8 bits a channel: RGB, RGBA, palette or grey",
-            hint=CHECK,
+            hint=CHECK_HINT,
         )
     return image
 
 
 def usable_threads() -> int:
-    """Return how many threads decode and digest files at once."""
+    """Return the number of threads that decode and digest files."""
     return min(8, os.cpu_count() or 1)

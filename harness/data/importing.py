@@ -1,4 +1,4 @@
-"""Bringing a data set into `input/`: from Kaggle's zip, from an unpacked folder, from Kaggle itself."""
+"""Import a data set from Kaggle's zip, from an unpacked folder, or with a download from Kaggle."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.core.errors import DataError
-from harness.data.features import FEATURES_FILE
-from harness.data.images import HIDDEN, PICTURES_FOLDER, find_pictures
-from harness.data.tracks import MARKER_FILE, load_tracks
+from harness.data.images import find_pictures
+from harness.data.layout import FEATURES_FILE, HIDDEN, MARKER_FILE, PICTURES_FOLDER
+from harness.data.tracks import load_tracks
 
 KAGGLE_SLUG = "andradaolteanu/gtzan-dataset-music-genre-classification"
 MIB = 1 << 20
-LARGEST_CSV, LARGEST_PICTURE, LARGEST_TOTAL = 64 * MIB, 16 * MIB, 4096 * MIB
-MOST_FILES = 20_000
-# What zipfile raises for archives that are damaged (ValueError: a name that is not UTF-8), encrypted
-# (RuntimeError) or compressed in ways that it does not know.
+MAX_CSV, MAX_PICTURE, MAX_TOTAL = 64 * MIB, 16 * MIB, 4096 * MIB  # bytes
+MAX_FILES = 20_000
+# What zipfile raises for an archive that is damaged (ValueError: a name is not UTF-8), encrypted (RuntimeError) or
+# compressed by an unknown method (NotImplementedError).
 UNZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -34,21 +34,23 @@ UNZIP_ERRORS = (
     RuntimeError,
     NotImplementedError,
 )
-LAID_OUT = (MARKER_FILE, PICTURES_FOLDER, FEATURES_FILE)  # in the order in which they are put in place
-LEGAL = f"Kaggle's zip, or a folder with {FEATURES_FILE} and {PICTURES_FOLDER}/ in it (or in its Data/)"
+# What is imported, in the order in which it is moved to the destination.
+IMPORTED = (MARKER_FILE, PICTURES_FOLDER, FEATURES_FILE)
+EXPECTED_SOURCE = f"Kaggle's zip, or a folder with {FEATURES_FILE} and {PICTURES_FOLDER}/ in it (or in its Data/)"
 
 
 def import_data(source: Path, destination: Path) -> None:
-    """Lay out `destination` as a data folder from a zip or an unpacked folder, checked before it is put in place.
+    """Import a data set from a zip or an unpacked folder to the data folder `destination`.
 
-    Only the CSV of 30-second features and the PNG pictures are taken, and the note that marks a synthetic set,
-    which must not lose its name on the way. Nothing that `source` says about names or sizes is trusted: names
-    may not climb, links are not followed, sizes are counted while reading. On any failure nothing is left.
+    Imported are the CSV of 30-second features, the PNG pictures, and the note that marks a synthetic set. The data
+    set is checked before it is moved to `destination`; after a failure nothing is left there. Names and sizes in
+    `source` are not trusted: a name may not point outside the folder, links are not followed, and the bytes are
+    counted while they are read.
 
-    Raises DataError where the source holds no data set or a bad one, or the destination holds one already or
-    cannot be written.
+    Raises DataError if the source has no data set or a faulty one, and if the destination already has a data set
+    or cannot be written.
     """
-    for name in reversed(LAID_OUT):
+    for name in reversed(IMPORTED):
         if (destination / name).exists():
             raise DataError(
                 f"{destination / name} is there already",
@@ -57,7 +59,7 @@ def import_data(source: Path, destination: Path) -> None:
             )
     if not source.exists():
         raise DataError(
-            f"there is no {source}", expected=LEGAL, hint="harness data fetch, to download the data set"
+            f"there is no {source}", expected=EXPECTED_SOURCE, hint="harness data fetch, to download the data set"
         )
     with _working_folder(destination) as working:
         if source.is_dir():
@@ -65,23 +67,23 @@ def import_data(source: Path, destination: Path) -> None:
         else:
             _unpack(source, working)
         if not _has_data(working):
-            raise DataError(f"{source} holds no data set", expected=LEGAL)
+            raise DataError(f"{source} holds no data set", expected=EXPECTED_SOURCE)
         try:
             _nest(working / PICTURES_FOLDER)
             load_tracks(working)
         except DataError as error:
-            # The working folder is about to vanish: name what the user can mend.
+            # The working folder is removed below: the message names the source file that the user can correct.
             found = error.found.replace(str(working), str(source))
             raise DataError(
-                found, expected=error.expected, hint="harness data import again, once it is mended"
+                found, expected=error.expected, hint="correct it, then harness data import again"
             ) from error
-        _put_in_place(working, destination)
+        _move_into(destination, working)
 
 
 def fetch_data(destination: Path) -> None:
     """Download GTZAN from Kaggle with kagglehub (extra `[fetch]`), then import it.
 
-    Raises DataError where kagglehub is not installed or the download fails.
+    Raises DataError if kagglehub is not installed or the download fails, and as `import_data` does.
     """
     try:
         import kagglehub
@@ -96,7 +98,7 @@ def fetch_data(destination: Path) -> None:
     except Exception as error:
         raise DataError(
             f"the download of {KAGGLE_SLUG} failed: {error}",
-            expected="a network, and Kaggle credentials where it asks for them",
+            expected="a network connection, and Kaggle credentials if Kaggle asks for them",
             hint=f"download it by hand from kaggle.com/datasets/{KAGGLE_SLUG}, then harness data import ZIP",
         ) from error
     import_data(Path(folder), destination)
@@ -104,7 +106,10 @@ def fetch_data(destination: Path) -> None:
 
 @contextmanager
 def _working_folder(destination: Path) -> Iterator[Path]:
-    """Give a folder to work in, inside the destination, so that what is ready is put in place by renaming."""
+    """Make a temporary folder inside the destination, so that its content can be moved by a rename.
+
+    At the end the temporary folder is removed, and so are new parent folders that are still empty.
+    """
     missing = [folder for folder in (destination, *destination.parents) if not folder.exists()]
     working: Path | None = None
     try:
@@ -120,7 +125,7 @@ def _working_folder(destination: Path) -> Iterator[Path]:
         for folder in missing:
             if not folder.exists():
                 continue
-            if any(folder.iterdir()):  # something was put in place
+            if any(folder.iterdir()):  # the import succeeded
                 break
             folder.rmdir()
 
@@ -131,10 +136,11 @@ def _unwritable(destination: Path, error: OSError) -> DataError:
     )
 
 
-def _put_in_place(working: Path, destination: Path) -> None:
+def _move_into(destination: Path, working: Path) -> None:
+    """Move what was imported from the working folder to the destination: all of it, or nothing."""
     moved: list[Path] = []
     try:
-        for name in LAID_OUT:
+        for name in IMPORTED:
             if (working / name).exists():
                 (working / name).rename(destination / name)
                 moved.append(destination / name)
@@ -146,10 +152,10 @@ def _put_in_place(working: Path, destination: Path) -> None:
         raise
 
 
-def _wanted(name: str) -> PurePosixPath | None:
-    """Return where an entry belongs in the data folder, or None for what is not taken.
+def _target(name: str) -> PurePosixPath | None:
+    """Return the path in the data folder for an entry of the source, or None if the entry is not imported.
 
-    Raises DataError for a wanted file whose name climbs out of the folder, or could not be shown in a message.
+    Raises DataError for an entry to import whose name points outside the folder or cannot be printed.
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if any(HIDDEN.fullmatch(part) for part in parts if part != "..") or "__MACOSX" in parts:
@@ -168,76 +174,77 @@ def _wanted(name: str) -> PurePosixPath | None:
         raise DataError(f"the entry {name!r} points outside its folder", expected="relative names")
     if len(target.parts) > 3:
         raise DataError(
-            f"the entry {name!r} lies too deep",
+            f"the entry {name!r} is in too deep a folder",
             expected=f"{PICTURES_FOLDER}/GENRE/GENRENNNNN.png, or without GENRE/",
         )
     return target
 
 
-class _Budget:
-    """Bounds on what an import may write, counted as it is written."""
+class _BoundedCopy:
+    """Copies files, and counts files and bytes: the sizes in the header of a zip may be wrong."""
 
     def __init__(self) -> None:
-        self._left, self._files = LARGEST_TOTAL, 0
+        self._left, self._files = MAX_TOTAL, 0
 
     def copy(self, name: str, source: BinaryIO, target: Path) -> None:
+        """Write the bytes of `source`, called `name` in messages; raises DataError above a limit."""
         self._files += 1
-        if self._files > MOST_FILES:
-            raise DataError(f"more than {MOST_FILES} files to import", expected=f"up to {MOST_FILES} pictures")
+        if self._files > MAX_FILES:
+            raise DataError(f"more than {MAX_FILES} files to import", expected=f"up to {MAX_FILES} pictures")
         if target.exists():
             raise DataError(f"{name!r}: {target.name} comes twice", expected="each file once")
-        bound = min(LARGEST_CSV if target.name == FEATURES_FILE else LARGEST_PICTURE, self._left)
+        limit = min(MAX_CSV if target.name == FEATURES_FILE else MAX_PICTURE, self._left)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             while block := source.read(MIB):
-                bound -= len(block)
+                limit -= len(block)
                 self._left -= len(block)
-                if bound < 0:
+                if limit < 0:
                     raise DataError(
                         f"{name!r} is too large",
-                        expected=f"{LARGEST_CSV // MIB} MiB for the CSV, {LARGEST_PICTURE // MIB} MiB a picture, "
-                        f"{LARGEST_TOTAL // MIB} MiB in all",
+                        expected=f"up to {MAX_CSV // MIB} MiB for the CSV, {MAX_PICTURE // MIB} MiB a picture, "
+                        f"{MAX_TOTAL // MIB} MiB in all",
                     )
                 file.write(block)
 
 
 def _unpack(source: Path, working: Path) -> None:
-    budget = _Budget()
+    files = _BoundedCopy()
     try:
         with zipfile.ZipFile(source) as archive:
             for entry in archive.infolist():
-                target = None if entry.is_dir() else _wanted(entry.filename)
+                target = None if entry.is_dir() else _target(entry.filename)
                 if target is not None:
                     with archive.open(entry) as file:
-                        budget.copy(entry.filename, file, working / target)  # type: ignore[arg-type]
+                        files.copy(entry.filename, file, working / target)  # type: ignore[arg-type]
     except UNZIP_ERRORS as error:
-        raise DataError(f"{source} cannot be unpacked: {error}", expected=LEGAL) from error
+        raise DataError(f"{source} cannot be unpacked: {error}", expected=EXPECTED_SOURCE) from error
 
 
 def _copy_folder(source: Path, working: Path) -> None:
     root = next((folder for folder in (source, source / "Data") if _has_data(folder)), None)
     if root is None:
-        raise DataError(f"{source} holds no data set", expected=LEGAL)
-    budget = _Budget()
+        raise DataError(f"{source} holds no data set", expected=EXPECTED_SOURCE)
+    files = _BoundedCopy()
     try:
         for path in _listing(root):
             if path.is_symlink():
                 raise DataError(f"{path} is a link", expected="plain files and folders")
-            target = _wanted(path.relative_to(root).as_posix())
+            target = _target(path.relative_to(root).as_posix())
             if target is not None and path.is_file():
                 with path.open("rb") as file:
-                    budget.copy(str(path), file, working / target)
+                    files.copy(str(path), file, working / target)
     except OSError as error:
-        raise DataError(f"{source} cannot be copied: {error}", expected=LEGAL) from error
+        raise DataError(f"{source} cannot be copied: {error}", expected=EXPECTED_SOURCE) from error
 
 
 def _listing(root: Path) -> Iterator[Path]:
-    """Yield what may be wanted of an unpacked folder, the links among it included, but nothing behind them."""
+    """Yield the paths of an unpacked folder that may be imported; links are yielded, but not followed."""
 
     def fail(error: OSError) -> None:
-        raise error  # os.walk would go on without the folder that it cannot read
+        raise error  # by default os.walk skips a folder that it cannot read
 
-    yield from (root / name for name in LAID_OUT if os.path.lexists(root / name))
+    yield from (root / name for name in IMPORTED if os.path.lexists(root / name))
     if not (root / PICTURES_FOLDER).is_symlink() and (root / PICTURES_FOLDER).is_dir():
         for folder, folders, files in os.walk(root / PICTURES_FOLDER, onerror=fail):
             yield from (Path(folder) / name for name in sorted((*folders, *files)))
@@ -248,7 +255,7 @@ def _has_data(folder: Path) -> bool:
 
 
 def _nest(folder: Path) -> None:
-    """Move flattened pictures into a folder for each genre."""
+    """Move flattened pictures into one folder for each genre."""
     if folder.is_dir():
         for track, (genre, file) in find_pictures(folder).items():
             nested = folder / genre / f"{genre}{track.rpartition('.')[2]}.png"

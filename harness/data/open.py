@@ -1,4 +1,4 @@
-"""Data folders opened by name, or as a record names them."""
+"""Open data folders by name, or by the folder and the digest that a study has recorded."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from harness.data import Tracks, demo_data_folder, load_tracks
 
 
 def load_data(name: str) -> Tracks:
-    """Read the data folder of that name; `demo` is the synthetic set, made on first use."""
+    """Read a data folder by name; `demo` is the synthetic set, which the first use makes."""
     return load_tracks(demo_data_folder() if name == "demo" else Path(name))
 
 
 def recorded_folder(context: StudyContext) -> str:
-    """Return where a study's data are by its record; or demo where synthetic ones are gone."""
+    """Return the data folder that a study recorded, or `demo` if it was a synthetic set that no longer exists."""
     folder = context.dataset.folder
     return "demo" if context.synthetic and not Path(folder).exists() else folder
 
 
 def load_recorded_data(name: str, digest: str) -> Tracks:
-    """Read a data folder that a record speaks of.
+    """Read a data folder by name, with the digest that a study recorded.
 
-    Raises DataError where it holds other data than were recorded.
+    Raises DataError if the folder has other data.
     """
     return check_recorded(load_data(name), digest)
 
 
 def check_recorded(tracks: Tracks, digest: str) -> Tracks:
-    """Return the tracks, which are those that were recorded.
+    """Return the tracks if their digest is the recorded one.
 
-    Raises DataError where they are not.
+    Raises DataError if it is not.
     """
     if tracks.digest != digest:
         raise DataError(
@@ -44,5 +44,5 @@ def check_recorded(tracks: Tracks, digest: str) -> Tracks:
 
 
 def default_experiment(tracks: Tracks) -> str:
-    """Return the experiment that a data set's runs go into: the synthetic set has one of its own."""
+    """Return the default experiment for runs on a data set: `demo` for synthetic data, else `gtzan`."""
     return "demo" if tracks.synthetic else "gtzan"

@@ -1,4 +1,4 @@
-"""The parts of a split as tensors: raw features or pictures, and the genres to learn."""
+"""The parts of a split as tensors: the inputs (raw features or pictures) and the targets (genres)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from harness.core.errors import DataError
 from harness.core.records import Representation, Split
 from harness.core.space import Params, Value
 from harness.data.cropping import CropBox
-from harness.data.images import PICTURES_FOLDER, find_pictures, raw_pictures
+from harness.data.images import find_pictures, raw_pictures
+from harness.data.layout import PICTURES_FOLDER
 from harness.data.tracks import Tracks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Tracks with their inputs and genres, held whole in memory.
+    """One part of a split in memory.
 
-    `inputs` is float32 [n, columns] as the values stand in the CSV, or uint8 [n, 216, 144, 3]; `targets` is
-    int64 [n].
+    `inputs` is float32 [n, columns] with the values of the CSV, or uint8 [n, 216, 144, 3]; `targets` is int64 [n].
     """
 
     ids: tuple[str, ...]
@@ -39,9 +39,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """What training may see: the train part and the validation part. There is no test part in it.
+    """The data that training may use: the train part and the validation part, but not the test part.
 
-    `box` is what was cut out of each picture, fitted on the train part; None for whole pictures and features.
+    `box` is the box that pictures are cropped to, fitted on the train part; None for whole pictures and features.
     """
 
     train: Part
@@ -56,9 +56,9 @@ class TrainingData:
 
 
 def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
-    """Return the feature columns less those named.
+    """Return the feature columns except those of `without`.
 
-    Raises DataError for a name that is no column's, and where nothing is left.
+    Raises DataError for an unknown name, and if no column is left.
     """
     for name in without:
         if name not in tracks.columns:
@@ -67,16 +67,18 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
             )
     columns = tuple(name for name in tracks.columns if name not in without)
     if not columns:
-        raise DataError("every feature column was left out", expected="--without some of them")
+        raise DataError(
+            "every feature column was left out", expected="at least one column that --without does not name"
+        )
     return columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """Tracks as one network sees them: their pictures, or these of their feature columns in this order.
+    """Tracks as the input of a network: their pictures, or some of their feature columns in a given order.
 
-    `columns` is () for pictures. `crop`, for pictures, is the hyperparameter of that name: with `frame` the white
-    frame is cut, by a box that is fitted on the train part of the split at hand.
+    `columns` is () for pictures. `crop` is the hyperparameter of that name, for pictures only: `frame` crops them
+    to a box that is fitted on the train part of the split.
     """
 
     tracks: Tracks
@@ -85,11 +87,11 @@ class View:
     crop: Value = "none"
 
     def for_params(self, params: Params) -> View:
-        """Return the view that a trial's hyperparameters ask for."""
+        """Return this view with the `crop` of a trial's hyperparameters."""
         return replace(self, crop=params.get("crop", "none"))
 
     def select(self, ids: Iterable[str]) -> View:
-        """Return the same view of these tracks only; nothing of any other track is in it."""
+        """Return the same view of these tracks only; it contains no data of other tracks."""
         return replace(self, tracks=self.tracks.select(ids))
 
     def training(self, split: Split) -> TrainingData:
@@ -99,16 +101,16 @@ class View:
         return TrainingData(train, valid, self.columns, self.tracks.genres, box)
 
     def open_test(self, split: Split) -> Part:
-        """Return the test part. Only export and comparison may call this (a test over the sources checks it).
+        """Return the test part. Only `export` and `compare` may call this: a test checks the source code.
 
-        Whoever calls it puts that on record first.
+        The caller records the use of the test part before the call.
         """
         return self._part(split.test, self._box(split))
 
     def open_test_pictures(self, split: Split) -> Tensor:
-        """Return the test part's pictures as they lie in the data folder: uint8 [n, height, width, 3].
+        """Return the test part's pictures as they are in the data folder: uint8 [n, height, width, 3].
 
-        The same rule as for `open_test` holds, and both belong to one use of the test part.
+        The same rules as for `open_test` apply. Both calls together count as one use of the test part.
         """
         found = find_pictures(self.tracks.folder / PICTURES_FOLDER)
         return raw_pictures([found[track][1] for track in split.test])

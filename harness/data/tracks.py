@@ -1,4 +1,4 @@
-"""A data folder, read and checked as a whole: its usable tracks, the unusable ones with reasons, its digest."""
+"""Read and check a data folder: its usable tracks, the excluded tracks with reasons, and its digest."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.space import Value
 from harness.data.cache import Pictures, cache_crop, cache_folder, cached_bounds, cached_pictures
-from harness.data.features import FEATURE_COLUMNS, FEATURES_FILE, FeatureTable, read_features
-from harness.data.images import PICTURES_FOLDER, find_pictures, pictures_digest
+from harness.data.features import FEATURE_COLUMNS, FeatureTable, read_features
+from harness.data.images import find_pictures, pictures_digest
+from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 
-MARKER_FILE = "SYNTHETIC.md"  # stands in a folder that `harness data demo` made
 MINIMUM_GENRES, MINIMUM_TRACKS = 2, 5
 ENOUGH = f"at least {MINIMUM_GENRES} genres, at least {MINIMUM_TRACKS} tracks in each: a split needs them"
-WAYS_OUT = "harness data fetch, harness data import PATH, or --data demo for a synthetic set"
+GET_DATA = "harness data fetch, harness data import PATH, or --data demo for a synthetic set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tracks:
     """The usable tracks of a data set, in the order of their ids.
 
-    `labels` is int64 [n], an index into `genres`; `features` is float64 [n, columns] as in the CSV. `features` or
-    `pictures` may be missing (None); where both are there, the tracks are those that have both. `excluded` maps
-    the id of an unusable track to the reason. `duplicates` are groups of ids with identical features (without a
-    CSV: with identical picture files). `digest` covers features and pictures of the whole data set and depends on
-    nothing but their content.
+    `labels` is int64 [n], the index of each track's genre in `genres`; `features` is float64 [n, columns] with the
+    values of the CSV. `features` or `pictures` may be None; if the data set has both, so has each track.
+    `excluded` maps the ids of unusable tracks to the reasons. `duplicates` are groups of ids with identical
+    features or, without a CSV, identical picture files. `digest` is the SHA-256 of the content of the whole data
+    set: ids, genres, features and pictures.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Tracks:
 
     @property
     def lacking(self) -> str | None:
-        """What there is too little of for a split, as a sentence; None where there is enough."""
+        """A sentence that says why the tracks are too few for a split, or None if they are enough."""
         found = _shortage(self.genres[label] for label in self.labels)
         return None if found is None else f"{self.folder} has {found}; a sweep needs {ENOUGH}"
 
@@ -58,14 +58,14 @@ class Tracks:
         return [f"{track}: {reason}" for track, reason in self.excluded.items()]
 
     def indices(self, ids: Iterable[str]) -> np.ndarray:
-        """Return where these tracks stand, int64 [len(ids)]; raises KeyError for an id that is not among them."""
+        """Return the indices of these tracks, int64 [len(ids)]; raises KeyError for an unknown id."""
         index = {track: number for number, track in enumerate(self.ids)}
         return np.array([index[track] for track in ids], dtype=np.int64)
 
     def select(self, ids: Iterable[str]) -> Tracks:
-        """Return these tracks only, in the same order: ids, labels, features and pictures of no other are in it.
+        """Return these tracks only, in the same order; the result contains no data of other tracks.
 
-        `genres` and `digest` stay those of the whole data set.
+        `genres` and `digest` remain those of the whole data set.
         """
         wanted = set(ids)
         kept = self.indices(track for track in self.ids if track in wanted)
@@ -82,9 +82,11 @@ class Tracks:
 
 
 def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
-    """Read a data folder, decoding its pictures on first use; `enough`: refuse one that is too small to be split.
+    """Read and check a data folder; the first call also decodes its pictures into the picture cache.
 
-    Raises DataError for whatever is wrong with it; nothing but the picture cache is written.
+    `enough`: refuse a data set that is too small for a split. Nothing but the picture cache is written.
+
+    Raises DataError for every fault of the folder or its files.
     """
     folder = folder.absolute()
     table, found = _checked_representations(folder)
@@ -117,15 +119,15 @@ def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
 
 
 def with_crop(tracks: Tracks, splits: Iterable[Split], crops: Collection[Value]) -> Tracks:
-    """Return the tracks with what these values of the hyperparameter `crop` take; see `prepare_crop`."""
+    """Return the tracks prepared for these values of the hyperparameter `crop`; see `prepare_crop`."""
     return prepare_crop(tracks, splits) if "frame" in crops else tracks
 
 
 def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
-    """Return the tracks with what the crop `frame` takes on these splits, found and cached on first use.
+    """Return the tracks prepared for the crop `frame` on these splits; the first call fills the picture cache.
 
-    That is where each picture has content, and the pictures cut to the box of each split's train part: a file of
-    93 kB a picture for each box. `tracks` are a whole data set with pictures.
+    The cache gets the bounds of each picture's content and, for the box of each split's train part, a file of the
+    cropped pictures with 93 kB a picture. `tracks` are a whole data set with pictures.
 
     Raises DataError as `load_tracks` does.
     """
@@ -139,27 +141,27 @@ def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
 
 
 def _checked_representations(folder: Path) -> tuple[FeatureTable | None, dict[str, tuple[str, Path]] | None]:
-    """Return the feature table and the picture files of a folder, None for what it does not have."""
+    """Return the feature table and the picture files of a folder; None for what the folder does not have."""
     csv_file, picture_folder = folder / FEATURES_FILE, folder / PICTURES_FOLDER
     if not folder.is_dir():
-        raise DataError(f"there is no data folder {folder}", expected=_layout(), hint=WAYS_OUT)
+        raise DataError(f"there is no data folder {folder}", expected=_layout(), hint=GET_DATA)
     if not csv_file.exists() and not picture_folder.exists():
-        raise DataError(f"{folder} holds no data set", expected=_layout(), hint=WAYS_OUT)
+        raise DataError(f"{folder} holds no data set", expected=_layout(), hint=GET_DATA)
     table = read_features(csv_file) if csv_file.exists() else None
     found = find_pictures(picture_folder) if picture_folder.exists() else None
     if found is not None and not found:
-        raise DataError(f"{picture_folder} holds no pictures", expected=_layout(), hint=WAYS_OUT)
+        raise DataError(f"{picture_folder} holds no pictures", expected=_layout(), hint=GET_DATA)
     if found is not None and cache_folder().resolve().is_relative_to(folder.resolve()):
         raise DataError(
             f"the picture cache {cache_folder()} lies inside the data folder {folder}",
             expected="a folder elsewhere: data folders are only read",
-            hint="the same command with HARNESS_CACHE=FOLDER in its environment",
+            hint="the same command with HARNESS_CACHE=FOLDER in the environment",
         )
     return table, found
 
 
 def _digest(genre_of: Mapping[str, str], features: np.ndarray | None, of_pictures: str | None) -> str:
-    """Return the SHA-256 over ids and genres, features [n, columns] and pictures, in the order of the ids."""
+    """Return the SHA-256 over ids, genres, features [n, columns] and the digest of the pictures, sorted by id."""
     digest = hashlib.sha256()
     for track in sorted(genre_of):
         digest.update(f"{track} {genre_of[track]}\n".encode())
@@ -172,7 +174,7 @@ def _digest(genre_of: Mapping[str, str], features: np.ndarray | None, of_picture
 
 
 def _contents(features: np.ndarray | None, files: Sequence[Path] | None) -> list[bytes]:
-    """Return for each track what is equal where two tracks are the same recording."""
+    """Return bytes for each track that are equal if two tracks are the same recording."""
     if features is not None:
         return [row.tobytes() for row in features]
     return [sha256_of(file).encode() for file in files or ()]
@@ -183,7 +185,7 @@ def _layout() -> str:
 
 
 def _join(folder: Path, table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
-    """Return the genre of each track that every representation at hand has."""
+    """Return the genre of each track that has every representation of the data set."""
     of_table = None if table is None else dict(zip(table.ids, table.genres, strict=True))
     of_pictures = None if found is None else {track: genre for track, (genre, _) in found.items()}
     if of_table is None or of_pictures is None:
@@ -208,7 +210,7 @@ def _excluded(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | N
 
 
 def _shortage(genres: Iterable[str]) -> str | None:
-    """Say what tracks of these genres are too few of to be split into parts; None where they are enough."""
+    """Return what is too few for a split, given the genre of each track, or None if they are enough."""
     counts = Counter(genres)
     if len(counts) < MINIMUM_GENRES:
         return f"one genre only, {next(iter(counts))!r}"

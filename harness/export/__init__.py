@@ -1,1 +1,1 @@
-"""The best checkpoint as files that others can use: bundle, formats, model card, prediction."""
+"""Export the best checkpoint as files for other programs, with a model card, and predict with these files."""

@@ -1,4 +1,4 @@
-"""The best checkpoint as a folder of its own, measured on the test part. One of two rooms that open that part."""
+"""Write the best checkpoint of a study, or of one run, to a folder that can be used without the stores."""
 
 from __future__ import annotations
 
@@ -9,27 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from harness.core.errors import CheckpointError, TrackingError
-from harness.core.files import sha256_of
 from harness.core.json_types import JsonObject
 from harness.core.records import Split
-from harness.core.stats import wilson_interval
 from harness.core.workspace import resolve_stores
-from harness.data import PICTURES_FOLDER, Part, Tracks, View, find_pictures, with_crop
+from harness.data import PICTURES_FOLDER, Tracks, View, find_pictures, with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.export.card import CARD_FILE, model_card
-from harness.export.formats import (
-    DEFAULT_FORMATS,
-    FILES,
-    Source,
-    check_formats,
-    compare_outputs,
-    read_format,
-    write_formats,
-)
+from harness.export.formats import DEFAULT_FORMATS, FILES, Source, check_formats, write_formats
+from harness.export.measure import measure
 from harness.models.classifier import Classifier
 from harness.tracking import (
     PICTURE_COLUMN,
@@ -42,7 +31,6 @@ from harness.tracking import (
     register,
 )
 from harness.training.checkpoint import (
-    Architecture,
     Description,
     Exported,
     FormatCheck,
@@ -51,12 +39,11 @@ from harness.training.checkpoint import (
     save_checkpoint,
     write_description,
 )
-from harness.training.loop import evaluate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """An exported checkpoint: where it lies, which run made it, how it does."""
+class ExportResult:
+    """The result of an export: the folder, the run that trained the network, and its accuracies."""
 
     folder: Path
     run_id: str
@@ -106,21 +93,22 @@ def export_best(
     tracking_uri: str | None = None,
     formats: tuple[str, ...] = DEFAULT_FORMATS,
     register: bool | None = None,
-) -> Bundle:
+) -> ExportResult:
     """Export the best complete trial of a study, or the trial of one run, to the folder `out`.
 
-    The network is measured on the test part of the study's own split; each file is read back and compared with
-    it there. `out` appears whole, with the measurements in its description and its card, or not at all.
-    `register` puts the network into MLflow's model registry; by default a study's best is, a single run is not.
+    The network is measured on the test part of the study's split. Each file is read back, and its outputs there
+    are compared with those of the network. `out` is complete, with the measurements in its description and its
+    model card, or it does not exist. `register` adds the network to MLflow's model registry; the default is to
+    register the best trial of a study, and not the trial of a run.
 
-    Raises StudyError or TrackingError where there is nothing to export, DataError where the data are not
-    those the study was made on, SettingsError for a format that does not exist, CheckpointError where the
-    checkpoint is gone or damaged, a format's packages are missing, or a file does not do what the original does.
+    Raises StudyError or TrackingError if there is nothing to export, DataError if the data are not those that the
+    study was made on, SettingsError for an unknown format, and CheckpointError if the checkpoint is removed or
+    damaged, if a package for a format is missing, or if the outputs of a file differ from those of the network.
     """
     formats = check_formats(formats)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(
-            f"{out} exists and is not an empty folder", expected="a new name", hint="--out OTHER"
+            f"{out} exists and is not an empty folder", expected="a new folder name", hint="--out OTHER"
         )
     tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
     run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.best_trial_run(study or "")
@@ -151,63 +139,82 @@ def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
     return run
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """The network to export, with the data and the split that it was trained on."""
+
+    classifier: Classifier
+    description: Description
+    view: View
+    split: Split
+
+
 def _write(
     tracker: Tracker, run: RunInfo, data: str | None, working: Path, formats: tuple[str, ...], registers: bool
-) -> Bundle:
+) -> ExportResult:
+    """Write the export of a run to a new folder in `working`; see `export_best`."""
+    trained = _load(tracker, run, data, working)
+    folder = working / "bundle"
+    needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
+    description = save_checkpoint(folder, trained.classifier.state_dict(), trained.description)
+    write_formats(folder, needed, _source(trained.classifier, description))
+    # Counted before the test part is opened, so that MLflow has each use of it, a failed one too.
+    openings = tracker.runs.count_test_opening(run.run_id)
+    test, checks = measure(folder, needed, trained.classifier, trained.view, trained.split, openings)
+    tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
+    registered = _register(tracker, run.run_id, folder, trained) if registers else None
+    for name in set(FILES) - set(formats):  # pt2, if it was written for the registry only
+        (folder / FILES[name]).unlink(missing_ok=True)
+    checks = tuple(check for check in checks if check.format in formats)
+    _describe(folder, description, test, checks, registered)
+    return ExportResult(
+        folder=folder,
+        run_id=run.run_id,
+        study=run.study or "",
+        model=description.architecture.model,
+        split_name=trained.split.name,
+        synthetic=trained.view.tracks.synthetic,
+        val_accuracy=description.metrics.val_accuracy,
+        test=test,
+        ledger=read_ledger(tracker, run.data_digest, trained.split.digest),
+        formats=checks,
+        registered=registered,
+    )
+
+
+def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path) -> _Trained:
+    """Download the checkpoint of a run to `working`, and open the data and the split of its study."""
     split = tracker.studies.split(run.parent_id)
     context = tracker.studies.context(run.parent_id)
     tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
     classifier, description = load_checkpoint(tracker.artifacts.download_checkpoint(run.run_id, working))
-    architecture = description.architecture
     parts = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
     exported = Exported(run_id=run.run_id, split=split.name, parts=parts)
-    folder = working / "bundle"
-    description = save_checkpoint(folder, classifier.state_dict(), replace(description, exported=exported))
-    needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
-    write_formats(folder, needed, _source(classifier, description))
-
-    openings = tracker.runs.count_test_opening(run.run_id)
+    architecture = description.architecture
     crop = "none" if architecture.box is None else "frame"
     tracks = with_crop(tracks, [split], [crop])
-    view = View(tracks, architecture.representation, architecture.columns, crop)
-    part = view.open_test(split)
-    # A file takes pictures as people have them, and must give what the network gives for the cache's.
-    raw = part.inputs if architecture.representation == "features" else view.open_test_pictures(split)
-    expected = torch.softmax(evaluate(classifier, part), 1)
-    test = _test_result(expected, part, openings)
-    checks = tuple(_check(folder, name, architecture, raw, expected, part) for name in needed)
-    tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
+    return _Trained(
+        classifier=classifier,
+        description=replace(description, exported=exported),
+        view=View(tracks, architecture.representation, architecture.columns, crop),
+        split=split,
+    )
 
-    registered = None
-    if registers:
-        registered = register(
-            tracker,
-            run.run_id,
-            pt2=folder / FILES["pt2"],
-            example=_example(tracks, split, architecture.columns),
-            genres=architecture.genres,
-        )
-    for name in set(FILES) - set(formats):
-        (folder / FILES[name]).unlink(missing_ok=True)
-    checks = tuple(check for check in checks if check.format in formats)
+
+def _describe(
+    folder: Path,
+    description: Description,
+    test: TestResult,
+    checks: tuple[FormatCheck, ...],
+    registered: Registered | None,
+) -> None:
+    """Write `model.json` and the model card with the measurements."""
+    assert description.exported is not None
     uri = None if registered is None else registered.uri
-    exported = replace(exported, test=test, formats=checks, registered=uri)
+    exported = replace(description.exported, test=test, formats=checks, registered=uri)
     description = replace(description, exported=exported)
     write_description(folder, description)
     (folder / CARD_FILE).write_text(model_card(description))
-    return Bundle(
-        folder=folder,
-        run_id=run.run_id,
-        study=run.study or "",
-        model=architecture.model,
-        split_name=split.name,
-        synthetic=tracks.synthetic,
-        val_accuracy=description.metrics.val_accuracy,
-        test=test,
-        ledger=read_ledger(tracker, run.data_digest, split.digest),
-        formats=checks,
-        registered=registered,
-    )
 
 
 def _source(classifier: Classifier, description: Description) -> Source:
@@ -217,41 +224,20 @@ def _source(classifier: Classifier, description: Description) -> Source:
     return Source(classifier, architecture.representation, len(architecture.columns), known, architecture.box)
 
 
-def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
-    correct = int((expected.argmax(1) == part.targets).sum())
-    low, high = wilson_interval(correct, len(part))
-    return TestResult(
-        tracks=len(part),
-        correct=correct,
-        accuracy=correct / len(part),
-        low=low,
-        high=high,
-        openings=openings,
-    )
-
-
-def _check(
-    folder: Path, name: str, architecture: Architecture, raw: Tensor, expected: Tensor, part: Part
-) -> FormatCheck:
-    probabilities = read_format(folder, name, architecture)
-    difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
-    return FormatCheck(
-        format=name,
-        file=FILES[name],
-        sha256=sha256_of(folder / FILES[name]),
-        largest_difference=difference,
-        accuracy=int((guesses == part.targets).sum()) / len(part),
-    )
+def _register(tracker: Tracker, run_id: str, folder: Path, trained: _Trained) -> Registered:
+    example = _example(trained.view.tracks, trained.split, trained.view.columns)
+    genres = trained.description.architecture.genres
+    return register(tracker, run_id, pt2=folder / FILES["pt2"], example=example, genres=genres)
 
 
 def _example(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Return two rows of the train part as the registered model takes them."""
+    """Return two tracks of the train part as an input table of the registered model."""
     ids = split.train[:2]
     if not columns:
         found = find_pictures(tracks.folder / PICTURES_FOLDER)
         return pd.DataFrame({PICTURE_COLUMN: [found[track][1].read_bytes() for track in ids]})
     assert tracks.features is not None
     table = pd.DataFrame(tracks.features, index=list(tracks.ids), columns=list(tracks.columns))[list(columns)]
-    # As pandas reads the CSV: a column of whole numbers is one of integers.
+    # pandas reads a CSV column of whole numbers as integers: the example must have the same types.
     whole = [name for name in columns if np.equal(table[name], np.floor(table[name])).all()]
     return table.astype(dict.fromkeys(whole, "int64")).loc[list(ids)].reset_index(drop=True)

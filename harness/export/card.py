@@ -1,4 +1,4 @@
-"""The card of an exported network: what it is, how well it does, on what, and how to use its files."""
+"""The model card of an exported network: the model, its accuracy, the data, and how to use the files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from harness.core.stats import wilson_interval
 from harness.training.checkpoint import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
-# Five lines each, which a test runs in a process that has nothing of this package. The first pair of keys is the
-# format and what the network takes.
+# Example code by format and input. A test runs each in a process without this package.
 USES = {
     ("pt2", "features"): """\
 import json, pandas as pd, torch
@@ -52,13 +51,13 @@ INPUTS = {
 
 
 def model_card(description: Description) -> str:
-    """Return the card (Markdown) of an exported network.
+    """Return the model card (Markdown) of an exported network.
 
-    Raises ValueError for one that was not exported, or not measured.
+    Raises ValueError if the network was not exported or not measured.
     """
     exported, origin, architecture = description.exported, description.origin, description.architecture
     if exported is None or origin is None or exported.test is None:
-        raise ValueError("the card of a network that was not exported")
+        raise ValueError("a model card needs an exported and measured network")
     columns = architecture.columns
     sections = [
         f"# {origin.study}",
@@ -69,8 +68,9 @@ def model_card(description: Description) -> str:
         sections.append("**The data are synthetic: these figures say nothing about music.**")
     sections += [
         _figures(description, exported, exported.test, origin),
-        "The validation part chose the epoch and the trial, so its figure is flattering; the test part chose "
-        "nothing. Another split or another collection gives other figures: name the split beside them.",
+        "The epoch and the trial were chosen on the validation part, so the validation accuracy is optimistic. "
+        "Nothing was chosen on the test part. Other splits and other collections give other accuracies: name the "
+        "split with them.",
         f"Genres, in the order of the probabilities: {', '.join(architecture.genres)}.",
         "## Files",
         _files(exported),
@@ -90,7 +90,7 @@ def _of(architecture: Architecture) -> str:
 
 
 def _cropped(architecture: Architecture) -> str:
-    """Say what is cut out of a picture, if anything is."""
+    """Return how pictures are cropped; empty if they are not."""
     box = architecture.box
     if box is None:
         return ""
@@ -128,11 +128,12 @@ def _files(exported: Exported) -> str:
 def _uses(representation: Representation, exported: Exported) -> list[str]:
     formats = [check.format for check in exported.formats]
     sections = []
-    for name in sorted(formats, key="safetensors".__eq__):  # what can be used as it stands comes first
+    for name in sorted(formats, key="safetensors".__eq__):  # first the formats that need no code of this package
         if name == "safetensors":
             text = (
-                "`model.safetensors`: the weights by name, and what normalises the input. What makes a network of "
-                "them is `harness.training.checkpoint.load_checkpoint` (the other formats need nothing of it):"
+                "`model.safetensors`: the weights by name, and the statistics that normalise the input. To build "
+                "the network from them, call `harness.training.checkpoint.load_checkpoint` (the other formats "
+                "need no code of this package):"
             )
             sections += [text, f"```python\n{WEIGHTS_USE}```"]
         else:
@@ -141,7 +142,7 @@ def _uses(representation: Representation, exported: Exported) -> list[str]:
         table = 'pd.read_csv("features_30_sec.csv")'
         if representation == "pictures":
             table = 'pd.DataFrame({"picture": [open("picture.png", "rb").read()]})'
-        sections.append("From MLflow, with `MLFLOW_TRACKING_URI` naming the store:")
+        sections.append("From MLflow, with the store in `MLFLOW_TRACKING_URI`:")
         sections.append(
             "```python\nimport mlflow, pandas as pd\n"
             f'model = mlflow.pyfunc.load_model("{exported.registered}")\nprint(model.predict({table}))\n```'

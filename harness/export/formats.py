@@ -1,7 +1,7 @@
-"""An exported network's files: safetensors, PyTorch's pt2 and ONNX, each written, and read back as others would.
+"""The file formats of an export: safetensors, PyTorch's pt2 and ONNX. Each is written, and read back for a check.
 
-pt2 and ONNX hold the whole way from raw input to probabilities, and no Python of this package. Nothing in them
-is a pickle.
+pt2 and ONNX files contain the whole computation from raw input to probabilities, and need no code of this package.
+No file contains a pickle.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from torch.export import Dim, ExportedProgram
 
 from harness.core.errors import CheckpointError, SettingsError
 from harness.core.records import Representation
-from harness.data import LARGEST, SMALLEST, CropBox
+from harness.data import MAX_SIDE, MIN_SIDE, CropBox
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier
 from harness.training.checkpoint import WEIGHTS_FILE, Architecture, load_checkpoint
 
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
-# The second is of use without this package, and is made for the registry in any case.
+# pt2 needs no code of this package, and the registry needs it anyway.
 DEFAULT_FORMATS = ("safetensors", "pt2")
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-METADATA = "metadata.json"  # the extra file in the pt2 archive; in ONNX the same keys are metadata properties
-# What stands for the input while the network is traced: never a batch of one, nor a size of the network's own,
-# which the trace would take for constants.
+METADATA = "metadata.json"  # an extra file in the pt2 archive; in ONNX its keys are metadata properties
+# The shape of the example input for the trace. A batch of 1, or the input size of a network, would become a
+# constant of the trace.
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (288, 432)
-# Sums of float32 taken in another order change a probability by about 1e-6, by more where logits are large;
-# a wrong scaling or weight shows as 1e-2 and more. The genre has to be the same besides.
+# Another order of float32 sums changes a probability by about 1e-6, and by more if logits are large. A wrong
+# scaling or a wrong weight changes it by 1e-2 or more. In addition the likeliest genre must be the same.
 TOLERANCE = 1e-4
 BATCH = 64
 
@@ -42,17 +42,17 @@ Transform = Callable[[Tensor], Tensor]
 
 
 class Resize(Protocol):
-    """A resize of pictures, uint8 [n, height, width, 3], or of a box of them, to uint8 [n, 216, 144, 3]."""
+    """Resizes pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, 216, 144, 3]."""
 
     def __call__(self, pictures: Tensor, box: CropBox | None = None) -> Tensor:
         """Return the resized pictures."""
 
 
 class Portable(nn.Module):
-    """A classifier from raw input to probabilities, as it goes into a file.
+    """A classifier with its resize and softmax: the module that is written to a file.
 
-    Takes float32 [n, columns] as the values stand in the CSV, or uint8 [n, height, width, 3] of any size from
-    16 to 4096 pixels a side; gives float32 [n, genres], each row summing to 1.
+    Input: float32 [n, columns] with the values of the CSV, or uint8 [n, height, width, 3] with 16 to 4096 pixels a
+    side. Output: probabilities, float32 [n, genres]; each row sums to 1.
     """
 
     def __init__(self, classifier: Classifier, representation: Representation, resize: Transform) -> None:
@@ -69,9 +69,9 @@ class Portable(nn.Module):
 
 
 def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the formats in their usual order, each once.
+    """Return the formats in the order of `FILES`, each once.
 
-    Raises SettingsError for one that does not exist, CheckpointError where the packages for it are missing.
+    Raises SettingsError for an unknown format, and CheckpointError if a package for a format is missing.
     """
     for name in names:
         if name not in FILES:
@@ -88,9 +88,10 @@ def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a file is made from: the classifier, what it takes, what is to be known of it (JSON-able).
+    """What a file is made from: a classifier, its input, and its metadata.
 
-    `box` is what is cut out of each picture.
+    `columns` is the number of feature columns, `about` the JSON-able metadata, and `box` the box that pictures are
+    cropped to, None for whole pictures.
     """
 
     classifier: Classifier
@@ -101,7 +102,7 @@ class Source:
 
 
 def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
-    """Write the files of these formats (but safetensors, which is the checkpoint itself) into a folder."""
+    """Write the files of these formats to a folder, except safetensors, which `save_checkpoint` writes."""
     if "pt2" in formats:
         extra = {METADATA: json.dumps(source.about, indent=2)}
         resize = resize_by_operator if source.box is None else resize_by_arithmetic
@@ -119,10 +120,10 @@ def _trace(source: Source, resize: Resize) -> ExportedProgram:
         shapes = {0: batch, 1: Dim.STATIC}
     else:
         example = torch.zeros(EXAMPLE_BATCH, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
-        sides = (Dim(name, min=SMALLEST, max=LARGEST) for name in ("height", "width"))
+        sides = (Dim(name, min=MIN_SIDE, max=MAX_SIDE) for name in ("height", "width"))
         shapes = {0: batch, 1: next(sides), 2: next(sides), 3: Dim.STATIC}
     program = torch.export.export(portable, (example,), dynamic_shapes=(shapes,))
-    program.example_inputs = None  # would be kept in the file, as a pickle
+    program.example_inputs = None  # they would be in the file, as a pickle
     return program
 
 
@@ -142,7 +143,7 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
 
 
 def read_format(folder: Path, name: str, architecture: Architecture) -> Transform:
-    """Return the function from raw input to probabilities that a folder's file of this format holds (CPU).
+    """Return the function from raw input to probabilities (on the CPU) of the file of this format in a folder.
 
     safetensors is read by this package, pt2 by torch alone, ONNX by onnxruntime alone.
     """
@@ -162,14 +163,14 @@ def read_format(folder: Path, name: str, architecture: Architecture) -> Transfor
 
 @torch.inference_mode()
 def compare_outputs(file: str, probabilities: Transform, inputs: Tensor, expected: Tensor) -> tuple[float, Tensor]:
-    """Return the largest difference from the expected probabilities [n, genres], and the genres given, int64 [n].
+    """Return the largest difference from the expected probabilities [n, genres], and the likeliest genres [n].
 
-    Raises CheckpointError where the difference is above the tolerance, or a genre is another.
+    Raises CheckpointError if the difference is above the tolerance, or if a likeliest genre differs.
     """
     given = torch.cat([probabilities(batch) for batch in torch.split(inputs, BATCH)])
     difference, guesses = float((given - expected).abs().max()), given.argmax(1)
     others = int((guesses != expected.argmax(1)).sum())
-    if not difference <= TOLERANCE or others:  # not <=: NaN is a difference
+    if not difference <= TOLERANCE or others:  # `not ... <=`, because every comparison with NaN is false
         raise CheckpointError(
             f"{file}, read back, differs from the original by {difference:.1e} in a probability "
             f"and in the genre of {others} of {len(inputs)} tracks",

@@ -1,4 +1,4 @@
-"""An exported bundle asked for the genres of rows of features, pictures and sound files."""
+"""Predict the genres of feature rows, pictures and sound files with an exported bundle."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from harness.core.records import Representation
 from harness.data import FEATURE_COLUMNS
 from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
 from harness.data.features import has_columns, read_rows
-from harness.data.images import HIDDEN, raw_pictures
+from harness.data.images import raw_pictures
+from harness.data.layout import HIDDEN, FileProgress
 from harness.export.formats import FILES, Transform, read_format
 from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, read_description
 from harness.training.loop import EVALUATION_BATCH
 
-# What a bundle takes beside sound, by what its model was trained on.
-OWN_SUFFIX: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
-FAR = 20.0  # standard deviations from the mean of what the model was trained on; GTZAN's own rows stay below 16
-NORMALISE = "classifier.normalise"  # where an exported program keeps the scaler's mean and scale
-Told = Callable[[str, int, int, str | None], None]
+# The file type that a bundle takes besides sound, by the input of its model.
+SUFFIX_OF: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
+FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
+NORMALISE = "classifier.normalise"  # the module of an exported program with the scaler's mean and scale
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The likeliest genres of one input with their probabilities, the likeliest first.
 
-    `row` counts the rows of a CSV from 1, `track` is what it says under `filename`; both are None for a picture
-    and for sound. `far` names the columns whose value lies over 20 standard deviations from the train part's mean.
+    `row` is the number of the row in a CSV, from 1, and `track` its cell under `filename`; both are None for
+    pictures and sound. `far` names the columns whose value is over 20 standard deviations from the mean of the
+    train part.
     """
 
     file: str
@@ -51,9 +52,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What came of the files: predictions, and the files that none could be made for with the reasons.
+    """The predictions, and the files that cannot be predicted with the reasons.
 
-    `ignored` are CSV files met in folders that have none of the bundle's columns.
+    `ignored` are CSV files found in folders that have none of the bundle's columns.
     """
 
     bundle: Bundle
@@ -72,26 +73,26 @@ class Predictions:
         }
 
     def notes(self) -> list[str]:
-        """Return what the reader of the predictions must know beside them."""
-        notes = [f"passed over, no feature columns: {file}" for file in self.ignored]
+        """Return the notes and warnings that belong to the predictions."""
+        notes = [f"ignored, no feature columns: {file}" for file in self.ignored]
         if self.bundle.synthetic:
             notes.append("the bundle was trained on SYNTHETIC data: its predictions say nothing about music")
         far = [prediction for prediction in self.made if prediction.far]
         if far:
             columns = sorted({name for prediction in far for name in prediction.far})
             notes.append(
-                f"{len(far)} of {len(self.made)} inputs lie far outside of what the model was trained on "
-                f"({', '.join(columns[:6])}{' and others' if columns[6:] else ''}): do not trust it there"
+                f"{len(far)} of {len(self.made)} inputs lie far outside of the data that the model was trained on "
+                f"({', '.join(columns[:6])}{' and others' if columns[6:] else ''}): do not trust their predictions"
             )
         return notes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """An exported model: raw inputs to probabilities [n, genres].
+    """An exported model, ready to predict.
 
-    Takes float32 [n, columns] or uint8 [n, height, width, 3]. `spread` is the mean and the scale of the columns in
-    the train part, None where the bundle does not tell them.
+    `probabilities` takes float32 [n, columns] or uint8 [n, height, width, 3] and returns float32 [n, genres].
+    `spread` is the mean and the scale of each column in the train part, or None if the file does not give them.
     """
 
     folder: Path
@@ -102,18 +103,18 @@ class Bundle:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """The kinds of file that can be predicted."""
-        return (OWN_SUFFIX[self.architecture.representation], *SUFFIXES)
+        """The suffixes of the files that can be predicted."""
+        return (SUFFIX_OF[self.architecture.representation], *SUFFIXES)
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Open a folder that `harness export` wrote: its safetensors, else its PyTorch program, else its ONNX file.
+    """Open a folder that `harness export` wrote: its safetensors, else its pt2 file, else its ONNX file.
 
-    For a model from outside the package the safetensors come last: they need the file with its class, the others
-    do not.
-    PyTorch reads parts of a program with pickle, which can run code: those of strangers are not to be opened.
+    For a model from a user's file, safetensors come last: they need the file with the class, the others do not.
+    PyTorch reads parts of a pt2 file with pickle, which can run code: do not open a pt2 file from a source that
+    you do not trust.
 
-    Raises CheckpointError where it is none, or is damaged.
+    Raises CheckpointError if the folder is not a bundle or is damaged.
     """
     description = read_description(folder)
     architecture = description.architecture
@@ -147,7 +148,7 @@ def _transform(folder: Path, format_: str, architecture: Architecture) -> Transf
         ) from None
     except HarnessError:
         raise
-    except Exception as error:  # what PyTorch and onnxruntime raise for damaged files has no base but this
+    except Exception as error:  # the errors of PyTorch and onnxruntime for damaged files have no other common base
         raise _damaged(folder / FILES[format_], error) from error
 
 
@@ -157,11 +158,13 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def predict(bundle: Bundle, paths: Sequence[Path], *, top: int = 3, told: Told = lambda *_: None) -> Predictions:
-    """Predict files and what folders hold of the kinds that the bundle takes; `told` hears of each file.
+def predict(
+    bundle: Bundle, paths: Sequence[Path], *, top: int = 3, progress: FileProgress = lambda *_: None
+) -> Predictions:
+    """Predict the `top` likeliest genres for files, and for the files in folders whose type the bundle takes.
 
-    A file that cannot be predicted is among the errors and stops nothing. Pictures of any size are resized as
-    those that the model was trained on.
+    A file that cannot be predicted is listed in the errors, and the others are predicted. Pictures of any size are
+    resized as the model's training pictures were. `progress` is called after each file.
     """
     found: list[tuple[Path, str | None]] = []
     ignored: list[str] = []
@@ -178,17 +181,20 @@ def predict(bundle: Bundle, paths: Sequence[Path], *, top: int = 3, told: Told =
                 error = fault.found + (f" (expected: {fault.expected})" if fault.expected else "")
         if error is not None:
             errors.append((str(path), error))
-        told(str(path), done, len(files), error)
+        progress(str(path), done, len(files), error)
     return Predictions(bundle, tuple(made), tuple(errors), tuple(ignored))
 
 
 def _search(bundle: Bundle, folder: Path, ignored: list[str]) -> Iterator[tuple[Path, str | None]]:
-    """Yield what a folder holds of the bundle's kinds, and with an error what cannot be searched."""
+    """Yield the files of a folder whose type the bundle takes, and what cannot be searched with an error.
+
+    CSV files without the bundle's columns are added to `ignored` instead.
+    """
     unreadable: list[OSError] = []
     count = 0
-    for place, folders, names in os.walk(folder, onerror=unreadable.append):
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not HIDDEN.fullmatch(name))
-        for path in (Path(place, name) for name in sorted(names) if not HIDDEN.fullmatch(name)):
+        for path in (Path(parent, name) for name in sorted(names) if not HIDDEN.fullmatch(name)):
             if path.suffix.lower() not in bundle.suffixes:
                 continue
             count += 1
@@ -199,7 +205,7 @@ def _search(bundle: Bundle, folder: Path, ignored: list[str]) -> Iterator[tuple[
     for error in unreadable:
         yield Path(error.filename), f"cannot be listed: {error}"
     if count == 0 and not unreadable:
-        yield folder, f"the folder holds no {', '.join(bundle.suffixes)}"
+        yield folder, f"the folder has no file of type {', '.join(bundle.suffixes)}"
 
 
 def _predict_file(bundle: Bundle, path: Path, top: int) -> Iterator[Prediction]:
@@ -217,7 +223,7 @@ def _predict_file(bundle: Bundle, path: Path, top: int) -> Iterator[Prediction]:
 
 
 def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | None]:
-    """Return a file's inputs, and for a CSV the names of its rows."""
+    """Return the inputs of a file, and the names of its rows if it is a CSV."""
     if not path.exists():
         raise DataError(f"{path} does not exist")
     suffix, wanted = path.suffix.lower(), bundle.architecture.representation
@@ -239,14 +245,14 @@ def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | 
         row = np.array([[found[name] for name in columns]], dtype=np.float32)
         return torch.from_numpy(row), None
     box = bundle.architecture.box
-    # Drawn without a frame: a network that cuts one would cut what it is to see.
+    # Our pictures have no white frame. If the network crops, the picture gets one, so that no content is cut.
     picture = clip_picture(clip) if box is None else box.framed(clip_picture(clip, box.size))
     return torch.from_numpy(picture.copy())[None], None
 
 
 def _kind(suffix: str) -> str:
     known = {".csv": "a table of features", ".png": "a picture"}
-    return known.get(suffix, f"of the kind {suffix!r}")
+    return known.get(suffix, f"a file of type {suffix!r}")
 
 
 def _far(bundle: Bundle, row: Tensor) -> tuple[str, ...]:

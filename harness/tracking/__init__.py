@@ -1,8 +1,8 @@
-"""The record: experiments, runs, metrics and artifacts in MLflow. The only package that imports MLflow.
+"""The MLflow adapter: experiments, runs, metrics, artifacts and the registry. Only this package imports MLflow.
 
-Runs are always named by their id (no "active run" of the fluent API, which would be marked finished at exit
-whatever became of it), and every metric point carries its own time and step, so that sending it twice is
-the same as sending it once.
+Runs are always named by their id. The "active run" of MLflow's fluent API is not used, because MLflow marks it
+FINISHED at exit after any outcome. Every metric point has its own time and step, so that a point that is sent
+twice is stored once.
 """
 
 from harness.tracking.artifact_paths import fix_artifact_paths, moved_experiments

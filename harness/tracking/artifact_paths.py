@@ -1,4 +1,4 @@
-"""Where an SQLite store keeps its artifacts: MLflow records absolute paths, so a folder that is moved breaks."""
+"""Artifact paths of an SQLite store: MLflow records absolute paths, which are wrong after the folder is moved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from harness.core.errors import TrackingError
 from harness.core.files import read_only_name
 
-# Where MLflow's schema keeps the paths of artifacts.
+# The tables and columns of MLflow's schema with paths of artifacts.
 _COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -21,14 +21,15 @@ _COLUMNS = (
 
 
 def artifact_folder(database: Path, experiment: str) -> Path:
-    """Return where an experiment's artifacts lie: beside the database."""
+    """Return the folder of an experiment's artifacts, which is beside the database."""
     return database.parent / "artifacts" / experiment
 
 
 def moved_experiments(database: Path) -> dict[str, str]:
-    """Return the experiments whose recorded folder is not beside the database: their names and recorded URIs.
+    """Return name and recorded artifact URI of each experiment whose recorded folder is not beside the database.
 
-    Only experiments laid out as the harness does count, and not those that another name (a link) leads to.
+    Only experiments in the layout of the harness count. A recorded path that leads to the database's folder by
+    another name (a link) is correct.
     """
     with closing(sqlite3.connect(read_only_name(database), uri=True)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
@@ -45,7 +46,7 @@ def moved_experiments(database: Path) -> dict[str, str]:
 
 
 def check_artifact_paths(database: Path) -> None:
-    """Raise TrackingError where the folder of the store was moved or copied: its paths lead elsewhere."""
+    """Raise TrackingError if the folder of the store was moved or copied, so that its recorded paths are wrong."""
     moved = moved_experiments(database)
     if moved:
         name, uri = next(iter(moved.items()))
@@ -57,7 +58,7 @@ def check_artifact_paths(database: Path) -> None:
 
 
 def fix_artifact_paths(database: Path) -> None:
-    """Make the recorded paths of a moved or copied store lead to the folder it is in now."""
+    """Correct the recorded paths of a store that was moved or copied to its present folder."""
     if not database.exists():
         return
     moved = moved_experiments(database)

@@ -1,4 +1,4 @@
-"""Files of runs: JSON, folders, checkpoints, and the resume points that another machine may continue from."""
+"""Files of runs: JSON, folders, checkpoints, and resume points, from which another machine may continue."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ class Artifacts:
         self._uri = uri
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
-        """Store every file of a folder with a run."""
+        """Upload every file of a folder to a run."""
         with translated("storing artifacts"):
             self._client.log_artifacts(run_id, str(folder), artifact_path)
 
     def log_json(self, run_id: str, content: Any, artifact: str) -> None:
-        """Store a JSON-able mapping or list with a run."""
+        """Upload a JSON-able mapping or list to a run as a JSON file."""
         with translated(f"storing {artifact} of run {run_id}"):
             self._client.log_dict(run_id, content, artifact)
 
     def has(self, run_id: str, artifact: str) -> bool:
-        """Return True if the run has a file or a folder of that name at the top."""
+        """Return True if the run has a file or a folder of that name at the top level."""
         with translated(f"looking for {artifact} of run {run_id}"):
             return any(file.path == artifact for file in self._client.list_artifacts(run_id))
 
     def read_json(self, run_id: str, artifact: str) -> Any:
-        """Return a JSON file of a run."""
+        """Return the content of a JSON file of a run."""
         with translated(f"reading {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
             return json.loads(Path(self._client.download_artifacts(run_id, artifact, folder)).read_text())
 
     def log_checkpoint(self, run_id: str, folder: Path) -> None:
-        """Store a trial's checkpoint."""
+        """Upload a trial's checkpoint."""
         self.log_files(run_id, folder, CHECKPOINT_FOLDER)
 
     def download_checkpoint(self, run_id: str, folder: Path) -> Path:
-        """Copy a run's checkpoint into `folder` and return where it lies."""
+        """Download a run's checkpoint to `folder`, and return its path."""
         with translated(f"reading the checkpoint of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, CHECKPOINT_FOLDER, str(folder)))
 
     def remove_checkpoint(self, run_id: str) -> None:
-        """Remove a run's checkpoint, and say so in its tags."""
+        """Remove a run's checkpoint, and record that in its tags."""
         with translated("removing a checkpoint"):
             self._remove(run_id, CHECKPOINT_FOLDER)
             self._client.set_tag(run_id, Tag.CHECKPOINT.value, REMOVED)
 
     def store_resume(self, run_id: str, folder: Path) -> None:
-        """Store the resume point that lies in `folder` with a run: its tensors, then the file that names them."""
+        """Upload the resume point in `folder` to a run: first its tensors, then the file that names them."""
         with translated(f"storing the resume point of run {run_id}"):
             try:
                 pointer = (folder / RESUME_FILE).read_text()
@@ -70,13 +70,13 @@ class Artifacts:
                 older = {Path(file.path).name for file in self._client.list_artifacts(run_id, RESUME_FOLDER)}
                 self._client.log_artifact(run_id, str(folder / name), RESUME_FOLDER)
             except FileNotFoundError:
-                return  # the trial has gone on meanwhile: a newer one is on its way, or it is over
+                return  # replaced or removed meanwhile: a newer resume point follows, or the trial is over
             self._client.log_text(run_id, pointer, f"{RESUME_FOLDER}/{RESUME_FILE}")
             for stale in older - {name, RESUME_FILE}:
                 self._remove(run_id, f"{RESUME_FOLDER}/{stale}")
 
     def fetch_resume(self, run_id: str, folder: Path) -> bool:
-        """Copy a run's resume point into `folder`; return False where it has none."""
+        """Download a run's resume point to `folder`; return False if it has none."""
         with translated(f"reading the resume point of run {run_id}"):
             if not self._client.list_artifacts(run_id, RESUME_FOLDER):
                 return False

@@ -1,6 +1,6 @@
-"""MLflow as the harness uses it: what is set before it is imported, and how its errors are raised.
+"""MLflow settings that are made before its import, and the translation of its errors to TrackingError.
 
-No module of this package imports MLflow when it is itself imported. A function that needs MLflow imports it after
+To import a module of this package does not import MLflow. A function that needs MLflow imports it after
 `prepare_mlflow`, which every `Tracker` calls.
 """
 
@@ -16,13 +16,13 @@ from functools import cache
 
 from harness.core.errors import TrackingError
 
-# What the user has not set. MLflow reads the first when it is imported, the others when it needs them.
+# Set only if the user has not set them. MLflow reads the first when it is imported, the others when it needs them.
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for --json
-    # A server that is down is noticed at once: what cannot be sent waits in the journals and is sent again.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is only for the output of commands
+    # A server that is down is noticed at once. What cannot be sent remains in the journals and is sent later.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -31,7 +31,7 @@ _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 @cache
 def prepare_mlflow() -> None:
-    """Set the defaults above, import MLflow, and let it log warnings only; the second call does nothing.
+    """Set the defaults above, import MLflow, and limit its log to warnings; a second call does nothing.
 
     Telemetry is off unless the user has set `MLFLOW_DISABLE_TELEMETRY=false`.
     """
@@ -41,17 +41,17 @@ def prepare_mlflow() -> None:
     import mlflow.telemetry
 
     if already_imported:
-        # MLflow decided about telemetry when the caller imported it: let it decide again.
+        # MLflow decided about telemetry at its import, before the defaults were set: it must decide again.
         mlflow.telemetry.set_telemetry_client()  # type: ignore[no-untyped-call]
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # What it would print as a traceback is raised as well, and shown in a sentence.
+    # This logger prints tracebacks of errors that are raised as well, and then printed as one sentence.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def request_timeout(seconds: float) -> Iterator[None]:
-    """Give up requests to an MLflow server after so many seconds (at least 1) in here."""
+    """Limit each request to an MLflow server inside this context to so many seconds (at least 1)."""
     before = os.environ.get(_TIMEOUT)
     os.environ[_TIMEOUT] = str(max(1, int(seconds)))
     try:
@@ -65,7 +65,10 @@ def request_timeout(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def translated(doing: str, uri: str = "URL") -> Iterator[None]:
-    """Raise what MLflow raises in here as a TrackingError; `uri` is the store's."""
+    """Turn errors of MLflow inside this context into TrackingError.
+
+    `doing` completes "MLflow: ... failed" in the message; `uri` is the URI of the store.
+    """
     prepare_mlflow()
     import mlflow
     from mlflow.exceptions import MlflowException

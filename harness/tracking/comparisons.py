@@ -1,4 +1,4 @@
-"""Comparisons on record: one parent run each, the repeats under it, and how often the test part was opened."""
+"""Runs of comparisons: one parent run, one run under it for each repeat, and the uses of the test part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OWN_FILE = "own_split.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A run that has seen the test part of a split: what it is, and how often it did."""
+    """A run that has opened the test part of a split, and how often."""
 
     run_id: str
     name: str
@@ -32,7 +32,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """What a repeat predicted: classes (indices) in the order of the split's ids."""
+    """The predictions of a repeat: class indices in the order of the split's ids."""
 
     valid: tuple[int, ...]
     test: tuple[int, ...]
@@ -40,9 +40,10 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnResult:
-    """What a study's best checkpoint, of the run `run_id`, predicts on the test part of the study's own split.
+    """The predictions of a study's best checkpoint on the test part of the split that the study was tuned on.
 
-    `test` are classes (indices) in the order of the split's ids; `parameters` counts the network's weights.
+    `run_id` is the run with the checkpoint, `test` are class indices in the order of the split's ids, and
+    `parameters` is the number of the network's weights.
     """
 
     run_id: str
@@ -52,7 +53,7 @@ class OwnResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """Who has opened the test part: of one split, and of other splits of the same data."""
+    """The runs that have opened the test part of one split, and of other splits of the same data."""
 
     own: tuple[Opening, ...]
     others: tuple[Opening, ...]
@@ -83,7 +84,7 @@ def _times(number: int) -> str:
 
 
 def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger:
-    """Return who has opened the test part of a split, and of other splits of the same data."""
+    """Return the runs that have opened the test part of a split, and of other splits of the same data."""
     found = [
         Opening(
             run_id=run.run_id,
@@ -92,7 +93,7 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
             split_digest=run.split_digest,
             times=run.test_openings,
         )
-        for run in tracker.runs.with_data(data_digest)  # what was seen stays seen
+        for run in tracker.runs.with_data(data_digest)  # deleted runs count too
         if Tag.TEST_OPENINGS in run.tags
     ]
     return Ledger(
@@ -102,7 +103,7 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
 
 
 class ComparisonLog:
-    """The record of one comparison: `identity` tells it from every other; its runs are all on one data set."""
+    """Writes the runs of one comparison. `identity` identifies it; all its runs use one data set."""
 
     def __init__(self, tracker: Tracker, experiment: str, identity: str, data_digest: str) -> None:
         self.tracker = tracker
@@ -114,7 +115,7 @@ class ComparisonLog:
     def begin(self, name: str, description: str, params: dict[str, str], tags: Tags) -> str:
         """Return the id of the comparison's own run, made or reopened, with status RUNNING.
 
-        `tags` are set before the status: a RUNNING run always says which process is at work on it.
+        `tags` are set before the status, so that a RUNNING run always names the process that works on it.
         """
         runs, found = self.tracker.runs, self._find(Kind.COMPARISON)
         if found:
@@ -128,19 +129,19 @@ class ComparisonLog:
         return self.parent
 
     def finished(self) -> dict[tuple[str, int], RunInfo]:
-        """Return the repeats that are on record whole, by candidate and number."""
+        """Return the runs of the repeats that are recorded completely, by candidate and number."""
         over = (RunStatus.FINISHED, RunStatus.FAILED)
         return {(run.candidate, run.repeat): run for run in self._find(Kind.REPEAT) if run.status in over}
 
     def predictions(self, run_id: str) -> Predictions:
-        """Return what a repeat predicted."""
+        """Return the predictions of a repeat."""
         found = self.tracker.artifacts.read_json(run_id, PREDICTIONS_FILE)
         return Predictions(valid=tuple(found["valid"]), test=tuple(found["test"]))
 
     def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> str:
-        """Put a repeat on record, whole: its run is made unless an earlier try has, and ended last.
+        """Record a repeat completely, and return the id of its run.
 
-        `score` is the test accuracy.
+        The run is made, unless an earlier attempt has made it, and is ended last. `score` is the test accuracy.
         """
         runs = self.tracker.runs
         start = [event for event in events if isinstance(event, RepeatStarted)][-1]
@@ -177,20 +178,20 @@ class ComparisonLog:
         return self.tracker.runs.create(self._experiment, f"{candidate.name}-repeat-{number:02d}", tags, time)
 
     def own_split(self) -> dict[str, OwnResult]:
-        """Return what was measured on the studies' own test part, by candidate; empty before it was."""
+        """Return the results on the test part of the studies' split, by candidate; empty if there are none yet."""
         artifacts = self.tracker.artifacts
         found = artifacts.read_json(self.parent, OWN_FILE) if artifacts.has(self.parent, OWN_FILE) else {}
         return {name: OwnResult(**{**kept, "test": tuple(kept["test"])}) for name, kept in found.items()}
 
     def keep_own_split(self, measured: dict[str, OwnResult]) -> None:
-        """Store what was measured on the studies' own test part."""
+        """Store the results on the test part of the studies' split."""
         content = {name: asdict(result) for name, result in measured.items()}
         self.tracker.artifacts.log_json(self.parent, content, OWN_FILE)
 
     def conclude(
         self, folder: Path, metrics: dict[str, float], *, note: str, verdict: str, warnings: str, repeats: int
     ) -> None:
-        """Give the comparison's run its files and figures, and status FINISHED."""
+        """Write the files, metrics and tags of the comparison's run, and set its status FINISHED."""
         self.tracker.artifacts.log_files(self.parent, folder)
         self.tracker.runs.add_metrics(self.parent, metrics)
         tags: dict[str, str] = {
@@ -202,7 +203,7 @@ class ComparisonLog:
         self.tracker.runs.end(self.parent, RunStatus.FINISHED, tags=tags)
 
     def interrupt(self) -> None:
-        """Give the comparison's run the status KILLED."""
+        """Set the status of the comparison's run to KILLED."""
         self.tracker.runs.end(self.parent, RunStatus.KILLED)
 
     def _find(self, kind: Kind, tags: Tags | None = None) -> list[RunInfo]:

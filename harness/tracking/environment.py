@@ -1,4 +1,4 @@
-"""What code ran, with what, on what: what a run's record needs so that the run can be repeated."""
+"""The code version, the library versions and the machine of a run, recorded so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ GIT_SECONDS = 10
 
 @functools.cache
 def code_version() -> tuple[str, bool] | None:
-    """Return the commit that the package's own files are at, and whether they differ from it.
+    """Return the git commit of this package's files, and True if they differ from it.
 
-    None where the package does not lie in a git repository that tracks it (it was installed, say).
+    None if no git repository tracks the package, as after an installation from a wheel.
     """
     folder = Path(__file__).parent
     try:
-        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not some other repository around it
+        _git(
+            folder, "ls-files", "--error-unmatch", "__init__.py"
+        )  # fails if a repository around the package does not track it
         commit = _git(folder, "rev-parse", "HEAD").strip()
         return commit, bool(_git(folder, "status", "--porcelain", "--", ".").strip())
     except (OSError, subprocess.SubprocessError):
@@ -34,7 +36,7 @@ def _git(folder: Path, *words: str) -> str:
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """Return the versions and the machine that numbers depend on, by name."""
+    """Return the versions and the machine properties that results depend on, by name."""
     found = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     found["processor"] = _processor()
     for name in PACKAGES:
@@ -46,7 +48,7 @@ def environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the model of the processor: libraries choose their kernels, and so the last digits, by it."""
+    """Return the model of the processor. Libraries choose their kernels by it, which changes the last digits."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

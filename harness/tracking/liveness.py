@@ -1,8 +1,8 @@
-"""Which process is at work on a run that is RUNNING, and whether it is alive.
+"""Heartbeats: which process works on a run with status RUNNING, and whether this process is alive.
 
-The parent run of a study or a comparison has one tag for each process that is at work on it: who it is, and the
-time of its last heartbeat. The trials and repeats under it are judged by these tags. Several sweeps on one study
-write one tag each, so none overwrites another's.
+The parent run of a study or a comparison has one tag for each process that works on it. The tag identifies the
+process and has the time of its last heartbeat. The runs of trials and repeats are judged by the tags of their
+parent. Each of several sweeps on one study writes its own tag, so that none overwrites another's.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from harness.tracking.tags import ALIVE_PREFIX
 from harness.tracking.tracker import Tracker
 
 BEAT_SECONDS = 60.0  # one tag write a minute
-RETRY_SECONDS = 5.0  # between two tries while MLflow does not take it, so that it is heard soon after an outage
-STOP_SECONDS = 2.0  # for a heartbeat that is being written when the work ends
-DEAD_AFTER_MINUTES = 15.0  # without a heartbeat; far above any outage that a retry bridges and any clock's error
-# Without a sign of life, for a run that has no heartbeat at all: its epochs may take hours.
+RETRY_SECONDS = 5.0  # between two attempts while MLflow fails, so that a heartbeat comes soon after an outage
+STOP_SECONDS = 2.0  # to wait for a heartbeat that is being written at the end
+DEAD_AFTER_MINUTES = 15.0  # without a heartbeat; far above a usual outage and a usual error of a clock
+# Without a start or an end of a run, where there are no heartbeats at all: an epoch may take hours.
 NO_HEARTBEAT_MINUTES = 24 * 60.0
 MACHINE_FILE = ".machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A work folder on a host: what can tell whether a process that works in it is alive, by its lock files."""
+    """A work folder on a host. Its lock files show which of the processes that use it are alive."""
 
     host: str
-    work_folder: str  # its id; empty where no process of this version has worked in the folder
+    work_folder: str  # its id; empty if no process of this version has used the folder
     work_root: Path
 
     @classmethod
     def here(cls, work_root: Path, *, create: bool) -> Machine:
-        """Return this host with the work folder `work_root`; with `create` the folder gets an id, if it has none.
+        """Return this host with the work folder `work_root`. `create`: give the folder an id if it has none.
 
-        The id holds the file's inode: a copy of the folder is another machine.
+        The id contains the file's inode, so that a copy of the folder counts as another machine.
         """
         path = work_root / MACHINE_FILE
         name = lasting_name(path) if create else FileLock(path).note()
@@ -60,10 +60,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """A process family (a sweep or a comparison with its workers) at work on a run.
+    """A process family (a sweep or a comparison with its workers) that works on a run.
 
-    `lock` is the path, under the machine's work folder, of the lock file that the parent process holds while it
-    lives; `seen` is the UTC time of the last heartbeat, in seconds since 1970.
+    `lock` is the path, below the machine's work folder, of the lock file that is locked while the parent process
+    is alive. `seen` is the time of the last heartbeat in seconds since 1970 (UTC).
     """
 
     family: str
@@ -75,7 +75,7 @@ class Presence:
 
     @classmethod
     def of_this_process(cls, machine: Machine, family: str, lock: Path) -> Presence:
-        """Return this process as the one at work; `lock` is the lock file that it holds."""
+        """Return the presence of this process; `lock` is the lock file that it has locked."""
         return cls(
             family=family,
             host=machine.host,
@@ -86,13 +86,13 @@ class Presence:
         )
 
     def as_tags(self) -> dict[str, str]:
-        """Return the tag of the run that says all this, with the time as text."""
+        """Return this presence as a tag of the run, with the time as text."""
         value = asdict(self)
         del value["family"]
         return {f"{ALIVE_PREFIX}{self.family}": json.dumps({**value, "seen": utc_text(self.seen)})}
 
     def is_held_by(self, machine: Machine) -> bool:
-        """Return whether `machine` can tell from its lock files whether the process is alive."""
+        """Return True if the lock files of `machine` show whether the process is alive."""
         return bool(machine.work_folder) and (self.host, self.work_folder) == (machine.host, machine.work_folder)
 
 
@@ -102,7 +102,7 @@ def utc_text(seconds: float) -> str:
 
 
 def read_presences(run: RunInfo) -> list[Presence]:
-    """Return the processes that a run names; a tag that cannot be read names none."""
+    """Return the processes that the tags of a run name; a tag that cannot be read is ignored."""
     found = []
     for name, value in run.tags.items():
         if not name.startswith(ALIVE_PREFIX):
@@ -112,17 +112,18 @@ def read_presences(run: RunInfo) -> list[Presence]:
             fields["seen"] = datetime.strptime(fields["seen"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
             found.append(Presence(family=name.removeprefix(ALIVE_PREFIX), **fields))
         except (ValueError, TypeError, KeyError):
-            continue  # somebody has edited it: the run is then judged as one without a heartbeat
+            continue  # the tag was edited: the run is judged as one without heartbeats
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """Whether a process is at work on a run, judged from one machine.
+    """Whether a process works on a run, judged from one machine.
 
-    `state` is `here` (a process of this machine holds its lock), `elsewhere` (the last sign of life is recent),
-    `ended` (of this machine, and its lock is free) or `silent` (no sign of life for too long). `by` is the process
-    that was heard last, None for a run without heartbeats; `seen` is when, in seconds since 1970.
+    `state` is `here` (a process of this machine has locked its lock file), `elsewhere` (the last heartbeat is
+    recent), `ended` (the process was on this machine, and its lock is free) or `silent` (no heartbeat for too
+    long). `by` is the process with the last heartbeat, None for a run without heartbeats. `seen` is the time of
+    its last heartbeat, or of the last start or end of a run without heartbeats, in seconds since 1970.
     """
 
     state: Literal["here", "elsewhere", "ended", "silent"]
@@ -132,12 +133,12 @@ class Life:
 
     @property
     def is_dead(self) -> bool:
-        """Whether no process is at work on the run."""
+        """Whether no process works on the run."""
         return self.state in ("ended", "silent")
 
     @property
     def who(self) -> str:
-        """The process and its last sign of life, for messages."""
+        """The process and its last heartbeat, for messages."""
         if self.by is None:
             return f"an unknown process (no heartbeat; the last time on record is {utc_text(self.seen)})"
         return f"process {self.by.pid} on {self.by.host} (last heartbeat {utc_text(self.seen)})"
@@ -146,11 +147,11 @@ class Life:
 def judge(
     parent: RunInfo, machine: Machine, dead_after: float = DEAD_AFTER_MINUTES, others: Iterable[RunInfo] = ()
 ) -> Life:
-    """Return whether a process is at work on a study's or a comparison's run; `others` are the runs under it.
+    """Return whether a process works on the run of a study or a comparison; `others` are its child runs.
 
-    A process of this machine is alive exactly while it holds its lock file. Any other counts as alive until its
-    last heartbeat is `dead_after` minutes old. A run without heartbeats (of version 0.1) counts as alive for a
-    day, or for `dead_after` if that is longer, after the last start or end of it or of a run under it.
+    A process of this machine is alive exactly while its lock file is locked. A process of another machine counts
+    as alive until its last heartbeat is `dead_after` minutes old. A run without heartbeats (of version 0.1) counts
+    as alive for a day, or for `dead_after` if that is longer, after the last start or end of it or of a child run.
     """
     presences = sorted(read_presences(parent), key=lambda presence: presence.seen, reverse=True)
     if not presences:
@@ -174,16 +175,16 @@ def _is_recent(seen: float, minutes: float) -> bool:
 
 
 def forget(tracker: Tracker, run: RunInfo, presences: Iterable[Presence] | None = None) -> None:
-    """Remove the tags of processes that are not at work on a run any more; by default of all that it names."""
+    """Remove the tags of processes that no longer work on a run; by default those of all processes."""
     for presence in read_presences(run) if presences is None else presences:
         tracker.runs.remove_tag(run.run_id, f"{ALIVE_PREFIX}{presence.family}")
 
 
 class Heartbeat:
-    """Writes, once a minute and from a thread, that this process is alive; as a context, for as long as it works.
+    """A context in which a thread writes this process's heartbeat to a run, once a minute.
 
-    Entering removes the tags of earlier processes that are dead; leaving removes this process's own. Where MLflow
-    does not take that, the tag stays: the lock file tells on this machine, the time elsewhere.
+    On entry, tags of dead processes are removed; on exit, the tag of this process. If MLflow fails then, the tag
+    remains: on this machine the lock file shows that the process has ended, elsewhere the age of the heartbeat.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class Heartbeat:
         self._every = every
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.is_heard = True  # whether MLflow took the last one
+        self.is_heard = True  # whether MLflow accepted the last heartbeat
 
     def __enter__(self) -> Heartbeat:
         parent = self._tracker.runs.get(self._run_id)
@@ -211,7 +212,7 @@ class Heartbeat:
 
     def _is_dead(self, presence: Presence) -> bool:
         if presence.is_held_by(self._machine):
-            # The lock of a comparison is this process's own: whoever held it before has ended.
+            # All processes of a comparison use the same lock, which this process has now: the others have ended.
             lock = presence.lock
             return lock == self._presence.lock or not FileLock(self._machine.work_root / lock).is_taken()
         return not _is_recent(presence.seen, DEAD_AFTER_MINUTES)
@@ -221,7 +222,7 @@ class Heartbeat:
             try:
                 self._tracker.runs.log(self._run_id, tags=replace(self._presence, seen=time.time()).as_tags())
             except TrackingError:
-                self.is_heard = False  # tried again soon; whoever sends results reports the outage
+                self.is_heard = False  # retried soon; the upload of results reports the outage
             else:
                 self.is_heard = True
 

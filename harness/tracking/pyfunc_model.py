@@ -1,7 +1,8 @@
-"""An exported network as MLflow serves it; MLflow copies this file, which needs nothing of the harness.
+"""The code of a registered model. MLflow copies this file, so it imports nothing of the harness.
 
-In goes a table with one row a track: the feature columns by name, as they stand in the CSV, or one column
-`picture` with the bytes of a PNG. Out comes a table: `genre`, the likeliest one, then its probability for each.
+Input: a table with one row for each track, with the feature columns of the CSV by name, or with one column
+`picture` of PNG bytes. Output: a table with the likeliest genre in the column `genre`, and a column of
+probabilities for each genre.
 """
 
 import io
@@ -16,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class GenreModel(PythonModel):
-    """The network of a pt2 file, with the names of its columns and genres from the same file."""
+    """The network of a pt2 file, with the column and genre names from the same file."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the pt2 file."""
@@ -27,7 +28,7 @@ class GenreModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return the likeliest genre and every genre's probability, row by row."""
+        """Return the likeliest genre and the probability of every genre for each row."""
         with torch.inference_mode():
             rows = self._features(model_input) if self.about["columns"] else self._pictures(model_input)
         table = pd.DataFrame(rows.numpy().astype("float64"), columns=self.about["genres"], index=model_input.index)
@@ -41,12 +42,12 @@ class GenreModel(PythonModel):
         return self.network(torch.from_numpy(values))  # type: ignore[no-any-return]
 
     def _pictures(self, table: pd.DataFrame) -> torch.Tensor:
-        # One by one: they may differ in size.
+        # One by one, because the sizes may differ.
         return torch.cat([self.network(_decode(content)) for content in table["picture"]])
 
 
 def _decode(content: bytes) -> torch.Tensor:
-    from PIL import Image  # a model of features is served without it
+    from PIL import Image  # not installed where a model of features is served
 
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))[None])

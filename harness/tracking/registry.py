@@ -1,4 +1,4 @@
-"""An exported network in MLflow's model registry: a pyfunc made of one code file and one pt2 file, no pickle."""
+"""Register an exported network in MLflow as a pyfunc model: one code file and one pt2 file, without pickle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PICTURE_COLUMN = "picture"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A version in the registry; `uri` names it by its alias."""
+    """A version in the registry; `uri` names it by its alias; `reused`: it was registered before."""
 
     name: str
     version: str
@@ -48,8 +48,8 @@ def register(
 ) -> Registered:
     """Register a run's network as `<experiment>-<model>` with the alias `champion`.
 
-    `example` has the columns of the input, and a row or two. A run that has a version already gets no second
-    one, but the alias.
+    `example` is an input table of one or two rows. If the run already has a version, that version gets the alias,
+    and no second one is made.
     """
     client = tracker.client
     with translated(f"registering the model of run {run_id}", tracker.uri):
@@ -110,7 +110,7 @@ def _add_version(
         client.create_registered_model(
             name, description=f"The best {run.data.tags[Tag.MODEL]} by `harness export`."
         )
-    # Not models:/ID, which MLflow would look up in whatever store is the global one.
+    # Not models:/ID: MLflow would look that up in the store of its global tracking URI.
     return client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
 
 
@@ -118,7 +118,7 @@ def _save(path: Path, about: Model, pt2: Path, example: pd.DataFrame, genres: Se
     import mlflow
 
     with warnings.catch_warnings():
-        # Of MLflow's own modules, at their import, and of what it calls of a newer pandas.
+        # Warnings of MLflow's modules at their import, and of a newer pandas about MLflow's calls.
         warnings.filterwarnings("ignore", message=r".*Any type hint is inferred as AnyType", category=UserWarning)
         warnings.filterwarnings("ignore", message="Operation with range is deprecated")
         mlflow.pyfunc.save_model(
@@ -148,12 +148,12 @@ def _type(values: pd.Series[Any]) -> DataType | AnyType:
 
     if values.name == PICTURE_COLUMN:
         return DataType.binary
-    # Whole numbers in the CSV are whole numbers in the table that pandas reads from it, which MLflow refuses as
-    # `double`; as `long` it would refuse the same numbers with a decimal point.
+    # pandas reads a CSV column of whole numbers as integers. MLflow refuses integers for `double`, and for `long`
+    # it would refuse the same numbers with a decimal point.
     return AnyType() if values.dtype.kind == "i" else DataType.double  # type: ignore[no-untyped-call]
 
 
 def _requirements(*, pictures: bool) -> list[str]:
     needed = ["mlflow", "torch", "numpy", "pandas", *(["pillow"] if pictures else [])]
-    # A local part, as in 2.15.0+cpu, names a build that the package index does not have.
+    # A version with a local part, as 2.15.0+cpu, is not in the package index.
     return [f"{package}=={version(package).partition('+')[0]}" for package in needed]

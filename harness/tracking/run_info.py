@@ -1,4 +1,4 @@
-"""A run read back: what its tags mean, as typed properties."""
+"""A run that was read from MLflow, with its tags as typed properties."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.tracking.tags import REMOVED, Kind, RunStatus, Tag, Tags
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """A run as it was read back: its params, last metrics and tags; the properties say what the tags mean.
+    """A run as read from MLflow: params, last value of each metric, and tags, which the properties interpret.
 
-    `touched` is when it was started or ended, the later of the two, in seconds since 1970.
+    `touched` is the time of its start or its end, the later of the two, in seconds since 1970.
     """
 
     run_id: str
@@ -27,7 +27,7 @@ class RunInfo:
 
     @property
     def kind(self) -> Kind:
-        """What the run is the record of."""
+        """The kind of the run."""
         found = self.tags.get(Tag.KIND)
         return next((kind for kind in Kind if kind == found), Kind.UNKNOWN)
 
@@ -38,12 +38,12 @@ class RunInfo:
 
     @property
     def family_id(self) -> str:
-        """The id of the study's or comparison's run: the parent's, or the run's own where it has none above."""
+        """The id of the study's or comparison's run: the parent's id, or the run's own if it has no parent."""
         return self.tags.get(Tag.PARENT_ID, self.run_id)
 
     @property
     def parent_id(self) -> str:
-        """The id of the run above: of a trial's study, of a repeat's comparison."""
+        """The id of the parent run: that of a trial's study, or of a repeat's comparison."""
         return self._required(Tag.PARENT_ID)
 
     @property
@@ -53,22 +53,22 @@ class RunInfo:
 
     @property
     def study_identity(self) -> str | None:
-        """What tells a study from others of the same name."""
+        """The identity of a study, which differs from that of other studies of the same name."""
         return self.tags.get(Tag.STUDY_IDENTITY)
 
     @property
     def study_state(self) -> str | None:
-        """How the study stands, by the last sweep that concluded it."""
+        """The state of the study, as the last sweep has set it."""
         return self.tags.get(Tag.STUDY_STATE)
 
     @property
     def best_run_id(self) -> str | None:
-        """The run of the study's best trial, as it was last concluded."""
+        """The run id of the study's best trial, as the last sweep has set it."""
         return self.tags.get(Tag.BEST_RUN_ID)
 
     @property
     def is_whole(self) -> bool:
-        """Whether a study's run has all it should begin with."""
+        """Whether a study's run has all params and files of its start."""
         return Tag.WHOLE in self.tags
 
     @property
@@ -83,7 +83,7 @@ class RunInfo:
 
     @property
     def trial_state(self) -> str | None:
-        """How a trial or a repeat stands."""
+        """The state of a trial or a repeat."""
         return self.tags.get(Tag.TRIAL_STATE)
 
     @property
@@ -98,7 +98,7 @@ class RunInfo:
 
     @property
     def split_digest(self) -> str:
-        """The digest of the split, empty where the run has none."""
+        """The digest of the split, empty if the run has none."""
         return self.tags.get(Tag.SPLIT_DIGEST, "")
 
     @property
@@ -108,7 +108,7 @@ class RunInfo:
 
     @property
     def comparison(self) -> str | None:
-        """The identity of the comparison that the run belongs to, None for others."""
+        """The identity of the comparison that the run belongs to, None for other runs."""
         return self.tags.get(Tag.COMPARISON)
 
     @property
@@ -133,23 +133,23 @@ class RunInfo:
 
     @property
     def config(self) -> TrialConfig:
-        """What a trial was trained with."""
+        """The configuration of a trial."""
         return TrialConfig.of(json.loads(self._required(Tag.CONFIG)))
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The versions and the machine, by name; empty where they are not on record."""
+        """The versions and the machine, by name; empty if they are not recorded."""
         found: dict[str, str] = json.loads(self.tags.get(Tag.ENVIRONMENT, "{}"))
         return found
 
     @property
     def commit(self) -> str | None:
-        """The commit of the code that ran, None where it is not on record."""
+        """The commit of the code that ran, None if it is not recorded."""
         return self.tags.get(Tag.COMMIT)
 
     @property
     def code_dirty(self) -> str | None:
-        """`yes` or `no`: whether the code that ran differed from its commit; None where it is not on record."""
+        """`yes` or `no`: whether the code that ran differed from its commit; None if it is not recorded."""
         return self.tags.get(Tag.CODE_DIRTY)
 
     def _required(self, tag: Tag) -> str:

@@ -1,4 +1,4 @@
-"""Runs of MLflow: making them, writing points, params and tags, finding and reading them back."""
+"""Runs of MLflow: make and end them, write metric points, params and tags, and find and read them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCH_FIGURES = ("train_loss", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A metric's value at a time (ms since 1970) and a step."""
+    """The value of a metric at a time (ms since 1970) and a step."""
 
     name: str
     value: float
@@ -38,15 +38,15 @@ class Runs:
         self.uri = uri
 
     def create(self, experiment: str, name: str, tags: Tags, time: int | None = None) -> str:
-        """Make a run in an experiment (an id) with status RUNNING, and return its id; `time` is its start."""
+        """Make a run in an experiment (an id) with status RUNNING, and return its id; `time` is its start (ms)."""
         with translated(f"making the run {name!r}"):
             run = self._client.create_run(experiment, start_time=time, run_name=name, tags=_plain(tags))
             return str(run.info.run_id)
 
     def get(self, run_id: str) -> RunInfo:
-        """Read a run back.
+        """Read a run.
 
-        Raises TrackingError where there is none of that id.
+        Raises TrackingError if there is no run of that id.
         """
         found = self.lookup(run_id)
         if found is not None:
@@ -58,7 +58,7 @@ class Runs:
         )
 
     def lookup(self, run_id: str) -> RunInfo | None:
-        """Read a run back, a deleted one too; return None where there is none of that id."""
+        """Read a run, which may be a deleted one; return None if there is no run of that id."""
         with translated(f"reading run {run_id!r}"):
             from mlflow.exceptions import MlflowException
 
@@ -70,7 +70,7 @@ class Runs:
         return None
 
     def under(self, run_id: str) -> list[RunInfo]:
-        """Return the runs under a run."""
+        """Return the child runs of a run."""
         return self.find({Tag.PARENT_ID: run_id})
 
     def find(
@@ -83,7 +83,7 @@ class Runs:
     ) -> list[RunInfo]:
         """Return every run that has these tags (and that status), in one experiment (an id) or in all.
 
-        `deleted`: also those that were deleted, which MLflow keeps until it is told to collect garbage.
+        `deleted`: also deleted runs, which MLflow keeps until its garbage collection (`mlflow gc`).
         """
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         if status is not None:
@@ -104,11 +104,11 @@ class Runs:
                     return found
 
     def running(self, *kinds: Kind) -> list[RunInfo]:
-        """Return the runs of these kinds that are RUNNING."""
+        """Return the runs of these kinds with status RUNNING."""
         return [run for run in self.find({}, status=RunStatus.RUNNING) if run.kind in kinds]
 
     def with_data(self, data_digest: str) -> list[RunInfo]:
-        """Return the runs on a data set, those that were deleted among them."""
+        """Return the runs on a data set, including deleted ones."""
         return self.find({Tag.DATA_DIGEST: data_digest}, deleted=True)
 
     def log(
@@ -119,7 +119,7 @@ class Runs:
         params: Mapping[str, object] | None = None,
         tags: Tags | None = None,
     ) -> None:
-        """Write points, params and tags to a run, whatever its status. Written twice, they are there once."""
+        """Write points, params and tags to a run of any status. What is written twice is stored once."""
         with translated(f"recording run {run_id}"):
             from mlflow.entities import Metric, Param, RunTag
 
@@ -134,28 +134,28 @@ class Runs:
                 self._client.log_batch(run_id, metrics=metrics[first : first + BATCH])
 
     def add_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Write values of metrics, of this moment."""
+        """Write values of metrics with the present time."""
         now = time.time_ns() // 1_000_000
         self.log(run_id, points=[Point(name, value, now, step) for name, value in metrics.items()])
 
     def reopen(self, run_id: str) -> None:
-        """Give a run the status RUNNING."""
+        """Set the status of a run to RUNNING."""
         with translated(f"opening run {run_id}"):
             self._client.update_run(run_id, status=RunStatus.RUNNING.value)
 
     def end(self, run_id: str, status: RunStatus, *, tags: Tags | None = None, time: int | None = None) -> None:
-        """Give a run its status and its end (ms since 1970; now by default), after the tags that say why."""
+        """Set the tags of a run, then its status and its end time (ms since 1970; now by default)."""
         if tags:
             self.log(run_id, tags=tags)
         with translated(f"ending run {run_id}"):
             self._client.set_terminated(run_id, status.value, time)
 
     def end_dead(self, run_id: str, mended: str) -> None:
-        """Give a run that no process is at work on the status KILLED; `mended` says why."""
+        """Set the status of a run whose process is dead to KILLED; `mended` says why."""
         self.end(run_id, RunStatus.KILLED, tags={Tag.MENDED: mended})
 
     def remove_tag(self, run_id: str, name: str) -> None:
-        """Remove a tag of a run, if it has it."""
+        """Remove a tag of a run, if the run has it."""
         with translated("removing a tag"):
             from mlflow.exceptions import MlflowException
 
@@ -166,12 +166,12 @@ class Runs:
                     raise
 
     def steps(self, run_id: str, metric: str) -> frozenset[int]:
-        """Return the steps at which a metric is on record."""
+        """Return the steps of a metric's points."""
         with translated(f"reading {metric} of run {run_id}"):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, metric))
 
     def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
-        """Return the losses and the accuracy of each epoch that a run has on record, the last of each if twice."""
+        """Return the losses and the accuracy of each recorded epoch; the last value counts if there are two."""
         found: dict[int, dict[str, float]] = {}
         with translated(f"reading the epochs of run {run_id}"):
             for name in EPOCH_FIGURES:
@@ -180,7 +180,7 @@ class Runs:
         return dict(sorted(found.items()))
 
     def count_test_opening(self, run_id: str) -> int:
-        """Put on record that a run is about to see the test part; return how often it has now."""
+        """Record that a run is about to open the test part; return the number of times, including this one."""
         openings = self.get(run_id).test_openings + 1
         self.log(run_id, tags={Tag.TEST_OPENINGS: str(openings)})
         return openings
@@ -192,7 +192,7 @@ def by_number(runs: Iterable[RunInfo]) -> list[RunInfo]:
 
 
 def _plain(tags: Tags) -> dict[str, str]:
-    return {str(name): str(text) for name, text in tags.items()}  # neither is a member of an enum any more
+    return {str(name): str(text) for name, text in tags.items()}  # plain str, not enum members
 
 
 def _info(run: Run) -> RunInfo:

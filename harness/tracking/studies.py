@@ -1,4 +1,4 @@
-"""The runs of studies: one for the study, and one under it for each trial."""
+"""The runs of studies: one run for the study, and one run under it for each trial."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ class Studies:
         description: str,
         split: Split,
         context: StudyContext,
-        asked: int,
+        n_trials: int,
         presence: Tags | None = None,
     ) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
-        A new one gets the split and `context` as files, from which an export finds its data again. `asked` is the
-        number of trials that the study is to have. `presence` says which process is at work on it.
+        A new run gets the split and `context` as files, by which an export finds the data. `n_trials` is the
+        number of trials that the study should have. `presence` are the tags that name the process that works on
+        it.
         """
-        tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(asked)}
+        tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
         experiment, identity = self._experiment_id(spec.experiment), context.identity
         found = self.run(spec.name, experiment)
@@ -58,7 +59,7 @@ class Studies:
             run_id = found.run_id
             self._runs.log(run_id, tags=tags)
             self._runs.reopen(run_id)
-        if found is None or not found.is_whole:  # or its making was cut short
+        if found is None or not found.is_whole:  # or the process that made it was stopped
             self._runs.log(run_id, params=study_params(spec) | {"search": _search(spec)})
             self._artifacts.log_json(run_id, asdict(split), SPLIT_FILE)
             self._artifacts.log_json(run_id, context.as_json(), CONTEXT_FILE)
@@ -68,7 +69,7 @@ class Studies:
     def end(
         self, run_id: str, state: StudyState, counts: TrialCounts, best: TrialRow | None, best_run_id: str | None
     ) -> None:
-        """Give a study's run its figures, its best trial and its status."""
+        """Write the metrics, the best trial and the status of a study's run."""
         self._runs.add_metrics(run_id, _figures(counts, best if best_run_id is not None else None))
         tags: dict[str, str] = {Tag.STUDY_STATE: state}
         if best is not None and best_run_id is not None:
@@ -80,7 +81,7 @@ class Studies:
         self._runs.end(run_id, state.status, tags=tags)
 
     def end_trial(self, run_id: str, state: TrialState, *, mended: str) -> None:
-        """End the run of a trial whose worker has not: `mended` says why."""
+        """End the run of a trial that its worker has not ended; `mended` says why."""
         self._runs.end(run_id, STATUS_OF[state], tags={Tag.TRIAL_STATE: state, Tag.MENDED: mended})
 
     def run(self, study: str, experiment: str | None = None) -> RunInfo | None:
@@ -89,13 +90,13 @@ class Studies:
         return found[0] if found else None
 
     def runs_named(self, study: str, experiment: str | None = None) -> list[RunInfo]:
-        """Return the runs of studies of that name: on a shared server there may be several."""
+        """Return the runs of studies of that name; a shared server may have several."""
         return self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.STUDY}, experiment=experiment)
 
     def require_run(self, study: str) -> RunInfo:
         """Return the run of a study.
 
-        Raises StudyError where there is none.
+        Raises StudyError if there is none.
         """
         found = self.run(study)
         if found is None:
@@ -111,7 +112,7 @@ class Studies:
         return Split.of(self._artifacts.read_json(run_id, SPLIT_FILE))
 
     def context(self, run_id: str) -> StudyContext:
-        """Return what a study was made with beyond its settings, by the id of its run."""
+        """Return the context of a study (data set, code of its model and more), by the id of its run."""
         return StudyContext.of(self._artifacts.read_json(run_id, CONTEXT_FILE))
 
     def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunInfo | None:
@@ -127,7 +128,7 @@ class Studies:
     def require_trial(self, run_id: str) -> RunInfo:
         """Return the run of a trial, by its id.
 
-        Raises TrackingError where there is none, or where it is no trial's.
+        Raises TrackingError if there is no run of that id, or if it is not the run of a trial.
         """
         run = self._runs.get(run_id)
         if run.kind != Kind.TRIAL:
@@ -139,9 +140,9 @@ class Studies:
         return run
 
     def best_trial_run(self, study: str) -> RunInfo:
-        """Return the run of a study's best complete trial: highest accuracy, of several the first trial.
+        """Return the run of the complete trial with the highest validation accuracy; of equals, the first trial.
 
-        Raises StudyError where the study or a complete trial is missing.
+        Raises StudyError if the study does not exist or has no complete trial.
         """
         check_name("study", study)
         runs = self.trial_runs(study)
@@ -156,11 +157,11 @@ class Studies:
         return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -run.trial_number))
 
     def names(self) -> list[str]:
-        """Return the names of the studies on record."""
+        """Return the names of all studies."""
         return sorted(run.study or "" for run in self._runs.find({Tag.KIND: Kind.STUDY}))
 
     def delete(self, study: str) -> int:
-        """Delete the runs of a study with their files; return how many there were."""
+        """Delete the runs of a study with their files; return their number."""
         found = self._runs.find({Tag.STUDY: study})
         for run in found:
             self._artifacts.delete_run(run.run_id)

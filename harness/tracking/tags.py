@@ -1,4 +1,4 @@
-"""Every tag of a run by name, and what kinds of run and which statuses there are.
+"""The names of all tags of runs, the kinds of run, and the statuses.
 
 No other module spells the name of a tag. Names that begin with `mlflow.` are MLflow's own.
 """
@@ -15,8 +15,8 @@ from harness import __version__
 from harness.core.records import StudySpec, TrialState
 from harness.tracking.environment import code_version, environment
 
-TAG_LIMIT = 5000  # characters that every MLflow store takes
-# The tag of an experiment that decides which pages the UI opens with: training runs, not traces.
+TAG_LIMIT = 5000  # characters; every MLflow store takes so many
+# This tag of an experiment makes MLflow's UI open with the page of training runs instead of traces.
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 INPUT_CONTEXT = "mlflow.data.context"  # the tag of a run's data set, not of the run
 
@@ -72,14 +72,14 @@ class Tag(StrEnum):
     OF_STUDY = "of_study"
 
 
-ALIVE_PREFIX = "alive."  # before the id of a process family: that it is at work on the run
+ALIVE_PREFIX = "alive."  # before the id of a process family that works on the run
 BEST_PREFIX = "best_"  # before the name of a hyperparameter: its value in the study's best trial
-REMOVED = "removed"  # what CHECKPOINT says of a run whose checkpoint is gone
+REMOVED = "removed"  # the value of CHECKPOINT after the checkpoint was removed
 YES, NO = "yes", "no"
 
 
 class Kind(StrEnum):
-    """What a run is the record of; UNKNOWN is a run that the harness did not make."""
+    """The kinds of run; UNKNOWN is a run that the harness did not make."""
 
     STUDY = "study"
     TRIAL = "trial"
@@ -89,7 +89,7 @@ class Kind(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """The statuses of MLflow. SCHEDULED is never that of a run of the harness."""
+    """The statuses of MLflow. No run of the harness has the status SCHEDULED."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -110,7 +110,7 @@ STATUS_OF: dict[TrialState, RunStatus] = {
 
 
 class StudyState(StrEnum):
-    """How a study stands; MLflow's status is coarser."""
+    """The state of a study, which is more exact than MLflow's status."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -146,12 +146,12 @@ def study_tags(spec: StudySpec, kind: Kind) -> dict[str, str]:
 
 
 def origin_tags() -> dict[str, str]:
-    """Return the tags that say who made a run, and with what."""
+    """Return the tags that say which user and which version made a run."""
     return {Tag.HARNESS_VERSION: __version__, Tag.USER: _user(), Tag.SOURCE: "harness"}
 
 
 def code_tags() -> dict[str, str]:
-    """Return the tags that say what code ran, with what libraries, on what machine."""
+    """Return the tags that describe the code, the libraries and the machine of a run."""
     code = code_version()
     tags: dict[str, str] = {Tag.ENVIRONMENT: json.dumps(environment())}
     if code is not None:
@@ -162,5 +162,5 @@ def code_tags() -> dict[str, str]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container may run under a number that has no name
+    except (OSError, KeyError):  # in a container the user id may have no name
         return str(os.getuid())

@@ -1,4 +1,4 @@
-"""One MLflow store, opened: its runs, their files, and the runs of studies."""
+"""An open MLflow store: its runs, their files, and the runs of studies."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Tracker:
                 check_artifact_paths(self._database)
                 uri = read_only_url(self._database) if read_only else uri
             self.client = MlflowClient(tracking_uri=uri)
-            self.client.search_experiments(max_results=1)  # it would connect, and complain, at its first use
+            self.client.search_experiments(max_results=1)  # the client connects at its first use: errors show here
         self.runs = Runs(self.client, uri)
         self.artifacts = Artifacts(self.client, uri)
         self.studies = Studies(self.runs, self.artifacts, self.experiment_id)
 
     def fetch_resume(self, study: str, number: int, folder: Path) -> bool:
-        """Copy a trial's resume point into `folder`; return False where it has none on record."""
+        """Download a trial's resume point to `folder`; return False if MLflow has none."""
         run = self.studies.trial_run(study, number)
         return run is not None and self.artifacts.fetch_resume(run.run_id, folder)
 
@@ -54,12 +54,12 @@ class Tracker:
             self.client._tracking_client.store.engine.dispose()
 
     def experiment_id(self, name: str) -> str:
-        """Return the id of an experiment, making it on first use."""
+        """Return the id of an experiment; the first use makes it."""
         with translated(f"making the experiment {name!r}"):
             experiment = self.client.get_experiment_by_name(name)
             if experiment is not None:
                 return str(experiment.experiment_id)
-            location = None  # a server's own choice
+            location = None  # a server chooses it
             if self._database is not None:
                 location = artifact_folder(self._database, name).as_uri()
             return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_KIND))
@@ -70,5 +70,5 @@ def _make_schema(url: str) -> None:
 
     client = MlflowClient(tracking_uri=url)
     client.search_experiments()
-    # The file is about to be renamed: no connection may stay open under its old name.
+    # The file is renamed next: no connection to its old name may stay open.
     client._tracking_client.store.engine.dispose()

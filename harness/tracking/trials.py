@@ -1,4 +1,4 @@
-"""The runs of trials: journal events turned into params, metrics, tags and artifacts."""
+"""The runs of trials: turn journal events into params, metrics, tags and artifacts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ EPOCH_METRICS = {
 
 
 def epoch_points(event: EpochDone) -> list[Point]:
-    """Return the metric points of an epoch, with its own time and step."""
+    """Return the metric points of an epoch; their time is that of the event, their step is the epoch."""
     metrics = event.metrics
     return [Point(name, getattr(metrics, key), event.time, metrics.epoch) for key, name in EPOCH_METRICS.items()]
 
 
 def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
-    """Return the metric points of the best epoch, if there is one."""
+    """Return the metric points of the best epoch; empty if there is none."""
     if best is None:
         return []
     figures = {
@@ -62,26 +62,27 @@ class TrialLog:
         self._experiment = tracker.experiment_id(spec.experiment)
 
     def run_of(self, number: int, time: int, *, search: bool) -> tuple[str, frozenset[int]]:
-        """Return the run of a trial, and the epochs that it has on record.
+        """Return the id of a trial's run, and the epochs that MLflow already has.
 
-        The run is made, with `time` (ms since 1970) as its start, unless `search` finds it.
+        `search`: look for an existing run first. If there is none, make it, with `time` (ms since 1970) as its
+        start.
         """
         runs = self._tracker.runs
         if search:
             found = self._tracker.studies.trial_run(self._spec.name, number, self._experiment)
             if found is not None:
-                last = list(EPOCH_METRICS.values())[-1]  # an epoch that has its last metric has all
+                last = list(EPOCH_METRICS.values())[-1]  # an epoch with its last metric is complete
                 return found.run_id, runs.steps(found.run_id, last)
         name = f"{self._spec.model.rpartition(':')[2]}-{number:03d}"
         tags = study_tags(self._spec, Kind.TRIAL) | {Tag.PARENT_ID: self._parent, Tag.TRIAL: str(number)}
         return runs.create(self._experiment, name, tags, time), frozenset()
 
     def send(self, run_id: str, events: Sequence[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
-        """Send events of one trial, in their order; the folder `checkpoint` is uploaded with the trial's end.
+        """Send events of one trial, in their order. The folder `checkpoint` is uploaded at the trial's end.
 
-        All points, params and tags go in one batch; then the files; the status comes last. `resume` is the
-        folder with the resume checkpoint, where another machine may have to go on from it: uploaded after the
-        epochs that it comes after, and removed with the trial's end.
+        All points, params and tags are sent in one batch, then the files, and the status last. `resume` is the
+        folder of the resume point, if another machine may have to continue from it. It is uploaded after the
+        epochs that it includes, and removed at the trial's end.
         """
         runs, artifacts = self._tracker.runs, self._tracker.artifacts
         batch = _translate(self._spec, events)
@@ -107,7 +108,7 @@ class TrialLog:
         profile = {"tracks": info.tracks, "genres": info.genres, "digest": info.digest}
         dataset = Dataset(
             name=info.name,
-            digest=info.digest[:16],  # MLflow keeps 36 characters; the whole one is a tag of every run
+            digest=info.digest[:16],  # MLflow takes 36 characters; the whole digest is a tag of every run
             source_type="local",
             source=json.dumps({"uri": info.folder}),
             profile=json.dumps(profile),
@@ -117,7 +118,7 @@ class TrialLog:
 
 @dataclass(slots=True)
 class _Batch:
-    """What events come to in a run: params, points and tags, and the end, unless the trial has started again."""
+    """The params, points and tags for a run, and the end of the trial unless it has started again."""
 
     params: dict[str, object] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
@@ -127,12 +128,12 @@ class _Batch:
 
     @property
     def is_over(self) -> bool:
-        """Whether the trial has ended; one that was interrupted has not."""
+        """Whether the trial has ended. An interrupted trial has not: it will be continued."""
         return self.end is not None and self.end.result.state != "interrupted"
 
 
 def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
-    """Return what events of one trial, in their order, come to in its run."""
+    """Return what the events of one trial, in their order, add to its run."""
     batch = _Batch()
     for event in events:
         match event:

@@ -1,4 +1,4 @@
-"""What the `harness data` commands print and how they exit; `test_cli` runs some as processes."""
+"""The output and the exit codes of the `harness data` commands; `test_commands` runs some as processes."""
 
 import shutil
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_check_exits_1_on_a_fault_and_quotes_it(demo_copy: Path, inside: Harness
     assert "line 272, column label: 'pop' contradicts the track's name 'jade.00000.wav'" in done.stderr
 
 
-def test_check_demo_makes_it_where_it_is_missing(
+def test_check_demo_makes_the_demo_set_if_it_is_missing(
     tmp_path: Path, demo_tracks: Tracks, inside: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Sound to features and pictures: Kaggle's own rows, what cannot be used, whole data sets, kills."""
+"""Audio: Kaggle's rows are reproduced, bad files are refused, and a killed extraction can be continued."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def write(path: Path, sound: np.ndarray, rate: int = RATE, **options: str) -> Pa
 
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
-    """Two genres of six clips each: names of one's own in FLAC, GTZAN's in WAV."""
+    """Two genres of six clips each: FLAC files with names of the user, and WAV files with names as in GTZAN."""
     for index in range(6):
         write(tmp_path / "music" / "hip hop" / f"song {index}.flac", tune(pitch=200 + 10 * index, seed=index))
         write(tmp_path / "music" / "rock" / f"rock.{index + 2:05d}.wav", tune(pitch=400 + 20 * index, seed=index))
@@ -61,13 +61,13 @@ def test_the_recipe_gives_kaggles_rows(gtzan: Path, genre: str) -> None:
     assert far == {}
 
 
-def test_a_picture_and_its_repetition(tmp_path: Path) -> None:
+def test_a_picture_is_drawn_and_reproduced(tmp_path: Path) -> None:
     clip = load_clip(write(tmp_path / "a.wav", tune()))
     picture = clip_picture(clip)
     assert picture.shape == (288, 432, 3)
     assert picture.dtype == np.uint8
     assert (picture == clip_picture(clip)).all()
-    # Low pitch is at the bottom: the tone of 220 Hz is what is brightest.
+    # Low pitch is at the bottom: the tone of 220 Hz is the brightest part.
     assert picture.mean((1, 2)).argmax() > 250
 
 
@@ -80,7 +80,7 @@ def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
     assert found[centroid] == pytest.approx(plain[centroid], rel=0.3)
 
 
-def test_channels_and_rates_come_down_to_one(tmp_path: Path) -> None:
+def test_channels_are_mixed_and_rates_converted(tmp_path: Path) -> None:
     mono = load_clip(write(tmp_path / "mono.wav", tune()))
     stereo = load_clip(write(tmp_path / "stereo.wav", np.stack([tune(), tune()], axis=1)))
     assert (mono == stereo).all()
@@ -127,7 +127,9 @@ def not_numbers(path: Path) -> None:
         (lambda path: None, "cannot be decoded"),
     ],
 )
-def test_what_cannot_be_used_says_why(tmp_path: Path, make: Callable[[Path], object], found: str) -> None:
+def test_a_clip_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, make: Callable[[Path], object], found: str
+) -> None:
     path = tmp_path / "clip.wav"
     make(path)
     with pytest.raises(DataError, match=found) as refusal:
@@ -136,7 +138,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, make: Callable[[Path], obj
     assert refusal.value.expected
 
 
-def test_names_and_numbers(tmp_path: Path) -> None:
+def test_clips_are_numbered(tmp_path: Path) -> None:
     for name in ("b.wav", "a.mp3", "rock.00001.wav", "rock.7.wav", "pop.00000.wav", "c.wav"):
         write(tmp_path / "rock" / name, tune())
     for index in range(5):
@@ -159,7 +161,7 @@ def test_names_and_numbers(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in ignored] == ["empty", "readme.txt", "rock/album", "rock/cover.jpg"]
 
 
-def test_folders_that_would_be_no_data_set(music: Path, tmp_path: Path) -> None:
+def test_bad_folders_are_refused(music: Path, tmp_path: Path) -> None:
     def refused(found: str, audio: Path = music, out: Path = tmp_path / "out") -> None:
         with pytest.raises(DataError, match=found):
             extract(audio, out)
@@ -169,10 +171,10 @@ def test_folders_that_would_be_no_data_set(music: Path, tmp_path: Path) -> None:
     refused("has no folder with sound files", music / "rock")
     refused("lies inside", out=music / "out")
     shutil.copy(music / "rock" / "rock.00002.wav", music / "rock" / "rock.00002.mp3")
-    refused("both claim to be track rock.00002")
+    refused("are both named as track rock.00002")
 
 
-def test_a_data_set(music: Path, tmp_path: Path, inside: Harness) -> None:
+def test_extract_makes_a_data_set(music: Path, tmp_path: Path, inside: Harness) -> None:
     (music / "rock" / "bad.mp3").write_bytes(b"nonsense")
     (music / "notes.txt").touch()
     out = tmp_path / "out"
@@ -195,7 +197,7 @@ def test_a_data_set(music: Path, tmp_path: Path, inside: Harness) -> None:
     with (out / "tracks.csv").open() as file:
         assert {"file": "hip hop/song 0.flac", "track": "hip hop.00000"} in list(csv.DictReader(file))
     assert "decoded" in json.loads((out / "extraction.json").read_text())["skipped"]["rock/bad.mp3"]
-    # What another process wrote is what this one computes, to the last digit.
+    # This process computes exactly what the other one has written.
     path = music / "rock" / "rock.00004.wav"
     clip = load_clip(path)
     assert tracks.features is not None
@@ -207,7 +209,7 @@ def test_a_data_set(music: Path, tmp_path: Path, inside: Harness) -> None:
 
 
 @pytest.mark.process
-def test_killed_and_run_again(music: Path, tmp_path: Path) -> None:
+def test_a_killed_extraction_continues(music: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     extract(music, whole, jobs=2)
     rows = out / ".extract" / "rows"
@@ -224,12 +226,12 @@ def test_killed_and_run_again(music: Path, tmp_path: Path) -> None:
     assert 3 <= len(first) < 12
     pictures = out / ".extract" / "set" / "images_original"
     (pictures / "hip hop" / ".hip hop00009.png.half").touch()
-    # One of the files has changed since, and one has gone.
+    # One file has changed since then, and one was removed.
     changed, gone = music / "hip hop" / "song 1.flac", music / "hip hop" / "song 5.flac"
     write(changed, tune(pitch=777))
     gone.unlink()
     heard: list[str] = []
-    done = extract(music, out, jobs=1, told=lambda name, *_: heard.append(name))
+    done = extract(music, out, jobs=1, progress=lambda name, *_: heard.append(name))
     assert done.tracks == 11
     assert "hip hop/song 1.flac" in heard
     assert len(heard) <= 12 - len(first) + 1
@@ -246,7 +248,7 @@ def test_killed_and_run_again(music: Path, tmp_path: Path) -> None:
     assert not list(out.rglob(".*"))
 
 
-def test_killed_while_it_is_put_in_place(music: Path, tmp_path: Path) -> None:
+def test_an_extraction_killed_while_it_moves_the_results_continues(music: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract(music, out, jobs=2)
     digest = load_tracks(out).digest
@@ -257,7 +259,7 @@ def test_killed_while_it_is_put_in_place(music: Path, tmp_path: Path) -> None:
     assert not (out / ".extract").exists()
 
 
-def test_too_few_for_a_sweep_are_a_data_set_all_the_same(music: Path, tmp_path: Path) -> None:
+def test_a_data_set_too_small_for_a_sweep_is_extracted_with_a_warning(music: Path, tmp_path: Path) -> None:
     for path in sorted(music.glob("rock/*"))[:2]:
         path.write_bytes(b"spoilt")
     out = tmp_path / "out"
@@ -271,7 +273,7 @@ def test_too_few_for_a_sweep_are_a_data_set_all_the_same(music: Path, tmp_path: 
         load_tracks(out)
 
 
-def test_without_the_extra(music: Path, tmp_path: Path) -> None:
+def test_extract_without_the_extra_says_what_to_install(music: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['librosa'] = None\n"
         f"sys.argv[1:] = ['data', 'extract', {str(music)!r}, '--out', 'out']\n"

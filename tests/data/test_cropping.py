@@ -1,4 +1,4 @@
-"""The white frame: found on the train part alone, cut before the resize, nothing of the content lost."""
+"""Cropping: the box is fitted on the train part alone and cut before the resize, and no content is lost."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def picture_of(tracks: Tracks, track: str) -> torch.Tensor:
     return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
 
 
-def test_bounds_are_those_of_what_is_not_white() -> None:
+def test_bounds_contain_every_pixel_that_is_not_white() -> None:
     picture = torch.full((3, 60, 90), 255, dtype=torch.uint8)
     assert content_bounds(picture) == (60, 90, 60, 0, 90, 0)
     picture[1, 10, 20] = 254  # one channel, one grey level
@@ -58,7 +58,7 @@ def test_a_scaled_box_loses_nothing(height: int, width: int) -> None:
     assert kept[-1, -1, 1] / width < BOX.right / BOX.width <= (kept[-1, -1, 1] + 1) / width
 
 
-def test_what_is_framed_is_what_is_cut() -> None:
+def test_a_framed_picture_cropped_is_its_content() -> None:
     content = np.random.default_rng(0).integers(0, 256, (*BOX.size, 3), dtype=np.uint8)
     picture = torch.from_numpy(BOX.framed(content))
     assert picture.shape == (60, 90, 3)

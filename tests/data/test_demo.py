@@ -22,12 +22,12 @@ def content(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def test_it_is_the_same_every_time(demo_data: Path, tmp_path: Path) -> None:
+def test_the_demo_set_is_always_the_same(demo_data: Path, tmp_path: Path) -> None:
     make_demo(tmp_path / "again")
     assert content(tmp_path / "again") == content(demo_data)
 
 
-def test_it_says_that_it_is_synthetic(demo_data: Path) -> None:
+def test_the_demo_set_is_marked_as_synthetic(demo_data: Path) -> None:
     assert "synthetic" in (demo_data / "SYNTHETIC.md").read_text().lower()
 
 
@@ -45,9 +45,9 @@ def test_features_are_neither_hopeless_nor_easy(demo_tracks: Tracks) -> None:
     assert np.mean(raw) < np.mean(scores) - 0.1
 
 
-def test_pictures_and_features_tell_of_the_same_style(demo_tracks: Tracks) -> None:
+def test_pictures_and_features_follow_from_the_same_style(demo_tracks: Tracks) -> None:
     data = View(demo_tracks, "pictures").training(stratified_split(demo_tracks, seed=0))
-    # Brightness by height, the coarsest thing a picture shows.
+    # The brightness by height, the coarsest property of a picture.
     rows = [part.inputs.float().mean(dim=(2, 3)).numpy()[:, ::8] for part in (data.train, data.valid)]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     score = model.fit(rows[0], data.train.targets.numpy()).score(rows[1], data.valid.targets.numpy())
@@ -59,7 +59,7 @@ def make_in(folder: str) -> None:
     demo_data_folder()
 
 
-def test_two_processes_make_it_at_once(demo_data: Path, tmp_path: Path) -> None:
+def test_two_processes_make_the_demo_set_at_once(demo_data: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=make_in, args=(str(tmp_path),)) for _ in range(2)]
     for process in processes:
@@ -70,7 +70,7 @@ def test_two_processes_make_it_at_once(demo_data: Path, tmp_path: Path) -> None:
     assert content(tmp_path / "input" / "demo") == content(demo_data)
 
 
-def test_nothing_is_left_of_one_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -80,7 +80,7 @@ def test_nothing_is_left_of_one_that_failed(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a note")
     with pytest.raises(DataError, match="file/demo"):
         make_demo(tmp_path / "file" / "demo")

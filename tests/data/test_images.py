@@ -119,7 +119,9 @@ def test_the_cache_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cache_folder() == Path.home() / ".cache" / "harness"
 
 
-def test_a_cache_that_cannot_be_written(demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_refused(
+    demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="HARNESS_CACHE=FOLDER"):
@@ -153,7 +155,7 @@ GENRE = st.from_regex(r"[a-z][a-z0-9 _-]{0,8}", fullmatch=True).filter(lambda na
     dotted=st.booleans(),
     nested=st.booleans(),
 )
-def test_names_of_pictures(
+def test_pictures_are_found_by_name(
     tmp_path_factory: pytest.TempPathFactory, tracks: set[tuple[str, int]], dotted: bool, nested: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("pictures")
@@ -169,7 +171,7 @@ def test_names_of_pictures(
 
 
 @pytest.mark.parametrize("name", ["rock00001.png", "blues0000x.png", "blues.png", "blues..00001.png", "1.png"])
-def test_a_name_that_contradicts_its_folder(tmp_path: Path, name: str) -> None:
+def test_a_name_that_contradicts_its_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "blues").mkdir()
     (tmp_path / "blues" / name).touch()
     with pytest.raises(DataError, match="contradicts its folder 'blues'"):

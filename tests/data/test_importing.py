@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from harness.core.errors import DataError
 from harness.data import FEATURES_FILE, PICTURES_FOLDER, Tracks, import_data, load_tracks
-from harness.data.importing import _wanted
+from harness.data.importing import _target
 
 
 @pytest.fixture
 def archive(demo_data: Path, tmp_path: Path) -> Path:
-    """A zip as Kaggle's: everything under Data/, with files that are not taken."""
+    """A zip like Kaggle's: everything is under Data/, and some files are not imported."""
     path = tmp_path / "archive.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.write(demo_data / FEATURES_FILE, f"Data/{FEATURES_FILE}")
@@ -31,7 +31,7 @@ def laid_out(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_kaggles_zip(archive: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
+def test_kaggles_zip_is_imported(archive: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     (tmp_path / "input" / "README.md").write_text("a note")
     import_data(archive, tmp_path / "input")
@@ -39,7 +39,7 @@ def test_kaggles_zip(archive: Path, demo_tracks: Tracks, tmp_path: Path) -> None
     assert load_tracks(tmp_path / "input").digest == demo_tracks.digest
 
 
-def test_a_synthetic_set_stays_marked_as_one(demo_data: Path, tmp_path: Path) -> None:
+def test_a_synthetic_set_stays_marked_as_synthetic(demo_data: Path, tmp_path: Path) -> None:
     import_data(demo_data, tmp_path / "folder")
     assert load_tracks(tmp_path / "folder").synthetic
     shutil.make_archive(str(tmp_path / "demo"), "zip", demo_data)
@@ -48,7 +48,7 @@ def test_a_synthetic_set_stays_marked_as_one(demo_data: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("inside", ["", "Data"])
-def test_an_unpacked_folder(demo_data: Path, demo_tracks: Tracks, tmp_path: Path, inside: str) -> None:
+def test_an_unpacked_folder_is_imported(demo_data: Path, demo_tracks: Tracks, tmp_path: Path, inside: str) -> None:
     shutil.copytree(demo_data, tmp_path / "unpacked" / inside)
     import_data(tmp_path / "unpacked", tmp_path / "new" / "input")
     assert load_tracks(tmp_path / "new" / "input").digest == demo_tracks.digest
@@ -62,7 +62,7 @@ def test_flattened_pictures_get_their_folders(demo_copy: Path, demo_tracks: Trac
     assert load_tracks(tmp_path / "input").digest == demo_tracks.digest
 
 
-def test_a_set_that_is_there_is_not_touched(archive: Path, demo_copy: Path) -> None:
+def test_an_existing_data_set_is_not_changed(archive: Path, demo_copy: Path) -> None:
     before = (demo_copy / FEATURES_FILE).read_bytes()
     with pytest.raises(DataError, match="there already"):
         import_data(archive, demo_copy)
@@ -92,7 +92,7 @@ def with_entry(archive: Path, name: str, content: bytes = b"x") -> Path:
         f"../../{FEATURES_FILE}",
     ],
 )
-def test_names_that_climb_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
+def test_names_that_point_outside_the_folder_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
     refused(with_entry(archive, name), tmp_path, "outside its folder")
 
 
@@ -101,9 +101,9 @@ def test_names_that_climb_are_refused(archive: Path, tmp_path: Path, name: str) 
         st.sampled_from(["..", "a", PICTURES_FOLDER, "/", ".", "x.png", FEATURES_FILE, "C:"]), min_size=1
     )
 )
-def test_whatever_is_taken_stays_inside(parts: list[str]) -> None:
+def test_every_imported_path_is_inside_the_folder(parts: list[str]) -> None:
     try:
-        target = _wanted("/".join(parts))
+        target = _target("/".join(parts))
     except DataError:
         return
     if target is not None:
@@ -112,18 +112,18 @@ def test_whatever_is_taken_stays_inside(parts: list[str]) -> None:
         assert target.parts[0] in (PICTURES_FOLDER, FEATURES_FILE)
 
 
-def test_sizes_are_counted_not_believed(archive: Path, tmp_path: Path) -> None:
+def test_sizes_are_counted_while_reading(archive: Path, tmp_path: Path) -> None:
     bomb = with_entry(archive, f"Data/{PICTURES_FOLDER}/amber/amber00099.png", bytes(17 << 20))
     refused(bomb, tmp_path, "too large")
 
 
 @pytest.mark.parametrize("name", [f"{PICTURES_FOLDER}/a/b/a00000.png", f"{PICTURES_FOLDER}/\x1b[31m/a00000.png"])
-def test_names_that_lie_too_deep_or_cannot_be_shown_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
+def test_names_too_deep_or_not_printable_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
     refused(with_entry(archive, name), tmp_path, "too deep|cannot be printed")
 
 
-def spoilt(archive: Path, how: str, demo_data: Path) -> None:
-    """Spoil a zip in one of the ways that each make zipfile raise another kind of error."""
+def damage(archive: Path, how: str, demo_data: Path) -> None:
+    """Damage a zip in one of several ways; zipfile raises a different error for each."""
     if how == "no zip":
         archive.write_text("filename,length")
         return
@@ -146,28 +146,28 @@ def spoilt(archive: Path, how: str, demo_data: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["no zip", "checksum", "deflate", "bzip2", "lzma", "encrypted", "name"])
-def test_a_spoilt_zip(archive: Path, demo_data: Path, tmp_path: Path, how: str) -> None:
-    spoilt(archive, how, demo_data)
+def test_a_zip_damaged_in_any_way_is_refused(archive: Path, demo_data: Path, tmp_path: Path, how: str) -> None:
+    damage(archive, how, demo_data)
     refused(archive, tmp_path, "archive.zip cannot be unpacked")
 
 
-def test_the_same_file_twice(archive: Path, tmp_path: Path) -> None:
+def test_the_same_file_twice_is_refused(archive: Path, tmp_path: Path) -> None:
     refused(with_entry(archive, f"Other/{FEATURES_FILE}"), tmp_path, "comes twice")
 
 
-def test_a_damaged_zip(archive: Path, tmp_path: Path) -> None:
+def test_a_truncated_zip_is_refused(archive: Path, tmp_path: Path) -> None:
     content = archive.read_bytes()
     archive.write_bytes(content[: len(content) // 2])
     refused(archive, tmp_path, "cannot be unpacked")
 
 
-def test_a_bad_set_is_refused_whole(demo_copy: Path, tmp_path: Path) -> None:
+def test_a_faulty_set_is_not_imported(demo_copy: Path, tmp_path: Path) -> None:
     (demo_copy / PICTURES_FOLDER / "amber" / "amber00000.png").write_bytes(b"x")
-    # The message names the file that was given, not the copy that is gone.
+    # The message names the source file, not its copy, which is removed.
     refused(demo_copy, tmp_path, f"{demo_copy}/{PICTURES_FOLDER}/amber/amber00000.png cannot be read")
 
 
-def test_nothing_to_import(tmp_path: Path) -> None:
+def test_a_source_without_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path, "holds no data set")
     refused(tmp_path / "none.zip", tmp_path, "there is no")
@@ -184,14 +184,14 @@ def test_links_are_not_followed(demo_copy: Path, tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("inside", ["", "input"])
-def test_a_destination_that_cannot_be_written(demo_data: Path, tmp_path: Path, inside: str) -> None:
+def test_a_destination_that_cannot_be_written_is_refused(demo_data: Path, tmp_path: Path, inside: str) -> None:
     (tmp_path / "file").write_text("a note")
     with pytest.raises(DataError, match=r"file.* cannot be written"):
         import_data(demo_data, tmp_path / "file" / inside)
     assert laid_out(tmp_path) == ["file"]
 
 
-def test_nothing_is_left_of_one_that_was_interrupted(
+def test_an_interrupted_import_leaves_nothing(
     demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: Path) -> None:
@@ -204,7 +204,7 @@ def test_nothing_is_left_of_one_that_was_interrupted(
 
 
 def test_fetching_without_kagglehub_says_what_to_install(tmp_path: Path) -> None:
-    # A process of its own, in which the package cannot be found whether or not it is installed.
+    # A new process, in which the package cannot be found even if it is installed.
     code = (
         "import sys; sys.modules['kagglehub'] = None; sys.argv[1:] = ['data', 'fetch']; "
         "from harness.cli import main; main()"

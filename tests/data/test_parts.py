@@ -1,4 +1,4 @@
-"""The parts of a split as tensors: the right rows, in the right order, and no way round to the test part."""
+"""The parts of a split as tensors: right rows, right order, and no access to the test part in training."""
 
 import pickle
 from dataclasses import fields, replace
@@ -24,7 +24,7 @@ def split(demo_tracks: Tracks) -> Split:
     return stratified_split(demo_tracks, seed=0)
 
 
-def test_features_stand_as_in_the_csv(demo_tracks: Tracks, split: Split) -> None:
+def test_features_are_those_of_the_csv(demo_tracks: Tracks, split: Split) -> None:
     columns = ("tempo", "length")  # not in the CSV's order
     data = View(demo_tracks, "features", columns).training(split)
     assert data.columns == columns
@@ -83,7 +83,7 @@ def test_training_sees_nothing_of_the_test_part(demo_tracks: Tracks, split: Spli
         assert torch.equal(part.targets, other.targets)
 
 
-def test_selected_tracks_are_as_before_and_no_others(demo_tracks: Tracks, split: Split) -> None:
+def test_a_selection_has_the_selected_tracks_only(demo_tracks: Tracks, split: Split) -> None:
     first, second, other = split.test[0], split.test[1], split.train[0]
     tracks = replace(demo_tracks, duplicates=((first, second), (first, other)), excluded={"x.1": "reason"})
     kept = tracks.select(split.test)
@@ -118,7 +118,7 @@ def test_columns_are_left_out_by_name(demo_tracks: Tracks, split: Split) -> None
     assert View(demo_tracks, "features", columns).training(split).train.inputs.shape[1] == 56
 
 
-def test_columns_that_cannot_be_left_out(demo_tracks: Tracks) -> None:
+def test_unknown_columns_and_all_columns_cannot_be_left_out(demo_tracks: Tracks) -> None:
     with pytest.raises(DataError) as error:
         used_columns(demo_tracks, ["length", "lenght"])
     assert "'lenght'" in str(error.value)
@@ -135,7 +135,7 @@ def test_parts_move_to_a_device(demo_tracks: Tracks, split: Split) -> None:
     assert data.train.inputs.device.type == "cpu"
 
 
-def test_tracks_travel_to_other_processes_without_their_pictures(demo_tracks: Tracks, split: Split) -> None:
+def test_pickled_tracks_do_not_contain_the_pictures(demo_tracks: Tracks, split: Split) -> None:
     sent = pickle.dumps(demo_tracks)
     assert len(sent) < 500_000
     arrived = pickle.loads(sent)  # noqa: S301 - our own bytes

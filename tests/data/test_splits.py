@@ -13,7 +13,7 @@ from tests.support.sweeps import write_lists
 
 
 def tracks_of(sizes: list[int], duplicates: tuple[tuple[str, ...], ...] = ()) -> Tracks:
-    """Tracks of a data set with so many tracks in each genre; no files behind them."""
+    """Tracks of a data set with these numbers of tracks in the genres; no files exist."""
     genres = tuple(f"genre{index}" for index in range(len(sizes)))
     ids = [f"{genre}.{number:05d}" for genre, size in zip(genres, sizes, strict=True) for number in range(size)]
     labels = np.repeat(np.arange(len(sizes)), sizes)
@@ -37,9 +37,9 @@ def tracks_of(sizes: list[int], duplicates: tuple[tuple[str, ...], ...] = ()) ->
     seed=st.integers(0, 2**32 - 1),
     pairs=st.integers(0, 4),
 )
-def test_a_stratified_split(sizes: list[int], seed: int, pairs: int) -> None:
+def test_a_stratified_split_is_complete_disjoint_and_stratified(sizes: list[int], seed: int, pairs: int) -> None:
     plain = tracks_of(sizes)
-    # Each pair is a track of one genre and a track of the next: repeats may cross genres.
+    # Each pair is a track of one genre and a track of the next: duplicates may have different genres.
     groups = tuple((f"genre0.{n:05d}", f"genre1.{n:05d}") for n in range(pairs))
     tracks = tracks_of(sizes, groups)
     split = stratified_split(tracks, seed=seed)
@@ -57,7 +57,7 @@ def test_a_stratified_split(sizes: list[int], seed: int, pairs: int) -> None:
 
 
 @given(sizes=st.lists(st.integers(20, 60), min_size=2, max_size=5), seed=st.integers(0, 1000))
-def test_what_chose_the_settings_never_judges_them(sizes: list[int], seed: int) -> None:
+def test_excluded_tracks_are_not_in_the_test_part(sizes: list[int], seed: int) -> None:
     tracks = tracks_of(sizes, (("genre0.00000", "genre1.00000"),))
     first = stratified_split(tracks, seed=0)
     again = stratified_split(tracks, seed=seed, exclude_from_test=first.valid)
@@ -74,12 +74,12 @@ def test_other_seeds_give_other_splits(demo_tracks: Tracks) -> None:
     assert len(digests) == 20
 
 
-def test_a_genre_too_small_for_every_part() -> None:
+def test_a_genre_too_small_for_every_part_is_refused() -> None:
     with pytest.raises(DataError, match="genre1"):
         stratified_split(tracks_of([50, 2]), seed=0)
 
 
-def test_the_order_of_duplicates_is_no_matter() -> None:
+def test_the_order_of_duplicates_does_not_matter() -> None:
     groups = (("genre0.00001", "genre1.00001"), ("genre0.00005", "genre0.00009", "genre1.00004"))
     splits = {stratified_split(tracks_of([20, 20], order), seed=4).digest for order in (groups, groups[::-1])}
     assert len(splits) == 1
@@ -122,11 +122,11 @@ def test_lists_are_read_back(lists: Path) -> None:
     ("part", "line", "quoted"),
     [
         ("test", "genre0/genre0.00077.wav", ["test_filtered.txt", "line 9", "genre0.00077"]),
-        ("test", "genre1/genre0.00001.wav", ["'genre1/genre0.00001.wav'", "names no track"]),
+        ("test", "genre1/genre0.00001.wav", ["'genre1/genre0.00001.wav'", "is not the name of a track"]),
         ("valid", "nonsense", ["valid_filtered.txt", "'nonsense'"]),
     ],
 )
-def test_a_wrong_line(lists: Path, part: str, line: str, quoted: list[str]) -> None:
+def test_a_wrong_line_is_named(lists: Path, part: str, line: str, quoted: list[str]) -> None:
     append(lists, part, line)
     with pytest.raises(DataError) as error:
         read_split(lists, tracks_of([20, 20]))
@@ -134,14 +134,16 @@ def test_a_wrong_line(lists: Path, part: str, line: str, quoted: list[str]) -> N
         assert word in str(error.value)
 
 
-def test_a_track_on_two_lists(lists: Path) -> None:
+def test_a_track_in_two_lists_is_refused(lists: Path) -> None:
     line = (lists / "train_filtered.txt").read_text().splitlines()[0]
     append(lists, "valid", line)
-    with pytest.raises(DataError, match=r"valid_filtered\.txt, line .* stands in .*train_filtered\.txt, line 1"):
+    with pytest.raises(
+        DataError, match=r"valid_filtered\.txt, line .* is already listed in .*train_filtered\.txt, line 1"
+    ):
         read_split(lists, tracks_of([20, 20]))
 
 
-def test_lists_that_are_missing_empty_or_too_many(lists: Path, tmp_path: Path) -> None:
+def test_missing_empty_and_ambiguous_lists_are_refused(lists: Path, tmp_path: Path) -> None:
     tracks = tracks_of([20, 20])
     (lists / "test_filtered.txt").write_text("\n")
     with pytest.raises(DataError, match="lists no usable track"):
@@ -156,7 +158,7 @@ def test_lists_that_are_missing_empty_or_too_many(lists: Path, tmp_path: Path) -
         read_split(tmp_path / "none", tracks)
 
 
-def test_a_genre_that_is_never_trained(tmp_path: Path) -> None:
+def test_a_genre_that_is_not_in_the_train_list_is_refused(tmp_path: Path) -> None:
     tracks = tracks_of([20, 20])
     whole = stratified_split(tracks, seed=0)
     one_genre = tuple(track for track in whole.train if track.startswith("genre0"))
@@ -184,7 +186,7 @@ def test_lists_from_other_systems(lists: Path) -> None:
     assert read_split(lists, tracks) == drawn
 
 
-def test_a_list_that_is_no_text(lists: Path) -> None:
+def test_a_list_that_is_not_text_is_refused(lists: Path) -> None:
     (lists / "valid_filtered.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"valid_filtered\.txt cannot be read"):
         read_split(lists, tracks_of([20, 20]))

@@ -1,4 +1,4 @@
-"""Reading a data folder: what is accepted, what is left out, and every fault by its name."""
+"""Reading a data folder: what is accepted, which tracks are excluded, and that every fault is named."""
 
 import csv
 import os
@@ -73,7 +73,7 @@ def sixteen_bits(folder: Path) -> None:
 
 
 def huge_cells(folder: Path) -> None:
-    for column in ("rms_mean", "rms_var", "tempo"):  # finite each, infinite together
+    for column in ("rms_mean", "rms_var", "tempo"):  # each is finite, their sum is not
         set_cell(folder, 6, column, "1.7e308")
 
 
@@ -121,7 +121,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "contradicting label": (lambda f: set_cell(f, 4, "label", "jade"), ["line 4", "label", "'jade'", "'amber'"]),
     "no track's name": (lambda f: set_cell(f, 4, "filename", "song.mp3"), ["line 4", "'song.mp3'", "GENRE.NNNNN"]),
-    "repeated id": (repeat_row, ["line 302", "amber.00006", "again"]),
+    "repeated id": (repeat_row, ["line 302", "amber.00006", "a second row"]),
     "empty file": (lambda f: (f / FEATURES_FILE).write_text(""), [FEATURES_FILE, "empty"]),
     "header only": (lambda f: keep_rows(f, lambda _: False), ["no rows"]),
     "binary junk": (lambda f: (f / FEATURES_FILE).write_bytes(bytes(range(256)) * 9), ["cannot be read as CSV"]),
@@ -150,7 +150,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "two pictures": (two_pictures, ["amber.00003", "already"]),
     "pictures without names": (
         lambda f: shutil.copy(picture(f), f / PICTURES_FOLDER / "amber.png"),
-        ["'amber.png'", "names no track"],
+        ["'amber.png'", "is not the name of a track's picture"],
     ),
     "halves that share no track": (
         lambda f: write_rows(
@@ -176,7 +176,7 @@ def test_a_fault_is_named(demo_copy: Path, fault: str) -> None:
         assert word in str(error.value)
 
 
-def test_an_empty_folder_gets_the_ways_out(tmp_path: Path) -> None:
+def test_for_an_empty_folder_the_hint_says_how_to_get_data(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("a note")
     (tmp_path / "demo").mkdir()
     for folder in (tmp_path, tmp_path / "nothing"):
@@ -186,7 +186,7 @@ def test_an_empty_folder_gets_the_ways_out(tmp_path: Path) -> None:
             assert way in str(error.value)
 
 
-def test_the_demo_set(demo_tracks: Tracks) -> None:
+def test_the_demo_set_is_read(demo_tracks: Tracks) -> None:
     assert demo_tracks.synthetic
     assert len(demo_tracks.ids) == 300
     assert len(demo_tracks.genres) == 10
@@ -197,7 +197,7 @@ def test_the_demo_set(demo_tracks: Tracks) -> None:
     assert list(demo_tracks.ids) == sorted(demo_tracks.ids)
 
 
-def test_each_half_alone(demo_copy: Path, demo_tracks: Tracks) -> None:
+def test_features_alone_and_pictures_alone_are_read(demo_copy: Path, demo_tracks: Tracks) -> None:
     shutil.move(demo_copy / FEATURES_FILE, demo_copy.parent)
     pictures = load_tracks(demo_copy)
     assert pictures.features is None
@@ -210,7 +210,7 @@ def test_each_half_alone(demo_copy: Path, demo_tracks: Tracks) -> None:
     assert len({pictures.digest, features.digest, demo_tracks.digest}) == 3
 
 
-def test_what_lacks_features_or_a_picture_is_excluded_and_named(demo_copy: Path) -> None:
+def test_tracks_without_features_or_picture_are_excluded_with_the_reason(demo_copy: Path) -> None:
     picture(demo_copy).unlink()
     keep_rows(demo_copy, lambda row: row[0] != "jade.00010.wav")
     tracks = load_tracks(demo_copy)
@@ -252,7 +252,7 @@ def test_genres_come_from_the_data(demo_copy: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_picture(demo_copy: Path) -> None:
+def test_an_unreadable_picture_is_named(demo_copy: Path) -> None:
     picture(demo_copy).chmod(0)
     with pytest.raises(DataError, match=r"amber00003\.png cannot be read"):
         load_tracks(demo_copy)

@@ -1,4 +1,4 @@
-"""Export: the best checkpoint, loadable and measured; the one place (with comparison) that opens the test part."""
+"""Export: the best checkpoint is loadable and measured, and each use of the test part is recorded."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks
     assert len(description["architecture"]["columns"]) == 58
     for key in ("config", "data_digest", "split_digest", "metrics", "versions"):
         assert key in description
-    # Measured again by hand, from the folder alone, on raw rows.
+    # Measured again without the export code, from the folder alone, on raw rows.
     classifier, _ = load_checkpoint(Path("best"))
     test = stratified_split(demo_tracks, seed=0).test
     rows = [demo_tracks.ids.index(track) for track in test]
@@ -57,7 +57,7 @@ def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks
     assert "95 % interval" in text
 
 
-def test_each_opening_of_the_test_part_is_on_record(swept: StudySummary) -> None:
+def test_each_use_of_the_test_part_is_recorded(swept: StudySummary) -> None:
     assert swept.best_run_id is not None
     for number, folder in enumerate(("a", "b"), start=1):
         bundle = export_best(Path(folder), run_id=swept.best_run_id)
@@ -80,7 +80,7 @@ def refused(match: str, kind: type[HarnessError], out: str = "best", **arguments
     assert not list(Path.cwd().glob(f".{out}*"))
 
 
-def test_what_cannot_be_exported(swept: StudySummary, demo_copy: Path) -> None:
+def test_bad_requests_are_refused(swept: StudySummary, demo_copy: Path) -> None:
     refused("there is no study 'none'[\\s\\S]*demo-fcnn", StudyError, study="none")
     refused("there is no run 'abc'", TrackingError, run_id="abc")
     refused("has no checkpoint", TrackingError, run_id=swept.parent_run_id)
@@ -94,7 +94,7 @@ def test_what_cannot_be_exported(swept: StudySummary, demo_copy: Path) -> None:
     assert not Path("none.db").exists()
 
 
-def test_a_checkpoint_damaged_or_removed(swept: StudySummary) -> None:
+def test_a_damaged_and_a_removed_checkpoint_are_refused(swept: StudySummary) -> None:
     client = MlflowClient(swept.tracking_uri)
     assert swept.best_run_id is not None
     run = client.get_run(swept.best_run_id)
@@ -106,14 +106,16 @@ def test_a_checkpoint_damaged_or_removed(swept: StudySummary) -> None:
     refused("removed by --keep", CheckpointError, study="demo-fcnn")
 
 
-def test_another_folder_with_the_same_data(swept: StudySummary, demo_data: Path, workspace: Path) -> None:
+def test_another_folder_with_the_same_data_is_accepted(
+    swept: StudySummary, demo_data: Path, workspace: Path
+) -> None:
     shutil.copytree(demo_data, workspace / "moved")
     (workspace / DEMO_FOLDER).unlink()
     bundle = export_best(Path("best"), study="demo-fcnn", data="moved")
     assert bundle.test.tracks == 60
 
 
-def test_pictures_too(workspace: Path, demo_data: Path) -> None:
+def test_a_network_for_pictures_is_exported(workspace: Path, demo_data: Path) -> None:
     sweep(model="cnn", data=str(demo_data), trials=1, epochs=1, study="pictures")
     assert export_best(Path("best"), study="pictures").test.tracks == 60
 
@@ -147,10 +149,10 @@ def test_a_run_gets_one_version(swept: StudySummary, inside: Harness) -> None:
     inside("export", "--run", best, "--out", "f", "--register")
     assert champion() == (1, best)
     assert len(client.search_model_versions("name = 'demo-fcnn'")) == 2
-    assert not Path("mlflow.db").exists()  # nothing went to a store that nobody named
+    assert not Path("mlflow.db").exists()  # nothing was written to a default store
 
 
-def test_only_what_was_asked_for(swept: StudySummary, inside: Harness) -> None:
+def test_only_the_chosen_formats_are_kept(swept: StudySummary, inside: Harness) -> None:
     out = last_json(inside("export", "--study", "demo-fcnn", "--out", "a", "--format", "onnx", "--json"))
     assert [check["file"] for check in out["formats"]] == ["model.onnx"]
     assert {path.name for path in Path("a").iterdir()} == {"README.md", "model.json", "model.onnx"}
@@ -167,7 +169,7 @@ def test_only_what_was_asked_for(swept: StudySummary, inside: Harness) -> None:
     assert MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "").data.tags["test_openings"] == "2"
 
 
-def test_a_network_that_gives_no_numbers_leaves_nothing(swept: StudySummary) -> None:
+def test_a_network_with_nan_outputs_is_not_exported(swept: StudySummary) -> None:
     client = MlflowClient(swept.tracking_uri)
     run = client.get_run(swept.best_run_id or "")
     folder = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoint")
@@ -183,7 +185,9 @@ def test_a_network_that_gives_no_numbers_leaves_nothing(swept: StudySummary) -> 
     assert client.search_registered_models() == []
 
 
-def test_a_store_that_was_moved(swept: StudySummary, tmp_path: Path, stranger: dict[str, str]) -> None:
+def test_a_moved_store_is_refused_until_it_is_fixed(
+    swept: StudySummary, tmp_path: Path, stranger: dict[str, str]
+) -> None:
     bundle = export_best(Path("best"), study="demo-fcnn")
     assert bundle.registered is not None
     Path("mlruns").rename(tmp_path / "moved")

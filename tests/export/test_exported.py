@@ -1,4 +1,4 @@
-"""An export as a whole: its files and its card, used by processes without this package."""
+"""The files and the model card of an export, used by processes without this package."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.support.commands import python
 from tests.support.exports import ALL, Export
 
 
-def test_what_an_export_leaves(exported: Export) -> None:
+def test_the_files_of_an_export(exported: Export) -> None:
     folder, bundle = exported.bundle.folder, exported.bundle
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "model.json", "model.safetensors", "model.pt2", "model.onnx",
@@ -50,7 +50,9 @@ def test_the_card(exported: Export) -> None:
     assert max(len(line) for line in card.splitlines() if "`, `" not in line) < 300
 
 
-def test_the_cards_lines_run_elsewhere(exported: Export, tmp_path: Path, stranger: dict[str, str]) -> None:
+def test_the_cards_examples_run_without_this_package(
+    exported: Export, tmp_path: Path, stranger: dict[str, str]
+) -> None:
     picture, _ = exported.sample()
     work = shutil.copytree(exported.bundle.folder, tmp_path / "work")
     shutil.copy(picture, work / "picture.png")

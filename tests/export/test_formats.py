@@ -1,4 +1,4 @@
-"""The files of an exported network do what the network does: any batch, any size of picture, the same bytes."""
+"""The files of an exported network give its outputs, for any batch and any picture size; the resizes agree."""
 
 import json
 import os
@@ -52,7 +52,7 @@ REPRESENTATIONS: tuple[Representation, ...] = ("features", "pictures")
 
 
 def rows(n: int) -> Tensor:
-    """Rows as raw as a CSV's: a column in the hundred thousands beside one of fractions."""
+    """Raw rows like those of a CSV: the scales of the columns differ by orders of magnitude."""
     return torch.randn(n, 4) * torch.tensor([3e3, 30.0, 0.1, 1e-3]) + torch.tensor([6.6e5, 120.0, 0.2, 2e-3])
 
 
@@ -61,7 +61,7 @@ def pictures(n: int, height: int = 288, width: int = 432) -> Tensor:
 
 
 def classifier_of(representation: Representation) -> Classifier:
-    """A network with steep outputs, as training makes them: not all near 1/3."""
+    """A network with confident outputs, like a trained one: not all near 1/3."""
     torch.manual_seed(0)
     if representation == "features":
         classifier = build_classifier(model_spec("fcnn"), StandardizeFeatures.fit(rows(200)), 4, 3)
@@ -103,7 +103,7 @@ def architecture_of(folder: Path) -> Architecture:
 
 @torch.inference_mode()
 def expected(folder: Path, inputs: Tensor) -> Tensor:
-    """What the classifier as it was saved gives for inputs resized by the package's own resize."""
+    """The outputs of the saved classifier for inputs that `harness.data.resize` has resized."""
     classifier, _ = load_checkpoint(folder)
     if kind(folder) == "pictures":
         box = architecture_of(folder).box
@@ -114,7 +114,7 @@ def expected(folder: Path, inputs: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("batch", [1, 2, 5, 70])
-def test_any_batch(folder: Path, name: str, batch: int) -> None:
+def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None:
     inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
     wanted = expected(folder, inputs)
     difference, guesses = compare_outputs(name, read_format(folder, name, architecture_of(folder)), inputs, wanted)
@@ -126,7 +126,7 @@ def test_any_batch(folder: Path, name: str, batch: int) -> None:
 @pytest.mark.parametrize("folder", ["pictures"], indirect=True)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (144, 216), (217, 1000), (1500, 40)])
-def test_any_size_of_picture(folder: Path, name: str, size: tuple[int, int]) -> None:
+def test_any_picture_size_is_accepted(folder: Path, name: str, size: tuple[int, int]) -> None:
     inputs = pictures(2, *size)
     assert (
         compare_outputs(
@@ -175,7 +175,9 @@ def test_both_resizes_cut_the_same_box(height: int, width: int, data: st.DataObj
 
 @settings(max_examples=30)
 @given(st.integers(16, 700), st.integers(16, 700), st.sampled_from(["noise", "black and white", "white"]))
-def test_both_traceable_resizes_are_the_packages(height: int, width: int, content: str) -> None:
+def test_both_traceable_resizes_give_the_bytes_of_the_packages_resize(
+    height: int, width: int, content: str
+) -> None:
     inputs = pictures(1, height, width)
     if content != "noise":
         inputs = torch.where(inputs > (127 if content == "black and white" else -1), 255, 0).to(torch.uint8)
@@ -192,7 +194,7 @@ def test_a_picture_of_the_networks_size_is_left_alone() -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_a_raw_png_gives_what_training_saw(tmp_path: Path, mode: str) -> None:
-    """From the same files: the cache that a sweep trains on, and a picture as anybody would read it."""
+    """Compare the picture cache, which training uses, with the same file as Pillow reads it."""
     files = []
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (288, 432, len(mode)), dtype=np.uint8)
@@ -206,7 +208,7 @@ def test_a_raw_png_gives_what_training_saw(tmp_path: Path, mode: str) -> None:
         assert torch.equal(portable(read), torch.softmax(portable.classifier(seen), 1))
 
 
-def test_what_is_in_the_files(folder: Path) -> None:
+def test_the_files_have_metadata_and_no_pickle(folder: Path) -> None:
     extra = {"metadata.json": ""}
     program = torch.export.load(folder / "model.pt2", extra_files=extra)
     assert json.loads(extra["metadata.json"]) == ABOUT
@@ -234,7 +236,7 @@ def weights(archive: zipfile.ZipFile) -> list[bytes]:
     return [archive.read(name) for name in archive.namelist() if name.endswith("_config.json")]
 
 
-def test_a_file_of_another_network_is_told(folder: Path) -> None:
+def test_a_file_of_another_network_is_refused(folder: Path) -> None:
     inputs = rows(9) if kind(folder) == "features" else pictures(9)
     wanted = expected(folder, inputs).flip(1)
     with pytest.raises(CheckpointError, match=r"model\.pt2, read back, differs .* of 9 tracks"):
@@ -245,14 +247,14 @@ def test_a_file_of_another_network_is_told(folder: Path) -> None:
         )
 
 
-def test_which_formats_there_are() -> None:
+def test_formats_are_sorted_and_unknown_ones_refused() -> None:
     assert check_formats(("onnx", "safetensors", "onnx")) == ("safetensors", "onnx")
     with pytest.raises(SettingsError, match="no format 'pickle'\nexpected: safetensors, pt2, onnx"):
         check_formats(("pickle",))
 
 
-def test_without_the_extra(tmp_path: Path) -> None:
-    """In an environment that has every package but these."""
+def test_onnx_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
+    """Without these packages in the environment."""
     for folder in map(Path, site.getsitepackages()):
         for entry in folder.iterdir():
             if not entry.name.startswith("onnx"):

@@ -1,4 +1,4 @@
-"""Prediction: rows, pictures and sound through each form of a bundle, what is refused, what is said beside it."""
+"""Prediction: rows, pictures and sound with each format of a bundle, refused files, and warnings."""
 
 import csv
 import json
@@ -65,7 +65,7 @@ def song(tmp_path: Path) -> Path:
 
 
 def expected(bundle: Path, tracks: Tracks) -> Tensor:
-    """The probabilities of every demo track, by hand."""
+    """The probabilities of every demo track, computed without the prediction code."""
     classifier, description = load_checkpoint(bundle)
     if description.architecture.representation == "features":
         assert tracks.features is not None
@@ -79,7 +79,7 @@ def expected(bundle: Path, tracks: Tracks) -> Tensor:
     return probabilities
 
 
-def test_rows(fcnn: Path, demo_data: Path, demo_tracks: Tracks, inside: Harness) -> None:
+def test_rows_of_a_csv_are_predicted(fcnn: Path, demo_data: Path, demo_tracks: Tracks, inside: Harness) -> None:
     found = last_json(inside("predict", str(fcnn), str(demo_data / "features_30_sec.csv"), "--json"))
     assert set(found) == {"bundle", "model", "synthetic", "predictions", "errors"}
     assert (found["model"], found["synthetic"], found["errors"]) == ("fcnn", True, [])
@@ -128,7 +128,7 @@ def test_pictures_of_any_size(cnn: Path, demo_data: Path, demo_tracks: Tracks, t
     assert len(predict(open_bundle(cnn), [tmp_path / "small.png"]).made) == 1
 
 
-def test_sound_and_a_table(fcnn: Path, cnn: Path, song: Path, inside: Harness) -> None:
+def test_sound_files_are_predicted(fcnn: Path, cnn: Path, song: Path, inside: Harness) -> None:
     for bundle in (fcnn, cnn):
         done = inside("predict", str(bundle), str(song), "--top", "2")
         assert "song.flac" in done.stdout
@@ -155,13 +155,13 @@ def test_one_bad_file_stops_nothing(
     assert "3 of the files" in done.stderr
 
 
-def test_a_table_is_nothing_for_pictures(cnn: Path, demo_data: Path, inside: Harness) -> None:
+def test_a_bundle_for_pictures_refuses_a_csv(cnn: Path, demo_data: Path, inside: Harness) -> None:
     done = inside("predict", str(cnn), str(demo_data / "features_30_sec.csv"), code=1)
     assert "is a table of features, and this bundle's cnn takes pictures" in done.stderr
     assert done.stdout == ""
 
 
-def test_folders(fcnn: Path, cnn: Path, demo_data: Path, song: Path, tmp_path: Path) -> None:
+def test_folders_are_searched(fcnn: Path, cnn: Path, demo_data: Path, song: Path, tmp_path: Path) -> None:
     folder = tmp_path / "all"
     (folder / "deep" / "deeper").mkdir(parents=True)
     shutil.copy(song, folder / "deep" / "deeper" / "song.FLAC")
@@ -177,21 +177,23 @@ def test_folders(fcnn: Path, cnn: Path, demo_data: Path, song: Path, tmp_path: P
     assert found.ignored == (str(folder / "tracks.csv"),)
     found = predict(open_bundle(cnn), [folder, tmp_path / "empty"])
     assert {Path(made.file).name for made in found.made} == {"a.png", "song.FLAC"}
-    assert found.errors == ((str(tmp_path / "empty"), "the folder holds no .png, .wav, .mp3, .flac, .ogg, .au"),)
+    assert found.errors == (
+        (str(tmp_path / "empty"), "the folder has no file of type .png, .wav, .mp3, .flac, .ogg, .au"),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("filename,length\na.wav,1\n", "does not have, once each, 'chroma_stft_mean'.* and others"),
-        ("", "does not have"),
+        ("filename,length\na.wav,1\n", "lacks, or has twice, 'chroma_stft_mean'.* and others"),
+        ("", "lacks, or has twice"),
         ("{header}\n", "no rows"),
         ("{header}\n1,2\n", "line 2: 2 cells"),
         ("{header}\n{row}x\n", "line 2, column mfcc20_var: '1x'"),
         ("{header}\n{row}\n{row}e99\n", "line 3, column mfcc20_var: '1e99'"),
     ],
 )
-def test_tables_that_are_none(fcnn: Path, tmp_path: Path, text: str, found: str) -> None:
+def test_faulty_csv_files_are_refused(fcnn: Path, tmp_path: Path, text: str, found: str) -> None:
     row = ",".join(["1"] * len(FEATURE_COLUMNS))
     path = tmp_path / "rows.csv"
     path.write_text(text.format(header=",".join(FEATURE_COLUMNS), row=row))
@@ -200,8 +202,8 @@ def test_tables_that_are_none(fcnn: Path, tmp_path: Path, text: str, found: str)
     assert re.search(found, error), error
 
 
-def test_what_lies_far_outside_is_said(demo_tracks: Tracks, song: Path, tmp_path: Path, inside: Harness) -> None:
-    """A clip of four seconds, for a network that has learnt the length of clips of thirty: both formats say it."""
+def test_outliers_are_reported(demo_tracks: Tracks, song: Path, tmp_path: Path, inside: Harness) -> None:
+    """A clip of 4 s is an outlier for a network trained with the length of 30 s clips, in both formats."""
     bundle = make_bundle(tmp_path / "all", demo_tracks, "fcnn", FEATURE_COLUMNS, 1)
     classifier, _ = load_checkpoint(bundle)
     write_formats(bundle, ("pt2",), Source(classifier, "features", len(FEATURE_COLUMNS), {"genres": []}))
@@ -213,7 +215,7 @@ def test_what_lies_far_outside_is_said(demo_tracks: Tracks, song: Path, tmp_path
 
 
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
-def test_other_forms_give_the_same(fcnn: Path, demo_data: Path, tmp_path: Path, form: str) -> None:
+def test_each_format_gives_the_same_predictions(fcnn: Path, demo_data: Path, tmp_path: Path, form: str) -> None:
     folder = Path(shutil.copytree(fcnn, tmp_path / "bundle"))
     classifier, about = load_checkpoint(fcnn)
     columns = len(about.architecture.columns)
@@ -238,15 +240,19 @@ def test_other_forms_give_the_same(fcnn: Path, demo_data: Path, tmp_path: Path, 
         ({"model.json": None, "model.onnx": "x"}, "model.onnx cannot be read"),
     ],
 )
-def test_what_is_no_bundle(fcnn: Path, tmp_path: Path, files: dict[str, str | None], found: str) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(
+    fcnn: Path, tmp_path: Path, files: dict[str, str | None], found: str
+) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text((fcnn / name).read_text() if text is None else text)
     with pytest.raises(CheckpointError, match=found):
         open_bundle(tmp_path)
 
 
-def test_without_the_extra(fcnn: Path, demo_data: Path, song: Path, tmp_path: Path) -> None:
-    """Sound is refused with the remedy, and the rest is predicted."""
+def test_sound_without_the_extra_says_what_to_install(
+    fcnn: Path, demo_data: Path, song: Path, tmp_path: Path
+) -> None:
+    """Sound is refused with a hint what to install, and the rest is predicted."""
     table = demo_data / "features_30_sec.csv"
     code = (
         "import sys; sys.modules['librosa'] = None\n"
@@ -260,8 +266,8 @@ def test_without_the_extra(fcnn: Path, demo_data: Path, song: Path, tmp_path: Pa
     assert "reading audio needs the package librosa" in found["errors"][0]["error"]
 
 
-def test_a_real_clip_is_as_its_row(gtzan: Path, tmp_path: Path) -> None:
-    """The features of the sound are Kaggle's, so the network says the same of both."""
+def test_a_real_clip_and_its_row_have_the_same_prediction(gtzan: Path, tmp_path: Path) -> None:
+    """The features of the clip are those of Kaggle's row, so both have the same prediction."""
     (tmp_path / "data").mkdir()
     table = Path(shutil.copy(gtzan / "features_30_sec.csv", tmp_path / "data"))
     bundle = open_bundle(make_bundle(tmp_path / "b", load_tracks(tmp_path / "data"), "fcnn", FEATURE_COLUMNS, 5))

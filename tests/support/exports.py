@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.export.bundle import Bundle
+from harness.export.bundle import ExportResult
 from harness.sweep.driver import StudySummary
 from harness.training.checkpoint import load_checkpoint
 
@@ -22,7 +22,7 @@ class Export:
     data: Path
     place: Path
     study: StudySummary
-    bundle: Bundle
+    bundle: ExportResult
 
     @property
     def uri(self) -> str:

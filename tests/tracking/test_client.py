@@ -1,4 +1,4 @@
-"""What MLflow is set to, and that importing the harness sets nothing."""
+"""MLflow's settings, and that an import of the harness changes no environment variable and no logger."""
 
 import os
 import subprocess
@@ -8,13 +8,13 @@ import pytest
 
 from harness.tracking import request_timeout
 
-# Imported twice: what libraries set at their import is put back in between, so that only the harness's own shows.
+# Imported twice: what libraries change at their import is undone in between, so that only our changes show.
 IMPORT_ALL = """
 import logging, os, pkgutil, sys
 def import_all():
     import harness
     for module in pkgutil.walk_packages(harness.__path__, "harness."):
-        # One is the program; the other is a file that MLflow copies and runs.
+        # __main__ runs the program; pyfunc_model.py is run by MLflow.
         if module.name not in ("harness.cli.__main__", "harness.tracking.pyfunc_model"):
             __import__(module.name)
 def loggers():
@@ -43,10 +43,10 @@ assert get_telemetry_client() is None
 
 
 def python(code: str, folder: os.PathLike[str]) -> None:
-    # MLflow turns telemetry off by itself in tests and under continuous integration: it must not know.
+    # MLflow disables telemetry in tests and in continuous integration: it must not detect them.
     hidden = ("PYTEST_", "CI", "GITHUB_", "MLFLOW_", "DO_NOT_TRACK")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    environment["HOME"] = str(folder)  # where MLflow keeps an id of the installation
+    environment["HOME"] = str(folder)  # MLflow writes the installation's id there
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -62,7 +62,7 @@ def test_telemetry_is_off_once_a_store_is_open(tmp_path: os.PathLike[str], first
     python(TELEMETRY.format(first=first), tmp_path)
 
 
-def test_the_timeout_of_requests_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_timeout_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     monkeypatch.setenv(name, "33")
     with request_timeout(4.0):

@@ -1,4 +1,4 @@
-"""Who is at work on a run, and whether it is alive: judged from tags, lock files and the time."""
+"""Whether a process works on a run: judged from tags, lock files and the time."""
 
 import shutil
 import time
@@ -47,7 +47,7 @@ def elsewhere(machine: Machine, *, silent: float = 0.0, family: str = "b") -> Pr
     return replace(presence_of(machine, silent=silent, family=family), host="another")
 
 
-def test_a_lock_that_is_held_is_alive_whatever_the_time(machine: Machine, lock: FileLock) -> None:
+def test_a_process_with_a_taken_lock_is_alive_at_any_time(machine: Machine, lock: FileLock) -> None:
     assert judge(run_with(presence_of(machine, silent=600)), machine).state == "here"
     lock.release()
     assert judge(run_with(presence_of(machine)), machine).state == "ended"
@@ -77,7 +77,7 @@ def test_a_run_without_heartbeats_counts_as_alive_for_a_day(machine: Machine) ->
     assert judge(run_with(touched=now - 25 * hour), machine, others=[younger]).state == "elsewhere"
 
 
-def test_tags_that_cannot_be_read_name_nobody(machine: Machine) -> None:
+def test_tags_that_cannot_be_read_are_ignored(machine: Machine) -> None:
     (name, value), *_ = presence_of(machine).as_tags().items()
     assert len(read_presences(tagged({name: value}))) == 1
     for broken in ("", "{}", "[]", value.replace("T", " "), value.replace('"pid"', '"id"')):
@@ -100,7 +100,7 @@ def test_a_copy_of_a_work_folder_is_another_machine(machine: Machine, tmp_path: 
 def test_reading_a_machine_makes_nothing(tmp_path: Path) -> None:
     found = Machine.here(tmp_path / "work", create=False)
     assert not (tmp_path / "work").exists()
-    assert not presence_of(found).is_held_by(found)  # nobody knows of a folder without an id
+    assert not presence_of(found).is_held_by(found)  # a folder without an id matches no machine
 
 
 def test_a_heartbeat_is_written_and_removed(workspace: Path, machine: Machine, lock: FileLock) -> None:
@@ -115,20 +115,20 @@ def test_a_heartbeat_is_written_and_removed(workspace: Path, machine: Machine, l
         return {presence.family: presence for presence in read_presences(tracker.runs.get(run_id))}
 
     with Heartbeat(tracker, run_id, machine, before, every=0.05):
-        assert set(presences()) == {"a", "alive"}  # the dead one's tag is gone
+        assert set(presences()) == {"a", "alive"}  # the dead process's tag is removed
         wait_for(lambda: presences()["a"].seen > before.seen + 59 * MINUTE)
         assert presences()["alive"] == other
     assert set(presences()) == {"alive"}
 
 
-def test_a_heartbeat_goes_on_after_an_outage(workspace: Path, machine: Machine, lock: FileLock) -> None:
+def test_a_heartbeat_continues_after_an_outage(workspace: Path, machine: Machine, lock: FileLock) -> None:
     database = workspace / "mlruns" / "mlflow.db"
     tracker = Tracker(f"sqlite:///{database}")
     before = presence_of(machine, silent=60)
     run_id = tracker.client.create_run(tracker.experiment_id("e"), tags=before.as_tags()).info.run_id
     with Heartbeat(tracker, run_id, machine, before, every=0.05) as heartbeat:
         wait_for(lambda: read_presences(tracker.runs.get(run_id))[0].seen > before.seen)
-        tracker.client.delete_run(run_id)  # a deleted run takes no tags
+        tracker.client.delete_run(run_id)  # MLflow refuses tags of a deleted run
         wait_for(lambda: not heartbeat.is_heard)
         tracker.client.restore_run(run_id)
         wait_for(lambda: heartbeat.is_heard)

@@ -1,4 +1,4 @@
-"""The registered model: what MLflow has of it, and its use by processes without this package."""
+"""The registered model: its content in MLflow, and its use by processes without this package."""
 
 import base64
 import csv
@@ -52,7 +52,7 @@ def test_the_registered_model_loads(exported: Export, tmp_path: Path, stranger: 
     same(found, by_hand(exported))
 
 
-def test_what_is_registered(exported: Export) -> None:
+def test_the_registered_version(exported: Export) -> None:
     client, registered = MlflowClient(exported.uri), exported.bundle.registered
     assert registered is not None
     version = client.get_model_version_by_alias(registered.name, "champion")
@@ -115,7 +115,7 @@ def test_it_is_served_over_http(exported: Export, tmp_path: Path, stranger: dict
         same(found, by_hand(exported))
 
 
-def test_on_a_server(
+def test_a_model_is_registered_on_a_server(
     place: Path, demo_data: Path, tmp_path: Path, stranger: dict[str, str], mlflow_server: Server
 ) -> None:
     study = sweep(trials=1, epochs=3, tracking_uri=mlflow_server.url)

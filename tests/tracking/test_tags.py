@@ -1,4 +1,4 @@
-"""Tags and runs: what is written comes back as typed properties, and no other module spells a tag's name."""
+"""Tags and runs: written tags are read as typed properties, and no other module spells a tag's name."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ def tracker(workspace: Path) -> Tracker:
 
 
 def made(tracker: Tracker, **tags: str) -> RunInfo:
-    """Make a run with these tags (by their names in `Tag`) and read it back."""
+    """Make a run with these tags (by their names in `Tag`), and read it."""
     named: dict[str, str] = {Tag[name]: text for name, text in tags.items()}
     run_id = tracker.runs.create(tracker.experiment_id("e"), "a run", named)
     return tracker.runs.get(run_id)
@@ -37,7 +37,7 @@ def test_tags_are_read_back_typed(tracker: Tracker) -> None:
     assert (ended.status, ended.tags[Tag.MENDED]) == (RunStatus.KILLED, "why")
 
 
-def test_a_run_of_somebody_else_is_of_unknown_kind(tracker: Tracker) -> None:
+def test_a_run_of_another_program_is_of_unknown_kind(tracker: Tracker) -> None:
     run = made(tracker)
     assert (run.kind, run.study, run.trial_state, run.checkpoint_removed) == (Kind.UNKNOWN, None, None, False)
     assert made(tracker, KIND="pipeline").kind is Kind.UNKNOWN

@@ -1,4 +1,7 @@
-"""The audio rooms: sound files become features and pictures, and whole data sets. librosa is imported on use."""
+"""Audio: compute features and pictures from sound files, and make data sets of them.
+
+librosa is imported only when a function here needs it.
+"""
 
 from harness.data.audio.extract import Extraction, extract
 from harness.data.audio.recipe import SUFFIXES, check_audio_extra, clip_features, clip_picture, load_clip

@@ -1,4 +1,4 @@
-"""The sound files of a folder, one folder a genre, and the track that each of them becomes."""
+"""Find the sound files of a folder, one folder for each genre, and number them as tracks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.data.audio.recipe import SUFFIXES
-from harness.data.images import HIDDEN
+from harness.data.layout import HIDDEN
 
-LEGAL = f"AUDIO_DIR/GENRE/*.wav (or {', '.join(SUFFIXES[1:])}), one folder for each genre"
+EXPECTED = f"AUDIO_DIR/GENRE/*.wav (or {', '.join(SUFFIXES[1:])}), one folder for each genre"
 NUMBERED = re.compile(r"\.(\d{5})", re.ASCII)
-MOST_TRACKS = 100_000  # of one genre, so that five digits number them
+MAX_TRACKS = 100_000  # of one genre: the number has five digits
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A sound file and its track id, `GENRE.NNNNN`; `name` is its path below the folder."""
+    """A sound file and its track id, `GENRE.NNNNN`; `name` is the path of the file below the searched folder."""
 
     track: str
     genre: str
@@ -27,21 +27,21 @@ class Clip:
 
 
 def find_clips(folder: Path) -> tuple[list[Clip], list[str]]:
-    """Return the clips of a folder by track id, and a line for each entry that is passed over.
+    """Return the clips of a folder, sorted by track id in each genre, and a line for each ignored entry.
 
     `GENRE.NNNNN.wav` in the folder GENRE keeps its number. The other files of a genre get the free numbers from 0,
-    in the order of their names, so that the same folder gives the same tracks each time.
+    in the order of their names, so that the same folder always gives the same tracks.
 
-    Raises DataError where there are no clips, a number is claimed twice, a name has characters that cannot be
-    printed.
+    Raises DataError if there are no clips, if two files have the same number, or if a name has characters that
+    cannot be printed.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}", expected=LEGAL)
+        raise DataError(f"there is no folder {folder}", expected=EXPECTED)
     clips: list[Clip] = []
     ignored: list[str] = []
     for entry in _entries(folder):
         if not entry.is_dir():
-            ignored.append(f"{entry.name}: lies in no genre's folder")
+            ignored.append(f"{entry.name}: not in the folder of a genre")
             continue
         sounds = []
         for path in _entries(entry):
@@ -54,7 +54,7 @@ def find_clips(folder: Path) -> tuple[list[Clip], list[str]]:
         else:
             ignored.append(f"{entry.name}: a folder without sound files")
     if not clips:
-        raise DataError(f"{folder} has no folder with sound files", expected=LEGAL)
+        raise DataError(f"{folder} has no folder with sound files", expected=EXPECTED)
     return clips, ignored
 
 
@@ -62,7 +62,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         entries = sorted(path for path in folder.iterdir() if not HIDDEN.fullmatch(path.name))
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error}", expected=LEGAL) from error
+        raise DataError(f"{folder} cannot be listed: {error}", expected=EXPECTED) from error
     for path in entries:
         if not path.name.isprintable():
             raise DataError(
@@ -80,16 +80,16 @@ def _number(genre: str, sounds: list[Path]) -> Iterator[Clip]:
             continue
         if match[1] in named:
             raise DataError(
-                f"{path} and {named[match[1]].name} both claim to be track {genre}.{match[1]}",
+                f"{path} and {named[match[1]].name} are both named as track {genre}.{match[1]}",
                 expected="each number once in a genre",
-                hint="the same command, once one of them is renamed or removed",
+                hint="rename or remove one of them, then the same command again",
             )
         named[match[1]] = path
     kept = set(named.values())
-    free = (number for number in (f"{count:05d}" for count in range(MOST_TRACKS)) if number not in named)
+    free = (number for number in (f"{count:05d}" for count in range(MAX_TRACKS)) if number not in named)
     others = [path for path in sounds if path not in kept]
-    if len(sounds) > MOST_TRACKS:
-        raise DataError(f"{sounds[0].parent} has {len(sounds)} files", expected=f"up to {MOST_TRACKS} a genre")
+    if len(sounds) > MAX_TRACKS:
+        raise DataError(f"{sounds[0].parent} has {len(sounds)} files", expected=f"up to {MAX_TRACKS} a genre")
     numbered = named | dict(zip(free, others, strict=False))
     for number, path in sorted(numbered.items()):
         yield Clip(f"{genre}.{number}", genre, f"{genre}/{path.name}", path)

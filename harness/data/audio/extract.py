@@ -1,11 +1,11 @@
-"""A data set made from sound: features and pictures of every clip, in processes, taken up again after any end."""
+"""Make a data set from sound files, in several processes; an extraction that was stopped can be continued."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,24 +27,26 @@ from harness.data.audio.recipe import (
     clip_picture,
     load_clip,
 )
-from harness.data.features import FEATURES_FILE, write_features
-from harness.data.images import PICTURES_FOLDER
+from harness.data.features import write_features
+from harness.data.layout import FEATURES_FILE, PICTURES_FOLDER, FileProgress
 from harness.data.tracks import load_tracks
 from harness.workers.pool import work_through
 
 WORK_FOLDER = ".extract"
 TRACKS_FILE, ABOUT_FILE = "tracks.csv", "extraction.json"
-# In the order in which they are put in place: the pictures and the CSV together are the data set, the CSV is last.
-LAID_OUT = (ABOUT_FILE, TRACKS_FILE, PICTURES_FOLDER, FEATURES_FILE)
-# What librosa imports only when it is used.
+# In the order in which they are moved to the data folder. The CSV is last: before it the data set is incomplete.
+OUTPUTS = (ABOUT_FILE, TRACKS_FILE, PICTURES_FOLDER, FEATURES_FILE)
+# What librosa imports only when it is used: imported once, before the processes are forked.
 PRELOAD = ("librosa.feature", "librosa.beat", "librosa.decompose", "soundfile", "matplotlib.colors")
-# Told of each file: its name, how many are done, of how many, and why it is left out (None where it is not).
-Told = Callable[[str, int, int, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What came of a folder of sound: `skipped` maps a file's name to the reason why it is no track."""
+    """The result of an extraction.
+
+    `tracks` is the number of tracks, `skipped` maps the names of files that cannot be used to the reasons, and
+    `ignored` has a line for each entry that is not a sound file of a genre.
+    """
 
     folder: Path
     tracks: int
@@ -52,27 +54,27 @@ class Extraction:
     ignored: list[str]
 
 
-def extract(audio: Path, out: Path, *, jobs: int = 1, told: Told = lambda *_: None) -> Extraction:
-    """Make the data set `out` from the sound files of `audio`, in `jobs` processes; `told` hears of each.
+def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = lambda *_: None) -> Extraction:
+    """Make the data set `out` from the sound files of `audio`, in `jobs` processes.
 
-    What is done of each clip is kept in `out/.extract` until all are, so that the same call after a kill does the
-    rest. The data set is checked as a whole, then put in place, its CSV in one step. Files that cannot be used
-    are skipped.
+    The results of each clip are kept in `out/.extract` until all are done: the same call after a kill computes
+    only the rest. The whole data set is checked before it is moved to `out`, the CSV last. Files that cannot be
+    used are skipped. `progress` is called after each file.
 
-    Raises DataError where no file can be used, `out` holds a data set already or is at work for another, and
-    where the extra [audio] is missing; OSError where `out` cannot be written.
+    Raises DataError if no file can be used, if `out` already has a data set, if another process extracts to `out`,
+    or if the extra [audio] is missing. Raises OSError if `out` cannot be written.
     """
     check_audio_extra()
     work, ready = out / WORK_FOLDER, out / WORK_FOLDER / "ready"
-    _check_place(audio, out, begun=ready.exists())
+    _check_folders(audio, out, resumed=ready.exists())
     clips, ignored = find_clips(audio)
     lock = FileLock(work / "lock")
     if not lock.acquire(wait=False):
-        raise DataError(f"another process extracts to {out}", expected="one at a time", hint="--out OTHER")
+        raise DataError(f"another process extracts to {out}", expected="one process at a time", hint="--out OTHER")
     try:
         if not ready.exists():
-            _assemble(audio, work, clips, *_analyse_all(clips, work, jobs, told))
-        for name in LAID_OUT:
+            _assemble(audio, work, clips, *_analyse_all(clips, work, jobs, progress))
+        for name in OUTPUTS:
             if (ready / name).exists():
                 (ready / name).rename(out / name)
         about = json.loads((out / ABOUT_FILE).read_text())
@@ -82,17 +84,17 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, told: Told = lambda *_: No
     return Extraction(out, about["tracks"], about["skipped"], ignored)
 
 
-def _check_place(audio: Path, out: Path, *, begun: bool) -> None:
+def _check_folders(audio: Path, out: Path, *, resumed: bool) -> None:
     if out.resolve().is_relative_to(audio.resolve()):
         raise DataError(
             f"{out} lies inside the folder of sound files {audio}",
-            expected="a folder elsewhere",
+            expected="a folder outside of it",
             hint="--out OTHER",
         )
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is not a folder", expected="a folder to lay out", hint="--out OTHER")
-    # A call that was killed while it put the data set in place has left a part of it there.
-    for name in () if begun else reversed(LAID_OUT):
+        raise DataError(f"{out} is not a folder", expected="a folder, or a new name", hint="--out OTHER")
+    # A call that was killed while it moved the data set to `out` has left a part of it there.
+    for name in () if resumed else reversed(OUTPUTS):
         if (out / name).exists():
             raise DataError(
                 f"{out / name} is there already",
@@ -103,7 +105,7 @@ def _check_place(audio: Path, out: Path, *, begun: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A clip and where its results go; `key` names all that they follow from."""
+    """A clip and the folder for its results; `key` stands for the file, the recipes and the library versions."""
 
     clip: Clip
     work: Path
@@ -111,7 +113,7 @@ class Job:
 
     @property
     def row(self) -> Path:
-        """The file of the clip's features, written last: where it is, the clip is done."""
+        """The file of the clip's features. It is written last: if it exists, the clip is done."""
         return self.work / "rows" / self.clip.genre / f"{self.clip.track}.json"
 
     @property
@@ -121,7 +123,7 @@ class Job:
         return self.work / "set" / PICTURES_FOLDER / self.clip.genre / f"{self.clip.genre}{number}.png"
 
     def features(self) -> list[float] | None:
-        """Return what an earlier call has found, if it is of the same file by the same recipe."""
+        """Return the features that an earlier call has computed, or None if there are none for this key."""
         if not self.row.exists() or not self.picture.exists():
             return None
         known = json.loads(self.row.read_text())
@@ -130,7 +132,10 @@ class Job:
 
 
 def analyse(job: Job) -> str | OSError | None:
-    """Compute and write what is wanted of one clip; return why it cannot be used, or what refuses the writing."""
+    """Compute and write the features and the picture of a clip.
+
+    Return None, or the reason why the clip cannot be used, or the OSError if the results cannot be written.
+    """
     try:
         clip = load_clip(job.clip.path)
         features = clip_features(job.clip.path, clip).tolist()
@@ -150,9 +155,9 @@ def analyse(job: Job) -> str | OSError | None:
 
 
 def _analyse_all(
-    clips: Sequence[Clip], work: Path, jobs: int, told: Told
+    clips: Sequence[Clip], work: Path, jobs: int, progress: FileProgress
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Return the features by track id, and the files that cannot be used with the reasons."""
+    """Return the features by track id, and the reasons by the name of a file that cannot be used."""
     recipe = [FEATURE_RECIPE, PICTURE_RECIPE, *(version(name) for name in LIBRARIES)]
     every = [Job(clip, work, json.dumps([*recipe, *_identity(clip.path)])) for clip in clips]
     rows = {job.clip.track: features for job in every if (features := job.features()) is not None}
@@ -169,7 +174,7 @@ def _analyse_all(
                 rows[job.clip.track] = features
             else:
                 skipped[job.clip.name] = error
-            told(job.clip.name, len(rows) + len(skipped), len(every), error)
+            progress(job.clip.name, len(rows) + len(skipped), len(every), error)
     return rows, dict(sorted(skipped.items()))
 
 
@@ -181,7 +186,7 @@ def _identity(path: Path) -> list[str | int]:
 def _assemble(
     audio: Path, work: Path, clips: Sequence[Clip], rows: dict[str, list[float]], skipped: dict[str, str]
 ) -> None:
-    """Write the data set to `work/ready`, which appears when it is whole and sound."""
+    """Write and check the data set; the folder `work/ready` exists only when both are done."""
     used = [clip for clip in clips if clip.track in rows]
     if not used:
         reason = next(iter(skipped.values()))
@@ -208,13 +213,13 @@ def _assemble(
         raise DataError(
             error.found.replace(str(folder.absolute()), str(audio)),
             expected=error.expected,
-            hint="the same command again, once it is mended: what is done is kept",
+            hint="correct it, then the same command again: finished clips are kept",
         ) from error
     folder.rename(work / "ready")
 
 
 def _keep_only(folder: Path, pictures: set[Path]) -> None:
-    """Remove pictures of files that have gone since an earlier call, and what a kill has left half-written."""
+    """Remove other files: pictures of clips that no longer exist, and incomplete files that a kill has left."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in pictures:
             path.unlink()

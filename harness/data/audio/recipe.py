@@ -1,6 +1,6 @@
-"""One clip of sound to one row of features, and to one mel picture, by recipes that are fixed and versioned.
+"""Compute the features and the mel picture of a clip, by two fixed recipes with version numbers.
 
-Both are described in docs/audio.md. Whoever changes what comes out raises the recipe's number there and here.
+docs/audio.md describes both. A change that changes the results raises the recipe's number, here and there.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from typing import Any, Final
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.data.features import FEATURE_COLUMNS, LARGEST
+from harness.data.features import FEATURE_COLUMNS, FLOAT32_MAX
 
 FEATURE_RECIPE, PICTURE_RECIPE = 1, 1
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".au")  # GTZAN's first edition was .au
 RATE = 22050  # samples a second
-SHORTEST, LONGEST = 3.0, 600.0  # seconds; hpss holds a dozen copies of the spectrogram
-RATES = (8000, 192000)  # samples a second, as stored
-MOST_CHANNELS = 8
-# A clip that moves less than one step of 16 bits from end to end is taken for silent.
+SHORTEST, LONGEST = (
+    3.0,
+    600.0,
+)  # seconds; hpss needs memory for a dozen copies of the spectrogram
+RATES = (8000, 192000)  # lowest and highest sample rate of a file
+MAX_CHANNELS = 8
+# A clip whose range of values is below one step of 16 bits counts as silent.
 SILENCE = 2.0**-15
 MFCCS = 20
-# librosa's default before 0.10, with which Kaggle's file was made; with today's, MFCCs come out up to 3 % off.
+# librosa's default before 0.10, with which Kaggle's file was made. Today's default changes MFCCs by up to 3 %.
 PAD_MODE: Final = "reflect"
 PICTURE_WIDTH, PICTURE_HEIGHT = 432, 288  # pixels, as Kaggle's
 MELS, DECIBELS = 128, 80.0
@@ -33,7 +36,7 @@ LIBRARIES = ("librosa", "soundfile")
 
 
 def check_audio_extra() -> None:
-    """Raise DataError where what reads sound is not installed."""
+    """Raise DataError if a library that reads sound is not installed."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise DataError(
@@ -46,69 +49,70 @@ def check_audio_extra() -> None:
 def load_clip(path: Path) -> np.ndarray:
     """Decode a whole file to one channel at 22050 Hz: float32 [samples].
 
-    Raises DataError for what cannot be decoded, for a clip too short, too long, silent or with samples that are
-    no numbers, and where the extra [audio] is missing.
+    Raises DataError if the file cannot be decoded, if the clip is too short, too long, silent or has samples that
+    are not finite, and if the extra [audio] is missing.
     """
     check_audio_extra()
     import librosa
     import soundfile
 
     try:
-        # Opened here, because librosa would try other decoders, and other rounding, on what this one refuses.
+        # Opened with soundfile, because librosa would try other decoders, which round in another way, if it fails.
         with soundfile.SoundFile(path) as file:
             _check_header(path, file.frames, file.samplerate, file.channels)
             clip, _ = librosa.load(file, sr=RATE, mono=True)
     except (soundfile.SoundFileError, librosa.LibrosaError, OSError) as error:
-        reason = getattr(error, "error_string", error)  # the library's own words, without the path again
-        raise DataError(f"{path} cannot be decoded: {reason}", expected=_legal()) from error
-    if len(clip) < SHORTEST * RATE:  # the header may promise more than there is
-        raise DataError(f"{path} decodes to {len(clip) / RATE:.2f} s", expected=_legal())
+        reason = getattr(error, "error_string", error)  # without the path, which our message has
+        raise DataError(f"{path} cannot be decoded: {reason}", expected=_expected()) from error
+    if len(clip) < SHORTEST * RATE:  # the header may state more samples than the file has
+        raise DataError(f"{path} decodes to {len(clip) / RATE:.2f} s", expected=_expected())
     if np.ptp(clip) < SILENCE:
-        raise DataError(f"{path} is silent", expected=_legal())
+        raise DataError(f"{path} is silent", expected=_expected())
     found: np.ndarray = clip
     return found
 
 
 def _check_header(path: Path, frames: int, rate: int, channels: int) -> None:
     if not RATES[0] <= rate <= RATES[1]:
-        raise DataError(f"{path} has {rate} samples a second", expected=_legal())
-    if channels > MOST_CHANNELS:
-        raise DataError(f"{path} has {channels} channels", expected=_legal())
+        raise DataError(f"{path} has {rate} samples a second", expected=_expected())
+    if channels > MAX_CHANNELS:
+        raise DataError(f"{path} has {channels} channels", expected=_expected())
     seconds = frames / rate
     if not SHORTEST <= seconds <= LONGEST:
-        raise DataError(f"{path} is {seconds:.2f} s long", expected=_legal())
+        raise DataError(f"{path} is {seconds:.2f} s long", expected=_expected())
 
 
-def _legal() -> str:
+def _expected() -> str:
     kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in SUFFIXES)
     return (
         f"{kinds} of {SHORTEST:g} to {LONGEST:g} s with sound in it, {RATES[0]} to {RATES[1]} Hz, "
-        f"up to {MOST_CHANNELS} channels"
+        f"up to {MAX_CHANNELS} channels"
     )
 
 
 def clip_features(path: Path, clip: np.ndarray) -> np.ndarray:
     """Return the features of a clip, in the order of FEATURE_COLUMNS: float64 [58].
 
-    The recipe of Kaggle's `features_30_sec.csv`, found by recomputing its rows. `path` is for messages.
+    The recipe is that of Kaggle's `features_30_sec.csv`; it was found by recomputing its rows. `path` is for
+    messages.
 
-    Raises DataError naming the columns whose value is not finite.
+    Raises DataError with the names of columns whose value is not finite.
     """
     import librosa
 
     try:
-        # What overflows is told by the values; a clip without a pitch has its chroma by concert pitch.
+        # An overflow shows in the values below. Without a pitch librosa warns, and tunes chroma to A = 440 Hz.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="librosa")
             row = _features(clip)
     except librosa.LibrosaError as error:
-        raise DataError(f"{path} gives no features: {error}", expected=_legal()) from error
-    # Written so that NaN, which no comparison holds for, counts as bad too.
-    bad = [name for name, value in zip(FEATURE_COLUMNS, row, strict=True) if not abs(value) <= LARGEST]
+        raise DataError(f"{path} gives no features: {error}", expected=_expected()) from error
+    # `not ... <=`, because every comparison with NaN is false.
+    bad = [name for name, value in zip(FEATURE_COLUMNS, row, strict=True) if not abs(value) <= FLOAT32_MAX]
     if bad:
         raise DataError(
             f"{path} has features that are not finite: {', '.join(bad[:6])}{' and others' if bad[6:] else ''}",
-            expected=_legal(),
+            expected=_expected(),
         )
     return row
 
@@ -136,10 +140,10 @@ def _features(clip: np.ndarray) -> np.ndarray:
 
 
 def _harmonic_and_percussive(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Separate a clip as librosa's `effects.hpss` did when Kaggle's file was made.
+    """Separate the harmonic and the percussive part, as librosa's `effects.hpss` did for Kaggle's file.
 
-    Whatever follows the last whole hop is silent, where today's gives the window's end there. It decides the two
-    means, which hover about 0, and shows in the variances.
+    Samples after the last whole hop are 0 here; today's librosa has the end of the window there. The difference
+    decides the two means, which are close to 0, and is visible in the variances.
     """
     import librosa
 
@@ -151,8 +155,8 @@ def _harmonic_and_percussive(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICTURE_WIDTH)) -> np.ndarray:
     """Draw the mel spectrogram of a clip: uint8 [*size, 3], low pitch at the bottom, no border, no axes.
 
-    128 mel bands in decibels below the loudest, down to -80, the whole clip over the whole width, through the
-    colour map magma.
+    128 mel bands, in decibels relative to the loudest value, down to -80. The whole clip fills the width. The
+    colour map is magma.
     """
     import librosa
     from matplotlib import colormaps
@@ -160,7 +164,7 @@ def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICT
 
     power = librosa.feature.melspectrogram(y=clip, sr=RATE, n_mels=MELS, pad_mode=PAD_MODE)
     level = librosa.power_to_db(power, ref=np.max, top_db=DECIBELS)
-    # Scaled before it is coloured: a mean of two colours of the map need not be one of its colours.
+    # Resized before it is coloured: the mean of two colours of the map may not be a colour of the map.
     scaled = Image.fromarray(level[::-1].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
     shade = np.clip(1 + np.asarray(scaled) / DECIBELS, 0, 1)
     picture: np.ndarray = colormaps[COLOURS](shade, bytes=True)[..., :3]

@@ -1,0 +1,62 @@
+"""Measure an exported network on the test part, and check that each of its files has the same outputs.
+
+Only `export` and `compare` open the test part.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.core.files import sha256_of
+from harness.core.records import Split
+from harness.core.stats import wilson_interval
+from harness.data import Part, View
+from harness.export.formats import FILES, compare_outputs, read_format
+from harness.models.classifier import Classifier
+from harness.training.checkpoint import FormatCheck, TestResult, read_description
+from harness.training.loop import evaluate
+
+
+def measure(
+    folder: Path, formats: tuple[str, ...], classifier: Classifier, view: View, split: Split, openings: int
+) -> tuple[TestResult, tuple[FormatCheck, ...]]:
+    """Open the test part of a split; return the network's result there, and the check of each file in `folder`.
+
+    The caller records this use of the test part first; `openings` counts the uses by this run. The files of
+    `formats` get the pictures as they are in the data folder, the network gets those of the picture cache.
+
+    Raises CheckpointError if the outputs of a file differ from those of the network.
+    """
+    part = view.open_test(split)
+    raw = part.inputs if view.representation == "features" else view.open_test_pictures(split)
+    expected = torch.softmax(evaluate(classifier, part), 1)
+    checks = tuple(_check(folder, name, raw, expected, part) for name in formats)
+    return _test_result(expected, part, openings), checks
+
+
+def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
+    correct = int((expected.argmax(1) == part.targets).sum())
+    low, high = wilson_interval(correct, len(part))
+    return TestResult(
+        tracks=len(part),
+        correct=correct,
+        accuracy=correct / len(part),
+        low=low,
+        high=high,
+        openings=openings,
+    )
+
+
+def _check(folder: Path, name: str, raw: Tensor, expected: Tensor, part: Part) -> FormatCheck:
+    probabilities = read_format(folder, name, read_description(folder).architecture)
+    difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
+    return FormatCheck(
+        format=name,
+        file=FILES[name],
+        sha256=sha256_of(folder / FILES[name]),
+        largest_difference=difference,
+        accuracy=int((guesses == part.targets).sum()) / len(part),
+    )
