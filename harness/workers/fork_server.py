@@ -41,10 +41,31 @@ class ForkServer:
         unset = {name: value for name, value in self.defaults.items() if name not in os.environ}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            with _variables({**unset, **self.environment, **SAFE_PATH}):
+            with _variables({**unset, **self.environment, **_module_path(), **SAFE_PATH}), _in_root_folder():
                 forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _module_path() -> dict[str, str]:
+    """Return PYTHONPATH with absolute folders, if it is set: the server runs in another folder."""
+    folders = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, folders.split(os.pathsep)))} if folders else {}
+
+
+@contextmanager
+def _in_root_folder() -> Iterator[None]:
+    """Have `/` as the current folder: the server's imports fail if its folder is removed meanwhile.
+
+    Each worker changes to the folder that its parent has when the worker starts.
+    """
+    here = os.open(".", os.O_RDONLY)
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 @contextmanager

@@ -63,3 +63,28 @@ assert dict(os.environ) == variables
 assert (optuna.logging.get_verbosity(), logging.getLogger("alembic").level) == levels
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_server_runs_in_no_folder_of_the_users_and_its_workers_in_the_parents(tmp_path: Path) -> None:
+    code = """
+import multiprocessing, os
+from multiprocessing import forkserver
+from harness.workers.fork_server import ForkServer
+
+def show():
+    print("WORKER", os.getcwd())
+
+if __name__ == "__main__":
+    ForkServer((), environment={}, defaults={}).start()
+    print("PARENT", os.getcwd())
+    print("SERVER", os.readlink(f"/proc/{forkserver._forkserver._forkserver_pid}/cwd"), flush=True)
+    process = multiprocessing.get_context("forkserver").Process(target=show)
+    process.start()
+    process.join()
+"""
+    (tmp_path / "main.py").write_text(code)
+    process = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == [f"PARENT {tmp_path}", "SERVER /", f"WORKER {tmp_path}"]
