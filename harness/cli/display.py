@@ -1,4 +1,4 @@
-"""What long work shows while it runs: a live display on a terminal, one line a trial or a file anywhere else."""
+"""Progress displays: live bars on a terminal, one line for each trial or file anywhere else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sweep_display(
 
 
 class SweepDisplay:
-    """Listens to journal events and shows them on stderr; data go to stdout and are no concern of this."""
+    """Shows journal events on stderr; stdout is for data."""
 
     def __init__(
         self, console: Console, progress: Progress, study: str, *, total: int, done: int, best: float | None

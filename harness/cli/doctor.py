@@ -19,7 +19,7 @@ def doctor(
         typer.Option(
             min=2,
             metavar="MINUTES",
-            help="A run of another machine without a heartbeat for so long counts as dead; "
+            help="A run of another machine counts as dead after so many minutes without a heartbeat; "
             "a living process writes one a minute.",
         ),
     ] = 15,
@@ -27,11 +27,11 @@ def doctor(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Look for what a crash, an outage or a move has left behind in the stores; exit 1 while anything is wrong.
+    """Find what a crash, an outage or a moved folder left behind in the stores; exit 1 if a fault remains.
 
     Without --fix nothing is written. With it, a run is ended only if its process ran on this machine and has
-    died, or if it has had no heartbeat for --dead-after minutes. Any other run that is RUNNING is somebody
-    else's: it is listed as "other", left alone, and is no fault.
+    died, or if it has had no heartbeat for --dead-after minutes. Any other run that is RUNNING
+    belongs to another process: it is listed as "other" and left unchanged, and it is not a fault.
 
     Example: [bold]harness doctor --fix[/bold]
     """
@@ -48,8 +48,8 @@ def doctor(
             where = "" if finding.study is None else f"{finding.study}: "
             word = "fixed" if finding.fixed else "found" if finding.fault else "other"
             console.print(f"{word}  {where}{finding.found}", markup=False)
-        for run in dict.fromkeys(finding.hint for finding in findings if finding.hint):
-            console.print(f"run    {run}", markup=False)
+        for hint in dict.fromkeys(finding.hint for finding in findings if finding.hint):
+            console.print(f"try:   {hint}", markup=False)
         if not faults:
             console.print("nothing is wrong", markup=False)
     if not all(finding.fixed for finding in faults):

@@ -1,4 +1,4 @@
-"""What `harness sweep` and `harness worker` do with a plan: announce it, carry it out, print the summary."""
+"""Runs a plan for `harness sweep` and `harness worker`: prints the plan, runs it, prints the summary."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.console import Console
 from harness.core.space import describe
 
 if TYPE_CHECKING:
-    from harness.sweep.driver import StudySummary
     from harness.sweep.plan import SweepPlan
+    from harness.sweep.summary import StudySummary
 
 
 def carry_out(plan: SweepPlan, as_json: bool) -> None:
-    """Run a planned sweep and print what came of it."""
+    """Run a planned sweep and print its summary."""
     console = Console(stderr=True)
     _announce(console, plan)
     summary = _run(console, plan)
@@ -50,7 +50,7 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
     study, total = open_study(plan), plan.settings.trials
     finished, best = study.counts().finished, study.best()
     if finished >= total:
-        console.print(f"study {study.name} already holds {finished} finished trials of {total}", highlight=False)
+        console.print(f"study {study.name} already has {finished} finished trials of {total}", highlight=False)
     elif finished:
         console.print(f"going on with study {study.name}: {finished} of {total} trials finished", highlight=False)
     with sweep_display(
@@ -62,7 +62,7 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
 def _print_summary(summary: StudySummary) -> None:
     counts, spec = summary.counts, summary.spec
     lines = [
-        f"study {spec.name}: {counts.finished} of {summary.asked} trials finished "
+        f"study {spec.name}: {counts.finished} of {summary.trials_wanted} trials finished "
         f"({counts.complete} complete, {counts.pruned} pruned), {counts.failed} failed, {summary.seconds:.0f} s"
     ]
     if summary.synthetic:
@@ -74,10 +74,10 @@ def _print_summary(summary: StudySummary) -> None:
             f"{describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
-    if counts.finished < summary.asked:
+    if counts.finished < summary.trials_wanted:
         stopped = "interrupted" if summary.signal is not None else "time is up"
         lines.append(
-            f"{stopped}, {summary.asked - counts.finished} trials left: the same command goes on from here"
+            f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command goes on from here"
         )
     lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
     print("\n".join(lines))

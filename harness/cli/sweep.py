@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli.options import Json, Storage, TrackingUri, option
 from harness.cli.run_plan import carry_out
-
-if TYPE_CHECKING:
-    pass
 
 
 def sweep(
@@ -19,7 +16,7 @@ def sweep(
     model: Annotated[
         str | None, option("--model", "none", "The network to tune: fcnn, cnn, or FILE.py:Class.")
     ] = None,
-    trials: Annotated[int | None, option("--trials", "40", "Finished trials that the study shall hold.")] = None,
+    trials: Annotated[int | None, option("--trials", "40", "Finished trials that the study shall have.")] = None,
     data: Annotated[str | None, option("--data", "input", "Data folder, or demo: a synthetic set.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings (experiments/).")] = None,
     study: Annotated[str | None, option("--study", "EXPERIMENT-MODEL", "Name of the study.")] = None,

@@ -1,4 +1,4 @@
-"""Comparison: studies held against one another on repeats that none of them has seen, and what that comes to."""
+"""Comparison: trains the best configurations of studies on repeated splits, and judges the differences."""
 
 from harness.compare.choose import plan_comparison
 from harness.compare.page import write_files

@@ -1,4 +1,4 @@
-"""What a comparison is to compare: studies chosen, checked against one another, and what is odd about them."""
+"""Plans a comparison: chooses the studies, checks that they can be compared, collects the warnings."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _compared_study(study: Study) -> ComparedStudy:
 
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
-    """Refuse before any training what would be missed after it."""
+    """Raise StudyError if the best checkpoint was removed: before any training, not after it."""
     run = tracker.studies.best_trial_run(study.spec.name)
     if run.checkpoint_removed:
         raise StudyError(
@@ -137,7 +137,7 @@ def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:
-    """Refuse studies whose figures cannot be held against one another."""
+    """Raise StudyError for studies whose results cannot be compared."""
     first = compared[0].spec
     for other in (study.spec for study in compared[1:]):
         for what, mine, theirs in (
@@ -190,7 +190,7 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
 
 
 def _names(compared: Sequence[ComparedStudy]) -> list[str]:
-    """Return what the studies are called: their models, or themselves where that would not tell them apart."""
+    """Return a name for each study: the name of its model, or that of the study where models repeat."""
     labels, studies = [study.model.label for study in compared], [study.spec.name for study in compared]
     names = [label if labels.count(label) == 1 else study for label, study in zip(labels, studies, strict=True)]
     return names if len(set(names)) == len(names) else studies

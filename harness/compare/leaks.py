@@ -1,4 +1,4 @@
-"""Columns that give the genre away: how well a small tree tells the genre from one column alone."""
+"""Finds columns that leak the genre: how well a small tree predicts the genre from one column alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sklearn.tree import DecisionTreeClassifier
 from harness.core.records import Split
 from harness.data import Tracks
 
-# Columns that describe the file and not the music: that they tell the genre at all is an artefact.
+# Columns that describe the file and not the music: any prediction from them is an artefact.
 NOT_MUSIC = ("length",)
-TOO_GOOD = 0.5  # no single property of the music tells more than about 0.3 of ten genres (measured on GTZAN)
+TOO_GOOD = 0.5  # no single property of the music predicts more than about 0.3 of ten genres (measured on GTZAN)
 SIGNIFICANCE = 0.01
 FOLDS = 5
 
@@ -30,7 +30,7 @@ def leak_warnings(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> lis
     counts = np.bincount(labels)
     smallest = int(counts[counts > 0].min())
     if smallest < 2:
-        return []  # a genre with one track cannot be both learned and asked for
+        return []  # a genre with one track cannot be both trained on and tested
     chance = float(counts.max() / len(labels))
     folds = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=0)
     tree = DecisionTreeClassifier(max_leaf_nodes=2 * len(tracks.genres), min_samples_leaf=2, random_state=0)

@@ -60,7 +60,7 @@ class ComparisonPlan:
 
     @property
     def identity(self) -> str:
-        """What tells this comparison from every other: the same studies find their repeats again by it."""
+        """The comparison's identity: with the same studies, settings and data it finds its earlier repeats."""
         studied = sorted((c for c in self.candidates if c.study), key=lambda candidate: candidate.study or "")
         candidates = [candidate.identity() for candidate in studied]
         return digest_of([candidates, self.split.digest, self.compared[0].spec.data_digest])[:16]
@@ -72,7 +72,7 @@ class ComparisonPlan:
 
     @property
     def name(self) -> str:
-        """What the comparison's run is called."""
+        """The name of the comparison's run."""
         return " vs ".join(candidate.name for candidate in self.candidates if candidate.study)
 
     def labels_of(self, ids: Sequence[str]) -> np.ndarray:

@@ -66,7 +66,7 @@ def repeat_path(folder: Path, candidate: Candidate, number: int) -> Path:
 
 
 def read_repeat(path: Path) -> tuple[list[Event], RepeatEnded] | None:
-    """Return the events of a repeat that is over, and the last of them; None for one that is still to be done."""
+    """Return the events of a repeat and its end; None if the repeat has not ended."""
     events, _ = read_events(path)
     last = events[-1] if events else None
     return (events, last) if isinstance(last, RepeatEnded) and has_ended(events) else None
@@ -95,12 +95,12 @@ class RepeatDeaths:
 
 
 def work_on_repeats(task: RepeatTask) -> None:
-    """Be a worker process of a comparison."""
+    """Run a worker process of a comparison."""
     worker_main(lambda stopping: do_repeats(task, stopping))
 
 
 def do_repeats(task: RepeatTask, stopping: threading.Event) -> None:
-    """Do the repeats that nobody has done and nobody else is at, until `stopping` is set."""
+    """Do the repeats that are not done and that no other worker runs, until `stopping` is set."""
     torch.set_num_threads(min(task.threads, usable_cores()))
     for index, number in task.todo:
         if stopping.is_set():
@@ -168,7 +168,7 @@ def _network(
         parts = (data.valid, _open(view, split, journal).to(device))
         guesses = [evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts]
     elif result.state == "diverged":
-        # A configuration that fails on a split is not left out of the account: it guesses.
+        # A configuration that diverges on a split still counts: as guessing the most frequent genre.
         guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
         test = _open(view, split, journal)
         guesses = [torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)]

@@ -1,4 +1,4 @@
-"""What a comparison comes to: rows, pairs, the verdict; as a table, as JSON."""
+"""The result of a comparison: rows, pairs and the verdict, also as JSON."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The sentence."""
+        """The verdict on all pairs as one sentence."""
         return verdict_of(self.pairs)
 
     @property
@@ -126,7 +126,7 @@ class Comparison:
         return np.array([self.labels[track] for track in ids])
 
     def study_of(self, name: str) -> str:
-        """Return the study that a candidate's name stands for."""
+        """Return the study of the candidate with that name."""
         return next(c.study for c in self.candidates if c.name == name and c.study is not None)
 
     def _scores(self, candidate: Candidate, part: str = "test") -> Scores:

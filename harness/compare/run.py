@@ -1,32 +1,22 @@
-"""A comparison from its plan to what it found: repeats in worker processes, each recorded as it ends."""
+"""Runs a planned comparison: trains the repeats, measures the stored checkpoints, records the result."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from harness.compare.page import write_files
 from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import (
-    RepeatDeaths,
-    RepeatTask,
-    candidate_view,
-    read_repeat,
-    repeat_path,
-    work_on_repeats,
-)
+from harness.compare.repeats import candidate_view
 from harness.compare.result import Comparison, Outcome
+from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler
 from harness.compare.verdict import ResamplingScheme
-from harness.core.errors import CheckpointError, Stopped, StudyError, TrackingError
+from harness.core.errors import CheckpointError, StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
-from harness.core.records import Candidate, new_name
+from harness.core.records import new_name
 from harness.tracking import (
     ComparisonLog,
     Heartbeat,
@@ -39,27 +29,21 @@ from harness.tracking import (
 )
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
-from harness.workers.cpus import default_jobs
 from harness.workers.signals import interruptible
-from harness.workers.supervisor import WorkerSupervisor
-
-Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats on record, all repeats
-RETRY_SECONDS = 5.0  # between two tries to send to a tracking server that did not take it
-PATIENCE_SECONDS = 30.0  # that a tracking server which is down at the end has to come back
-AGAIN = "the same command again, which goes on from here"
 
 
 def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Comparison:
-    """Do the repeats that are not on record yet, and sum up.
+    """Train the repeats that are not in MLflow yet, and return the result of all of them.
 
-    Raises Stopped on a signal (what is done is on record, the same command goes on), StudyError where workers
-    cannot go on, TrackingError where MLflow has not taken all of it.
+    Raises Stopped on a signal: the repeats that have ended are in MLflow, and the same command continues.
+    Raises StudyError if another process runs the same comparison, or if a repeat cannot be trained.
+    Raises TrackingError if MLflow did not accept every repeat.
     """
     folder = comparison_folder(plan.stores.work_root, plan.identity)
     lock = comparison_lock(plan.stores.work_root, plan.identity)
     if not lock.acquire(wait=False):
         raise StudyError(
-            f"another process is at work on this comparison ({plan.name})", hint="wait for it, or stop it first"
+            f"another process runs this comparison ({plan.name})", hint="wait for it, or stop it first"
         )
     try:
         with interruptible("interrupted; the repeats that have ended are on record", AGAIN):
@@ -77,16 +61,16 @@ def _record_comparison(plan: ComparisonPlan, folder: Path, lock: Path, listener:
     presence = Presence.of_this_process(machine, new_name(), lock)
     log.begin(plan.name, _description(plan), _params(plan), presence.as_tags())
     with Heartbeat(tracker, log.parent, machine, presence):
-        return _repeat_and_sum_up(plan, tracker, log, folder, listener)
+        return _run_and_conclude(plan, tracker, log, folder, listener)
 
 
-def _repeat_and_sum_up(
+def _run_and_conclude(
     plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog, folder: Path, listener: Listener
 ) -> Comparison:
     try:
-        _Repeats(plan, log, folder, listener).run()
+        RepeatScheduler(plan, log, folder, listener).run()
         own, parameters = _measure_own_split(plan, tracker, log)
-        comparison = _sum_up(plan, tracker, log, own, parameters)
+        comparison = _collect(plan, tracker, log, own, parameters)
         with tempfile.TemporaryDirectory() as name:
             write_files(comparison, Path(name))
             log.conclude(
@@ -100,121 +84,18 @@ def _repeat_and_sum_up(
     except BaseException as error:
         try:
             log.interrupt()
-        except TrackingError as unsent:  # harness doctor ends the run; what stopped the command is told first
+        except TrackingError as unsent:  # harness doctor ends the run then; the first error is the one to raise
             error.add_note(str(unsent))
         raise
     return comparison
 
 
-class _Repeats:
-    """The repeats of a comparison, from those on record to all of them."""
-
-    def __init__(self, plan: ComparisonPlan, log: ComparisonLog, folder: Path, listener: Listener) -> None:
-        self._plan = plan
-        self._log = log
-        self._folder = folder
-        self._listener = listener
-        self._finished = set(log.finished())
-        self._all = [
-            (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.candidates))
-        ]
-        self._not_before = 0.0
-        self._error: TrackingError | None = None
-        self._deaths = RepeatDeaths(folder)
-
-    @property
-    def _todo(self) -> list[tuple[int, int]]:
-        return [(i, n) for i, n in self._all if (self._plan.candidates[i].name, n) not in self._finished]
-
-    def run(self) -> None:
-        self.send()  # what an earlier, killed process has left
-        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for index, number in self._todo:
-            groups.setdefault(self._weight(self._plan.candidates[index]), []).append((index, number))
-        for (threads, jobs), todo in sorted(groups.items()):
-            self._run_group(threads, min(jobs, len(todo)), todo)
-        until = time.monotonic() + PATIENCE_SECONDS
-        while self._todo and time.monotonic() < until:
-            time.sleep(min(1.0, RETRY_SECONDS))
-            self.send()
-        if self._error is not None:
-            raise self._error
-
-    def _weight(self, candidate: Candidate) -> tuple[int, int]:
-        """Return the threads that a repeat of a candidate trains on, and how many run at once."""
-        wanted = self._plan.settings.jobs
-        if candidate.config is None:
-            return 1, wanted or default_jobs(1, 0, ())
-        study = next(e for e in self._plan.compared if e.spec.name == candidate.study)
-        threads = candidate.config.threads
-        return threads, wanted or default_jobs(threads, study.model.jobs_per_gpu, self._plan.devices)
-
-    def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
-        devices = itertools.cycle(self._plan.devices)
-        splits = [self._plan.splits[number] for _, number in todo]
-        tracks = self._plan.tracks.select({track for s in splits for track in s.train + s.valid + s.test})
-        task = RepeatTask(
-            candidates=self._plan.candidates,
-            splits=self._plan.splits,
-            todo=tuple(todo),
-            tracks=tracks,
-            folder=self._folder,
-            device=self._plan.devices[0],
-            threads=threads,
-        )
-        tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
-        supervisor = WorkerSupervisor(work_on_repeats, tasks)
-
-        def on_death(worker: str, cause: str) -> bool:
-            had_repeat, reason = self._deaths.add(worker, cause)
-            if reason is not None:
-                supervisor.stop(fault=reason)
-            return had_repeat
-
-        with supervisor.handle_signals():
-            supervisor.run(on_death, self.send)
-        self._not_before = 0.0
-        self.send()
-        if supervisor.signal is not None:
-            left = len(self._todo)
-            raise Stopped(
-                f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
-                signal=supervisor.signal,
-                hint=AGAIN,
-            )
-        if supervisor.fault is not None:
-            raise StudyError(
-                f"the comparison stopped: {supervisor.fault}", hint="the same command again, once it is mended"
-            )
-
-    def send(self) -> None:
-        """Put the repeats on record that are over."""
-        if time.monotonic() < self._not_before:
-            return
-        self._error = None
-        for index, number in self._todo:
-            candidate, split = self._plan.candidates[index], self._plan.splits[number]
-            repeat = read_repeat(repeat_path(self._folder, candidate, number))
-            if repeat is None:
-                continue
-            events, end = repeat
-            score = float(np.mean(self._plan.labels_of(split.test) == np.array(end.test)))
-            try:
-                self._log.record(candidate, events, end, score)
-            except TrackingError as error:
-                self._error, self._not_before = error, time.monotonic() + RETRY_SECONDS
-                return
-            # The journal stays until the end: to a worker that comes by, it says that this repeat is done.
-            self._finished.add((candidate.name, number))
-            self._listener(candidate.name, number, len(self._all) - len(self._todo), len(self._all))
-
-
 def _measure_own_split(
     plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """Return what each study's best checkpoint predicts on the studies' own test part, and its number of weights.
+    """Return the predictions of each study's best checkpoint on the studies' test part, and its number of weights.
 
-    The part is opened once for a checkpoint: what was measured before is read from the record.
+    The test part is opened once for each checkpoint: earlier predictions are read from MLflow.
     """
     known = log.own_split()
     found: dict[str, OwnResult] = {}
@@ -241,7 +122,7 @@ def _measure_own_split(
     return predictions, {name: measured.parameters for name, measured in found.items()}
 
 
-def _sum_up(
+def _collect(
     plan: ComparisonPlan,
     tracker: Tracker,
     log: ComparisonLog,
@@ -255,12 +136,6 @@ def _sum_up(
         outcomes[candidate.name] = tuple(
             _outcome(tracker, log, run, curves=candidate.study is not None) for run in runs
         )
-    diverged = {name: sum(o.state == "diverged" for o in repeats) for name, repeats in outcomes.items()}
-    failures = tuple(
-        f"{count} repeat(s) of {name} diverged: counted as guessing the most frequent genre"
-        for name, count in diverged.items()
-        if count
-    )
     spec = plan.compared[0].spec
     return Comparison(
         name=plan.name,
@@ -271,26 +146,45 @@ def _sum_up(
         genres=plan.tracks.genres,
         split=plan.split,
         splits=plan.splits,
-        scheme=ResamplingScheme(
-            redrawn=plan.split.drawn,
-            train=float(np.mean([len(split.train) for split in plan.splits])),
-            valid=float(np.mean([len(split.valid) for split in plan.splits])),
-            test=float(np.mean([len(split.test) for split in plan.splits])),
-        ),
+        scheme=_scheme(plan),
         candidates=plan.candidates,
         outcomes=outcomes,
         labels=dict(zip(plan.tracks.ids, plan.tracks.labels.tolist(), strict=True)),
         own={name: guesses == plan.labels_of(plan.split.test) for name, guesses in own.items()},
-        trial_values={
-            candidate.name: tuple(
-                (row.number, row.val_accuracy, row.state) for row in study.rows if row.val_accuracy is not None
-            )
-            for candidate, study in zip(plan.candidates, plan.compared, strict=False)
-        },
-        warnings=(*plan.warnings, *failures),
+        trial_values=_trial_values(plan),
+        warnings=(*plan.warnings, *_divergence_warnings(outcomes)),
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
         parameters=parameters,
     )
+
+
+def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
+    return ResamplingScheme(
+        redrawn=plan.split.drawn,
+        train=float(np.mean([len(split.train) for split in plan.splits])),
+        valid=float(np.mean([len(split.valid) for split in plan.splits])),
+        test=float(np.mean([len(split.test) for split in plan.splits])),
+    )
+
+
+def _trial_values(plan: ComparisonPlan) -> dict[str, tuple[tuple[int, float, str], ...]]:
+    """Return number, validation accuracy and state of each study's trials, by the candidate's name."""
+    # The studies are the first candidates; the baselines after them have no trials.
+    return {
+        candidate.name: tuple(
+            (row.number, row.val_accuracy, row.state) for row in study.rows if row.val_accuracy is not None
+        )
+        for candidate, study in zip(plan.candidates, plan.compared, strict=False)
+    }
+
+
+def _divergence_warnings(outcomes: dict[str, tuple[Outcome, ...]]) -> list[str]:
+    diverged = {name: sum(o.state == "diverged" for o in repeats) for name, repeats in outcomes.items()}
+    return [
+        f"{count} repeat(s) of {name} diverged: counted as guessing the most frequent genre"
+        for name, count in diverged.items()
+        if count
+    ]
 
 
 def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool) -> Outcome:

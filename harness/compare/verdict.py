@@ -1,4 +1,4 @@
-"""From the repeats of a comparison to its verdict: who beats whom, by how much, and whether it is more than luck.
+"""The verdict of a comparison: which candidate is better, by how much, and whether chance explains it.
 
 The rule: on redrawn splits the corrected resampled t interval of the difference decides, on a fixed split the
 bootstrap interval over tracks and seeds; both Holm-corrected over the pairs. Every other statistic informs.
@@ -40,7 +40,7 @@ class ResamplingScheme:
 
     @property
     def drawn(self) -> str:
-        """What repeats differ in, for a sentence."""
+        """What differs between repeats, as a word for a sentence."""
         return "splits" if self.redrawn else "seeds"
 
 
@@ -63,7 +63,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two candidates held against each other; differences are `a` minus `b`, as fractions.
+    """The comparison of two candidates; differences are `a` minus `b`, as fractions.
 
     `low` and `high` bound the difference at the confidence that the correction over pairs leaves, `p` is
     corrected likewise. `wins` counts the repeats in which `a` scored higher, `losses` those in which `b` did.
@@ -111,7 +111,7 @@ class Pair:
         )
 
     def sentence(self, corrected: bool = False) -> str:
-        """Return what the pair comes to, in points (hundredths); `corrected`: say that it is one of several."""
+        """Return the verdict on the pair in percentage points; `corrected`: name the Holm correction."""
         pair = self.leader_first()
         leader, other, low, high = pair.a, pair.b, pair.low, pair.high
         label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
@@ -141,9 +141,9 @@ def estimate_accuracy(scores: Scores, scheme: ResamplingScheme, tracks: float) -
 
 
 def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair, ...]:
-    """TrialLock all candidates against one another, in pairs.
+    """Compare all candidates with one another, in pairs.
 
-    Raises ValueError for candidates with different numbers of repeats.
+    Raises ValueError if the candidates have different numbers of repeats.
     """
     pairs = list(combinations(candidates, 2))
     p_values = [_decide(a, b, scheme, 0.95).p for a, b in pairs]
@@ -175,7 +175,7 @@ def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair,
 
 
 def verdict_of(pairs: Sequence[Pair]) -> str:
-    """Return the one sentence that a comparison comes to."""
+    """Return the verdict on all pairs as one sentence."""
     return "; ".join(pair.sentence(corrected=len(pairs) > 1) for pair in pairs)
 
 

@@ -1,4 +1,4 @@
-"""What makes compared studies unlike one another, or unlike what a search should be."""
+"""Warnings on a comparison: studies that differ in effort, searches at an edge, splits and columns that leak."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.core.records import Candidate, Split
 from harness.core.space import edge_parameters, show
 from harness.data import Tracks
 
-EDGE = 0.025  # of the searched interval, on its own scale: a best value so near an end is warned of
+EDGE = 0.025  # of the searched interval, on its own scale: a best value nearer to an end gets a warning
 FAILURE_GAP = 0.1  # between the shares of failed trials of two studies
 ENOUGH_SEEDS = 8  # measured: with fewer, a bootstrap over seeds finds differences where there are none
 
 
 def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
-    """Say what makes the studies unlike one another, or unlike what a search should be."""
+    """Return a warning for each difference in effort between studies, and each best value at an edge."""
     found = []
     for a, b in combinations(compared, 2):
         one, two = a.spec.name, b.spec.name

@@ -1,4 +1,4 @@
-"""What is wrong with the stores, study by study, and how it is put right."""
+"""Finds faults in the stores, study by study, and repairs them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from harness.tracking import (
 
 
 def examine(stores: Stores, *, fix: bool, dead_after: float = DEAD_AFTER_MINUTES) -> Iterator[Finding]:
-    """Look through both stores and the work in progress of this machine; with `fix`, put right what can be.
+    """Examine both stores and the journals of this machine; with `fix`, repair what can be repaired.
 
     Without `fix` nothing is written. With it, a run that is RUNNING in MLflow is ended only if its process ran on
-    this machine and has died, or if it has had no heartbeat for `dead_after` minutes. Any other one is somebody
-    else's, and is reported.
+    this machine and has died, or if it has had no heartbeat for `dead_after` minutes. Any other run
+    belongs to another process, and is reported.
     """
     examination = Examination(
         machine=Machine.here(stores.work_root, create=False),
@@ -125,12 +125,12 @@ def _without_run(examination: Examination, study: Study, of_others: bool) -> Fin
 def _study_on_record(examination: Examination, record: Record, parent: RunInfo) -> Iterator[Finding]:
     """Yield what is found on a study that both stores have."""
     life = examination.judge(record.tracker, parent)
-    # Without heartbeats (version 0.1) only the lock files tell, as they always did.
+    # A run of version 0.1 has no heartbeats: only the lock files show whether it is live.
     elsewhere = parent.status == RunStatus.RUNNING and life.state == "elsewhere" and life.by is not None
     if elsewhere:
         yield work_of_others(parent, life)
         if not record.study.is_shared:
-            return  # a copy of this storage is being worked on: this one does not know how its trials stand
+            return  # a copy of this storage is in use: this one does not have the current state of its trials
     yield from _unsent_journals(examination, record)
     yield from _orphaned_runs(examination, record)
     if not elsewhere:
@@ -145,16 +145,16 @@ def _stale_trials(examination: Examination, study: Study) -> Iterator[Finding]:
 
 
 def _unsent_journals(examination: Examination, record: Record) -> Iterator[Finding]:
-    """Journals that hold what MLflow has not got; those of trials that are to go on are kept after sending."""
+    """Yield the journals with events that MLflow lacks. Journals of trials that go on are kept after sending."""
     study = record.study
     if study.has_live_sweep():
-        return  # a sweep is at work and sends them
+        return  # a live sweep sends them
     ended, over = {}, study.finished_numbers()
     for path in sorted(study.work_folder.glob("trial-*.jsonl")):
         events, sound = read_events(path)
         number = int(path.stem.removeprefix("trial-"))
-        told = has_ended(events)
-        if number in over and not told:
+        ended_here = has_ended(events)
+        if number in over and not ended_here:
             found = f"the journal {path} is damaged: trial {number} had ended, and its last epochs are lost"
             yield examination.fixable(study.name, found)
         elif sound < path.stat().st_size:
@@ -164,7 +164,7 @@ def _unsent_journals(examination: Examination, record: Record) -> Iterator[Findi
                 fixed=False,
                 hint=f"harness sweep --study {study.name}: the trial goes on from what is sound",
             )
-        if told:
+        if ended_here:
             epochs = sum(isinstance(event, EpochDone) for event in events)
             mended = any(isinstance(event, Ended) and event.mended is not None for event in events)
             damaged = ", its journal was damaged" if mended else ""
@@ -187,7 +187,7 @@ def _unended_study(examination: Examination, record: Record, parent: RunInfo) ->
     study = record.study
     if parent.status != RunStatus.RUNNING or study.counts().running or study.has_live_sweep():
         return
-    yield examination.fixable(study.name, "the study's run was RUNNING, and no process is at work on it")
+    yield examination.fixable(study.name, "the study's run was RUNNING, and no process runs it")
     if examination.fix:
         short = study.targets is not None and study.counts().finished < study.targets.n_trials
         record.conclude(StudyState.INTERRUPTED if short else StudyState.COMPLETE)

@@ -1,4 +1,4 @@
-"""A sweep from its plan to the summary: stores, workers, the end of the study."""
+"""Runs a planned sweep: opens the stores, supervises the workers, ends the study."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
-from harness.core.json_types import JsonObject
-from harness.core.records import StudySpec, TrialCounts, TrialRow, WorkerId, new_name
+from harness.core.records import TrialCounts, WorkerId, new_name
 from harness.core.space import describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.workspace import Stores, check_name
@@ -24,7 +23,8 @@ from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals, handle_worker_death
 from harness.sweep.settings import SweepSettings
-from harness.sweep.uploader import Listener
+from harness.sweep.summary import StudySummary
+from harness.sweep.uploader import JournalUploader, Listener
 from harness.sweep.worker import WorkerTask, work
 from harness.tracking import (
     Heartbeat,
@@ -39,60 +39,13 @@ from harness.training.devices import devices_of
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
 
-PATIENCE_SECONDS = 10.0  # that a tracking server which is down at the end of a sweep has to come back
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudySummary:
-    """What came of a sweep: counts, the best trial with its run, and what stopped it early, if anything did.
-
-    `signal` is the number of the signal that interrupted it; `unsent` says what MLflow did not take then.
-    """
-
-    spec: StudySpec
-    counts: TrialCounts
-    asked: int
-    best: TrialRow | None
-    best_run_id: str | None
-    parent_run_id: str
-    seconds: float
-    tracking_uri: str
-    synthetic: bool
-    signal: int | None = None
-    unsent: TrackingError | None = None
-
-    def as_json(self) -> JsonObject:
-        """Return the object that `--json` prints."""
-        best = None
-        if self.best is not None:
-            best = {
-                "run_id": self.best_run_id,
-                "trial": self.best.number,
-                "params": dict(self.best.params),
-                "val_accuracy": self.best.val_accuracy,
-                "epoch": self.best.best_epoch,
-            }
-        return {
-            "study": self.spec.name,
-            "model": self.spec.model,
-            "experiment": self.spec.experiment,
-            "fixed": dict(self.spec.fixed),
-            "trials": {
-                "complete": self.counts.complete,
-                "pruned": self.counts.pruned,
-                "failed": self.counts.failed,
-            },
-            "best": best,
-            "parent_run_id": self.parent_run_id,
-            "seconds": round(self.seconds, 3),
-            "tracking_uri": self.tracking_uri,
-        }
+PATIENCE_SECONDS = 10.0  # to wait at the end of a sweep for a tracking server that is down
 
 
 def open_study(plan: SweepPlan) -> Study:
-    """Open the plan's study, made on first use, with whatever an earlier crash left behind put right.
+    """Open the plan's study, or create it, and repair what an earlier crash left behind.
 
-    Raises StudyError where a study of that name has other settings or another experiment.
+    Raises StudyError if a study of that name has other settings or another experiment.
     """
     with reaching(plan.stores.storage):
         study = Study.create(
@@ -112,10 +65,10 @@ def open_study(plan: SweepPlan) -> Study:
 
 
 def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -> StudySummary:
-    """Run trials until the study holds the number asked for, and bring both stores to its end.
+    """Run trials until the study has `plan.settings.trials` finished ones, then write its end to both stores.
 
-    Raises StudyError where the study cannot go on: too many failures, or a bug in a trial; TrackingError where
-    MLflow has not taken all of it.
+    Raises StudyError if the study cannot go on: too many trials failed, or a trial has a bug.
+    Raises TrackingError if MLflow did not accept all results.
     """
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
@@ -135,20 +88,12 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         sweep.run(on_death)
         if sweep.signal is None:
             with uploader.paused():
-                close_journals(study)  # what is left here of trials that other machines have taken over
-        unsent, state, best_run_id = None, StudyState.INTERRUPTED, None
+                close_journals(study)  # also those of trials that other machines took over
+        state, best_run_id = StudyState.INTERRUPTED, None
         try:
-            if sweep.signal is not None:
-                uploader.close(hurry=True)
-            else:
-                uploader.close(patience=PATIENCE_SECONDS)
-        except TrackingError as error:
-            if sweep.signal is None:
-                raise
-            unsent = error  # said along with the interruption, which the exit code tells
-            heartbeat.is_heard = False  # nor is MLflow asked to take the end of the heartbeat
+            unsent = _close_upload(uploader, heartbeat, interrupted=sweep.signal is not None)
         finally:
-            study.recover()  # what the workers were told to put away: by now the record has it
+            study.recover()  # trials of stopped workers; not earlier, MLflow must have their resume checkpoints
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.time() >= deadline
@@ -159,7 +104,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     return StudySummary(
         spec=plan.spec,
         counts=study.counts(),
-        asked=plan.settings.trials,
+        trials_wanted=plan.settings.trials,
         best=study.best(),
         best_run_id=best_run_id,
         parent_run_id=record.parent,
@@ -171,12 +116,27 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     )
 
 
+def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupted: bool) -> TrackingError | None:
+    """Send what is left; return the error of an interrupted sweep that could not, and raise that of any other."""
+    if not interrupted:
+        uploader.close(patience=PATIENCE_SECONDS)
+        return None
+    try:
+        uploader.close(hurry=True)
+    except TrackingError as error:
+        heartbeat.is_heard = False  # MLflow does not answer: do not wait for it to end the heartbeat
+        return error  # printed with the summary; the exit code is the signal's
+    return None
+
+
 def join_study(
     name: str, stores: Stores, *, data: str | None, jobs: int | None, device: str, timeout: float | None
 ) -> SweepPlan:
-    """Return the plan of a worker that joins a study: all but `jobs`, `device` and `timeout` is the study's.
+    """Return the plan of a worker that joins a study.
 
-    Raises StudyError where there is no such study, DataError where the data here are not those it was made on.
+    `jobs`, `device` and `timeout` (minutes) are the worker's own; all other settings are those of the study.
+    Raises StudyError if there is no such study, or no sweep of it has begun. Raises DataError if the data here
+    differ from the data of the study.
     """
     with reaching(stores.storage):
         opened = open_storage(stores.storage, create=False)
@@ -216,10 +176,10 @@ def join_study(
 
 
 def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
-    """Open the study's record: one run for the study, however many machines begin at once."""
+    """Open the study's record. The lock makes it one parent run, however many machines begin at once."""
     database = sqlite_path(plan.stores.tracking_uri)
     if database is not None:
-        with translated(f"mending the paths in {database}"):
+        with translated(f"repairing the paths in {database}"):
             fix_artifact_paths(database)
     tracker = Tracker(plan.stores.tracking_uri)
     with study.lock():
@@ -232,7 +192,7 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
 
 
 def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> StudyState:
-    """Return how the study stands at the end of a sweep; `short`: with fewer trials than asked for."""
+    """Return the state of the study at the end of a sweep; `short`: it has fewer trials than wanted."""
     if sweep.signal is not None:
         return StudyState.INTERRUPTED
     if sweep.fault or (short and not timed_out):
@@ -241,7 +201,10 @@ def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) 
 
 
 def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
-    """Return what makes each worker process's task from its name; nothing of the test part is in it."""
+    """Return one function for each worker process, from the worker's name to its task.
+
+    A task contains no track of the test part.
+    """
     task = WorkerTask(
         spec=plan.spec,
         stores=plan.stores,
@@ -263,7 +226,7 @@ def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
 
 
 def _context(plan: SweepPlan) -> StudyContext:
-    """Return what the study's record should know beyond its settings."""
+    """Return the facts that the study's record keeps beside its settings."""
     tracks, name = plan.tracks, plan.spec.experiment
     return StudyContext(
         experiment=name,
@@ -302,7 +265,7 @@ def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
     if fault is not None:
         return StudyError(
             f"study {plan.spec.name!r} stopped: {fault}{reasons}",
-            hint="the same command again, once the cause is mended",
+            hint="the same command again, once the cause is fixed",
         )
     return StudyError(
         f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",

@@ -1,4 +1,4 @@
-"""What an examination of the stores says, and on what terms it is made."""
+"""The findings of `harness doctor`, and the options of an examination."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness.tracking import Life, Machine, RunInfo, Tracker, judge, read_presen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that the doctor has to say: where, what, whether it was fixed, and what to run if it was not.
+    """One finding of the doctor: the study, what was found, whether it was fixed, and a hint if it was not.
 
-    `fault` is False for live work of somebody else, which is reported and left alone.
+    `fault` is False for a run that a live process elsewhere writes to: it is reported and left unchanged.
     """
 
     study: str | None
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """How an examination goes: from which machine, whether it fixes, and after how many silent minutes."""
+    """The options of an examination: machine, stores, minutes without heartbeat that mean dead, fix or report."""
 
     machine: Machine
     stores: Stores
@@ -41,7 +41,7 @@ class Examination:
         return Finding(study=study, found=found, fixed=self.fix, hint=None if self.fix else "harness doctor --fix")
 
     def judge(self, tracker: Tracker, parent: RunInfo) -> Life:
-        """Return whether a process is at work on a study's or a comparison's run."""
+        """Return whether a live process writes to the run of a study or a comparison."""
         # Without heartbeats the runs under it say when it was touched last.
         under = [] if read_presences(parent) else tracker.runs.under(parent.run_id)
         return judge(parent, self.machine, self.dead_after, under)

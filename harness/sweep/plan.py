@@ -1,4 +1,4 @@
-"""What a sweep is going to do: settings, data and split brought together, checked before anything is made."""
+"""Plans a sweep: reads the data, makes the split, and checks every setting before anything is written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SweepPlan:
     model: ModelSpec
     stores: Stores
     devices: tuple[str, ...]
-    joins: bool = False  # a study that somebody else's sweep has made and asked for
+    joins: bool = False  # whether it joins a study that another sweep has begun
 
     @property
     def view(self) -> View:

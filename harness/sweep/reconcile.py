@@ -1,7 +1,7 @@
-"""One study's two stores brought into line: what Optuna knows of it, and what MLflow has on record.
+"""Reconciles the two stores of a study: brings the MLflow record into line with Optuna.
 
-Everything here can be done again, by any process, after any crash: a sweep does it for its own study when it
-starts and when it ends, `harness doctor --fix` does it for every study.
+Every step can be repeated by any process after any crash. A sweep reconciles its own study when it starts and
+when it ends; `harness doctor --fix` reconciles every study.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from harness.study.plots import write_study_report
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.tracking import RunInfo, RunStatus, StudyState, Tracker, TrialLog
 
-OTHERS_SECONDS = 15.0  # that other machines have to send the ends of the last trials before a study is summed up
-# What the run of a trial that does not run is to say, by the state that Optuna has.
+OTHERS_SECONDS = 15.0  # to wait at the end of a study for other machines to send the ends of the last trials
+# The state to give the run of a trial that is not running, by the trial's state in Optuna.
 ENDED: dict[str, TrialState] = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -35,15 +35,15 @@ class Record:
         self.parent = parent
 
     def uploader(self, listener: Listener = lambda *_: None) -> JournalUploader:
-        """Return what sends the study's journals to the record."""
+        """Return the uploader of the study's journals."""
         trials = TrialLog(self.tracker, self.study.spec, self.parent, self.study.context.dataset)
         return JournalUploader(trials, self.study, listener)
 
     def orphans(self) -> list[tuple[RunInfo, TrialState]]:
-        """Return the runs of trials that are RUNNING while their trials are not, with how their trials stand.
+        """Return the runs of trials that are RUNNING while their trials are not, with the states of their trials.
 
-        One whose journal tells how the trial ended is none: sending that ends it. Nor is one whose record another
-        machine may be about to send.
+        A run whose journal contains the trial's end is left out: sending the journal ends it. So is a run whose
+        end another machine may be about to send.
         """
         rows = {row.number: row for row in self.study.rows()}
         unsent = {int(path.stem.removeprefix("trial-")) for path in self.study.work_folder.glob("trial-*.jsonl")}
@@ -67,7 +67,7 @@ class Record:
     def conclude(self, state: StudyState) -> str | None:
         """Give the study's run its figures, pictures and status; return the id of the best trial's run.
 
-        While others are still at work on the study it stays RUNNING, and the last of them concludes it.
+        While other processes run trials of the study it stays RUNNING; the last of them concludes it.
         """
         study, is_finished = self.study, state.status == RunStatus.FINISHED
         if study.counts().running:
@@ -81,7 +81,7 @@ class Record:
             recorded = self.tracker.runs.get(self.parent)
             if (recorded.study_state, recorded.best_run_id) == (state, best_run_id):
                 self.tracker.runs.end(self.parent, state.status)
-                return best_run_id  # another has just summed up the same
+                return best_run_id  # another process has just written the same end
             if is_finished:
                 self._log_report(runs)
                 targets = study.targets
@@ -91,7 +91,7 @@ class Record:
         return best_run_id
 
     def _runs(self) -> dict[int, RunInfo]:
-        # By the parent, too: on a shared server somebody else's study may have the same name.
+        # By the parent, too: on a shared server another user's study may have the same name.
         runs = self.tracker.studies.trial_runs(self.study.name)
         return {run.trial_number: run for run in runs if run.parent_id == self.parent}
 

@@ -1,4 +1,4 @@
-"""Journals: where a study's and a comparison's lie, and what becomes of those that a dead worker left."""
+"""Recovers from the death of a worker: requeues its trial and closes its journal."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LOST_END = "its journal was damaged: the end is the study's, and epochs may be m
 
 
 def close_journals(study: Study) -> None:
-    """Close the journals of trials that are over in the study, but whose worker died before it said so.
+    """Close the journals of trials that have ended in the study, but whose worker died before it wrote so.
 
-    One without an end is another machine's, which has taken the trial over and ended it, and is removed; or its
-    end was lost with a damaged line, and is told as the study has it.
+    A journal without an end is removed if another machine has taken the trial over. Otherwise its end was lost
+    with a damaged line, and is written as the study has it.
     """
     with study.lock():
         for number in study.finished_numbers():
@@ -38,7 +38,7 @@ def close_journals(study: Study) -> None:
 def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) -> bool:
     """Requeue the trial that a dead worker of this sweep ran, or give it up (see `Deaths`).
 
-    Return whether the worker ran one.
+    Return whether the worker ran a trial.
     """
     number = study.trial_of_worker(worker)
     if number is None:

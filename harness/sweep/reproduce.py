@@ -1,4 +1,4 @@
-"""A trial trained again from its record alone, and held against it epoch by epoch."""
+"""Trains a trial again from its MLflow record alone, and compares the two epoch by epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIGURES = ("train_loss", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Something that is not as it was: what, on record, and here."""
+    """A difference to the record: its name, the recorded value and the value here."""
 
     what: str
     recorded: str
@@ -58,7 +58,7 @@ class EpochPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction:
-    """What came of training a trial again."""
+    """The result of training a trial again."""
 
     run_id: str
     study: str

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do: from flags, environment, a TOML file and defaults, in that order of strength."""
+"""The settings of a sweep: from flags, environment, a TOML file and defaults, the first one given wins."""
 
 from __future__ import annotations
 

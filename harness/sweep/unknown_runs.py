@@ -1,6 +1,6 @@
-"""Runs that are RUNNING in MLflow and not of a study of this storage: dead ones are ended, live ones reported.
+"""Examines runs that are RUNNING in MLflow and belong to no study of this storage.
 
-On an MLflow server that others use, too, these are mostly theirs.
+Dead runs are ended, live ones are reported. On a shared MLflow server most of them belong to other users.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harness.tracking import Kind, Life, RunInfo, Tracker, forget, utc_text
 
 
 def examine_unknown_runs(examination: Examination, tracker: Tracker, known: set[str]) -> Iterator[Finding]:
-    """Yield what is found on runs that are RUNNING but not under one of the `known` parent runs."""
+    """Yield the findings on RUNNING runs whose parent run is not in `known` (run ids)."""
     families: dict[str, list[RunInfo]] = {}
     for run in tracker.runs.running(Kind.STUDY, Kind.TRIAL, Kind.COMPARISON, Kind.REPEAT):
         families.setdefault(run.family_id, []).append(run)
@@ -35,26 +35,26 @@ def _parent_of(tracker: Tracker, parent_id: str, runs: list[RunInfo]) -> RunInfo
 
 
 def work_of_others(parent: RunInfo, life: Life) -> Finding:
-    """Return what is reported of a run that a living process elsewhere is at work on."""
+    """Return the finding on a run that a live process elsewhere writes to; it is not a fault."""
     until = utc_text(life.seen + 60 * life.limit_minutes)
     host = "the host it ran on" if life.by is None else life.by.host
     return Finding(
         study=parent.study,
         found=f"run {parent.run_id} ({_name(parent)}) is RUNNING and somebody else's: {life.who} is at work on it",
         fixed=False,
-        hint=f"should it be dead: harness doctor --fix on {host}, or here after {until} "
+        hint=f"if it is dead: harness doctor --fix on {host}, or here after {until} "
         f"({life.limit_minutes:g} minutes without a sign of life)",
         fault=False,
     )
 
 
 def _dead(examination: Examination, tracker: Tracker, parent: RunInfo, runs: list[RunInfo]) -> Iterator[Finding]:
-    """Report, and with `fix` end, the runs of a study or a comparison that no process is at work on."""
-    with _kept_from_starting(examination, parent) as kept:
-        # Read again, as late as can be: the same command may have been given again meanwhile.
+    """Report the runs of a study or a comparison that no process writes to; with `fix`, end them."""
+    with _comparison_locked(examination, parent) as locked:
+        # Read again as late as possible: the same command may have been started again meanwhile.
         parent = _parent_of(tracker, parent.run_id, runs)
         life = examination.judge(tracker, parent)
-        if not kept or not life.is_dead:
+        if not locked or not life.is_dead:
             return
         for run in runs:
             found = _found_dead(run)
@@ -74,18 +74,18 @@ def _found_dead(run: RunInfo) -> str:
 
 
 @contextmanager
-def _kept_from_starting(examination: Examination, parent: RunInfo) -> Iterator[bool]:
-    """Keep this machine from starting the comparison meanwhile; False where it is at work on it.
+def _comparison_locked(examination: Examination, parent: RunInfo) -> Iterator[bool]:
+    """Lock the comparison, so that no process of this machine starts it; yield False if one runs it already.
 
-    Without `fix` nothing is ended, so nothing need be locked.
+    Without `fix` no run is ended, so no lock is needed.
     """
     if parent.comparison is None or not examination.fix:
         yield True
         return
     lock = comparison_lock(examination.machine.work_root, parent.comparison)
-    kept = lock.acquire(wait=False)
+    locked = lock.acquire(wait=False)
     try:
-        yield kept
+        yield locked
     finally:
         lock.release(remove=True)
 

@@ -1,10 +1,9 @@
 """Sends the journals of running trials to MLflow, in a thread of the parent process.
 
-Reading a journal is cheap and happens often, so that whoever watches sees each epoch at once; sending is
-gathered: a trial that is over goes out whole, a running one every few seconds. Everything sent carries its
-own time, so sending it again after a crash changes nothing. Of several sweeps on one study each sends the
-journals of its own trials, and those of sweeps that are dead; of several machines, each those of the trials that
-are its own.
+Reading a journal is cheap and happens often, so that the display shows each epoch at once. Sending is
+batched: the journal of an ended trial is sent at once, that of a running trial every few seconds. Every event has
+its own time, so sending it again after a crash changes nothing. Each sweep sends the journals of its own trials
+and those of dead sweeps; each machine sends the journals of the trials that it owns.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from harness.tracking import TrialLog, request_timeout
 
 READ_SECONDS = 0.2
 SEND_SECONDS = 5.0
-HURRY_SECONDS = 4.0  # for a request to the tracking server, once the sweep has been told to stop
+HURRY_SECONDS = 4.0  # for a request to the tracking server, once the sweep is stopping
 
 Listener = Callable[[int, Event], None]
 
 
 @dataclass(slots=True)
 class _Tail:
-    """How far a journal has been read, and what of it MLflow has not got yet."""
+    """How far a journal has been read, and the events that are not in MLflow yet."""
 
     number: int
     path: Path
@@ -42,7 +41,7 @@ class _Tail:
     offset: int = 0
     sweep: str = ""  # the sweep that runs the trial, by the last start on record
     run_id: str | None = None
-    looked: bool = False  # whether a run was asked for before, and may have been made without our knowing
+    looked: bool = False  # whether a run was requested before: it may exist although the answer was lost
     on_record: frozenset[int] = frozenset()  # epochs that the run had when this uploader found it
     pending: list[Event] = field(default_factory=list)
     waiting_since: float = 0.0
@@ -121,7 +120,7 @@ class JournalUploader:
             if flush:
                 self.error = None
             paths = sorted(self._folder.glob("trial-*.jsonl"))
-            for gone in set(self._tails) - set(paths):  # another sweep has sent the last of it
+            for gone in set(self._tails) - set(paths):  # another sweep has sent it to its end
                 del self._tails[gone]
             for path in paths:
                 tail = self._read(path)
@@ -130,14 +129,14 @@ class JournalUploader:
                 urgent = any(isinstance(event, ResumeSaved | Ended | Acknowledged) for event in tail.pending)
                 waited = time.monotonic() - tail.waiting_since
                 due = flush or ((urgent or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
-                # A server that has just failed to take one journal is not asked to take the next as well.
+                # After a failure the next journal would only wait for the same server: try again later.
                 if due and self.error is None and self._is_ours(tail):
                     self._try_to_send(tail)
             if not flush:
                 self.error = None
 
     def _is_ours(self, tail: _Tail) -> bool:
-        """Say whether this sweep sends a journal: its own ones, and those whose sweep is dead."""
+        """Return whether this sweep sends the journal: it is its own, or its sweep is dead."""
         return tail.sweep == self._study.worker_id.sweep or not self._study.is_sweep_alive(tail.sweep)
 
     def _try_to_send(self, tail: _Tail) -> None:
@@ -186,14 +185,14 @@ class JournalUploader:
         closed = isinstance(tail.pending[-1], Acknowledged)
         tail.pending = []
         if closed:
-            remove_journal(tail.path)  # both stores know the end: the journal has done its work
+            remove_journal(tail.path)  # both stores have the end: the journal is no longer needed
             del self._tails[tail.path]
 
     def _find_run(self, tail: _Tail) -> tuple[str, frozenset[int]]:
         """Return the trial's run, made where it has none, and the epochs that it has on record.
 
-        It is looked for wherever somebody may have made it: an earlier attempt, a sweep that is dead, one that
-        sends the same dead sweep's journals, or a request of ours whose answer was lost.
+        Unless the trial is certainly new, MLflow is searched: an earlier attempt may have made the run, or a dead
+        sweep, or a sweep that sends the same dead sweep's journals, or a request whose answer was lost.
         """
         first, ours = tail.pending[0], self._study.worker_id.sweep
         begun_here = isinstance(first, TrialStarted) and first.sweep == ours and not first.resumed

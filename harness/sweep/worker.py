@@ -1,8 +1,8 @@
 """The worker of a study: takes one trial after another and runs it.
 
-A worker talks to Optuna (which trial, go on or not) and to its trial's journal; it neither waits for MLflow nor
-imports it, but to fetch the resume checkpoint of a trial that another machine began. Whoever started the worker
-sends the journals on (see uploader.py).
+A worker uses Optuna (which trial, prune or not) and writes the journal of its trial. It does not import MLflow,
+except to fetch the resume checkpoint of a trial that another machine began. The worker's parent process sends the
+journals to MLflow (see uploader.py).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class WorkerTask:
 
 
 class Worker:
-    """Runs trials of one study, one at a time, until there is none left to take or it is told to stop."""
+    """Runs trials of one study, one at a time, until no trial is left or `stopping` is set."""
 
     def __init__(self, task: WorkerTask) -> None:
         self.task = task
@@ -85,27 +85,27 @@ class Worker:
                 self.run_claim(claim)
             elif self.study.is_over(task.budget):
                 return
-            else:  # the last trials are others': should one of those workers die, its trial is taken up here
+            else:  # other workers run the last trials; if one dies, its trial is run here
                 self.stopping.wait(WAIT_SECONDS)
 
     def _training_data(self, params: Params) -> TrainingData:
-        """Return the data that these hyperparameters ask for; they are kept for the next trial."""
+        """Return the training data for these hyperparameters; they are cached for the next trial."""
         view = self.task.view.for_params(params)
         if view.crop not in self._data:
             self._data[view.crop] = view.training(self.task.split).to(self.device)
         return self._data[view.crop]
 
     def run_claim(self, claim: Claim) -> None:
-        """Run a claimed trial, and tell the journal and then the study how it ended.
+        """Run a claimed trial, and write its end to the journal and then to the study.
 
-        The journal comes first: a worker killed in between leaves an end on record, which the next one to
-        take the trial only has to pass on.
+        The journal comes first: if the worker is killed in between, the next worker that claims the trial finds
+        its end in the journal and only has to write it to the study.
         """
         spec = self.task.spec
         path = journal_path(self.task.work_folder, claim.number)
         if claim.moved or not claim.resumed:
-            # Another machine has had the trial since, and its record is the one that counts; or nobody has, and
-            # what lies here is of an earlier study of that name.
+            # The journal here is out of date: another machine has run the trial since, or the file is left from an
+            # earlier study of that name.
             remove_journal(path)
         if claim.resumed and self.study.is_shared and not path.exists() and not self._fetch_resume(claim):
             claim.leave()
@@ -147,19 +147,19 @@ class Worker:
             )
         except Exception as error:
             if is_machine_fault(error, also=STORAGE_ERRORS):
-                claim.leave()  # its sweep gives it back
+                claim.leave()  # its sweep requeues it
                 raise
-            # A bug, not an outcome: it is put on record and then rises, which stops the sweep.
+            # A bug, not an outcome: it is recorded and then raised, which stops the sweep.
             result = TrialResult(state="failed", best=None, reason=traceback.format_exc(limit=-8))
             self._end(claim, journal, result)
             raise
         self._end(claim, journal, result)
 
     def _fetch_resume(self, claim: Claim) -> bool:
-        """Bring the resume checkpoint that another machine has put into the record, if there is one.
+        """Download the resume checkpoint that another machine has stored in MLflow, if there is one.
 
-        A tracking server that is down is waited for: without its record hours of training would be lost.
-        Return False where the worker is told to stop meanwhile, or loses the trial.
+        The worker waits for a tracking server that is down: without the checkpoint hours of training may be lost.
+        Return False if the worker is stopped meanwhile, or loses the trial.
         """
         from harness.tracking import Tracker  # takes three seconds, and only a trial that has moved needs it
 
@@ -185,14 +185,14 @@ class Worker:
 
     def _finish(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
         if result.state == "interrupted" and self.study.is_shared:
-            claim.leave()  # given back by the sweep, once the record has all that another machine needs
+            claim.leave()  # requeued by the sweep, once MLflow has all that another machine needs
         elif claim.finish(result) and result.state != "interrupted":
             journal.append(Acknowledged())
         journal.close()
 
 
 def work(task: WorkerTask) -> None:
-    """Be a worker process of a study."""
+    """Run a worker process of a study."""
 
     def run(stopping: threading.Event) -> None:
         with reaching(task.stores.storage):

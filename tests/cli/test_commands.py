@@ -46,7 +46,7 @@ def test_from_sweep_to_delete(place: Path, inside: Harness) -> None:
     assert "\x1b" not in first.stderr
 
     again = inside(*FCNN, "--trials", "3", "--epochs", "3")
-    assert "already holds 3 finished trials of 3" in again.stderr
+    assert "already has 3 finished trials of 3" in again.stderr
     assert f"run:  {summary['best']['run_id']}" in again.stdout
 
     status = inside("status").stdout

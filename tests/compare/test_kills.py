@@ -85,7 +85,7 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     wait_for(lambda: len(list(folder.glob("*.jsonl"))) > 3)
     process.send_signal(signal.SIGSTOP)  # however fast the machine, it is not over meanwhile
     second = inside(*arguments, code=1)
-    assert "another process is at work on this comparison" in second.stderr
+    assert "another process runs this comparison" in second.stderr
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=60)

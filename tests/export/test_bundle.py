@@ -14,7 +14,7 @@ from harness.core.errors import CheckpointError, DataError, HarnessError, StudyE
 from harness.core.files import sha256_of
 from harness.data import DEMO_FOLDER, Tracks, stratified_split
 from harness.export.bundle import export_best
-from harness.sweep.driver import StudySummary
+from harness.sweep.summary import StudySummary
 from harness.tracking import fix_artifact_paths
 from harness.training.checkpoint import load_checkpoint
 from tests.support.commands import Harness, last_json, python

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.export.bundle import ExportResult
-from harness.sweep.driver import StudySummary
+from harness.sweep.summary import StudySummary
 from harness.training.checkpoint import load_checkpoint
 
 ALL = ("safetensors", "pt2", "onnx")

@@ -12,10 +12,11 @@ from harness.core.records import Split
 from harness.data import DEMO_FOLDER
 from harness.study import Study
 from harness.sweep import driver
-from harness.sweep.driver import StudySummary, open_study, run_sweep
+from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import SweepPlan, plan_sweep
 from harness.sweep.reconcile import Record
 from harness.sweep.settings import SweepSettings
+from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader
 from harness.sweep.worker import Worker
 from harness.tracking import Machine, Presence

@@ -32,7 +32,7 @@ def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
     report = inside("doctor", code=1).stdout
     assert "gone: trial 0 was RUNNING, and no process runs it" in report
     assert "gone: the study's run was RUNNING" not in report  # while its trial still counts as running
-    assert "run    harness doctor --fix" in report
+    assert "try:   harness doctor --fix" in report
     assert Stores.here().trials("gone")[0].state == before  # reporting changes nothing
     fixed = last_json(inside("doctor", "--fix", "--json"))
     assert all(finding["fixed"] for finding in fixed)

@@ -1,4 +1,4 @@
-"""`harness doctor` where others use the same MLflow server; and that it writes nothing unless it is told to."""
+"""`harness doctor` where others use the same MLflow server; and that it writes nothing without --fix."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ def test_the_live_and_the_dead_work_of_others(
             assert on_record(client) == before
         report = inside("doctor", "--fix", *at).stdout
         assert report.count("\nother  ") + report.startswith("other  ") == 2
-        assert "run    should it be dead: harness doctor --fix on" in report
+        assert "try:   if it is dead: harness doctor --fix on" in report
         assert report.endswith("\nnothing is wrong\n")
 
         # A study of the same name in another storage: it is not the one on record.

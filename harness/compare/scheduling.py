@@ -1,0 +1,133 @@
+"""Schedules the repeats of a comparison over worker processes, and sends each to MLflow when it ends."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.compare.plan import ComparisonPlan
+from harness.compare.repeats import RepeatDeaths, RepeatTask, read_repeat, repeat_path, work_on_repeats
+from harness.core.errors import Stopped, StudyError, TrackingError
+from harness.core.records import Candidate
+from harness.tracking import ComparisonLog
+from harness.workers.cpus import default_jobs
+from harness.workers.supervisor import WorkerSupervisor
+
+Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats in MLflow, all repeats
+RETRY_SECONDS = 5.0  # between two tries to send, when the tracking server has failed
+PATIENCE_SECONDS = 30.0  # to wait at the end for a tracking server that is down
+AGAIN = "the same command again, which goes on from here"
+
+
+class RepeatScheduler:
+    """Runs the repeats of a comparison that are not in MLflow yet, and sends each to MLflow when it ends."""
+
+    def __init__(self, plan: ComparisonPlan, log: ComparisonLog, folder: Path, listener: Listener) -> None:
+        self._plan = plan
+        self._log = log
+        self._folder = folder
+        self._listener = listener
+        self._finished = set(log.finished())
+        self._all = [
+            (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.candidates))
+        ]
+        self._not_before = 0.0
+        self._error: TrackingError | None = None
+        self._deaths = RepeatDeaths(folder)
+
+    @property
+    def _unfinished(self) -> list[tuple[int, int]]:
+        return [(i, n) for i, n in self._all if (self._plan.candidates[i].name, n) not in self._finished]
+
+    def run(self) -> None:
+        """Run and record every repeat that is missing.
+
+        Raises Stopped on a signal, StudyError if a repeat cannot be trained, TrackingError if MLflow did not
+        accept every repeat.
+        """
+        self.send()  # repeats that an earlier process finished and did not send
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for index, number in self._unfinished:
+            groups.setdefault(self._weight(self._plan.candidates[index]), []).append((index, number))
+        for (threads, jobs), todo in sorted(groups.items()):
+            self._run_group(threads, min(jobs, len(todo)), todo)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self._unfinished and time.monotonic() < until:
+            time.sleep(min(1.0, RETRY_SECONDS))
+            self.send()
+        if self._error is not None:
+            raise self._error
+
+    def _weight(self, candidate: Candidate) -> tuple[int, int]:
+        """Return how many threads a repeat of a candidate trains on, and how many repeats run at once."""
+        wanted = self._plan.settings.jobs
+        if candidate.config is None:
+            return 1, wanted or default_jobs(1, 0, ())
+        study = next(e for e in self._plan.compared if e.spec.name == candidate.study)
+        threads = candidate.config.threads
+        return threads, wanted or default_jobs(threads, study.model.jobs_per_gpu, self._plan.devices)
+
+    def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
+        devices = itertools.cycle(self._plan.devices)
+        splits = [self._plan.splits[number] for _, number in todo]
+        tracks = self._plan.tracks.select({track for s in splits for track in s.train + s.valid + s.test})
+        task = RepeatTask(
+            candidates=self._plan.candidates,
+            splits=self._plan.splits,
+            todo=tuple(todo),
+            tracks=tracks,
+            folder=self._folder,
+            device=self._plan.devices[0],
+            threads=threads,
+        )
+        tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
+        supervisor = WorkerSupervisor(work_on_repeats, tasks)
+
+        def on_death(worker: str, cause: str) -> bool:
+            had_repeat, reason = self._deaths.add(worker, cause)
+            if reason is not None:
+                supervisor.stop(fault=reason)
+            return had_repeat
+
+        with supervisor.handle_signals():
+            supervisor.run(on_death, self.send)
+        self._not_before = 0.0
+        self.send()
+        if supervisor.signal is not None:
+            left = len(self._unfinished)
+            raise Stopped(
+                f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
+                signal=supervisor.signal,
+                hint=AGAIN,
+            )
+        if supervisor.fault is not None:
+            raise StudyError(
+                f"the comparison stopped: {supervisor.fault}",
+                hint="the same command again, once the cause is fixed",
+            )
+
+    def send(self) -> None:
+        """Send the repeats that have ended to MLflow; after an error wait RETRY_SECONDS before the next try."""
+        if time.monotonic() < self._not_before:
+            return
+        self._error = None
+        for index, number in self._unfinished:
+            candidate, split = self._plan.candidates[index], self._plan.splits[number]
+            repeat = read_repeat(repeat_path(self._folder, candidate, number))
+            if repeat is None:
+                continue
+            events, end = repeat
+            score = float(np.mean(self._plan.labels_of(split.test) == np.array(end.test)))
+            try:
+                self._log.record(candidate, events, end, score)
+            except TrackingError as error:
+                self._error, self._not_before = error, time.monotonic() + RETRY_SECONDS
+                return
+            # The journal stays until the comparison ends: workers read from it that this repeat is done.
+            self._finished.add((candidate.name, number))
+            self._listener(candidate.name, number, len(self._all) - len(self._unfinished), len(self._all))

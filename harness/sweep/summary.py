@@ -1,0 +1,58 @@
+"""The result of a sweep, and the JSON that `harness sweep --json` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.core.errors import TrackingError
+from harness.core.json_types import JsonObject
+from harness.core.records import StudySpec, TrialCounts, TrialRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """The result of a sweep: the counts of its trials, the best trial with its MLflow run, and an early stop.
+
+    `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
+    `signal` is the number of the signal that interrupted the sweep (None: no signal). `unsent` is the error of an
+    interrupted sweep that could not send everything to MLflow.
+    """
+
+    spec: StudySpec
+    counts: TrialCounts
+    trials_wanted: int
+    best: TrialRow | None
+    best_run_id: str | None
+    parent_run_id: str
+    seconds: float
+    tracking_uri: str
+    synthetic: bool
+    signal: int | None = None
+    unsent: TrackingError | None = None
+
+    def as_json(self) -> JsonObject:
+        """Return the object that `--json` prints."""
+        best = None
+        if self.best is not None:
+            best = {
+                "run_id": self.best_run_id,
+                "trial": self.best.number,
+                "params": dict(self.best.params),
+                "val_accuracy": self.best.val_accuracy,
+                "epoch": self.best.best_epoch,
+            }
+        return {
+            "study": self.spec.name,
+            "model": self.spec.model,
+            "experiment": self.spec.experiment,
+            "fixed": dict(self.spec.fixed),
+            "trials": {
+                "complete": self.counts.complete,
+                "pruned": self.counts.pruned,
+                "failed": self.counts.failed,
+            },
+            "best": best,
+            "parent_run_id": self.parent_run_id,
+            "seconds": round(self.seconds, 3),
+            "tracking_uri": self.tracking_uri,
+        }
