@@ -101,7 +101,6 @@ class Worker:
         The journal comes first: if the worker is killed in between, the next worker that claims the trial finds
         its end in the journal and only has to write it to the study.
         """
-        spec = self.task.spec
         path = journal_path(self.task.work_folder, claim.number)
         if claim.moved or not claim.resumed:
             # The journal here is out of date: another machine has run the trial since, or the file is left from an
@@ -114,8 +113,12 @@ class Worker:
         last = journal.events[-1] if journal.events else None
         if isinstance(last, Ended) and has_ended(journal.events):
             self._finish(claim, journal, last.result)
-            return
-        config = trial_config(spec, self.model, claim.number, claim.params)
+        else:
+            self._train(claim, journal, path.with_suffix(""))
+
+    def _train(self, claim: Claim, journal: Journal, folder: Path) -> None:
+        """Train a claimed trial; raises what stops the sweep, after it is recorded."""
+        config = trial_config(self.task.spec, self.model, claim.number, claim.params)
         journal.append(
             TrialStarted(
                 trial=claim.number,
@@ -127,21 +130,14 @@ class Worker:
                 total=self.task.budget.n_trials,
             )
         )
-        origin = Origin(
-            study=spec.name,
-            trial=claim.number,
-            data_digest=spec.data_digest,
-            split_digest=spec.split_digest,
-            synthetic=self.task.view.tracks.synthetic,
-        )
         try:
             result = run_trial(
                 config,
                 self._training_data(config.params),
                 self.device,
                 journal=journal,
-                folder=path.with_suffix(""),
-                origin=origin,
+                folder=folder,
+                origin=self._origin(claim.number),
                 report=claim.report,
                 stop=lambda: self.stopping.is_set() or claim.is_lost,
             )
@@ -154,6 +150,16 @@ class Worker:
             self._end(claim, journal, result)
             raise
         self._end(claim, journal, result)
+
+    def _origin(self, number: int) -> Origin:
+        spec = self.task.spec
+        return Origin(
+            study=spec.name,
+            trial=number,
+            data_digest=spec.data_digest,
+            split_digest=spec.split_digest,
+            synthetic=self.task.view.tracks.synthetic,
+        )
 
     def _fetch_resume(self, claim: Claim) -> bool:
         """Download the resume checkpoint that another machine has stored in MLflow, if there is one.
