@@ -16,6 +16,7 @@ from tests.support.commands import SWEEP, Harness
 from tests.support.terminal import COLOURS, COLUMNS, HIDE_CURSOR, SHOW_CURSOR, Terminal, in_terminal, terminal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}], ids=["coloured", "NO_COLOR"])
 def test_a_sweep_on_a_terminal(place: Path, environment: dict[str, str]) -> None:
     arguments = (*SWEEP, "--model", "fcnn", "--trials", "2", "--epochs", "600", "--jobs", "1")

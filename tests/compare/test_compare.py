@@ -156,6 +156,7 @@ def test_the_page_stands_alone(studies: Path, inside: Harness, tmp_path: Path) -
     assert len(list(out.glob("*.png"))) == 6
 
 
+@pytest.mark.long
 def test_what_deleted_runs_have_seen_stays_seen(studies: Path, inside: Harness) -> None:
     def opened() -> int:
         found = last_json(inside("compare", *pair, "--repeats", "2", "--no-baselines", "--json"))
@@ -169,6 +170,7 @@ def test_what_deleted_runs_have_seen_stays_seen(studies: Path, inside: Harness) 
     assert opened() == before + 1
 
 
+@pytest.mark.long
 def test_on_lists_the_seed_alone_varies(
     studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks
 ) -> None:

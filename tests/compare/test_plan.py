@@ -59,6 +59,7 @@ def test_what_is_refused(studies: Path, demo_copy: Path) -> None:
     refused(SettingsError, "repeats is 1", repeats=1)
 
 
+@pytest.mark.long
 def test_names_that_would_clash(studies: Path) -> None:
     sweep(study="cnn", trials=1)  # named as another study's model is
     sweep(study="majority", trials=1, seed=1)

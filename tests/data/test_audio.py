@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -259,6 +260,7 @@ def test_an_extraction_killed_while_it_moves_the_results_continues(music: Path, 
     assert not (out / ".extract").exists()
 
 
+@pytest.mark.long
 def test_a_data_set_too_small_for_a_sweep_is_extracted_with_a_warning(music: Path, tmp_path: Path) -> None:
     for path in sorted(music.glob("rock/*"))[:2]:
         path.write_bytes(b"spoilt")
@@ -284,3 +286,20 @@ def test_extract_without_the_extra_says_what_to_install(music: Path, tmp_path: P
     assert "needs the package librosa" in done.stderr
     assert "pip install -e '.[audio]'" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_processes_that_compile_at_once_leave_a_cache_that_can_be_used(tmp_path: Path) -> None:
+    """Numba's files are damaged by processes that write them at once: every later call ended in SIGSEGV."""
+    write(tmp_path / "a.wav", tune())
+    code = (
+        "from pathlib import Path\n"
+        "from harness.data.audio.recipe import clip_features, clip_picture, load_clip\n"
+        "clip = load_clip(Path('a.wav'))\n"
+        "clip_picture(clip), clip_features(Path('a.wav'), clip)\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    for _ in range(2):
+        command = [sys.executable, "-c", code]
+        processes = [subprocess.Popen(command, cwd=tmp_path, env=environment) for _ in range(3)]
+        assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]

@@ -59,6 +59,7 @@ def make_in(folder: str) -> None:
     demo_data_folder()
 
 
+@pytest.mark.long
 def test_two_processes_make_the_demo_set_at_once(demo_data: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=make_in, args=(str(tmp_path),)) for _ in range(2)]

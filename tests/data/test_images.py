@@ -97,6 +97,7 @@ def load_into(cache: str, folder: str) -> None:
     load_tracks(Path(folder))
 
 
+@pytest.mark.long
 def test_two_processes_make_the_cache_at_once(demo_data: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     arguments = (str(tmp_path / "cache"), str(demo_data))

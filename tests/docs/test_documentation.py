@@ -135,6 +135,7 @@ def row(name: str) -> set[str]:
     return set(re.findall(r"`([\w.]+)`", line))
 
 
+@pytest.mark.long
 def test_the_record_of_a_trial_is_documented(place: Path) -> None:
     """On a real run: every param, metric and tag has its place in the table, and every param in it is there."""
     sweep(trials=1)

@@ -115,6 +115,7 @@ def test_another_folder_with_the_same_data_is_accepted(
     assert bundle.test.tracks == 60
 
 
+@pytest.mark.long
 def test_a_network_for_pictures_is_exported(workspace: Path, demo_data: Path) -> None:
     sweep(model="cnn", data=str(demo_data), trials=1, epochs=1, study="pictures")
     assert export_best(Path("best"), study="pictures").test.tracks == 60
@@ -185,6 +186,7 @@ def test_a_network_with_nan_outputs_is_not_exported(swept: StudySummary) -> None
     assert client.search_registered_models() == []
 
 
+@pytest.mark.long
 def test_a_moved_store_is_refused_until_it_is_fixed(
     swept: StudySummary, tmp_path: Path, stranger: dict[str, str]
 ) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
@@ -50,6 +51,7 @@ def test_the_card(exported: Export) -> None:
     assert max(len(line) for line in card.splitlines() if "`, `" not in line) < 300
 
 
+@pytest.mark.long
 def test_the_cards_examples_run_without_this_package(
     exported: Export, tmp_path: Path, stranger: dict[str, str]
 ) -> None:

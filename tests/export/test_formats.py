@@ -253,6 +253,7 @@ def test_formats_are_sorted_and_unknown_ones_refused() -> None:
         check_formats(("pickle",))
 
 
+@pytest.mark.long
 def test_onnx_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
     """Without these packages in the environment."""
     for folder in map(Path, site.getsitepackages()):

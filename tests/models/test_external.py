@@ -83,6 +83,7 @@ def test_a_network_of_the_wrong_shape_is_found_before_a_study_is_made(tmp_path: 
         check_network(broken, 58, 10)
 
 
+@pytest.mark.long
 def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_data: Path, inside: Harness) -> None:
     model = written(GOOD, Path())
     inside("sweep", "--model", model, "--data", "demo", "--trials", "2", "--epochs", "2")

@@ -18,6 +18,8 @@ from tests.support.commands import Harness, last_json
 from tests.support.pictures import BOX, write_pictures
 from tests.support.stores import Stores
 
+pytestmark = pytest.mark.long
+
 OPTIONS = ["--data", "data", "--model", "cnn", "--epochs", "1", "--jobs", "1", "--set", "batch_size=4"]
 
 

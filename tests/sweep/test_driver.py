@@ -103,6 +103,7 @@ def test_what_the_parent_run_shows() -> None:
     assert len(split["train"]) + len(split["valid"]) + len(split["test"]) == 300
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "epochs"), [("fcnn", 3), ("cnn", 1)])
 def test_the_test_part_stays_closed(model: str, epochs: int, tmp_path: Path) -> None:
     """A sweep whose test part has no usable row or label gives the figures of one whose test part is sound."""
@@ -149,6 +150,7 @@ def test_a_worker_is_sent_nothing_of_the_test_part(model: str) -> None:
     np.testing.assert_array_equal(tracks.pictures.rows, plan.tracks.pictures.rows[kept])
 
 
+@pytest.mark.long
 def test_running_it_again_continues_and_then_is_done() -> None:
     sweep(trials=2)
     before = [(trial.number, trial.value, trial.datetime_complete) for trial in trials("demo-fcnn")]

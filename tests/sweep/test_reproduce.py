@@ -29,6 +29,7 @@ def run_of(study: str, number: int) -> Run:
     return Stores.here().runs(study, "trial")[number]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["fcnn", "cnn"])
 def test_the_same_to_the_last_digit(place: Path, inside: Harness, model: str) -> None:
     inside(*SWEEP, "--model", model, "--trials", "2", "--epochs", "2" if model == "cnn" else "5")

@@ -32,6 +32,7 @@ ADAMW: dict[str, Value] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "config",
     [FCNN, replace(CNN, epochs=4), replace(FCNN, params=SGD), replace(FCNN, params=ADAMW)],

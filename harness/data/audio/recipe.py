@@ -6,22 +6,25 @@ docs/audio.md describes both. A change that changes the results raises the recip
 from __future__ import annotations
 
 import importlib.util
+import os
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from harness.core.errors import DataError
+from harness.core.files import FileLock
 from harness.data.features import FEATURE_COLUMNS, FLOAT32_MAX
 
 FEATURE_RECIPE, PICTURE_RECIPE = 1, 1
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".au")  # GTZAN's first edition was .au
 RATE = 22050  # samples a second
-SHORTEST, LONGEST = (
-    3.0,
-    600.0,
-)  # seconds; hpss needs memory for a dozen copies of the spectrogram
+# Seconds; hpss needs memory for a dozen copies of the spectrogram.
+SHORTEST, LONGEST = 3.0, 600.0
 RATES = (8000, 192000)  # lowest and highest sample rate of a file
 MAX_CHANNELS = 8
 # A clip whose range of values is below one step of 16 bits counts as silent.
@@ -90,6 +93,24 @@ def _expected() -> str:
     )
 
 
+_CALLED: set[str] = set()
+
+
+@contextmanager
+def _first_call_alone(what: str) -> Iterator[None]:
+    """Let one process of this machine at a time make its first call of what librosa has Numba compile.
+
+    Numba keeps what it compiled in files beside librosa. Processes that fill them at once leave files that do not
+    belong together, and every later call crashes (seen: SIGSEGV in `beat_track` on a new installation).
+    """
+    if what in _CALLED:
+        yield
+        return
+    with FileLock(Path(tempfile.gettempdir()) / f"harness-numba-{os.getuid()}.lock"):
+        yield
+    _CALLED.add(what)
+
+
 def clip_features(path: Path, clip: np.ndarray) -> np.ndarray:
     """Return the features of a clip, in the order of FEATURE_COLUMNS: float64 [58].
 
@@ -104,7 +125,8 @@ def clip_features(path: Path, clip: np.ndarray) -> np.ndarray:
         # An overflow shows in the values below. Without a pitch librosa warns, and tunes chroma to A = 440 Hz.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="librosa")
-            row = _features(clip)
+            with _first_call_alone("features"):
+                row = _features(clip)
     except librosa.LibrosaError as error:
         raise DataError(f"{path} gives no features: {error}", expected=_expected()) from error
     # `not ... <=`, because every comparison with NaN is false.
@@ -162,8 +184,9 @@ def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICT
     from matplotlib import colormaps
     from PIL import Image
 
-    power = librosa.feature.melspectrogram(y=clip, sr=RATE, n_mels=MELS, pad_mode=PAD_MODE)
-    level = librosa.power_to_db(power, ref=np.max, top_db=DECIBELS)
+    with _first_call_alone("picture"):
+        power = librosa.feature.melspectrogram(y=clip, sr=RATE, n_mels=MELS, pad_mode=PAD_MODE)
+        level = librosa.power_to_db(power, ref=np.max, top_db=DECIBELS)
     # Resized before it is coloured: the mean of two colours of the map may not be a colour of the map.
     scaled = Image.fromarray(level[::-1].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
     shade = np.clip(1 + np.asarray(scaled) / DECIBELS, 0, 1)
