@@ -8,6 +8,7 @@ from the command line.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
@@ -147,7 +148,7 @@ class Hyperparameter:
 
     def _in_bounds(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            abs(value) <= sys.float_info.max  # false for NaN and infinity, and fit for whole numbers of any size
             and (self.above is None or value > self.above)
             and (self.at_least is None or value >= self.at_least)
             and (self.below is None or value < self.below)
@@ -190,7 +191,7 @@ def resolve(space: Space, fixed: Params, accepted: Accepted) -> dict[str, Distri
     for name, distribution in space.items():
         if name in fixed:
             raise SettingsError(f"{name} is both set and searched", expected="one of the two")
-        when = distribution.when or accepted[name].when
+        when = _condition_of(name, distribution, accepted[name])
         found[name] = replace(distribution, when=when if _is_open(when, name, space, settled, accepted) else None)
     for name in fixed:
         _is_open(accepted[name].when, name, space, settled, accepted)
@@ -214,14 +215,37 @@ def _is_open(when: Condition | None, name: str, space: Space, settled: Params, a
     subject = known(when.name, accepted, f"{name}: when: ")
     for value in when.values:
         subject.check(f"{name}: when: {when.name}", value)
-    if when.name in space:
-        return True
-    if not when.holds(settled):
+    match space.get(when.name):
+        case None:
+            has: object = settled[when.name]
+            holds = [when.holds(settled)]
+        case Choice(values=values) as has:
+            holds = [value in when.values for value in values]
+        case Range(integer=True) as has:
+            holds = [any(has.contains(value) for value in when.values), False]
+        case Range() as has:
+            raise SettingsError(
+                f"{name} is used only where {when}, and {when.name} is searched in a range of numbers",
+                expected=f"a list of values for {when.name}",
+            )
+    if not any(holds):
         raise SettingsError(
-            f"{name} is used only where {when}, and {when.name} is {settled[when.name]}",
+            f"{name} is used only where {when}, and {when.name} is {has}",
             hint=f"--set {when.name}={when.values[0]}, or leave {name} out",
         )
-    return False
+    return not all(holds)
+
+
+def _condition_of(name: str, distribution: Distribution, hyperparameter: Hyperparameter) -> Condition | None:
+    """Return the condition that the user gave, which must lie within the one that the parameter declares."""
+    given, declared = distribution.when, hyperparameter.when
+    if given is None or declared is None:
+        return given or declared
+    if given.name != declared.name or not set(given.values) <= set(declared.values):
+        raise SettingsError(
+            f"{name} is used only where {declared}, and its `when` says {given}", expected=str(declared)
+        )
+    return given
 
 
 def possible_values(name: str, space: Space, fixed: Params) -> tuple[Value, ...]:

@@ -79,6 +79,8 @@ def _distribution(value: object, hyperparameter: Hyperparameter, where: str) -> 
     if ends[0] > ends[1] or (log and ends[0] <= 0):
         expected = "low above 0 on a logarithmic scale, and low <= high"
         raise SettingsError(f"{where} is {value!r}", expected=expected)
+    if integer != (hyperparameter.kind is int) and (not integer or any(end != int(end) for end in ends)):
+        raise SettingsError(f"{where} is {value!r}", expected="integer = true, with whole numbers as low and high")
     return Range(ends[0], ends[1], log, integer, when)
 
 

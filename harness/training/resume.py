@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from harness.core.files import replacing, sha256_of
 from harness.core.records import EpochMetrics, TrialConfig
+from harness.core.space import Value
 from harness.core.workspace import RESUME_FILE
 from harness.training.checkpoint import save_tensors
 from harness.training.loop import TrainingState
@@ -69,7 +71,10 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
     try:
         pointer = json.loads((folder / RESUME_FILE).read_text())
         path = folder / pointer["file"]
-        if pointer["config"] != state.config.as_dict() or sha256_of(path) != pointer["sha256"]:
+        # Another number of threads changes sums in the last digit; starting again would cost the whole training.
+        if _without_threads(pointer["config"]) != _without_threads(state.config.as_dict()):
+            return False
+        if sha256_of(path) != pointer["sha256"]:
             return False
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
@@ -120,5 +125,10 @@ def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Ten
     for key, tensor in state.items():
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
-        own = torch.empty_like(parameter) if tensor.shape == parameter.shape else torch.empty_like(tensor)
+        like = parameter if tensor.shape == parameter.shape else tensor
+        own = torch.empty_like(like, device=parameter.device)
         optimizer.state[parameter][name] = own.copy_(tensor).requires_grad_(False)
+
+
+def _without_threads(config: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in config.items() if name != "threads"}

@@ -75,6 +75,9 @@ def test_table_becomes_distributions(table: dict[str, object], expected: dict[st
         ({"optimizer": ["adam", "lion"]}, ["lion", "adam, sgd"]),
         ({"optimizer": {"low": 1, "high": 2}}, ["optimizer"]),
         ({"momentum": {"low": 0.1, "high": 0.2, "when": "sgd"}}, ["when", "optimizer"]),
+        ({"batch_size": {"low": 16, "high": 64, "integer": False}}, ["integer"]),
+        ({"lr": {"low": 1e-5, "high": 0.1, "integer": True}}, ["integer"]),
+        ({"dropout": [10**400]}, ["below 1"]),
     ],
 )
 def test_wrong_table_is_refused_with_what_is_expected(table: dict[str, object], words: list[str]) -> None:
@@ -142,8 +145,8 @@ def test_condition_comes_from_the_hyperparameter_and_is_decided_where_it_can_be(
         ({"optimizer": Choice(("sgd",)), "lr": Range(0.1, 1, when=Condition("optimizer", ("lion",)))}, {}, "lion"),
         (
             {
-                "lr": Range(0.1, 1, when=Condition("dropout", (0.5,))),
-                "dropout": Choice((0.5,), Condition("lr", (0.1,))),
+                "lr": Choice((0.1, 1.0), Condition("dropout", (0.5,))),
+                "dropout": Choice((0.5, 0.2), Condition("lr", (0.1,))),
             },
             {},
             "form a cycle",
@@ -155,6 +158,30 @@ def test_space_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=match):
         resolve(space, fixed, ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    ("space", "match"),
+    [
+        ({"momentum": Range(0.5, 0.9), "optimizer": Choice(("adam",))}, "optimizer is adam"),
+        (
+            {"momentum": Range(0.5, 0.9, when=Condition("batch_size", (16,))), "batch_size": Choice((16, 32))},
+            "used only where optimizer is sgd, and its `when` says batch_size is 16",
+        ),
+        (
+            {"dropout": Range(0, 0.5, when=Condition("lr", (0.1,))), "lr": Range(0.01, 0.1)},
+            "a list of values for lr",
+        ),
+    ],
+)
+def test_condition_that_can_never_hold_is_refused(space: dict[str, Distribution], match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        resolve(space, {}, ACCEPTED)
+
+
+def test_condition_that_always_holds_is_dropped() -> None:
+    space = resolve({"momentum": Range(0.5, 0.9), "optimizer": Choice(("sgd",))}, {}, ACCEPTED)
+    assert space["momentum"].when is None
 
 
 def test_first_trial_is_the_defaults_or_what_is_nearest() -> None:
