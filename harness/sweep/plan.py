@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.conditions import resolve
 from harness.core.errors import DataError
 from harness.core.records import Split, StudySpec
-from harness.core.space import Params, Space, first_params, possible_values, resolve
+from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores

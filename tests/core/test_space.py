@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.conditions import resolve
 from harness.core.errors import SettingsError
 from harness.core.space import (
     Choice,
@@ -18,7 +19,6 @@ from harness.core.space import (
     describe,
     edge_parameters,
     first_params,
-    resolve,
     space_from_json,
     space_to_json,
 )
