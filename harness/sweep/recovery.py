@@ -14,13 +14,16 @@ LOST_END = "its journal was damaged: the end is the study's, and epochs may be m
 def close_journals(study: Study) -> None:
     """Close the journals of trials that have ended in the study, but whose worker died before it wrote so.
 
-    A journal without an end is removed if another machine has taken the trial over. Otherwise its end was lost
-    with a damaged line, and is written as the study has it.
+    A journal without an end is removed if it is empty, or if another machine has taken the trial over. Otherwise
+    its end was lost with a damaged line, and is written as the study has it.
     """
     with study.lock():
         for number in study.finished_numbers():
             path = journal_path(study.work_folder, number)
             if not path.exists():
+                continue
+            if not path.stat().st_size:  # its worker died before the first event: nothing is lost
+                remove_journal(path)
                 continue
             journal = Journal(path)
             ended = has_ended(journal.events)
@@ -47,9 +50,8 @@ def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) ->
 
     def give_up(deaths: Deaths) -> str:
         reason = f"given up: {deaths.reason(cause)}"
-        journal = Journal(path)
-        if journal.events:
-            journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
+        journal = Journal(path)  # made here if the worker died before its first event: the run has the reason
+        journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
         journal.close()
         return reason
 
