@@ -267,6 +267,13 @@ def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
             f"study {plan.spec.name!r} stopped: {fault}{reasons}",
             hint="the same command again, once the cause is fixed",
         )
+    counts = study.counts()
+    if counts.failed < plan.budget.max_failures:
+        return StudyError(
+            f"study {plan.spec.name!r} has {counts.finished} of {plan.settings.trials} trials, and no worker is "
+            f"left to run the others{reasons}",
+            hint="the same command again, which goes on from here",
+        )
     return StudyError(
         f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",
         expected=f"fewer than {plan.budget.max_failures} failures",

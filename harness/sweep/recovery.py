@@ -7,6 +7,7 @@ from harness.core.events import Acknowledged, Ended, has_ended
 from harness.core.journal import Journal, journal_path, read_events, remove_journal
 from harness.core.records import TrialResult
 from harness.study import Study
+from harness.workers.supervisor import STOPPED_BY_SIGTERM
 
 LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
 
@@ -41,11 +42,15 @@ def close_journals(study: Study) -> None:
 def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) -> bool:
     """Requeue the trial that a dead worker of this sweep ran, or give it up (see `Deaths`).
 
-    Return whether the worker ran a trial.
+    A worker that was stopped by SIGTERM has saved its trial's state: this does not count as a death of the trial.
+    Return whether the worker ran a trial, and had not requeued it itself.
     """
     number = study.trial_of_worker(worker)
     if number is None:
         return False
+    if cause == STOPPED_BY_SIGTERM:
+        study.recover()
+        return True
     path = journal_path(study.work_folder, number)
 
     def give_up(deaths: Deaths) -> str:

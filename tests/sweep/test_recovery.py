@@ -9,6 +9,7 @@ from harness.core.journal import Journal, journal_path, read_events
 from harness.core.records import TrialResult, WorkerId
 from harness.study import Study
 from harness.sweep.recovery import close_journals, handle_worker_death
+from harness.workers.supervisor import STOPPED_BY_SIGTERM
 from tests.support.studies import CONTEXT, SPEC, complete, machine, metrics, take
 
 
@@ -50,3 +51,12 @@ def test_a_trial_that_is_given_up_before_its_first_event_has_its_reason_on_recor
     end = read_events(journal_path(tmp_path, 0))[0][0]
     assert isinstance(end, Ended)
     assert (end.mended, end.result.reason) == (None, study.result(0).reason)
+
+
+def test_a_stop_by_sigterm_is_no_death_of_the_trial(storage: RDBStorage, tmp_path: Path) -> None:
+    study = Study.create(storage, SPEC, CONTEXT, tmp_path, WorkerId(sweep="s", worker="w"))
+    with study.registered():
+        take(study).leave()
+        assert handle_worker_death(study, "w", STOPPED_BY_SIGTERM, attempts=1)
+        assert [row.state for row in study.rows()] == ["WAITING"]
+        assert not handle_worker_death(study, "w", STOPPED_BY_SIGTERM, attempts=1)  # it has no trial now
