@@ -63,3 +63,14 @@ def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) ->
     study.requeue_or_fail(number, last_new_epoch(read_events(path)[0]), attempts, give_up)
     close_journals(study)
     return True
+
+
+def requeue_stopped(study: Study, *, is_sent: bool) -> None:
+    """Requeue the trials of the stopped workers of this sweep, after the upload of their journals.
+
+    `is_sent` is False if MLflow did not accept all of them. The trials of a shared study then keep their leases:
+    a machine that took one now would not find its last resume point. This machine requeues them with the next
+    sweep, another machine when the leases have expired.
+    """
+    if is_sent or not study.is_shared:
+        study.recover()

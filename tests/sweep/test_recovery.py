@@ -8,7 +8,7 @@ from harness.core.events import Ended, Resumed
 from harness.core.journal import Journal, journal_path, read_events
 from harness.core.records import TrialResult, WorkerId
 from harness.study import Study
-from harness.sweep.recovery import close_journals, handle_worker_death
+from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.workers.supervisor import STOPPED_BY_SIGTERM
 from tests.support.studies import CONTEXT, SPEC, complete, machine, metrics, take
 
@@ -60,3 +60,16 @@ def test_a_stop_by_sigterm_is_no_death_of_the_trial(storage: RDBStorage, tmp_pat
         assert handle_worker_death(study, "w", STOPPED_BY_SIGTERM, attempts=1)
         assert [row.state for row in study.rows()] == ["WAITING"]
         assert not handle_worker_death(study, "w", STOPPED_BY_SIGTERM, attempts=1)  # it has no trial now
+
+
+def test_a_trial_whose_state_is_not_in_mlflow_is_left_to_its_lease(storage: RDBStorage, tmp_path: Path) -> None:
+    here, there = machine(storage, tmp_path / "here"), machine(storage, tmp_path / "there")
+    with here.registered():
+        take(here).leave()
+        requeue_stopped(here, is_sent=False)
+    assert there.recover() == []
+    assert here.recover() == [0]  # the next sweep of this machine
+    with here.registered():
+        take(here).leave()
+        requeue_stopped(here, is_sent=True)
+    assert [row.state for row in here.rows()] == ["WAITING"]
