@@ -110,6 +110,16 @@ class RepeatScheduler:
                 f"the comparison stopped: {supervisor.fault}",
                 hint="the same command again, once the cause is fixed",
             )
+        self._check_ended(todo)
+
+    def _check_ended(self, todo: Sequence[tuple[int, int]]) -> None:
+        """Raise StudyError if a repeat has not ended: no worker is left to run it."""
+        journals = {repeat_path(self._folder, self._plan.candidates[index], number) for index, number in todo}
+        left = sum(read_repeat(path) is None for path in journals)
+        if left:
+            raise StudyError(
+                f"{left} of {len(journals)} repeats have not ended, and no worker is left to run them", hint=AGAIN
+            )
 
     def send(self) -> None:
         """Send the repeats that have ended to MLflow; after an error wait RETRY_SECONDS before the next try."""

@@ -44,10 +44,15 @@ def examine(stores: Stores, *, fix: bool, dead_after: float = DEAD_AFTER_MINUTES
         fix=fix,
     )
     for findings in (_moved(examination), _stores(examination)):
-        try:
-            yield from findings
-        except HarnessError as error:
-            yield Finding(study=None, found=error.found, fixed=False, hint=error.hint)
+        yield from _with_error(None, findings)
+
+
+def _with_error(study: str | None, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield the findings; an error ends them and is the last one."""
+    try:
+        yield from findings
+    except HarnessError as error:
+        yield Finding(study=study, found=error.found, fixed=False, hint=error.hint)
 
 
 def _moved(examination: Examination) -> Iterator[Finding]:
@@ -79,7 +84,7 @@ def _both_stores(examination: Examination, opened: ExitStack) -> Iterator[Findin
     with reaching(examination.stores.storage):
         studies = _open_studies(examination, opened)
         for study in studies:
-            yield from _stale_trials(examination, study)
+            yield from _with_error(study.name, _stale_trials(examination, study))
     tracker = Tracker(examination.stores.tracking_uri, create=False, read_only=not examination.fix)
     opened.callback(tracker.close)
     known = set()
@@ -90,7 +95,8 @@ def _both_stores(examination: Examination, opened: ExitStack) -> Iterator[Findin
                 yield _without_run(examination, study, of_others)
                 continue
             known.add(run.run_id)
-            yield from _study_on_record(examination, Record(study, tracker, run.run_id), run)
+            record = Record(study, tracker, run.run_id)
+            yield from _with_error(study.name, _study_on_record(examination, record, run))
     yield from examine_unknown_runs(examination, tracker, known)
 
 

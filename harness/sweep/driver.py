@@ -21,7 +21,7 @@ from harness.models.registry import model_spec
 from harness.study import Study, open_storage, reaching
 from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
-from harness.sweep.recovery import close_journals, handle_worker_death
+from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.sweep.settings import SweepSettings
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader, Listener
@@ -90,10 +90,12 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
             with uploader.paused():
                 close_journals(study)  # also those of trials that other machines took over
         state, best_run_id = StudyState.INTERRUPTED, None
+        is_sent = False
         try:
             unsent = _close_upload(uploader, heartbeat, interrupted=sweep.signal is not None)
+            is_sent = unsent is None
         finally:
-            study.recover()  # trials of stopped workers; not earlier, MLflow must have their resume checkpoints
+            requeue_stopped(study, is_sent=is_sent)
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.time() >= deadline
@@ -266,6 +268,13 @@ def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
         return StudyError(
             f"study {plan.spec.name!r} stopped: {fault}{reasons}",
             hint="the same command again, once the cause is fixed",
+        )
+    counts = study.counts()
+    if counts.failed < plan.budget.max_failures:
+        return StudyError(
+            f"study {plan.spec.name!r} has {counts.finished} of {plan.settings.trials} trials, and no worker is "
+            f"left to run the others{reasons}",
+            hint="the same command again, which goes on from here",
         )
     return StudyError(
         f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",

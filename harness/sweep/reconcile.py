@@ -76,6 +76,8 @@ class Record:
             self._wait_for_others()
         with study.lock():
             runs = self._runs()
+            if study.counts().running:  # another process has claimed a trial meanwhile
+                return self._best_run_id(runs)
             best_run_id = self._best_run_id(runs)
             counts, best = study.counts(), study.best()
             recorded = self.tracker.runs.get(self.parent)

@@ -7,6 +7,7 @@ from harness.core.events import Acknowledged, Ended, has_ended
 from harness.core.journal import Journal, journal_path, read_events, remove_journal
 from harness.core.records import TrialResult
 from harness.study import Study
+from harness.workers.supervisor import STOPPED_BY_SIGTERM
 
 LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
 
@@ -14,13 +15,16 @@ LOST_END = "its journal was damaged: the end is the study's, and epochs may be m
 def close_journals(study: Study) -> None:
     """Close the journals of trials that have ended in the study, but whose worker died before it wrote so.
 
-    A journal without an end is removed if another machine has taken the trial over. Otherwise its end was lost
-    with a damaged line, and is written as the study has it.
+    A journal without an end is removed if it is empty, or if another machine has taken the trial over. Otherwise
+    its end was lost with a damaged line, and is written as the study has it.
     """
     with study.lock():
         for number in study.finished_numbers():
             path = journal_path(study.work_folder, number)
             if not path.exists():
+                continue
+            if not path.stat().st_size:  # its worker died before the first event: nothing is lost
+                remove_journal(path)
                 continue
             journal = Journal(path)
             ended = has_ended(journal.events)
@@ -38,21 +42,35 @@ def close_journals(study: Study) -> None:
 def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) -> bool:
     """Requeue the trial that a dead worker of this sweep ran, or give it up (see `Deaths`).
 
-    Return whether the worker ran a trial.
+    A worker that was stopped by SIGTERM has saved its trial's state: this does not count as a death of the trial.
+    Return whether the worker ran a trial, and had not requeued it itself.
     """
     number = study.trial_of_worker(worker)
     if number is None:
         return False
+    if cause == STOPPED_BY_SIGTERM:
+        study.recover()
+        return True
     path = journal_path(study.work_folder, number)
 
     def give_up(deaths: Deaths) -> str:
         reason = f"given up: {deaths.reason(cause)}"
-        journal = Journal(path)
-        if journal.events:
-            journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
+        journal = Journal(path)  # made here if the worker died before its first event: the run has the reason
+        journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
         journal.close()
         return reason
 
     study.requeue_or_fail(number, last_new_epoch(read_events(path)[0]), attempts, give_up)
     close_journals(study)
     return True
+
+
+def requeue_stopped(study: Study, *, is_sent: bool) -> None:
+    """Requeue the trials of the stopped workers of this sweep, after the upload of their journals.
+
+    `is_sent` is False if MLflow did not accept all of them. The trials of a shared study then keep their leases:
+    a machine that took one now would not find its last resume point. This machine requeues them with the next
+    sweep, another machine when the leases have expired.
+    """
+    if is_sent or not study.is_shared:
+        study.recover()

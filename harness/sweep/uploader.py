@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import HarnessError, TrackingError
-from harness.core.events import Acknowledged, Ended, EpochDone, Event, ResumeSaved, TrialStarted
+from harness.core.events import Acknowledged, Ended, EpochDone, Event, ResumeSaved, TrialStarted, has_ended
 from harness.core.files import FileLock
 from harness.core.journal import read_events, remove_journal
 from harness.study import Study, reaching
@@ -179,8 +179,8 @@ class JournalUploader:
         news = [e for e in tail.pending if not (isinstance(e, EpochDone) and e.metrics.epoch in tail.on_record)]
         resume = folder if self._study.is_shared else None
         self._trials.send(tail.run_id, news, checkpoint=folder / "checkpoint", resume=resume)
-        if any(isinstance(event, Ended) for event in tail.pending):
-            # Not before: the worker may just have written it, and be about to say that the trial has ended.
+        if has_ended(tail.pending):
+            # An interrupted trial may run again by now, and its worker may have written a newer checkpoint.
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         closed = isinstance(tail.pending[-1], Acknowledged)
         tail.pending = []

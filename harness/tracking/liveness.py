@@ -183,8 +183,9 @@ def forget(tracker: Tracker, run: RunInfo, presences: Iterable[Presence] | None 
 class Heartbeat:
     """A context in which a thread writes this process's heartbeat to a run, once a minute.
 
-    On entry, tags of dead processes are removed; on exit, the tag of this process. If MLflow fails then, the tag
-    remains: on this machine the lock file shows that the process has ended, elsewhere the age of the heartbeat.
+    On entry, tags of dead processes are removed; on exit, the tag of this process. The tag remains if MLflow fails
+    then, or if a KeyboardInterrupt (a second Ctrl-C) ends the block, because the run may still be RUNNING: on this
+    machine the lock file shows that the process has ended, elsewhere the age of the heartbeat.
     """
 
     def __init__(
@@ -231,7 +232,7 @@ class Heartbeat:
     ) -> None:
         self._ending.set()
         self._thread.join(STOP_SECONDS)
-        if not self.is_heard or self._thread.is_alive() or isinstance(error, TrackingError):
+        if not self.is_heard or self._thread.is_alive() or isinstance(error, (TrackingError, KeyboardInterrupt)):
             return
         try:
             self._tracker.runs.remove_tag(self._run_id, f"{ALIVE_PREFIX}{self._presence.family}")

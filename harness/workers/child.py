@@ -19,6 +19,7 @@ from harness.core.files import REFUSED_WRITES
 
 ORPHAN_SECONDS = 10.0  # grace period for a worker to stop after its parent process died
 OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory; it counts as killed
+INTERRUPTED = 76  # exit code of a worker that SIGTERM stopped; the supervisor may not have sent it
 BUG = 70  # exit code (EX_SOFTWARE) of a worker that met an unexpected exception
 
 
@@ -26,11 +27,17 @@ def worker_main(work: Callable[[threading.Event], None]) -> None:
     """Call `work` in a worker process with an event that is set when the worker should stop.
 
     SIGTERM and the death of the parent set the event. SIGINT is ignored, because the parent handles Ctrl-C. An
-    exception is printed to stderr and sets the exit code.
+    exception is printed to stderr and sets the exit code. After SIGTERM the exit code is INTERRUPTED, even if
+    `work` had nothing left to do.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    stopping, terminated = threading.Event(), threading.Event()
+
+    def on_sigterm(*_: object) -> None:
+        terminated.set()
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, on_sigterm)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked since the start of the fork server
     threading.Thread(target=_stop_with_parent, args=(stopping,), daemon=True).start()
     try:
@@ -47,6 +54,8 @@ def worker_main(work: Callable[[threading.Event], None]) -> None:
             sys.exit(1)
         traceback.print_exc()
         sys.exit(BUG)
+    if terminated.is_set():
+        sys.exit(INTERRUPTED)
 
 
 def _stop_with_parent(stopping: threading.Event) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Generic, TypeVar
 
 from harness.core.records import new_name
-from harness.workers.child import OUT_OF_MEMORY
+from harness.workers.child import INTERRUPTED, OUT_OF_MEMORY
 from harness.workers.fork_server import TRAINING_SERVER, ForkServer
 from harness.workers.signals import answered_by, signal_name
 
@@ -20,6 +20,8 @@ STOP_SECONDS = 60.0  # grace period for workers to stop before they are killed
 KILL_SECONDS = 5.0  # timeout for the end of a killed process: one that waits for a device may stay
 STEP_SECONDS = 0.5
 IDLE_DEATHS = 3  # stop after so many deaths in a row of idle workers: no trial is the cause
+IDLE_SECONDS = 60.0  # the death of a worker that lived longer does not count as idle: it has done work
+STOPPED_BY_SIGTERM = "stopped by SIGTERM"  # the cause of death of a worker that ended in good order
 FORK_SERVER_DIED = 255  # multiprocessing's exit code for the children of a dead fork server
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class WorkerSupervisor(Generic[T]):
         self._tasks = tasks
         self._server = server
         self._workers: dict[ForkServerProcess, Callable[[str], T]] = {}
+        self._started_at: dict[str, float] = {}  # by the worker's name
         self._stopped_at: float | None = None
         self._idle_deaths = 0
         self.signal: int | None = None
@@ -76,9 +79,9 @@ class WorkerSupervisor(Generic[T]):
     def step(self, on_death: OnDeath, wake_on: Sequence[Connection] = ()) -> bool:
         """Wait at most half a second for a worker's end or for data on `wake_on`; return True if workers are left.
 
-        If a worker is killed or runs out of memory, `on_death` is called with its name and the cause, and a new
-        worker replaces it. If a worker ends with an error, or if several idle workers die in a row, `fault` is set
-        and all workers are stopped.
+        If a worker is killed, runs out of memory, or is stopped by a SIGTERM that is not from here, `on_death` is
+        called with its name and the cause, and a new worker replaces it. If a worker ends with an error, or if
+        several idle workers die in a row, `fault` is set and all workers are stopped.
         """
         wait([*(process.sentinel for process in self._workers), *wake_on], timeout=STEP_SECONDS)
         for process in [process for process in self._workers if not process.is_alive()]:
@@ -125,6 +128,7 @@ class WorkerSupervisor(Generic[T]):
         process = context.Process(target=self._work, args=(task(name),), name=name, daemon=True)
         process.start()
         self._workers[process] = task
+        self._started_at[name] = time.monotonic()
         if self._stopped_at is not None:  # a signal has arrived meanwhile
             process.terminate()
 
@@ -137,10 +141,12 @@ class WorkerSupervisor(Generic[T]):
             lost = code == FORK_SERVER_DIED
             self.stop(fault="the fork server of the workers was killed" if lost else "a worker met an error")
             return
-        self._idle_deaths = 0 if on_death(process.name, cause) else self._idle_deaths + 1
+        lived = time.monotonic() - self._started_at[process.name]
+        had_task = on_death(process.name, cause)
+        self._idle_deaths = 0 if had_task or lived > IDLE_SECONDS else self._idle_deaths + 1
         if self._idle_deaths >= IDLE_DEATHS:
-            count = self._idle_deaths
-            self.stop(fault=f"{count} workers in a row died before they had anything to do, the last one {cause}")
+            died = f"{self._idle_deaths} workers in a row ended soon after their start, with no task at hand"
+            self.stop(fault=f"{died}, the last one {cause}")
         if self._stopped_at is None:  # stopped neither above nor by `on_death`
             self._start(task)
 
@@ -150,7 +156,9 @@ class WorkerSupervisor(Generic[T]):
 
 
 def cause_of_death(exit_code: int) -> str | None:
-    """Return how a process died, None if it was not killed and did not run out of memory."""
+    """Return how a process died, None if it was not killed or interrupted and did not run out of memory."""
     if exit_code == OUT_OF_MEMORY:
         return "out of memory"
+    if exit_code == INTERRUPTED:
+        return STOPPED_BY_SIGTERM
     return f"killed by {signal_name(-exit_code)}" if exit_code < 0 else None

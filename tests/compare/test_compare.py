@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 
 from harness.compare.choose import draw_split
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
+from harness.compare.run import run_comparison
+from harness.core.errors import StudyError
 from harness.core.events import EpochDone, OpenedTestPart, RepeatEnded, RepeatStarted
 from harness.core.stats import corrected_resampled_t
 from harness.data import Tracks, stratified_split
@@ -213,6 +215,13 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
     assert len(end.test) == len(found.splits[0].test)
     reason = end.result.reason or ""
     assert "is nan" in reason or "is inf" in reason
+
+
+def test_workers_that_end_before_the_repeats_do(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(study="left", trials=1)
+    monkeypatch.setattr("harness.compare.scheduling.work_on_repeats", bool)  # ends at once, without an error
+    with pytest.raises(StudyError, match="4 of 4 repeats have not ended, and no worker is left"):
+        run_comparison(plan(studies=("one", "left"), repeats=2, baselines=False))
 
 
 def test_on_a_database_server_and_an_mlflow_server(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.sweep.doctor import examine
 from tests.support.commands import SWEEP, Harness, last_json, start_sweep
 from tests.support.processes import kill_all, wait_for
 from tests.support.stores import Stores, epochs_on_record, work_folder
+from tests.support.sweeps import train_without_uploading
 
 
 def run_killed(study: str) -> None:
@@ -45,6 +47,20 @@ def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
     assert len(stores.client().get_metric_history(run.info.run_id, "val_loss")) > 1  # what was done is on record
     inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "500", "--jobs", "1", "--study", "gone")
     stores.check("gone", 1, 500)
+
+
+def test_an_error_at_one_study_does_not_hide_the_others(place: Path) -> None:
+    names = ("a", "b", "c")
+    unsent = [train_without_uploading(study=name, experiment=f"music-{name}", trials=1) for name in names]
+    blocked = place / "mlruns" / "artifacts" / "music-b"
+    shutil.rmtree(blocked)
+    blocked.write_text("a file where the folder should be")
+    findings = list(examine(unsent[0].plan.stores, fix=True))
+    assert {finding.study for finding in findings} == set(names)
+    (failed,) = [finding for finding in findings if not finding.fixed]
+    assert failed.study == "b"
+    assert "are not in MLflow yet" in failed.found
+    assert [len(each.journals) for each in unsent] == [0, 1, 0]
 
 
 @pytest.mark.process

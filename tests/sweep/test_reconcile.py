@@ -2,7 +2,11 @@
 
 import pytest
 
+from harness.sweep.driver import open_study
+from harness.sweep.reconcile import Record
+from harness.tracking import StudyState
 from tests.support.stores import Stores
+from tests.support.studies import take
 from tests.support.sweeps import sweep, train_without_uploading
 
 STUDY = "demo-fcnn"
@@ -55,6 +59,25 @@ def test_a_study_that_was_not_summed_up_is_by_the_next_sweep() -> None:
     assert parent.data.tags["best_run_id"] == best.info.run_id
     names = {file.path for file in stores.client().list_artifacts(parent.info.run_id)}
     assert {"trials.csv", "optimization_history.png", "slice.png"} <= names
+
+
+def test_a_study_whose_trial_was_claimed_during_the_wait_stays_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsent = train_without_uploading(trials=1)
+    unsent.uploader.pump(flush=True)
+    claims = []
+
+    class OtherSweep(Record):
+        def _wait_for_others(self) -> None:
+            claims.append(take(open_study(unsent.plan)))
+
+    monkeypatch.setattr(type(unsent.study), "is_alone", lambda _: False)
+    OtherSweep(unsent.study, unsent.record.tracker, unsent.record.parent).conclude(StudyState.COMPLETE)
+    (claim,) = claims
+    claim.abandon()
+    assert claim.number == 1
+    (parent,) = Stores.here().runs(STUDY, "study")
+    assert parent.info.status == "RUNNING"
+    assert "best_val_accuracy" not in parent.data.metrics
 
 
 def test_summing_up_again_adds_nothing() -> None:

@@ -1,11 +1,15 @@
 """The upload of journals to MLflow, on journals that real trials wrote: whole, once, and by one sweep."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import TrackingError
+from harness.core.events import Ended, TrialStarted
+from harness.core.journal import Journal, read_events
+from harness.core.records import TrialResult
 from harness.sweep.driver import open_study
 from harness.sweep.reconcile import Record
 from tests.support.stores import EPOCH_METRICS, Stores, artifacts
@@ -51,6 +55,30 @@ def test_sending_a_journal_again_changes_nothing(tmp_path: Path) -> None:
     assert points() == before
     assert len(Stores.here().runs(STUDY, "trial")) == 2
     assert unsent.journals == []
+
+
+def test_the_checkpoint_of_a_trial_that_goes_on_is_kept_until_its_end_is_sent() -> None:
+    unsent = train_without_uploading(trials=1)
+    (path,) = unsent.journals
+    events, _ = read_events(path)
+    *before, end, acknowledged = events
+    interrupted = Ended(result=TrialResult(state="interrupted", best=None))
+    path.unlink()
+    journal = Journal(path)
+    start = before[0]
+    assert isinstance(start, TrialStarted)
+    for event in (*before, interrupted, replace(start, resumed=True)):
+        journal.append(event)
+    unsent.uploader.pump(flush=True)
+    assert unsent.uploader.error is None
+    assert (path.with_suffix("") / "checkpoint" / "model.safetensors").is_file()
+    journal.append(end)
+    journal.append(acknowledged)
+    journal.close()
+    unsent.uploader.pump(flush=True)
+    assert unsent.journals == []
+    (run,) = Stores.here().runs(STUDY, "trial")
+    assert (artifacts(run) / "checkpoint" / "model.safetensors").is_file()
 
 
 def test_whoever_listens_hears_each_event_once() -> None:

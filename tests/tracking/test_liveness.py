@@ -121,6 +121,15 @@ def test_a_heartbeat_is_written_and_removed(workspace: Path, machine: Machine, l
     assert set(presences()) == {"alive"}
 
 
+def test_the_tag_remains_after_a_keyboard_interrupt(workspace: Path, machine: Machine, lock: FileLock) -> None:
+    tracker = Tracker(f"sqlite:///{workspace}/mlruns/mlflow.db")
+    own = presence_of(machine)
+    run_id = tracker.client.create_run(tracker.experiment_id("e"), tags=own.as_tags()).info.run_id
+    with pytest.raises(KeyboardInterrupt), Heartbeat(tracker, run_id, machine, own):
+        raise KeyboardInterrupt
+    assert read_presences(tracker.runs.get(run_id)) == [own]
+
+
 def test_a_heartbeat_continues_after_an_outage(workspace: Path, machine: Machine, lock: FileLock) -> None:
     database = workspace / "mlruns" / "mlflow.db"
     tracker = Tracker(f"sqlite:///{database}")

@@ -49,6 +49,9 @@ def perform(task: Act) -> None:
             raise ValueError("a bug")
         elif act == "die" or (act == "die once" and is_first):
             os.kill(os.getpid(), signal.SIGKILL)
+        elif act == "terminate once" and is_first:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stopping.wait()
         elif act == "run out of memory once" and is_first:
             raise MemoryError
 
@@ -113,7 +116,12 @@ def test_workers_that_end_by_themselves(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "cause"), [("die once", "killed by SIGKILL"), ("run out of memory once", "out of memory")]
+    ("act", "cause"),
+    [
+        ("die once", "killed by SIGKILL"),
+        ("run out of memory once", "out of memory"),
+        ("terminate once", "stopped by SIGTERM"),
+    ],
 )
 def test_a_worker_that_dies_is_replaced(folder: Path, act: str, cause: str) -> None:
     deaths = Deaths()
@@ -139,7 +147,9 @@ def test_workers_that_die_before_they_have_work_are_not_replaced_for_ever(folder
     deaths = Deaths(had_work=False)
     supervisor = supervise(folder, "die")
     supervisor.run(deaths)
-    expected = "3 workers in a row died before they had anything to do, the last one killed by SIGKILL"
+    expected = (
+        "3 workers in a row ended soon after their start, with no task at hand, the last one killed by SIGKILL"
+    )
     assert (supervisor.fault, len(deaths)) == (expected, 3)
 
 
