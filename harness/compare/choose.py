@@ -43,7 +43,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         compared = tuple(_compared_study(study) for study in studies)
     _check_same(compared)
     tracker = Tracker(stores.tracking_uri, create=False)
-    split = tracker.studies.split(tracker.studies.require_run(compared[0].spec.name).run_id)
+    first = tracker.studies.require_run(compared[0].spec.name, compared[0].context.identity)
+    split = tracker.studies.split(first.run_id)
     for study in compared:
         _check_checkpoint(tracker, study)
     tracks = check_recorded(
@@ -128,7 +129,7 @@ def _compared_study(study: Study) -> ComparedStudy:
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
     """Raise StudyError if the best checkpoint was removed: before any training, not after it."""
-    run = tracker.studies.best_trial_run(study.spec.name)
+    run = tracker.studies.best_trial_run(study.spec.name, study.context.identity)
     if run.checkpoint_removed:
         raise StudyError(
             f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",

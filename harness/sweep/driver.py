@@ -145,7 +145,7 @@ def join_study(
     if targets is None:
         raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
     tracker = Tracker(stores.tracking_uri, create=False)
-    run = tracker.studies.require_run(name)
+    run = tracker.studies.require_run(name, context.identity)
     wanted = data or recorded_folder(context)
     tracks = load_recorded_data(wanted, spec.data_digest)
     own = SweepSettings(

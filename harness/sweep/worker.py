@@ -172,7 +172,8 @@ class Worker:
         folder = journal_path(self.task.work_folder, claim.number).with_suffix("")
         while not (self.stopping.is_set() or claim.is_lost):
             try:
-                Tracker(self.task.stores.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
+                tracker = Tracker(self.task.stores.tracking_uri)
+                tracker.fetch_resume(self.study.name, self.study.context.identity, claim.number, folder)
             except TrackingError:
                 self.stopping.wait(FETCH_SECONDS)
             else:
