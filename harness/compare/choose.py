@@ -12,7 +12,7 @@ from harness.core.records import Candidate, Split, derive_seed
 from harness.core.workspace import check_name, resolve_stores
 from harness.data import Tracks, stratified_split, used_columns, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
-from harness.models.registry import model_spec
+from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
 from harness.tracking import Tracker
 from harness.training.devices import devices_of
@@ -25,7 +25,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """Choose the studies, check that they can be compared, draw the splits; nothing is written.
 
     Raises StudyError for studies that are missing, unfinished, or differ in data, tracks or split; DataError
-    where the data folder holds something else now; SettingsError for settings that cannot be.
+    where the data folder holds something else now; SettingsError for settings that cannot be,
+    and where the file of a model is another now.
     """
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
@@ -109,14 +110,7 @@ def _compared_study(study: Study) -> ComparedStudy:
             expected="a study with at least one",
             hint=f"harness sweep --study {study.name}, with what it was made with",
         )
-    model = model_spec(spec.model)
-    if model.source_digest != spec.source_digest:
-        raise StudyError(
-            f"{spec.model.rpartition(':')[0]} is not the code that study {spec.name!r} was made with "
-            f"(SHA-256 {str(model.source_digest)[:12]}, recorded {str(spec.source_digest)[:12]})",
-            expected="the file as it was: it is in context.json of the study's run, under model_source",
-            hint="harness sweep --study NEW with the file as it is now",
-        )
+    model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}")
     return ComparedStudy(
         spec=spec,
         model=model,

@@ -23,7 +23,7 @@ from harness.core.space import Params, Value
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores
 from harness.data import TrainingData, View
-from harness.models.registry import model_spec
+from harness.models.registry import recorded_model
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
 from harness.training.checkpoint import Origin
 from harness.training.devices import choose_device, gpu_name
@@ -69,7 +69,9 @@ class Worker:
     def __init__(self, task: WorkerTask) -> None:
         self.task = task
         self.stopping = threading.Event()
-        self.model = model_spec(task.spec.model)
+        spec = task.spec
+        # The file may have been changed since the sweep began, and a worker that is replaced reads it again.
+        self.model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}")
         torch.set_num_threads(min(self.model.threads, usable_cores()))
         self.device = choose_device(task.device)
         self._data: dict[Value, TrainingData] = {}
@@ -133,6 +135,7 @@ class Worker:
         try:
             result = run_trial(
                 config,
+                self.model,
                 self._training_data(config.params),
                 self.device,
                 journal=journal,

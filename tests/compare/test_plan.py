@@ -90,7 +90,7 @@ def test_what_would_be_missed_after_all_training_is_refused_before(
     sweep(study="of-a-file", model=f"{file}:ResidualMLP", trials=1, epochs=1)
     plan(studies=("one", "of-a-file"))
     file.write_text(code + "\n# changed\n")
-    refused(StudyError, "is not the code that study 'of-a-file' was made with", studies=("one", "of-a-file"))
+    refused(SettingsError, "is not the code that study 'of-a-file' was made with", studies=("one", "of-a-file"))
     inside("delete", "of-a-file", "--yes")
     sweep(study="bare", trials=1)
     client = Stores.here().client()
