@@ -171,7 +171,7 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
         columns = tuple(name for name in used_columns(tracks, ()) if name in used)
         candidates += [
             Candidate(
-                name=name if name not in names else f"{name} (reference)",
+                name=name if name not in names else f"{name} (baseline)",
                 study=None,
                 model=name,
                 representation="features",

@@ -1,7 +1,7 @@
 """The repeats of a comparison: each trains one candidate on one split, then opens the test part once.
 
 They run in worker processes as trials do, each with a journal of its own, so that a kill loses at most the epochs
-since the last resume checkpoint. Who runs what is told by lock files; there is no study to ask.
+since the last resume point. Lock files say which worker runs which repeat; there is no study to ask.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         try:
             unsent = _close_upload(uploader, heartbeat, interrupted=sweep.signal is not None)
         finally:
-            study.recover()  # trials of stopped workers; not earlier, MLflow must have their resume checkpoints
+            study.recover()  # trials of stopped workers; not earlier, MLflow must have their resume points
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.time() >= deadline

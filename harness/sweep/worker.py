@@ -1,7 +1,7 @@
 """The worker of a study: takes one trial after another and runs it.
 
 A worker uses Optuna (which trial, prune or not) and writes the journal of its trial. It does not import MLflow,
-except to fetch the resume checkpoint of a trial that another machine began. The worker's parent process sends the
+except to fetch the resume point of a trial that another machine began. The worker's parent process sends the
 journals to MLflow (see uploader.py).
 """
 
@@ -165,10 +165,10 @@ class Worker:
         )
 
     def _fetch_resume(self, claim: Claim) -> bool:
-        """Download the resume checkpoint that another machine has stored in MLflow, if there is one.
+        """Download the resume point that another machine has stored in MLflow, if there is one.
 
-        The worker waits for a tracking server that is down: without the checkpoint hours of training may be lost.
-        Return False if the worker is stopped meanwhile, or loses the trial.
+        The worker waits for a tracking server that is down: without the resume point, hours of
+        training may be lost. Return False if the worker is stopped meanwhile, or loses the trial.
         """
         from harness.tracking import Tracker  # takes three seconds, and only a trial that has moved needs it
 

@@ -21,6 +21,7 @@ KILL_SECONDS = 5.0  # timeout for the end of a killed process: one that waits fo
 STEP_SECONDS = 0.5
 IDLE_DEATHS = 3  # stop after so many deaths in a row of idle workers: no trial is the cause
 FORK_SERVER_DIED = 255  # multiprocessing's exit code for the children of a dead fork server
+WORKER_ERROR = "a worker met an error: its traceback or its message is above"
 
 T = TypeVar("T")
 OnDeath = Callable[[str, str], bool]  # a worker's name and the cause of death -> whether it was working on a task
@@ -135,7 +136,7 @@ class WorkerSupervisor(Generic[T]):
         cause = cause_of_death(code)
         if cause is None:
             lost = code == FORK_SERVER_DIED
-            self.stop(fault="the fork server of the workers was killed" if lost else "a worker met an error")
+            self.stop(fault="the fork server of the workers was killed" if lost else WORKER_ERROR)
             return
         self._idle_deaths = 0 if on_death(process.name, cause) else self._idle_deaths + 1
         if self._idle_deaths >= IDLE_DEATHS:

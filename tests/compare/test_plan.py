@@ -67,7 +67,7 @@ def test_names_that_would_clash(studies: Path) -> None:
     named = [candidate.name for candidate in plan(studies=("one", "cnn", "pictures")).candidates]
     assert named == ["one", "cnn", "pictures", *BASELINES]
     named = [candidate.name for candidate in plan(studies=("one", "majority")).candidates]
-    assert named == ["one", "majority", "majority (reference)", *BASELINES[1:]]
+    assert named == ["one", "majority", "majority (baseline)", *BASELINES[1:]]
 
 
 def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:
