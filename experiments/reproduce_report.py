@@ -261,7 +261,7 @@ def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Na
         for row in found["models"] + found["baselines"]:
             low, high = row["test"]["interval"]
             name = row["name"] if row["study"] in (row["name"], None) else f"{row['name']} ({row['study']})"
-            name += "" if row["study"] else " (reference)"
+            name += "" if row["study"] else " (baseline)"
             params = row["params"]
             cells = [name, f"{row['test']['mean']:.3f} ± {row['test']['std']:.3f}", f"{low:.3f} to {high:.3f}"]
             cells += [f"{row['val']['mean']:.3f} ± {row['val']['std']:.3f}", f"{row['macro_f1']:.3f}"]

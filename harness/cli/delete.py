@@ -31,13 +31,14 @@ def delete(
             f"nothing was deleted: study {study!r} would go with its runs and checkpoints",
             hint=f"harness delete {study} --yes",
         )
-    from harness.study import Study, delete_study, no_running_trials, open_storage
+    from harness.study import Study, delete_study, no_running_trials, open_storage, read_identity
     from harness.tracking import Tracker
 
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
     with no_running_trials(opened, study, stores.work_folder(study)):
-        runs = Tracker(stores.tracking_uri).studies.delete(study)
+        identity = read_identity(opened, study)
+        runs = 0 if identity is None else Tracker(stores.tracking_uri).studies.delete(study, identity)
         delete_study(opened, study)
     shutil.rmtree(stores.work_root / study, ignore_errors=True)
     print(f"deleted study {study} and {runs} runs with their files")

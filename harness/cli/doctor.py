@@ -51,6 +51,6 @@ def doctor(
         for hint in dict.fromkeys(finding.hint for finding in findings if finding.hint):
             console.print(f"try:   {hint}", markup=False)
         if not faults:
-            console.print("nothing is wrong", markup=False)
+            console.print("nothing of this machine's is wrong" if findings else "nothing is wrong", markup=False)
     if not all(finding.fixed for finding in faults):
         raise typer.Exit(1)

@@ -16,7 +16,9 @@ def sweep(
     model: Annotated[
         str | None, option("--model", "none", "The network to tune: fcnn, cnn, or FILE.py:Class.")
     ] = None,
-    trials: Annotated[int | None, option("--trials", "40", "Finished trials that the study shall have.")] = None,
+    trials: Annotated[
+        int | None, option("--trials", "40", "Stop when the study has this many finished trials.")
+    ] = None,
     data: Annotated[str | None, option("--data", "input", "Data folder, or demo: a synthetic set.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings (experiments/).")] = None,
     study: Annotated[str | None, option("--study", "EXPERIMENT-MODEL", "Name of the study.")] = None,
@@ -55,7 +57,11 @@ def sweep(
     timeout: Annotated[float | None, option("--timeout", "none", "Minutes after which no trial is begun.")] = None,
     attempts: Annotated[
         int | None,
-        option("--attempts", "3", "Deaths of its worker in a row, without a new epoch, that end a trial."),
+        option(
+            "--attempts",
+            "3",
+            "Give a trial up after this many deaths of its worker in a row without a new epoch.",
+        ),
     ] = None,
     keep: Annotated[
         str | None, option("--keep", "all", "Checkpoints that stay at the end: all or best:N.")

@@ -12,7 +12,7 @@ from harness.core.records import Candidate, Split, derive_seed
 from harness.core.workspace import check_name, resolve_stores
 from harness.data import Tracks, stratified_split, used_columns, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
-from harness.models.registry import model_spec
+from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
 from harness.tracking import Tracker
 from harness.training.devices import devices_of
@@ -25,7 +25,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """Choose the studies, check that they can be compared, draw the splits; nothing is written.
 
     Raises StudyError for studies that are missing, unfinished, or differ in data, tracks or split; DataError
-    where the data folder holds something else now; SettingsError for settings that cannot be.
+    where the data folder holds something else now; SettingsError for settings that cannot be,
+    and where the file of a model is another now.
     """
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
@@ -43,7 +44,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         compared = tuple(_compared_study(study) for study in studies)
     _check_same(compared)
     tracker = Tracker(stores.tracking_uri, create=False)
-    split = tracker.studies.split(tracker.studies.require_run(compared[0].spec.name).run_id)
+    first = tracker.studies.require_run(compared[0].spec.name, compared[0].context.identity)
+    split = tracker.studies.split(first.run_id)
     for study in compared:
         _check_checkpoint(tracker, study)
     tracks = check_recorded(
@@ -108,14 +110,7 @@ def _compared_study(study: Study) -> ComparedStudy:
             expected="a study with at least one",
             hint=f"harness sweep --study {study.name}, with what it was made with",
         )
-    model = model_spec(spec.model)
-    if model.source_digest != spec.source_digest:
-        raise StudyError(
-            f"{spec.model.rpartition(':')[0]} is not the code that study {spec.name!r} was made with "
-            f"(SHA-256 {str(model.source_digest)[:12]}, recorded {str(spec.source_digest)[:12]})",
-            expected="the file as it was: it is in context.json of the study's run, under model_source",
-            hint="harness sweep --study NEW with the file as it is now",
-        )
+    model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}")
     return ComparedStudy(
         spec=spec,
         model=model,
@@ -128,7 +123,7 @@ def _compared_study(study: Study) -> ComparedStudy:
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
     """Raise StudyError if the best checkpoint was removed: before any training, not after it."""
-    run = tracker.studies.best_trial_run(study.spec.name)
+    run = tracker.studies.best_trial_run(study.spec.name, study.context.identity)
     if run.checkpoint_removed:
         raise StudyError(
             f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",
@@ -176,7 +171,7 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
         columns = tuple(name for name in used_columns(tracks, ()) if name in used)
         candidates += [
             Candidate(
-                name=name if name not in names else f"{name} (reference)",
+                name=name if name not in names else f"{name} (baseline)",
                 study=None,
                 model=name,
                 representation="features",

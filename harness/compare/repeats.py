@@ -1,7 +1,7 @@
 """The repeats of a comparison: each trains one candidate on one split, then opens the test part once.
 
 They run in worker processes as trials do, each with a journal of its own, so that a kill loses at most the epochs
-since the last resume checkpoint. Who runs what is told by lock files; there is no study to ask.
+since the last resume point. Lock files say which worker runs which repeat; there is no study to ask.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
 from harness.core.records import Candidate, Split, TrialConfig, TrialResult, derive_seed, digest_of
 from harness.data import Part, Tracks, View
+from harness.models.registry import recorded_model
+from harness.models.spec import ModelSpec
 from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
 from harness.training.loop import evaluate
@@ -143,7 +145,8 @@ def _run(
     if config is None:
         end = _baseline(candidate, seed, view, split, journal)
     else:
-        end = _network(task, view, split, config, journal, folder, stopping)
+        model = recorded_model(candidate.model, candidate.source_digest, f"study {candidate.study!r}")
+        end = _network(task, view, split, config, model, journal, folder, stopping)
     journal.append(end, sync=True)
     if end.result.state != "interrupted":
         shutil.rmtree(folder, ignore_errors=True)
@@ -154,13 +157,14 @@ def _network(
     view: View,
     split: Split,
     config: TrialConfig,
+    model: ModelSpec,
     journal: Journal,
     folder: Path,
     stopping: threading.Event,
 ) -> RepeatEnded:
     device = choose_device(task.device)
     data = view.training(split).to(device)
-    result = run_trial(config, data, device, journal=journal, folder=folder, stop=stopping.is_set)
+    result = run_trial(config, model, data, device, journal=journal, folder=folder, stop=stopping.is_set)
     guesses: list[torch.Tensor] = []
     if result.state == "complete":
         classifier, _ = load_checkpoint(folder / "checkpoint")

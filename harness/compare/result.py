@@ -20,7 +20,7 @@ from harness.tracking import Ledger
 class Outcome:
     """How one repeat of a candidate went: predicted genres (indices) in the order of the split's ids.
 
-    `curves` has the losses and the accuracy of each epoch (empty for a reference).
+    `curves` has the losses and the accuracy of each epoch (empty for a baseline).
     """
 
     run_id: str

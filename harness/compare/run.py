@@ -99,10 +99,11 @@ def _measure_own_split(
     """
     known = log.own_split()
     found: dict[str, OwnResult] = {}
+    identities = {study.spec.name: study.context.identity for study in plan.compared}
     for candidate in plan.candidates:
         if candidate.study is None or candidate.config is None:
             continue
-        run = tracker.studies.best_trial_run(candidate.study)
+        run = tracker.studies.best_trial_run(candidate.study, identities[candidate.study])
         measured = known.get(candidate.name)
         if measured is None or measured.run_id != run.run_id:
             if run.checkpoint_removed:

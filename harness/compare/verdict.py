@@ -48,7 +48,7 @@ class ResamplingScheme:
 class Scores:
     """Which test tracks a candidate got right: bool [tracks] for each repeat, the same tracks for every candidate.
 
-    `own` is the same for the study's best checkpoint on the study's own test part (None for a reference).
+    `own` is the same for the study's best checkpoint on the study's own test part (None for a baseline).
     """
 
     name: str

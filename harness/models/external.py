@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from harness.core.errors import SettingsError
-from harness.core.files import sha256_of
 from harness.core.space import Hyperparameter
 from harness.data import PICTURE_SIZE
 from harness.models.normalise import NORMALISERS
@@ -25,10 +24,10 @@ EXTERNAL = (
 )
 
 
-def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
-    """Return the model of a class in a file.
+def read_model_file(name: str, path: Path) -> bytes:
+    """Return the code of a model from a file, without running it.
 
-    Raises SettingsError if the file or the class is missing, or if the class is not as `EXTERNAL` says.
+    Raises SettingsError if there is no such file.
     """
     if not path.is_file():
         raise SettingsError(
@@ -36,7 +35,15 @@ def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
             expected="the file's path as seen from the current folder",
             hint="the same command in the folder that the path starts from",
         )
-    network = getattr(_module(path), class_name, None)
+    return path.read_bytes()
+
+
+def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> ModelSpec:
+    """Return the model of a class in the file `path`, whose content is `code`.
+
+    Raises SettingsError if the code cannot be run, or if the class is missing or is not as `EXTERNAL` says.
+    """
+    network = getattr(_module(path, code), class_name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
         raise SettingsError(f"{path} has no class {class_name!r} that is a torch.nn.Module", expected=EXTERNAL)
     representation = getattr(network, "representation", None)
@@ -61,20 +68,26 @@ def model_from_file(name: str, path: Path, class_name: str) -> ModelSpec:
         search=tables["search"],
         threads=policy["threads"],
         jobs_per_gpu=policy["jobs_per_gpu"],
-        source_digest=sha256_of(path),
+        source_digest=digest_of_code(code),
     )
 
 
-def _module(path: Path) -> ModuleType:
-    """Return a model's file as a module. The file runs once for each version of its content."""
-    module_name = f"harness_model_{sha256_of(path)}"
+def digest_of_code(code: bytes) -> str:
+    """Return the SHA-256 of a model's code (64 hex digits)."""
+    return hashlib.sha256(code).hexdigest()
+
+
+def _module(path: Path, code: bytes) -> ModuleType:
+    """Return a model's code as a module. It runs once for each version.
+
+    What runs are the bytes that were digested, neither the file as it may be by now nor Python's cache of it.
+    """
+    module_name = f"harness_model_{digest_of_code(code)}"
     if module_name not in sys.modules:
-        found = importlib.util.spec_from_file_location(module_name, path)
-        assert found is not None
-        assert found.loader is not None
-        module = importlib.util.module_from_spec(found)
+        module = ModuleType(module_name)
+        module.__file__ = str(path)
         try:
-            found.loader.exec_module(module)
+            exec(compile(code, path, "exec"), module.__dict__)
         except Exception as error:
             raise SettingsError(
                 f"{path} cannot be run: {type(error).__name__}: {error}", expected=EXTERNAL

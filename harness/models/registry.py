@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.core.errors import SettingsError
 from harness.models.cnn import GenreClassifierCNN
-from harness.models.external import model_from_file
+from harness.models.external import digest_of_code, model_from_code, read_model_file
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.spec import ModelSpec
 
@@ -32,13 +32,39 @@ MODELS: dict[str, ModelSpec] = {
 def model_spec(name: str) -> ModelSpec:
     """Return a registered model, or the model from a file that `FILE.py:Class` names.
 
-    Raises SettingsError if there is no model of that name, or if the file is wrong (see `model_from_file`).
+    Raises SettingsError if there is no model of that name, or if the file is wrong (see `model_from_code`).
     """
     if name in MODELS:
         return MODELS[name]
+    path, class_name = _file_and_class(name)
+    return model_from_code(name, path, class_name, read_model_file(name, path))
+
+
+def recorded_model(name: str, digest: str | None, what: str) -> ModelSpec:
+    """Return the model that `what`, a study or a checkpoint, was made with.
+
+    `digest` is the recorded SHA-256 of the model's file, None for a model of the package. It is compared before
+    the file is run. Raises SettingsError if the file is another now, and what `model_spec` raises.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    path, class_name = _file_and_class(name)
+    code = read_model_file(name, path)
+    found = digest_of_code(code)
+    if found != digest:
+        raise SettingsError(
+            f"{path} is not the code that {what} was made with "
+            f"(SHA-256 {found[:12]}, recorded {str(digest)[:12]})",
+            expected="the file as it was: it is in context.json of the study's run, under model_source",
+            hint="the same command with that file in its place, or harness sweep --study NEW with this one",
+        )
+    return model_from_code(name, path, class_name, code)
+
+
+def _file_and_class(name: str) -> tuple[Path, str]:
     path, separator, class_name = name.rpartition(":")
     if not separator or not path.endswith(".py"):
         raise SettingsError(
             f"there is no model {name!r}", expected=f"{', '.join(sorted(MODELS))}, or FILE.py:Class"
         )
-    return model_from_file(name, Path(path), class_name)
+    return Path(path), class_name

@@ -8,7 +8,7 @@ when the worker dies, and across machines a lease as well.
 from harness.core.records import WorkerId, new_name
 from harness.study.claim import Claim
 from harness.study.locking import no_running_trials
-from harness.study.overview import StudyOverview, delete_study, list_studies
+from harness.study.overview import StudyOverview, delete_study, list_studies, read_identity
 from harness.study.storage import STORAGE_ERRORS, open_storage, reaching
 from harness.study.study import Study
 
@@ -24,4 +24,5 @@ __all__ = [
     "no_running_trials",
     "open_storage",
     "reaching",
+    "read_identity",
 ]

@@ -279,10 +279,13 @@ class LeasedTrialLocks(FileTrialLocks):
 
     def is_running(self, number: int, trial_id: int) -> bool:
         """Return True if a live process on any machine runs the trial. Nothing is changed."""
-        worker_id = self.leases.holders([trial_id]).get(trial_id)
-        if worker_id is None or (worker_id[0] == self._machine_id and self._lock_of(number).path.exists()):
+        lease = self.leases.holders([trial_id]).get(trial_id)
+        if lease is None:
             return super().is_running(number, trial_id)
-        return not worker_id[1]
+        machine_id, expired = lease
+        if machine_id == self._machine_id and self._lock_of(number).path.exists():
+            return super().is_running(number, trial_id)
+        return not expired
 
 
 def _read_worker_id(lock: FileLock) -> WorkerId:

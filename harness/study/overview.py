@@ -66,6 +66,12 @@ def list_studies(storage: RDBStorage) -> list[StudyOverview]:
     return sorted(overviews, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
 
 
+def read_identity(storage: RDBStorage, name: str) -> str | None:
+    """Return the identity of an existing study, None if its creation was interrupted (it has no runs then)."""
+    context = optuna.load_study(study_name=name, storage=storage).user_attrs.get(CONTEXT_KEY, {})
+    return None if (found := context.get("identity")) is None else str(found)
+
+
 def delete_study(storage: RDBStorage, name: str) -> bool:
     """Delete a study and its leases from the storage; return False if there is no study of that name."""
     try:

@@ -17,7 +17,7 @@ from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.workspace import Stores, check_name
 from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
-from harness.models.registry import model_spec
+from harness.models.registry import recorded_model
 from harness.study import Study, open_storage, reaching
 from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
@@ -138,7 +138,7 @@ def join_study(
 
     `jobs`, `device` and `timeout` (minutes) are the worker's own; all other settings are those of the study.
     Raises StudyError if there is no such study, or no sweep of it has begun. Raises DataError if the data here
-    differ from the data of the study.
+    differ from the data of the study, and SettingsError if the file of its model does.
     """
     with reaching(stores.storage):
         opened = open_storage(stores.storage, create=False)
@@ -147,7 +147,7 @@ def join_study(
     if targets is None:
         raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
     tracker = Tracker(stores.tracking_uri, create=False)
-    run = tracker.studies.require_run(name)
+    run = tracker.studies.require_run(name, context.identity)
     wanted = data or recorded_folder(context)
     tracks = load_recorded_data(wanted, spec.data_digest)
     own = SweepSettings(
@@ -170,7 +170,7 @@ def join_study(
         spec=spec,
         tracks=with_crop(tracks, [split], possible_values("crop", spec.space, spec.fixed)),
         split=split,
-        model=model_spec(spec.model),
+        model=recorded_model(spec.model, spec.source_digest, f"study {name!r}"),
         stores=stores,
         devices=devices_of(own.device),
         joins=True,

@@ -93,9 +93,7 @@ class Record:
         return best_run_id
 
     def _runs(self) -> dict[int, RunInfo]:
-        # By the parent, too: on a shared server another user's study may have the same name.
-        runs = self.tracker.studies.trial_runs(self.study.name)
-        return {run.trial_number: run for run in runs if run.parent_id == self.parent}
+        return {run.trial_number: run for run in self.tracker.studies.trial_runs(self.parent)}
 
     def _best_run_id(self, runs: dict[int, RunInfo]) -> str | None:
         best = self.study.best()

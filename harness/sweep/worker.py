@@ -1,7 +1,7 @@
 """The worker of a study: takes one trial after another and runs it.
 
 A worker uses Optuna (which trial, prune or not) and writes the journal of its trial. It does not import MLflow,
-except to fetch the resume checkpoint of a trial that another machine began. The worker's parent process sends the
+except to fetch the resume point of a trial that another machine began. The worker's parent process sends the
 journals to MLflow (see uploader.py).
 """
 
@@ -23,7 +23,7 @@ from harness.core.space import Params, Value
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores
 from harness.data import TrainingData, View
-from harness.models.registry import model_spec
+from harness.models.registry import recorded_model
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
 from harness.training.checkpoint import Origin
 from harness.training.devices import choose_device, gpu_name
@@ -69,7 +69,9 @@ class Worker:
     def __init__(self, task: WorkerTask) -> None:
         self.task = task
         self.stopping = threading.Event()
-        self.model = model_spec(task.spec.model)
+        spec = task.spec
+        # The file may have been changed since the sweep began, and a worker that is replaced reads it again.
+        self.model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}")
         torch.set_num_threads(min(self.model.threads, usable_cores()))
         self.device = choose_device(task.device)
         self._data: dict[Value, TrainingData] = {}
@@ -133,6 +135,7 @@ class Worker:
         try:
             result = run_trial(
                 config,
+                self.model,
                 self._training_data(config.params),
                 self.device,
                 journal=journal,
@@ -162,17 +165,18 @@ class Worker:
         )
 
     def _fetch_resume(self, claim: Claim) -> bool:
-        """Download the resume checkpoint that another machine has stored in MLflow, if there is one.
+        """Download the resume point that another machine has stored in MLflow, if there is one.
 
-        The worker waits for a tracking server that is down: without the checkpoint hours of training may be lost.
-        Return False if the worker is stopped meanwhile, or loses the trial.
+        The worker waits for a tracking server that is down: without the resume point, hours of
+        training may be lost. Return False if the worker is stopped meanwhile, or loses the trial.
         """
         from harness.tracking import Tracker  # takes three seconds, and only a trial that has moved needs it
 
         folder = journal_path(self.task.work_folder, claim.number).with_suffix("")
         while not (self.stopping.is_set() or claim.is_lost):
             try:
-                Tracker(self.task.stores.tracking_uri).fetch_resume(self.task.spec.name, claim.number, folder)
+                tracker = Tracker(self.task.stores.tracking_uri)
+                tracker.fetch_resume(self.study.name, self.study.context.identity, claim.number, folder)
             except TrackingError:
                 self.stopping.wait(FETCH_SECONDS)
             else:

@@ -44,16 +44,17 @@ class Studies:
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
         experiment, identity = self._experiment_id(spec.experiment), context.identity
-        found = self.run(spec.name, experiment)
+        found = next(iter(self.runs_named(spec.name, experiment=experiment)), None)
         if found is None:
             tags |= {**study_tags(spec, Kind.STUDY), Tag.NOTE: description, Tag.STUDY_IDENTITY: identity}
             run_id = self._runs.create(experiment, spec.name, tags)
         elif found.study_identity not in (None, identity):
             raise TrackingError(
-                f"MLflow has the runs of another study {spec.name!r}, which Optuna's storage no longer has",
-                expected="one study of a name in both stores",
-                hint="the same command with --study NEW, or, if nobody needs those runs any more, "
-                f"harness delete {spec.name} --yes",
+                f"MLflow has another study {spec.name!r} in experiment {spec.experiment!r} (run {found.run_id}), "
+                "which is not in this --storage",
+                expected="one study of a name in an experiment",
+                hint="the same command with --study NEW, or with the --storage of that study; if nobody needs "
+                "its runs any more, harness ui, to delete them",
             )
         else:
             run_id = found.run_id
@@ -84,28 +85,31 @@ class Studies:
         """End the run of a trial that its worker has not ended; `mended` says why."""
         self._runs.end(run_id, STATUS_OF[state], tags={Tag.TRIAL_STATE: state, Tag.MENDED: mended})
 
-    def run(self, study: str, experiment: str | None = None) -> RunInfo | None:
-        """Return the run of a study, or None; without `experiment` (an id) every experiment is searched."""
-        found = self.runs_named(study, experiment)
-        return found[0] if found else None
+    def runs_named(
+        self, study: str, *, identity: str | None = None, experiment: str | None = None
+    ) -> list[RunInfo]:
+        """Return the runs of studies of that name: a shared server may have several, of several storages.
 
-    def runs_named(self, study: str, experiment: str | None = None) -> list[RunInfo]:
-        """Return the runs of studies of that name; a shared server may have several."""
-        return self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.STUDY}, experiment=experiment)
+        `identity` selects the study of that identity, `experiment` (an id) those in one experiment.
+        """
+        tags: dict[str, str] = {Tag.STUDY: study, Tag.KIND: Kind.STUDY}
+        if identity is not None:
+            tags[Tag.STUDY_IDENTITY] = identity
+        return self._runs.find(tags, experiment=experiment)
 
-    def require_run(self, study: str) -> RunInfo:
-        """Return the run of a study.
+    def require_run(self, study: str, identity: str) -> RunInfo:
+        """Return the run of a study, by its name and its identity.
 
         Raises StudyError if there is none.
         """
-        found = self.run(study)
-        if found is None:
+        found = self.runs_named(study, identity=identity)
+        if not found:
             raise StudyError(
                 f"MLflow at {mask_password(self._runs.uri)} has no run of study {study!r}",
                 expected="the --tracking-uri that harness sweep was given",
                 hint="the same command with it",
             )
-        return found
+        return found[0]
 
     def split(self, run_id: str) -> Split:
         """Return the split of a study, by the id of its run."""
@@ -115,15 +119,18 @@ class Studies:
         """Return the context of a study (data set, code of its model and more), by the id of its run."""
         return StudyContext.of(self._artifacts.read_json(run_id, CONTEXT_FILE))
 
-    def trial_run(self, study: str, number: int, experiment: str | None = None) -> RunInfo | None:
-        """Return the run of one trial, or None; without `experiment` (an id) every experiment is searched."""
-        tags: dict[str, str] = {Tag.STUDY: study, Tag.KIND: Kind.TRIAL, Tag.TRIAL: str(number)}
+    def trial_run(self, parent: str, number: int, experiment: str | None = None) -> RunInfo | None:
+        """Return the run of one trial under the study's run `parent`, or None.
+
+        Without `experiment` (an id) every experiment is searched.
+        """
+        tags: dict[str, str] = {Tag.PARENT_ID: parent, Tag.KIND: Kind.TRIAL, Tag.TRIAL: str(number)}
         found = self._runs.find(tags, experiment=experiment)
         return found[0] if found else None
 
-    def trial_runs(self, study: str) -> list[RunInfo]:
-        """Return the runs of a study's trials, in the order of the trials."""
-        return by_number(self._runs.find({Tag.STUDY: study, Tag.KIND: Kind.TRIAL}))
+    def trial_runs(self, parent: str) -> list[RunInfo]:
+        """Return the runs of the trials under the study's run `parent`, in the order of the trials."""
+        return by_number(self._runs.find({Tag.PARENT_ID: parent, Tag.KIND: Kind.TRIAL}))
 
     def require_trial(self, run_id: str) -> RunInfo:
         """Return the run of a trial, by its id.
@@ -139,33 +146,51 @@ class Studies:
             )
         return run
 
-    def best_trial_run(self, study: str) -> RunInfo:
+    def best_trial_run(self, study: str, identity: str | None = None) -> RunInfo:
         """Return the run of the complete trial with the highest validation accuracy; of equals, the first trial.
 
-        Raises StudyError if the study does not exist or has no complete trial.
+        `identity` selects one of several studies of that name. Raises StudyError if the study does not exist or
+        has no complete trial, and, without `identity`, if there are several studies of that name.
         """
         check_name("study", study)
-        runs = self.trial_runs(study)
-        complete = [run for run in runs if run.trial_state == "complete"]
-        if not complete:
-            found = f"study {study!r} has no complete trial" if runs else f"there is no study {study!r}"
+        parents = self.runs_named(study, identity=identity)
+        best = [run for parent in parents if (run := self._best_under(parent.run_id)) is not None]
+        if not best:
+            found = f"study {study!r} has no complete trial" if parents else f"there is no study {study!r}"
             raise StudyError(
                 found,
                 expected=", ".join(self.names()) or "no study yet",
                 hint="harness status, or harness sweep",
             )
-        return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -run.trial_number))
+        if len(parents) > 1:
+            raise StudyError(
+                f"MLflow has {len(parents)} studies of the name {study!r}: runs "
+                + ", ".join(parent.run_id for parent in parents),
+                expected="one study of that name, or the run of a trial",
+                hint="--run with the best trial of the study that is meant: "
+                + ", ".join(f"{run.run_id} (of {run.parent_id})" for run in best),
+            )
+        return best[0]
+
+    def _best_under(self, parent: str) -> RunInfo | None:
+        complete = [run for run in self.trial_runs(parent) if run.trial_state == "complete"]
+        return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -run.trial_number), default=None)
 
     def names(self) -> list[str]:
         """Return the names of all studies."""
         return sorted(run.study or "" for run in self._runs.find({Tag.KIND: Kind.STUDY}))
 
-    def delete(self, study: str) -> int:
-        """Delete the runs of a study with their files; return their number."""
-        found = self._runs.find({Tag.STUDY: study})
-        for run in found:
-            self._artifacts.delete_run(run.run_id)
-        return len(found)
+    def delete(self, study: str, identity: str) -> int:
+        """Delete the runs of a study with their files; return their number.
+
+        Another study of that name, which has another identity, keeps its runs.
+        """
+        deleted = 0
+        for parent in self.runs_named(study, identity=identity):
+            for run in (*self._runs.under(parent.run_id), parent):  # the parent last: the rest is found by it
+                self._artifacts.delete_run(run.run_id)
+                deleted += 1
+        return deleted
 
 
 def study_params(spec: StudySpec) -> dict[str, object]:

@@ -43,9 +43,13 @@ class Tracker:
         self.artifacts = Artifacts(self.client, uri)
         self.studies = Studies(self.runs, self.artifacts, self.experiment_id)
 
-    def fetch_resume(self, study: str, number: int, folder: Path) -> bool:
-        """Download a trial's resume point to `folder`; return False if MLflow has none."""
-        run = self.studies.trial_run(study, number)
+    def fetch_resume(self, study: str, identity: str, number: int, folder: Path) -> bool:
+        """Download the resume point of a trial to `folder`; return False if MLflow has none.
+
+        The study is found by its name and its identity.
+        """
+        parents = self.studies.runs_named(study, identity=identity)
+        run = self.studies.trial_run(parents[0].run_id, number) if parents else None
         return run is not None and self.artifacts.fetch_resume(run.run_id, folder)
 
     def close(self) -> None:

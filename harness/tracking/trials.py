@@ -69,7 +69,7 @@ class TrialLog:
         """
         runs = self._tracker.runs
         if search:
-            found = self._tracker.studies.trial_run(self._spec.name, number, self._experiment)
+            found = self._tracker.studies.trial_run(self._parent, number, self._experiment)
             if found is not None:
                 last = list(EPOCH_METRICS.values())[-1]  # an epoch with its last metric is complete
                 return found.run_id, runs.steps(found.run_id, last)

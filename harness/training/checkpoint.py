@@ -28,7 +28,7 @@ from harness.core.space import Params
 from harness.data import CropBox
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
-from harness.models.registry import model_spec
+from harness.models.registry import recorded_model
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
@@ -210,8 +210,8 @@ def write_description(folder: Path, description: Description) -> None:
 def load_checkpoint(folder: Path) -> tuple[Classifier, Description]:
     """Return the classifier of a checkpoint (on the CPU, in evaluation mode) and its description.
 
-    Raises CheckpointError if a file is missing, damaged (by its SHA-256) or of another format, and if the code of
-    a model from a file has changed.
+    Raises CheckpointError if a file is missing, damaged (by its SHA-256) or of another format, and SettingsError
+    if the file that the model comes from is missing or is another now.
     """
     description = read_description(folder)
     weights_path = folder / WEIGHTS_FILE
@@ -222,14 +222,7 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Description]:
             hint="harness export again, from the run that made it",
         )
     architecture = description.architecture
-    spec = model_spec(architecture.model)
-    if spec.source_digest != architecture.source_digest:
-        raise CheckpointError(
-            f"{architecture.model} is not the code that {folder} was made with "
-            f"(SHA-256 {spec.source_digest}, recorded {architecture.source_digest})",
-            expected="the file as it was",
-            hint="git, to find that version of it",
-        )
+    spec = recorded_model(architecture.model, architecture.source_digest, str(folder))
     inputs = len(architecture.columns)
     normalise = NORMALISERS[architecture.representation].blank(inputs)
     classifier = build_classifier(spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters)

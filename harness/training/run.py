@@ -14,7 +14,6 @@ from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult, derive_seed
 from harness.core.space import Params
 from harness.data import TrainingData
-from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import Architecture, Description, Origin, save_checkpoint
 from harness.training.loop import TrainingState, fit, network_params, start_training
@@ -39,6 +38,7 @@ def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params)
 
 def run_trial(
     config: TrialConfig,
+    model: ModelSpec,
     data: TrainingData,
     device: torch.device,
     *,
@@ -55,7 +55,6 @@ def run_trial(
     trial is interrupted and a resume point after the last epoch that ended in this process is left in `folder`. A
     loss that is not finite gives a `diverged` result. All other exceptions are raised.
     """
-    model = model_spec(config.model)
     state = start_training(config, model, data, device)
     if load_resume(folder, state):
         journal.append(Resumed(epoch=state.epoch))

@@ -57,7 +57,7 @@ def work_through(
     finally:
         supervisor.kill()
     if supervisor.fault is not None:
-        raise RuntimeError(f"{supervisor.fault}; stderr has its traceback")
+        raise RuntimeError(supervisor.fault)
 
 
 @dataclass(frozen=True, slots=True)

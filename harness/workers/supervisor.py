@@ -23,6 +23,7 @@ IDLE_DEATHS = 3  # stop after so many deaths in a row of idle workers: no trial 
 IDLE_SECONDS = 60.0  # the death of a worker that lived longer does not count as idle: it has done work
 STOPPED_BY_SIGTERM = "stopped by SIGTERM"  # the cause of death of a worker that ended in good order
 FORK_SERVER_DIED = 255  # multiprocessing's exit code for the children of a dead fork server
+WORKER_ERROR = "a worker met an error: its traceback or its message is above"
 
 T = TypeVar("T")
 OnDeath = Callable[[str, str], bool]  # a worker's name and the cause of death -> whether it was working on a task
@@ -139,7 +140,7 @@ class WorkerSupervisor(Generic[T]):
         cause = cause_of_death(code)
         if cause is None:
             lost = code == FORK_SERVER_DIED
-            self.stop(fault="the fork server of the workers was killed" if lost else "a worker met an error")
+            self.stop(fault="the fork server of the workers was killed" if lost else WORKER_ERROR)
             return
         lived = time.monotonic() - self._started_at[process.name]
         had_task = on_death(process.name, cause)

@@ -67,7 +67,7 @@ def test_names_that_would_clash(studies: Path) -> None:
     named = [candidate.name for candidate in plan(studies=("one", "cnn", "pictures")).candidates]
     assert named == ["one", "cnn", "pictures", *BASELINES]
     named = [candidate.name for candidate in plan(studies=("one", "majority")).candidates]
-    assert named == ["one", "majority", "majority (reference)", *BASELINES[1:]]
+    assert named == ["one", "majority", "majority (baseline)", *BASELINES[1:]]
 
 
 def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_would_be_missed_after_all_training_is_refused_before(
     sweep(study="of-a-file", model=f"{file}:ResidualMLP", trials=1, epochs=1)
     plan(studies=("one", "of-a-file"))
     file.write_text(code + "\n# changed\n")
-    refused(StudyError, "is not the code that study 'of-a-file' was made with", studies=("one", "of-a-file"))
+    refused(SettingsError, "is not the code that study 'of-a-file' was made with", studies=("one", "of-a-file"))
     inside("delete", "of-a-file", "--yes")
     sweep(study="bare", trials=1)
     client = Stores.here().client()

@@ -39,14 +39,14 @@ def hold_lock(path: Path, ready: str) -> None:
 
 def test_a_lock_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
     path, ready = tmp_path / "lock", tmp_path / "ready"
-    worker_id = multiprocessing.get_context("spawn").Process(target=hold_lock, args=(path, str(ready)))
-    worker_id.start()
+    process = multiprocessing.get_context("spawn").Process(target=hold_lock, args=(path, str(ready)))
+    process.start()
     while not ready.exists():
-        assert worker_id.is_alive()
+        assert process.is_alive()
     lock = FileLock(path)
     assert not lock.acquire(wait=False)
-    worker_id.kill()
-    worker_id.join()
+    process.kill()
+    process.join()
     assert lock.acquire(wait=False)
     lock.release(remove=True)
     assert not path.exists()

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.core.errors import CheckpointError, SettingsError
+from harness.core.errors import SettingsError
 from harness.core.space import Choice, Range
 from harness.models.external import check_network
 from harness.models.registry import model_spec
+from harness.sweep.driver import join_study, open_study, worker_tasks
+from harness.sweep.plan import plan_sweep
+from harness.sweep.worker import Worker
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import default_space
 from tests.support import EXPERIMENTS
 from tests.support.commands import Harness, last_json
+from tests.support.sweeps import changed, sweep
 
 RESIDUAL = EXPERIMENTS / "residual_mlp.py"
 GOOD = """
@@ -110,6 +114,25 @@ def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_da
     written(GOOD.replace("nn.ReLU()", "nn.GELU()"), Path())
     refusal = inside("sweep", "--model", model, "--data", "demo", "--trials", "3", "--epochs", "2", code=1).stderr
     assert "source_digest" in refusal
-    with pytest.raises(CheckpointError, match="is not the code that"):
+    with pytest.raises(SettingsError, match="is not the code that"):
         load_checkpoint(Path("small"))
     assert json.loads((Path("small") / "model.json").read_text())["architecture"]["source_digest"]
+
+
+def test_a_worker_refuses_changed_code_before_it_runs(place: Path, tmp_path: Path) -> None:
+    """At the start of any worker, a replacement too, and where another machine joins the study."""
+    settings = changed(model=written(GOOD, tmp_path), study="s", trials=1, epochs=1)
+    sweep(settings)
+    more = plan_sweep(changed(settings, trials=2))
+    (task_of,) = worker_tasks(more, open_study(more), None)
+    Worker(task_of("first"))
+
+    ran = tmp_path / "ran"
+    written(f"from pathlib import Path\nPath({str(ran)!r}).touch()\n{GOOD}", tmp_path)
+    with pytest.raises(SettingsError, match="is not the code that study 's' was made with"):
+        Worker(task_of("replacement"))
+    with pytest.raises(SettingsError, match="is not the code that study 's' was made with"):
+        join_study("s", more.stores, data=None, jobs=1, device="cpu", timeout=None)
+    assert not ran.exists()
+    model_spec(settings.model)
+    assert ran.exists()

@@ -100,7 +100,14 @@ def test_a_third_model_is_one_class_and_one_entry(
     data = View(demo_tracks, "features", demo_tracks.columns).training(stratified_split(demo_tracks, seed=0))
     config = TrialConfig(model="linear", params={"lr": 0.01, "batch_size": 32}, epochs=5, seed=1, threads=1)
     journal = Journal(tmp_path / "trial-00000.jsonl")
-    result = run_trial(config, data, torch.device("cpu"), journal=journal, folder=tmp_path / "trial-00000")
+    result = run_trial(
+        config,
+        MODELS["linear"],
+        data,
+        torch.device("cpu"),
+        journal=journal,
+        folder=tmp_path / "trial-00000",
+    )
     journal.close()
     assert result.state == "complete"
     assert result.best is not None

@@ -112,7 +112,7 @@ def test_the_live_and_the_dead_work_of_others(
         report = inside("doctor", "--fix", *at).stdout
         assert report.count("\nother  ") + report.startswith("other  ") == 2
         assert "try:   if it is dead: harness doctor --fix on" in report
-        assert report.endswith("\nnothing is wrong\n")
+        assert report.endswith("\nnothing of this machine's is wrong\n")
 
         # A study of the same name in another storage: it is not the one on record.
         inside("sweep", *FCNN, "--study", "long", "--trials", "1", "--epochs", "1", *at, code=1)

@@ -58,7 +58,7 @@ def test_runs_are_found_by_tags_kind_and_status(tracker: Tracker) -> None:
     assert [run.study for run in tracker.runs.running(Kind.STUDY)] == ["other"]
     assert tracker.studies.names() == ["other", "s"]
     with pytest.raises(StudyError, match="has no run of study 'missing'"):
-        tracker.studies.require_run("missing")
+        tracker.studies.require_run("missing", "identity")
 
 
 def test_points_beyond_one_request_are_all_written_once(tracker: Tracker) -> None:

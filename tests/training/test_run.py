@@ -10,6 +10,7 @@ from harness.core.events import EpochDone
 from harness.core.journal import Journal
 from harness.core.records import TrialConfig, TrialResult
 from harness.data import TrainingData
+from harness.models.registry import model_spec
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 from harness.training.run import run_trial
@@ -19,7 +20,15 @@ from tests.support.trainings import CPU, FCNN, numbers
 def run(config: TrialConfig, data: TrainingData, folder: Path, **hooks: object) -> TrialResult:
     journal = Journal(folder / "trial-00000.jsonl")
     try:
-        return run_trial(config, data, CPU, journal=journal, folder=folder / "trial-00000", **hooks)  # type: ignore[arg-type]
+        return run_trial(
+            config,
+            model_spec(config.model),
+            data,
+            CPU,
+            journal=journal,
+            folder=folder / "trial-00000",
+            **hooks,  # type: ignore[arg-type]
+        )
     finally:
         journal.close()
 

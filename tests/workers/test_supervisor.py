@@ -16,7 +16,7 @@ from harness.workers import child
 from harness.workers import supervisor as module
 from harness.workers.child import worker_main
 from harness.workers.fork_server import ForkServer
-from harness.workers.supervisor import WorkerSupervisor
+from harness.workers.supervisor import WORKER_ERROR, WorkerSupervisor
 
 pytestmark = pytest.mark.usefixtures("own_fork_server")
 
@@ -139,7 +139,7 @@ def test_an_error_stops_all_workers(folder: Path, capfd: pytest.CaptureFixture[s
     deaths = Deaths()
     supervisor = supervise(folder, "wait", "fail")
     supervisor.run(deaths)
-    assert (supervisor.fault, deaths) == ("a worker met an error", [])
+    assert (supervisor.fault, deaths) == (WORKER_ERROR, [])
     assert "ValueError: a bug" in capfd.readouterr().err
 
 
