@@ -10,9 +10,10 @@ from optuna.storages import RDBStorage
 from harness.core.errors import SettingsError
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Condition, Distribution, Range
-from harness.core.study_record import Budget, DatasetInfo, StudyContext
+from harness.core.study_record import Budget
 from harness.study import Study, open_storage
 from harness.study.samplers import PRUNERS, SAMPLERS, check_search
+from tests.support import studies
 
 CONDITION = Condition("optimizer", ("sgd",))
 LISTS: dict[str, Distribution] = {"lr": Choice((0.1, 0.01)), "batch_size": Choice((16, 32, 64))}
@@ -21,37 +22,14 @@ CONDITIONAL: dict[str, Distribution] = {
     "optimizer": Choice(("adam", "sgd")),
     "momentum": Range(0.5, 0.9, when=Condition("optimizer", ("sgd",))),
 }
-SPEC = StudySpec(
-    name="s",
-    experiment="demo",
-    model="fcnn",
-    data_digest="d",
-    split_name="stratified, seed 0",
-    split_digest="e",
-    columns=("a",),
-    epochs=9,
-    seed=0,
-    space=RANGES,
-    fixed={},
-    sampler="tpe",
-    pruner="none",
-    precision="fp32",
-)
-
-
-CONTEXT = StudyContext(
-    experiment=SPEC.experiment,
-    identity="i",
-    dataset=DatasetInfo(name="test", folder="x", tracks=3, genres=2, digest="d"),
-    synthetic=True,
-)
+SPEC = replace(studies.SPEC, epochs=9, space=RANGES)
 
 
 def run(folder: Path, spec: StudySpec, total: int) -> list[optuna.trial.FrozenTrial]:
     """Run a study in which the accuracy grows with the epoch and falls with the number of the trial."""
     url = f"sqlite:///{folder}/mlruns/optuna.db"
     storage = open_storage(url)
-    study = Study.create(storage, spec, CONTEXT, folder / "work")
+    study = Study.create(storage, spec, studies.CONTEXT, folder / "work")
     while claim := study.claim(Budget(total, 1)):
         state = "complete"
         for epoch in range(1, spec.epochs + 1):
