@@ -110,10 +110,8 @@ def config(model: str, epochs: int, precision: str | None = None) -> dict[str, A
 
 def settings(size: Size, model: str, trials: int, **changes: Any) -> SweepSettings:
     epochs = size.epochs if model == "fcnn" else size.cnn_epochs
-    base = SweepSettings(
-        model=model, data=size.data, trials=trials, epochs=epochs, jobs=1, pruner="none", search=FIXED
-    )
-    return replace(base, study=f"bench-{time.time_ns()}", **changes)
+    given = {"model": model, "data": size.data, "trials": trials, "epochs": epochs, "jobs": 1, "pruner": "none"}
+    return SweepSettings(**{**given, "search": FIXED, "study": f"bench-{time.time_ns()}", **changes})
 
 
 def sweep_seconds(wanted: SweepSettings) -> tuple[float, int]:
@@ -258,7 +256,7 @@ def help_seconds(size: Size) -> Row:
 
 def second_use(size: Size) -> Row:
     """Loading a data set whose pictures are cached over loading it the first time."""
-    code = "import sys, time; from harness.plan import load_data; load_data; t = time.perf_counter(); "
+    code = "import sys, time; from harness.data.open import load_data; t = time.perf_counter(); "
     code += "load_data(sys.argv[1]); print(time.perf_counter() - t)"
     ratios = []
     for _ in range(size.rounds):

@@ -160,7 +160,7 @@ def own(data: TrainingData, configs: list[Config], threads: int) -> list[float]:
     torch.set_num_threads(threads)
     seconds = []
     for config in configs:
-        trial = TrialConfig.of({"threads": threads, **config})
+        trial = TrialConfig.of({"threads": threads, "precision": "fp32", **config})
         state = start_training(trial, model_spec(trial.model), data, torch.device("cpu"))
         seconds += [metrics.seconds for metrics in fit(state, data)]
     return seconds
