@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -33,7 +32,7 @@ class ResumePoint:
     def of(cls, state: TrainingState) -> ResumePoint:
         """Copy a state at the end of an epoch (the weights of the best epoch are already a copy)."""
         tensors = {f"weights.{name}": t.clone() for name, t in state.classifier.state_dict().items()}
-        tensors |= {f"optimizer.{name}": t.clone() for name, t in _optimizer_state(state.optimizer).items()}
+        tensors |= {f"optimizer.{name}": t.clone() for name, t in state.optimizer.tensors().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (state.best_weights or {}).items()}
         return cls(state.config, state.epoch, state.best, tensors)
 
@@ -79,8 +78,11 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
+    optimizer = _under("optimizer", tensors)
+    if optimizer.keys() != state.optimizer.tensors().keys():  # of a version that kept other tensors
+        return False
     state.classifier.load_state_dict(_under("weights", tensors))
-    _load_optimizer_state(state.optimizer, _under("optimizer", tensors))
+    state.optimizer.load(optimizer)
     state.epoch = pointer["epoch"]
     state.best = None if pointer["best"] is None else EpochMetrics(**pointer["best"])
     device = next(state.classifier.parameters()).device
@@ -103,31 +105,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(f"{prefix}.")
     }
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's tensors, not copied; a key is `<index of the parameter>.<name>`."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return {
-        f"{index}.{name}": tensor
-        for index, parameter in enumerate(parameters)
-        for name, tensor in optimizer.state[parameter].items()
-        if isinstance(tensor, Tensor)
-    }
-
-
-def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Load tensors that `_optimizer_state` returned for the same network.
-
-    They get the memory layout of their parameters, because fused kernels step through both together.
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for key, tensor in state.items():
-        index, _, name = key.partition(".")
-        parameter = parameters[int(index)]
-        like = parameter if tensor.shape == parameter.shape else tensor
-        own = torch.empty_like(like, device=parameter.device)
-        optimizer.state[parameter][name] = own.copy_(tensor).requires_grad_(False)
 
 
 def _without_threads(config: Mapping[str, Value]) -> dict[str, Value]:

@@ -21,8 +21,7 @@ plain = loop.make_optimizer
 
 def make_optimizer(parameters, config):
     optimizer = plain(parameters, config)
-    for group in optimizer.param_groups:
-        group["lr"] *= config.params.get("lr_scale", 1.0)
+    optimizer.lr *= config.params.get("lr_scale", 1.0)
     return optimizer
 
 loop.make_optimizer = make_optimizer

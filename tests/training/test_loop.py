@@ -131,15 +131,16 @@ def test_optimizer_is_the_one_that_is_named(
     updated = []
     for ours in (True, False):
         torch.manual_seed(0)
-        weights = [torch.randn(4, 3, requires_grad=True)]
+        weights = [torch.randn(4, 3, requires_grad=True), torch.randn(2, requires_grad=True)]  # one is not used
         config = replace(FCNN, params=changes)
         optimizer = make_optimizer(weights, config) if ours else reference(weights)
         for _ in range(5):
             optimizer.zero_grad()
             (weights[0] ** 2).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        updated.append(weights[0])
-    assert torch.allclose(updated[0], updated[1], rtol=1e-5)
+        updated.append(weights)
+    for mine, theirs in zip(*updated, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-5)
 
 
 def test_cosine_falls_to_zero_and_one_cycle_is_torchs() -> None:

@@ -1,0 +1,118 @@
+"""The optimizers of the loop: Adam, AdamW and SGD of PyTorch, called by their functional forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+
+class Optimizer:
+    """Updates parameters with one fused kernel; the numbers are those of the class of `torch.optim`.
+
+    PyTorch's classes keep records at each step. For a small network they take about as long as the arithmetic
+    (docs/performance.md), so the functional forms below them are called directly.
+
+    `slots` names the tensors that the optimizer keeps for each parameter, in the parameter's shape and memory
+    layout, because the fused kernel walks both together. `lr` may be changed between steps.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float) -> None:
+        self.lr, self.weight_decay = lr, weight_decay
+        self.parameters = list(parameters)
+        self.state = {slot: [torch.zeros_like(p) for p in self.parameters] for slot in self.slots}
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        used = [(i, p.grad) for i, p in enumerate(self.parameters) if p.grad is not None]
+        parameters = [self.parameters[i] for i, _ in used]
+        state = {slot: [tensors[i] for i, _ in used] for slot, tensors in self.state.items()}
+        self._update(parameters, [grad for _, grad in used], state)
+
+    def _update(self, parameters: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]]) -> None:
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the kept tensors, not copied; a key is `<index of the parameter>.<slot>`."""
+        return {f"{i}.{slot}": t for slot, tensors in self.state.items() for i, t in enumerate(tensors)}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Copy in the tensors that `tensors` returned for the same network, whatever their device and layout."""
+        for name, own in self.tensors().items():
+            own.copy_(tensors[name])
+
+
+class Adam(Optimizer):
+    """Adam; with `decoupled` AdamW, whose weight decay is not part of the gradient.
+
+    Sources: Kingma and Ba (2015), Adam: a method for stochastic optimization, whose constants are used; Loshchilov
+    and Hutter (2019), Decoupled weight decay regularization.
+    """
+
+    slots = ("exp_avg", "exp_avg_sq", "step")
+
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, weight_decay: float, decoupled: bool = False
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.decoupled = decoupled
+        self.state["step"] = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
+
+    def _update(self, parameters: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]]) -> None:
+        adam(
+            parameters,
+            grads,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            [],
+            state["step"],
+            fused=True,
+            decoupled_weight_decay=self.decoupled,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    Source: Sutskever et al. (2013), On the importance of initialization and momentum in deep learning, in
+    PyTorch's form. The buffer begins at zero, so that the first step is the gradient alone.
+    """
+
+    slots = ("momentum_buffer",)
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.momentum = momentum
+
+    def _update(self, parameters: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]]) -> None:
+        sgd(
+            parameters,
+            grads,
+            list[Tensor | None](state["momentum_buffer"]),
+            fused=True,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
