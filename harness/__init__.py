@@ -2,5 +2,5 @@
 
 from harness.core.space import Hyperparameter
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["Hyperparameter", "__version__"]

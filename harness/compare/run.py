@@ -41,7 +41,7 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     """
     folder = comparison_folder(plan.stores.work_root, plan.identity)
     lock = comparison_lock(plan.stores.work_root, plan.identity)
-    if not lock.acquire(wait=False):
+    if not lock.acquire(wait=False, patience=0.1):
         raise StudyError(
             f"another process runs this comparison ({plan.name})", hint="wait for it, or stop it first"
         )

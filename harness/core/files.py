@@ -8,6 +8,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from urllib.parse import quote
 
 # Errors of the operating system for a full or read-only disk, a quota, or missing permissions.
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+LOOK_SECONDS = 0.01  # before a lock that is taken is tried again
 
 
 @contextmanager
@@ -62,9 +65,11 @@ class FileLock:
         """Whether this object has the lock."""
         return self._file is not None
 
-    def acquire(self, *, wait: bool = True, create: bool = True) -> bool:
-        """Acquire the lock and return True; with `wait=False` return False at once if it is locked already.
+    def acquire(self, *, wait: bool = True, patience: float = 0.0, create: bool = True) -> bool:
+        """Acquire the lock and return True; with `wait=False` return False if it is locked already.
 
+        `patience`: with `wait=False`, the seconds for which it is tried again. A process that only asks `is_taken`
+        locks the file for a moment.
         With `create=False` nothing is written: return False if there is no lock file.
         """
         if create:
@@ -76,15 +81,26 @@ class FileLock:
                 if create:
                     raise
                 return False
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+            if not self._flock(file, wait=wait, patience=patience):
                 file.close()
                 return False
             if self._is_current(file):
                 self._file = file
                 return True
             file.close()  # the previous owner removed the file: lock the new one
+
+    @staticmethod
+    def _flock(file: IO[bytes], *, wait: bool, patience: float) -> bool:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(LOOK_SECONDS)
+            else:
+                return True
 
     def is_taken(self) -> bool:
         """Return True if any process has the lock. Nothing is made or changed."""

@@ -71,6 +71,11 @@ def journal_path(work_folder: Path, number: int) -> Path:
     return work_folder / f"trial-{number:05d}.jsonl"
 
 
+def find_journals(work_folder: Path) -> dict[int, Path]:
+    """Return the journals of a study on this machine, by the number of their trial, sorted by number."""
+    return {int(path.stem.removeprefix("trial-")): path for path in sorted(work_folder.glob("trial-*.jsonl"))}
+
+
 def comparison_folder(work_root: Path, identity: str) -> Path:
     """Return the folder of a comparison's journals.
 

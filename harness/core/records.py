@@ -16,6 +16,12 @@ from harness.core.space import Params, Space, Value, space_from_json, space_to_j
 Representation = Literal["features", "pictures"]
 Precision = Literal["fp32", "bf16"]
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
+# Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
+TAKEN_NAMES = (
+    *("sampler", "pruner", "split", "columns", "columns_count", "search", "trial_seed"),
+    *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason"),
+    *("started", "ended", "seconds", "run_id"),
+)
 TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
 
 

@@ -24,14 +24,16 @@ class DatasetInfo:
 class StudyContext:
     """What a study was made with beyond its settings. Optuna and MLflow both have it.
 
-    `identity` differs from that of an earlier study of the same name. `model_source` is the code of a model from a
-    file when the study was made, because the file may change; None for a model of the package.
+    `identity` differs from that of an earlier study of the same name. `columns` are the feature columns in use, none
+    for pictures. `model_source` is the code of a model from a file when the study was made, because the file may
+    change; None for a model of the package.
     """
 
     experiment: str
     identity: str
     dataset: DatasetInfo
     synthetic: bool
+    columns: tuple[str, ...]
     model_source: str | None = None
 
     def as_json(self) -> JsonObject:
@@ -41,7 +43,8 @@ class StudyContext:
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> StudyContext:
         """Return the context of a JSON form that `as_json` made."""
-        return cls(**{**recorded, "dataset": DatasetInfo(**recorded["dataset"])})
+        dataset, columns = DatasetInfo(**recorded["dataset"]), tuple(recorded.get("columns", ()))
+        return cls(**{**recorded, "dataset": dataset, "columns": columns})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

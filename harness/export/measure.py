@@ -25,8 +25,9 @@ def measure(
 ) -> tuple[TestResult, tuple[FormatCheck, ...]]:
     """Open the test part of a split; return the network's result there, and the check of each file in `folder`.
 
-    The caller records this use of the test part first; `openings` counts the uses by this run. The files of
-    `formats` get the pictures as they are in the data folder, the network gets those of the picture cache.
+    The network runs in float32, as its files do, also if it was trained in bfloat16. The caller records this use
+    of the test part first; `openings` counts the uses by this run. The files of `formats` get the pictures as they
+    are in the data folder, the network gets those of the picture cache.
 
     Raises CheckpointError if the outputs of a file differ from those of the network.
     """

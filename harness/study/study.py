@@ -31,7 +31,7 @@ from harness.study.overview import (
     trial_result,
     trial_row,
 )
-from harness.study.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
+from harness.study.samplers import PRUNERS, SAMPLERS, len_of_grid, make_pruner, make_sampler
 
 
 class Study:
@@ -150,7 +150,8 @@ class Study:
         with self._locks.study_lock():
             trials = self._recover()
             counts = count_trials(trials)
-            if counts.finished + counts.running >= budget.n_trials or counts.failed >= budget.max_failures:
+            wanted = self._reachable(counts, budget.n_trials)
+            if counts.finished + counts.running >= wanted or counts.failed >= budget.max_failures:
                 return None
             waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
             number = len(trials) if waiting is None else waiting
@@ -174,7 +175,18 @@ class Study:
     def is_over(self, budget: Budget) -> bool:
         """Return True if no more trials will be claimed: enough have finished, or too many have failed."""
         counts = self.counts()
-        return counts.finished >= budget.n_trials or counts.failed >= budget.max_failures
+        return self.is_complete(budget.n_trials) or counts.failed >= budget.max_failures
+
+    def is_complete(self, n_trials: int) -> bool:
+        """Return True if `n_trials` trials have finished, or as many as can."""
+        counts = self.counts()
+        return counts.finished >= self._reachable(counts, n_trials)
+
+    def _reachable(self, counts: TrialCounts, n_trials: int) -> int:
+        """Return how many of `n_trials` can finish. A grid has no other point in place of one that failed."""
+        if not SAMPLERS[self.spec.sampler].covers_all:
+            return n_trials
+        return min(n_trials, len_of_grid(self.spec.space) - counts.failed)
 
     def _recover(self) -> list[FrozenTrial]:
         """Requeue abandoned trials and return all trials. The caller has the study's lock."""

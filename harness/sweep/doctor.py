@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from harness.core.errors import HarnessError, mask_password
 from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
-from harness.core.journal import read_events
+from harness.core.journal import find_journals, read_events
 from harness.core.records import WorkerId, new_name
 from harness.core.workspace import Stores
 from harness.study import Study, list_studies, open_storage, reaching
@@ -156,9 +156,8 @@ def _unsent_journals(examination: Examination, record: Record) -> Iterator[Findi
     if study.has_live_sweep():
         return  # a live sweep sends them
     ended, over = {}, study.finished_numbers()
-    for path in sorted(study.work_folder.glob("trial-*.jsonl")):
+    for number, path in find_journals(study.work_folder).items():
         events, sound = read_events(path)
-        number = int(path.stem.removeprefix("trial-"))
         ended_here = has_ended(events)
         if number in over and not ended_here:
             found = f"the journal {path} is damaged: trial {number} had ended, and its last epochs are lost"

@@ -99,7 +99,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.time() >= deadline
-            state = _outcome(sweep, study.counts().finished < plan.settings.trials, timed_out)
+            state = _outcome(sweep, not study.is_complete(plan.settings.trials), timed_out)
             best_run_id = record.conclude(state)
     if state == StudyState.FAILED:
         raise _failure(plan, study, sweep.fault)
@@ -241,6 +241,7 @@ def _context(plan: SweepPlan) -> StudyContext:
             digest=tracks.digest,
         ),
         synthetic=tracks.synthetic,
+        columns=plan.spec.columns,
         model_source=None if plan.model.source_digest is None else _source(plan),
     )
 

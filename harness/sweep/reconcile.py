@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.core.journal import find_journals
 from harness.core.records import TrialState
 from harness.study import Study
 from harness.study.plots import write_study_report
@@ -46,7 +47,7 @@ class Record:
         end another machine may be about to send.
         """
         rows = {row.number: row for row in self.study.rows()}
-        unsent = {int(path.stem.removeprefix("trial-")) for path in self.study.work_folder.glob("trial-*.jsonl")}
+        unsent = find_journals(self.study.work_folder)
         found = []
         for number, run in self._runs().items():
             row = rows.get(number)

@@ -125,8 +125,8 @@ def reproduce(
     config = run.config
     with tempfile.TemporaryDirectory() as folder:
         model = _model(config.model, context, Path(folder))
-        tracks = with_crop(tracks, [split], config.params.values())
-        view = View(tracks, model.representation, _columns(run, model)).for_params(config.params)
+        tracks = with_crop(tracks, [split], [config.params.get("crop", "none")])
+        view = View(tracks, model.representation, context.columns).for_params(config.params)
         before = torch.get_num_threads()
         torch.set_num_threads(config.threads)
         try:
@@ -152,10 +152,6 @@ def _model(name: str, context: StudyContext, folder: Path) -> ModelSpec:
     file = folder / "model.py"
     file.write_text(source)
     return model_spec(f"{file}:{name.rpartition(':')[2]}")
-
-
-def _columns(run: RunInfo, model: ModelSpec) -> tuple[str, ...]:
-    return tuple(run.params["columns"].split(", ")) if model.representation == "features" else ()
 
 
 def _check_tracks(tracks: Tracks, split: Split) -> None:

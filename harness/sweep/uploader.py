@@ -20,12 +20,13 @@ from pathlib import Path
 from harness.core.errors import HarnessError, TrackingError
 from harness.core.events import Acknowledged, Ended, EpochDone, Event, ResumeSaved, TrialStarted, has_ended
 from harness.core.files import FileLock
-from harness.core.journal import read_events, remove_journal
+from harness.core.journal import find_journals, read_events, remove_journal
 from harness.study import Study, reaching
 from harness.tracking import TrialLog, request_timeout
 
 READ_SECONDS = 0.2
 SEND_SECONDS = 5.0
+HANG_SECONDS = 1.0  # a request that fails only after this time had no answer
 HURRY_SECONDS = 4.0  # for a request to the tracking server, once the sweep is stopping
 
 Listener = Callable[[int, Event], None]
@@ -56,12 +57,13 @@ class JournalUploader:
         self._study = study
         self._folder = study.work_folder
         self._listener = listener
-        self._tails: dict[Path, _Tail] = {}
+        self._tails: dict[int, _Tail] = {}
         self._began = time.time_ns() // 1_000_000
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="uploader", daemon=True)
         self._pumping = threading.Lock()
         self.error: HarnessError | None = None
+        self._hangs = False  # whether the last failure took long: the server does not answer
 
     def start(self) -> None:
         """Begin to follow the journals."""
@@ -119,19 +121,19 @@ class JournalUploader:
         with self._pumping:
             if flush:
                 self.error = None
-            paths = sorted(self._folder.glob("trial-*.jsonl"))
-            for gone in set(self._tails) - set(paths):  # another sweep has sent it to its end
+            journals = find_journals(self._folder)
+            for gone in set(self._tails) - set(journals):  # another sweep has sent it to its end
                 del self._tails[gone]
-            for path in paths:
-                tail = self._read(path)
+            for number, path in journals.items():
+                tail = self._read(number, path)
                 if tail is None or not tail.pending:
                     continue
                 urgent = any(isinstance(event, ResumeSaved | Ended | Acknowledged) for event in tail.pending)
                 waited = time.monotonic() - tail.waiting_since
                 due = flush or ((urgent or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
-                # After a failure the next journal would only wait for the same server: try again later.
-                if due and self.error is None and self._is_ours(tail):
+                if due and not self._hangs and self._is_ours(tail):
                     self._try_to_send(tail)
+            self._hangs = False
             if not flush:
                 self.error = None
 
@@ -140,20 +142,23 @@ class JournalUploader:
         return tail.sweep == self._study.worker_id.sweep or not self._study.is_sweep_alive(tail.sweep)
 
     def _try_to_send(self, tail: _Tail) -> None:
+        started = time.monotonic()
         try:
             self._send(tail)
         except HarnessError as error:
             self.error = error
+            # The next journal would wait for the same server; a refusal at once may be of this journal alone.
+            self._hangs = time.monotonic() - started > HANG_SECONDS
             tail.not_before = time.monotonic() + SEND_SECONDS  # tried again in a while
 
-    def _read(self, path: Path) -> _Tail | None:
+    def _read(self, number: int, path: Path) -> _Tail | None:
         try:
             identity = (path.stat().st_ino, zlib.crc32(_first_line(path)))
         except FileNotFoundError:
             return None
-        tail = self._tails.get(path)
+        tail = self._tails.get(number)
         if tail is None or tail.identity != identity:  # a journal begun anew under the same name
-            tail = self._tails[path] = _Tail(int(path.stem.removeprefix("trial-")), path, identity)
+            tail = self._tails[number] = _Tail(number, path, identity)
         events, tail.offset = read_events(path, tail.offset)
         for event in events:
             if isinstance(event, TrialStarted):
@@ -172,7 +177,7 @@ class JournalUploader:
             ours = self._study.owns_upload(tail.number)
         if not ours:
             remove_journal(tail.path)  # another machine has gone on with the trial from what it found in MLflow
-            del self._tails[tail.path]
+            del self._tails[tail.number]
             return
         if tail.run_id is None:
             tail.run_id, tail.on_record = self._find_run(tail)
@@ -186,7 +191,7 @@ class JournalUploader:
         tail.pending = []
         if closed:
             remove_journal(tail.path)  # both stores have the end: the journal is no longer needed
-            del self._tails[tail.path]
+            del self._tails[tail.number]
 
     def _find_run(self, tail: _Tail) -> tuple[str, frozenset[int]]:
         """Return the trial's run, made where it has none, and the epochs that it has on record.

@@ -94,7 +94,7 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
             times=run.test_openings,
         )
         for run in tracker.runs.with_data(data_digest)  # deleted runs count too
-        if Tag.TEST_OPENINGS in run.tags
+        if run.test_openings
     ]
     return Ledger(
         own=tuple(opening for opening in found if opening.split_digest == split_digest),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.core.errors import TrackingError
 from harness.core.records import TrialConfig
-from harness.tracking.tags import REMOVED, Kind, RunStatus, Tag, Tags
+from harness.tracking.tags import OPENED_PREFIX, REMOVED, Kind, RunStatus, Tag, Tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,8 @@ class RunInfo:
     @property
     def test_openings(self) -> int:
         """How often the run has opened the test part."""
-        return int(self.tags.get(Tag.TEST_OPENINGS, "0"))
+        counted = sum(name.startswith(OPENED_PREFIX) for name in self.tags)
+        return max(counted, int(self.tags.get(Tag.TEST_OPENINGS, "0")))
 
     @property
     def comparison(self) -> str | None:

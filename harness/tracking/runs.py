@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.core.errors import TrackingError, mask_password
+from harness.core.records import new_name
 from harness.tracking.client import translated
 from harness.tracking.run_info import RunInfo
-from harness.tracking.tags import TAG_LIMIT, Kind, RunStatus, Tag, Tags
+from harness.tracking.tags import OPENED_PREFIX, TAG_LIMIT, Kind, RunStatus, Tag, Tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -180,8 +182,13 @@ class Runs:
         return dict(sorted(found.items()))
 
     def count_test_opening(self, run_id: str) -> int:
-        """Record that a run is about to open the test part; return the number of times, including this one."""
-        openings = self.get(run_id).test_openings + 1
+        """Record that a run is about to open the test part; return the number of times, including this one.
+
+        Each opening is a tag of its own, so that two at once are two.
+        """
+        before = self.get(run_id).test_openings
+        self.log(run_id, tags={f"{OPENED_PREFIX}{new_name()}": datetime.now(UTC).isoformat(timespec="seconds")})
+        openings = max(before + 1, self.get(run_id).test_openings)
         self.log(run_id, tags={Tag.TEST_OPENINGS: str(openings)})
         return openings
 

@@ -72,6 +72,7 @@ class Tag(StrEnum):
     OF_STUDY = "of_study"
 
 
+OPENED_PREFIX = "test_opened."  # before the id of one opening of the test part: its time (UTC)
 ALIVE_PREFIX = "alive."  # before the id of a process family that works on the run
 BEST_PREFIX = "best_"  # before the name of a hyperparameter: its value in the study's best trial
 REMOVED = "removed"  # the value of CHECKPOINT after the checkpoint was removed

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
-from harness.core.records import CONFIG_FIELDS, EpochMetrics, TrialConfig, derive_seed
+from harness.core.records import CONFIG_FIELDS, TAKEN_NAMES, EpochMetrics, TrialConfig, derive_seed
 from harness.core.space import Condition, Distribution, Hyperparameter, Value
 from harness.core.space_parsing import parse_space
 from harness.data import Part, TrainingData
@@ -47,11 +47,11 @@ DEFAULT_SEARCH: dict[str, object] = {
 def accepted_by(model: ModelSpec) -> dict[str, Hyperparameter]:
     """Return all hyperparameters of training a model: those of the loop, of its input and of its network.
 
-    Raises SettingsError if two have the same name.
+    Raises SettingsError if two have the same name, or one has a name that a trial uses for something else.
     """
     found: dict[str, Hyperparameter] = {}
     for declared in (HYPERPARAMETERS, NORMALISERS[model.representation].hyperparameters, model.hyperparameters):
-        twice = sorted({*found, *CONFIG_FIELDS} & set(declared))
+        twice = sorted({*found, *CONFIG_FIELDS, *TAKEN_NAMES} & set(declared))
         if twice:
             raise SettingsError(f"{model.name}: hyperparameter {twice[0]!r} has a name that is already used")
         found |= declared

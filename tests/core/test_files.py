@@ -1,5 +1,7 @@
+import fcntl
 import multiprocessing
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -50,6 +52,16 @@ def test_a_lock_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
     assert lock.acquire(wait=False)
     lock.release(remove=True)
     assert not path.exists()
+
+
+def test_a_look_at_a_lock_does_not_refuse_who_has_patience(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as `is_taken` does for a moment
+        assert not FileLock(path).acquire(wait=False, patience=0.05)
+        threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        assert FileLock(path).acquire(wait=False, patience=30)
 
 
 def test_a_removed_lock_file_is_no_lock(tmp_path: Path) -> None:

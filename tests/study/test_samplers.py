@@ -65,6 +65,23 @@ def test_grid_visits_every_point_once(workspace: Path) -> None:
     }
 
 
+def test_a_grid_with_a_failed_point_ends_when_every_point_was_tried_once(workspace: Path) -> None:
+    storage = open_storage(f"sqlite:///{workspace}/mlruns/optuna.db")
+    spec = replace(SPEC, sampler="grid", space=LISTS)
+    study = Study.create(storage, spec, studies.CONTEXT, workspace / "work")
+    for number in range(6):
+        claim = studies.take(study, total=6)
+        if number == 2:
+            claim.finish(TrialResult(state="diverged", best=None, reason="the train loss of epoch 1 is nan"))
+        else:
+            studies.complete(claim)
+    assert study.claim(Budget(6, 10)) is None
+    assert study.is_over(Budget(6, 10))
+    assert study.is_complete(6)
+    assert len({tuple(row.params.values()) for row in study.rows()}) == 6
+    storage.engine.dispose()
+
+
 def test_hyperband_prunes_before_the_median_pruner_would_look(workspace: Path) -> None:
     trials = run(workspace, replace(SPEC, pruner="hyperband", sampler="random"), 20)
     pruned = [max(t.intermediate_values) for t in trials if t.state == optuna.trial.TrialState.PRUNED]

@@ -34,6 +34,7 @@ CONTEXT = StudyContext(
     identity="i",
     dataset=DatasetInfo(name="test", folder="x", tracks=3, genres=2, digest="d"),
     synthetic=True,
+    columns=SPEC.columns,
 )
 
 

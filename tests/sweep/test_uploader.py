@@ -41,6 +41,24 @@ def test_journals_are_sent_whole_and_then_removed() -> None:
     Stores.here().check(STUDY, 2, 4)
 
 
+def test_a_journal_that_mlflow_refuses_does_not_keep_the_others_back() -> None:
+    unsent = train_without_uploading()
+    first = read_events(unsent.journals[0])[0][0]
+    other = Record(open_study(unsent.plan), unsent.record.tracker, unsent.record.parent).uploader()
+    run_id, _ = other._trials.run_of(0, first.time, search=False)
+    folder = Path(unsent.record.tracker.client.get_run(run_id).info.artifact_uri)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("not a folder")
+    other.pump(flush=True)
+    assert other.error is not None
+    assert run_id in other.error.found
+    assert [path.name for path in unsent.journals] == ["trial-00000.jsonl"]
+    folder.unlink()
+    other.pump(flush=True)
+    assert other.error is None
+    Stores.here().check(STUDY, 2, 4)
+
+
 def test_sending_a_journal_again_changes_nothing(tmp_path: Path) -> None:
     """As after a kill between MLflow's answer and the removal of the journal."""
     unsent = train_without_uploading()

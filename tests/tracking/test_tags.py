@@ -1,6 +1,7 @@
 """Tags and runs: written tags are read as typed properties, and no other module spells a tag's name."""
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def test_tags_are_read_back_typed(tracker: Tracker) -> None:
     tracker.runs.end(run.run_id, RunStatus.KILLED, tags={Tag.MENDED: "why"}, time=2_000_000_000_000)
     ended = tracker.runs.get(run.run_id)
     assert (ended.status, ended.tags[Tag.MENDED]) == (RunStatus.KILLED, "why")
+
+
+def test_openings_of_the_test_part_at_once_are_all_counted(tracker: Tracker) -> None:
+    run = made(tracker, KIND="trial", TEST_OPENINGS="3")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: tracker.runs.count_test_opening(run.run_id), range(8)))
+    assert tracker.runs.get(run.run_id).test_openings >= 8
+    assert tracker.runs.count_test_opening(run.run_id) >= 9
+    alone = made(tracker, KIND="trial")
+    assert [tracker.runs.count_test_opening(alone.run_id) for _ in range(2)] == [1, 2]
+    assert tracker.runs.get(alone.run_id).tags[Tag.TEST_OPENINGS] == "2"
 
 
 def test_a_run_of_another_program_is_of_unknown_kind(tracker: Tracker) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.core.errors import Diverged, Interrupted
+from harness.core.errors import Diverged, Interrupted, SettingsError
 from harness.core.records import EpochMetrics, TrialConfig, derive_seed
-from harness.core.space import Value
+from harness.core.space import Hyperparameter, Value
 from harness.data import TrainingData
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.registry import model_spec
@@ -141,6 +141,13 @@ def test_optimizer_is_the_one_that_is_named(
         updated.append(weights)
     for mine, theirs in zip(*updated, strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lr", "sampler", "seed", "run_id"])
+def test_a_network_cannot_take_a_name_that_a_trial_uses(name: str) -> None:
+    model = replace(model_spec("fcnn"), hyperparameters={name: Hyperparameter(float, 0.0)})
+    with pytest.raises(SettingsError, match=name):
+        accepted_by(model)
 
 
 def test_cosine_falls_to_zero_and_one_cycle_is_torchs() -> None:

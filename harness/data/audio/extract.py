@@ -69,7 +69,7 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = l
     _check_folders(audio, out, resumed=ready.exists())
     clips, ignored = find_clips(audio)
     lock = FileLock(work / "lock")
-    if not lock.acquire(wait=False):
+    if not lock.acquire(wait=False, patience=0.1):
         raise DataError(f"another process extracts to {out}", expected="one process at a time", hint="--out OTHER")
     try:
         if not ready.exists():
