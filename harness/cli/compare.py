@@ -30,20 +30,20 @@ def compare(
     ] = None,
     experiment: Annotated[
         str | None,
-        typer.Option("--experiment", show_default="gtzan, or demo", help="Where to look for studies."),
+        typer.Option("--experiment", show_default="gtzan, or demo", help="Experiment that has the studies."),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Trainings of each model, at least 2.")] = 10,
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Also classifiers from scikit-learn.")
+        bool, typer.Option("--baselines/--no-baselines", help="Also train baselines from scikit-learn.")
     ] = True,
     out: Annotated[
-        Path | None, typer.Option("--out", show_default="MLflow only", help="Folder for the report's files too.")
+        Path | None, typer.Option("--out", show_default="MLflow only", help="Also write the report to a folder.")
     ] = None,
     jobs: Annotated[
-        str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Repeats at once, in processes; or auto.")
+        str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Number of repeats in parallel, or auto.")
     ] = "auto",
     device: Annotated[
         str,
@@ -54,7 +54,9 @@ def compare(
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
-    """Train the best configuration of each study anew, and say which model is better, or that none is shown to be.
+    """Train the best configuration of each study again on repeated splits, and print which model is better.
+
+    If the repeats show no difference, the verdict says so.
 
     Example: [bold]harness compare --repeats 10[/bold]
     """

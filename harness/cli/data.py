@@ -1,4 +1,4 @@
-"""`harness data`: check a data folder, bring one into place, make one from audio, make the synthetic one."""
+"""`harness data`: check a data folder, or make one from Kaggle's archive, from audio or from synthetic data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.data import Tracks
 
 data_app = typer.Typer(help="Check, import, fetch, extract or make a data set.", no_args_is_help=True)
-Out = Annotated[Path, typer.Option("--out", help="Folder to lay out.")]
+Out = Annotated[Path, typer.Option("--out", help="Data folder to write.")]
 
 
 @data_app.command()
@@ -20,7 +20,7 @@ def check(
     folder: Annotated[str, typer.Argument(help="Data folder, or demo: the synthetic set.")] = "input",
     split: Annotated[Path | None, typer.Option("--split", help="Folder of split lists to check too.")] = None,
 ) -> None:
-    """Say what a data folder holds; exit 1 on a fault.
+    """Print what a data folder contains; exit 1 if it has a fault.
 
     Example: [bold]harness data check input[/bold]
     """
@@ -39,7 +39,7 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Kaggle's zip, or a folder that was unpacked from it.")],
     out: Out = Path("input"),
 ) -> None:
-    """Lay out input/ from Kaggle's zip or an unpacked folder.
+    """Make a data folder from Kaggle's zip or from the unpacked folder.
 
     Example: [bold]harness data import archive.zip[/bold]
     """
@@ -51,7 +51,7 @@ def import_(
 
 @data_app.command()
 def fetch(out: Out = Path("input")) -> None:
-    """Download GTZAN from Kaggle (with the extra "fetch") and lay out input/.
+    """Download GTZAN from Kaggle (with the extra "fetch") and make a data folder from it.
 
     Example: [bold]harness data fetch[/bold]
     """
@@ -63,11 +63,13 @@ def fetch(out: Out = Path("input")) -> None:
 
 @data_app.command()
 def extract(
-    audio: Annotated[Path, typer.Argument(metavar="AUDIO_DIR", help="Folder with one folder of files a genre.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to lay out.")],
-    jobs: Annotated[str, typer.Option("--jobs", help="Processes at once; auto: one a core.")] = "auto",
+    audio: Annotated[
+        Path, typer.Argument(metavar="AUDIO_DIR", help="Folder with one folder of sound files for each genre.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Data folder to write.")],
+    jobs: Annotated[str, typer.Option("--jobs", help="Number of processes, or auto: one for each core.")] = "auto",
 ) -> None:
-    """Make a data set from WAV, MP3, FLAC or OGG files (with the extra "audio"); run again, it goes on.
+    """Make a data set from WAV, MP3, FLAC or OGG files (with the extra "audio"); run it again to continue.
 
     Example: [bold]harness data extract music --out input[/bold]
     """
@@ -81,7 +83,7 @@ def extract(
     with file_display(console, "extract") as display:
         done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), progress=display)
     for line in done.ignored:
-        console.print(f"passed over: {line}")
+        console.print(f"ignored: {line}")
     tracks = load_tracks(out, enough=False)
     _print_tracks(tracks)
     if tracks.lacking is not None:

@@ -14,9 +14,7 @@ from harness.core.workspace import check_name, resolve_stores
 
 def delete(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do it; without this the command only says what it would do.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without --yes nothing is deleted.")] = False,
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
 ) -> None:
@@ -28,7 +26,7 @@ def delete(
     stores = resolve_stores(tracking_uri, storage)
     if not yes:
         raise StudyError(
-            f"nothing was deleted: study {study!r} would go with its runs and checkpoints",
+            f"nothing was deleted: --yes deletes study {study!r} with its runs and checkpoints",
             hint=f"harness delete {study} --yes",
         )
     from harness.study import Study, delete_study, no_running_trials, open_storage, read_identity

@@ -1,4 +1,4 @@
-"""Progress displays: live bars on a terminal, one line for each trial or file anywhere else."""
+"""Progress displays: live bars on a terminal, else one line for each trial or file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FINISHED = ("complete", "pruned")
 def sweep_display(
     console: Console, study: str, *, total: int, done: int, best: float | None
 ) -> Iterator[SweepDisplay]:
-    """Show a sweep while it runs: the study and each running trial as bars, or one line a trial that has ended."""
+    """Show a running sweep: bars for the study and each running trial, or one line for each ended trial."""
     with _bars(console) as progress:
         yield SweepDisplay(console, progress, study, total=total, done=done, best=best)
 
@@ -59,7 +59,7 @@ class SweepDisplay:
         self._show_study()
 
     def __call__(self, number: int, event: Event) -> None:
-        """Take one event of the trial of that number."""
+        """Show one event of the trial with this number."""
         with self._lock:
             match event:
                 case TrialStarted():
@@ -119,10 +119,10 @@ class SweepDisplay:
 
 @contextmanager
 def file_display(console: Console, title: str) -> Iterator[Callable[[str, int, int, str | None], None]]:
-    """Show how far work on many files has come: a bar on a terminal, one line a file anywhere else.
+    """Show the progress of work on many files: a bar on a terminal, else one line for each file.
 
-    Yields a function of a file's name, how many are done, of how many, and why the file is left out (or None).
-    What is left out is named on a terminal too.
+    Yields a function of the file's name, the number of finished files, the number of all files, and the reason if
+    the file is left out (else None). Files that are left out are printed on a terminal too.
     """
     with _bars(console, TimeRemainingColumn()) as progress:
         bar = progress.add_task(f"[bold]{escape(title)}", total=None, note="")
@@ -139,9 +139,10 @@ def file_display(console: Console, title: str) -> Iterator[Callable[[str, int, i
 
 @contextmanager
 def repeats_display(console: Console, name: str) -> Iterator[Callable[[str, int, int, int], None]]:
-    """Show how the repeats of a comparison go: a bar on a terminal, one line a repeat anywhere else.
+    """Show the progress of a comparison: a bar on a terminal, else one line for each repeat.
 
-    Yields a function of the candidate and the number of a repeat that is on record, how many are, and of how many.
+    Yields a function of the candidate's name, the number of a repeat that is in MLflow, the number of repeats in
+    MLflow, and the number of all repeats.
     """
     with _bars(console) as progress:
         bar = progress.add_task(f"[bold]{escape(name)}", total=None, note="")
@@ -156,9 +157,9 @@ def repeats_display(console: Console, name: str) -> Iterator[Callable[[str, int,
 
 @contextmanager
 def epochs_display(console: Console) -> Iterator[Callable[[EpochMetrics, int], None]]:
-    """Show a training's epochs: a bar on a terminal, nothing anywhere else.
+    """Show the epochs of a training run: a bar on a terminal, else nothing.
 
-    Yields a function of an epoch's metrics and how many epochs there will be.
+    Yields a function of an epoch's metrics and the number of all epochs.
     """
     with _bars(console) as progress:
         bar = progress.add_task("", total=None, note="")
@@ -171,7 +172,7 @@ def epochs_display(console: Console) -> Iterator[Callable[[EpochMetrics, int], N
 
 
 def _bars(console: Console, *more: ProgressColumn) -> Progress:
-    """Return bars that vanish at the end; they show nothing where the console is no terminal."""
+    """Return bars that are removed at the end; they show nothing if the console is not a terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

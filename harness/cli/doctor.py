@@ -13,14 +13,14 @@ from harness.core.workspace import resolve_stores
 
 
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be put right.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair the faults that can be repaired.")] = False,
     dead_after: Annotated[
         float,
         typer.Option(
             min=2,
             metavar="MINUTES",
-            help="A run of another machine counts as dead after so many minutes without a heartbeat; "
-            "a living process writes one a minute.",
+            help="A run of another machine counts as dead after this many minutes without a heartbeat; "
+            "a live process writes one each minute.",
         ),
     ] = 15,
     tracking_uri: TrackingUri = None,
@@ -51,6 +51,6 @@ def doctor(
         for hint in dict.fromkeys(finding.hint for finding in findings if finding.hint):
             console.print(f"try:   {hint}", markup=False)
         if not faults:
-            console.print("nothing of this machine's is wrong" if findings else "nothing is wrong", markup=False)
+            console.print("nothing is wrong on this machine" if findings else "nothing is wrong", markup=False)
     if not all(finding.fixed for finding in faults):
         raise typer.Exit(1)

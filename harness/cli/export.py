@@ -16,7 +16,7 @@ def export(
     model: Annotated[str | None, typer.Option("--model", help="Export the study EXPERIMENT-MODEL.")] = None,
     study: Annotated[str | None, typer.Option("--study", help="Export the best trial of this study.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Export this run's checkpoint.")] = None,
-    experiment: Annotated[str, typer.Option("--experiment", help="Experiment that --model means.")] = "gtzan",
+    experiment: Annotated[str, typer.Option("--experiment", help="EXPERIMENT for --model.")] = "gtzan",
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
     ] = None,
@@ -38,7 +38,7 @@ def export(
 ) -> None:
     """Write the best checkpoint as a folder and measure it on the test part.
 
-    Files of pt2 and ONNX take raw input, give probabilities and need nothing of this package.
+    pt2 and ONNX files take raw input, return probabilities, and do not need this package.
 
     Example: [bold]harness export --model fcnn --out best --format onnx[/bold]
     """

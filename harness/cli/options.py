@@ -30,6 +30,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and no
 
 
 def option(flag: str, default: str, text: str) -> Any:
-    """Return a Typer option that an environment variable of the same name sets too."""
+    """Return a Typer option that the environment variable `HARNESS_<FLAG>` can set too."""
     variable = "HARNESS_" + flag.lstrip("-").replace("-", "_").upper()
     return typer.Option(flag, envvar=variable, show_default=default, help=text)

@@ -22,11 +22,11 @@ def predict(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="CSV of features, PNG, audio, or folders of them.")
     ],
-    top: Annotated[int, typer.Option("--top", min=1, help="How many genres to name.")] = 3,
+    top: Annotated[int, typer.Option("--top", min=1, help="Number of genres to print.")] = 3,
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
-    """Name the likeliest genres of features, pictures or sound (with the extra "audio").
+    """Predict the likeliest genres of features, pictures or sound (with the extra "audio").
 
     Example: [bold]harness predict best-fcnn song.wav[/bold]
     """

@@ -26,7 +26,7 @@ def reproduce(
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
-    """Train a trial again from its record alone; exit 0 only where every epoch is the same to the last digit.
+    """Train a trial again from its MLflow run; exit 0 only if every epoch is the same to the last digit.
 
     Example: [bold]harness reproduce 76522479d3814ea6be2c937e62b7e2c5[/bold]
     """
@@ -57,11 +57,9 @@ def _print(result: Reproduction) -> None:
     if result.ended is not None:
         lines.append(f"the second training ended early: {result.ended}")
     for difference in result.differences:
-        lines.append(f"  {difference.what}: {difference.recorded} on record, {difference.found} here")
+        lines.append(f"  {difference.what}: recorded {difference.recorded}, here {difference.found}")
     if not result.agrees and not result.differences:
-        lines.append(
-            "versions, device, code and data are the recorded ones: this should not happen, please report it"
-        )
+        lines.append("versions, device, code and data are as recorded: this should not happen, please report it")
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line, markup=False)

@@ -52,7 +52,7 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
     if finished >= total:
         console.print(f"study {study.name} already has {finished} finished trials of {total}", highlight=False)
     elif finished:
-        console.print(f"going on with study {study.name}: {finished} of {total} trials finished", highlight=False)
+        console.print(f"continuing study {study.name}: {finished} of {total} trials finished", highlight=False)
     with sweep_display(
         console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
     ) as display:

@@ -15,14 +15,14 @@ from harness.core.workspace import resolve_stores
 
 
 def status(storage: Storage = None, as_json: Json = False) -> None:
-    """List the studies: trials finished, running, failed, the best value, when last touched.
+    """List the studies: finished, running and failed trials, the best value, and the time of the last change.
 
     Example: [bold]harness status[/bold]
     """
     url = resolve_stores(None, storage).storage
     path = sqlite_path(url)
     studies = []
-    if path is None or path.exists():  # looking makes no database
+    if path is None or path.exists():  # listing must not create a database
         from harness.study import list_studies, open_storage, reaching
 
         with reaching(url):

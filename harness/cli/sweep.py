@@ -25,12 +25,12 @@ def sweep(
     experiment: Annotated[
         str | None, option("--experiment", "gtzan, or demo", "MLflow experiment for the runs.")
     ] = None,
-    epochs: Annotated[int | None, option("--epochs", "30", "Epochs of a trial.")] = None,
-    seed: Annotated[int | None, option("--seed", "0", "Everything random follows from it.")] = None,
+    epochs: Annotated[int | None, option("--epochs", "30", "Number of epochs of each trial.")] = None,
+    seed: Annotated[int | None, option("--seed", "0", "Seed of the search and the trainings.")] = None,
     split: Annotated[str | None, option("--split", "none", "Folder with train/valid/test lists.")] = None,
     split_seed: Annotated[int | None, option("--split-seed", "0", "Seed of the 64/16/20 split.")] = None,
     without: Annotated[
-        list[str] | None, option("--without", "none", "Leave a feature column out (repeatable).")
+        list[str] | None, option("--without", "none", "Exclude a feature column (repeatable).")
     ] = None,
     search: Annotated[
         list[str] | None,
@@ -43,36 +43,38 @@ def sweep(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", show_default="none", help="Fix a hyperparameter, as optimizer=adamw (repeatable)."),
+        typer.Option(
+            "--set", show_default="none", help="Fix a hyperparameter, e.g. optimizer=adamw (repeatable)."
+        ),
     ] = None,
     sampler: Annotated[str | None, option("--sampler", "tpe", "tpe, gp, random, cmaes, qmc or grid.")] = None,
     pruner: Annotated[
         str | None, option("--pruner", "median; none with gp and cmaes", "median, hyperband, wilcoxon or none.")
     ] = None,
     precision: Annotated[str | None, option("--precision", "fp32", "fp32 or bf16 (autocast).")] = None,
-    jobs: Annotated[str | None, option("--jobs", "auto", "Trials at once, in processes; or auto.")] = None,
+    jobs: Annotated[str | None, option("--jobs", "auto", "Number of trials in parallel, or auto.")] = None,
     device: Annotated[
         str | None, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
     ] = None,
-    timeout: Annotated[float | None, option("--timeout", "none", "Minutes after which no trial is begun.")] = None,
+    timeout: Annotated[
+        float | None, option("--timeout", "none", "Start no new trial after this many minutes.")
+    ] = None,
     attempts: Annotated[
         int | None,
         option(
             "--attempts",
             "3",
-            "Give a trial up after this many deaths of its worker in a row without a new epoch.",
+            "Give up a trial after this many consecutive deaths of its worker without a new epoch.",
         ),
     ] = None,
-    keep: Annotated[
-        str | None, option("--keep", "all", "Checkpoints that stay at the end: all or best:N.")
-    ] = None,
+    keep: Annotated[str | None, option("--keep", "all", "Checkpoints to keep at the end: all or best:N.")] = None,
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Tune a network's hyperparameters; run it again to continue.
 
-    Settings come from flags, over HARNESS_* variables, over --config, over the defaults.
+    Flags take precedence over HARNESS_* variables, then --config, then the defaults.
 
     Example: [bold]harness sweep --model fcnn --trials 40[/bold]
     """

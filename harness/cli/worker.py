@@ -17,15 +17,17 @@ def worker(
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
     ] = None,
-    jobs: Annotated[str | None, option("--jobs", "auto", "Trials at once, in processes; or auto.")] = None,
+    jobs: Annotated[str | None, option("--jobs", "auto", "Number of trials in parallel, or auto.")] = None,
     device: Annotated[
         str, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
     ] = "auto",
     trust_code: TrustCode = False,
-    timeout: Annotated[float | None, option("--timeout", "none", "Minutes after which no trial is begun.")] = None,
+    timeout: Annotated[
+        float | None, option("--timeout", "none", "Start no new trial after this many minutes.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Join a study from any machine and run its trials until it is over.
+    """Join a study from any machine and run its trials until the study is finished.
 
     Example: [bold]harness worker --study gtzan-cnn --storage postgresql://me@db/optuna --tracking-uri http://mlflow:5000[/bold]
     """

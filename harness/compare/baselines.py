@@ -1,4 +1,4 @@
-"""Classifiers from scikit-learn that a comparison shows beside the networks, each in its usual form."""
+"""Baselines: classifiers from scikit-learn that a comparison trains beside the networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-# By name, made from a seed. Nothing is tuned; the scaler is fitted with the classifier, on the train part alone.
+# By name; each function makes a classifier from a seed. Nothing is tuned. The scaler is fitted together with the
+# classifier, on the train part alone.
 BASELINES: dict[str, Callable[[int], Any]] = {
     "majority": lambda seed: DummyClassifier(strategy="most_frequent"),
     "logistic regression": lambda seed: make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)),

@@ -22,11 +22,11 @@ MINIMUM_REPEATS = 2  # a variance needs two
 
 
 def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
-    """Choose the studies, check that they can be compared, draw the splits; nothing is written.
+    """Choose the studies, check that they can be compared, and draw the splits. Nothing is written.
 
-    Raises StudyError for studies that are missing, unfinished, or differ in data, tracks or split; DataError
-    where the data folder holds something else now; SettingsError for settings that cannot be,
-    and where the file of a model is another now; UntrustedCode where the user has not agreed to run it.
+    Raises StudyError if studies are missing, are unfinished, or differ in data, tracks or split; DataError if the
+    data in the folder have changed; SettingsError for an invalid setting, and if the file of a model has changed;
+    UntrustedCode if the user has not agreed to run it.
     """
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
@@ -38,7 +38,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         names = settings.studies or _newest(wanted, list_studies(opened))
         if len(set(names)) < max(2, len(names)):
             raise StudyError(
-                f"a comparison of {', '.join(names) or 'no study'}", expected="two or more different studies"
+                f"the studies to compare are {', '.join(names) or 'none'}",
+                expected="two or more different studies",
             )
         studies = [Study.open(opened, check_name("study", name), stores.work_folder(name)) for name in names]
         compared = tuple(_compared_study(study, settings.trust_code) for study in studies)
@@ -73,9 +74,9 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
 
 
 def draw_split(tracks: Tracks, split: Split, number: int) -> Split:
-    """Return the split of a repeat: drawn anew where the studies' split was drawn, else that split itself.
+    """Return the split of a repeat: a new one if the studies' split was drawn, else the studies' split itself.
 
-    Tracks of the studies' validation part, which chose the settings, never judge them.
+    A new test part has no tracks of the studies' validation part, because these chose the hyperparameters.
     """
     if not split.drawn:
         return split
@@ -87,7 +88,7 @@ def draw_split(tracks: Tracks, split: Split, number: int) -> Split:
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
     chosen: dict[str, str] = {}
-    for line in found:  # the last touched comes first
+    for line in found:  # the study with the latest change comes first
         if line.experiment == experiment and line.is_finished:
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
@@ -108,7 +109,7 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
         raise StudyError(
             f"study {study.name!r} has no complete trial",
             expected="a study with at least one",
-            hint=f"harness sweep --study {study.name}, with what it was made with",
+            hint=f"harness sweep --study {study.name}, with the settings of the study",
         )
     model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}", trust_code=trust_code)
     return ComparedStudy(
@@ -122,17 +123,17 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
 
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
-    """Raise StudyError if the best checkpoint was removed: before any training, not after it."""
+    """Raise StudyError if the best checkpoint was removed, so that the comparison fails before any training."""
     run = tracker.studies.best_trial_run(study.spec.name, study.context.identity)
     if run.checkpoint_removed:
         raise StudyError(
             f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",
-            expected="a study whose best checkpoint is there",
+            expected="a study whose best checkpoint is stored",
         )
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:
-    """Raise StudyError for studies whose results cannot be compared."""
+    """Raise StudyError if the studies differ in data or split: their results cannot be compared."""
     first = compared[0].spec
     for other in (study.spec for study in compared[1:]):
         for what, mine, theirs in (
@@ -185,7 +186,7 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
 
 
 def _names(compared: Sequence[ComparedStudy]) -> list[str]:
-    """Return a name for each study: the name of its model, or that of the study where models repeat."""
+    """Return a name for each study: the label of its model, or the study's name if several have that model."""
     labels, studies = [study.model.label for study in compared], [study.spec.name for study in compared]
     names = [label if labels.count(label) == 1 else study for label, study in zip(labels, studies, strict=True)]
     return names if len(set(names)) == len(names) else studies

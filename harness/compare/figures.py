@@ -1,4 +1,4 @@
-"""The pictures of a comparison, each with a text alternative that says what it shows."""
+"""The pictures of a comparison, each with a text alternative."""
 
 # Over 300 lines: one function for each of seven pictures, and what they share.
 
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.compare.result import Comparison, Outcome
 from harness.study.plots import BLUE, GREY, ORANGE
 
-# Okabe and Ito (2008): apart for most colour-blind readers, and light enough for both grounds.
+# Okabe and Ito (2008): most colour-blind readers can tell them apart, and they show on both backgrounds.
 COLOURS = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PAIRS_SHOWN = 3
 DPI = 120
@@ -28,7 +28,7 @@ DPI = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """Ink on a ground."""
+    """The colours of text and lines (`ink`) and of the background (`ground`)."""
 
     ink: str
     ground: str
@@ -40,7 +40,7 @@ DARK = Theme(ink="#e6e6ea", ground="#17181c")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A picture: its file's name, its heading, what it shows in words, and what draws it."""
+    """A picture: the name of its file, its title, its text alternative, and the function that draws it."""
 
     name: str
     title: str
@@ -48,7 +48,7 @@ class Picture:
     draw: Callable[[], Figure]
 
     def save(self, path: Path, theme: Theme = LIGHT) -> None:
-        """Draw it in a theme and write it as PNG."""
+        """Draw the picture in a theme and write it as PNG."""
         ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
         ground = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
         style: Any = {**dict.fromkeys(ink, theme.ink), **dict.fromkeys(ground, theme.ground)}
@@ -78,7 +78,7 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
 
 
 def _legend_above(axes: Axes) -> None:
-    """Put the legend above the panel, in as many columns as its names leave room for."""
+    """Put the legend above the panel, in two columns if its names are long, else in four."""
     letters = sum(len(label) for label in axes.get_legend_handles_labels()[1])
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4 if letters < 65 else 2)
 
@@ -148,7 +148,7 @@ def _curves(comparison: Comparison) -> Picture:
 
 
 def _band(outcomes: Sequence[Outcome], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation by epoch; a repeat that diverged counts as long as it went."""
+    """Return mean and standard deviation by epoch; a diverged repeat counts in the epochs that it has."""
     curves = [outcome.curves[metric] for outcome in outcomes if outcome.curves.get(metric)]
     longest = max((len(curve) for curve in curves), default=0)
     table = np.full((len(curves), longest), np.nan)
@@ -158,7 +158,10 @@ def _band(outcomes: Sequence[Outcome], metric: str) -> tuple[np.ndarray, np.ndar
 
 
 def confusion(comparison: Comparison, name: str) -> np.ndarray:
-    """Return how often each genre (rows) was taken for each (columns), over all repeats: [genres, genres]."""
+    """Return how often each genre (rows) was predicted as each genre (columns), over all repeats.
+
+    Shape: [genres, genres].
+    """
     size = len(comparison.genres)
     counts = np.zeros((size, size), dtype=np.int64)
     for outcome, split in zip(comparison.outcomes[name], comparison.splits, strict=True):
@@ -167,7 +170,7 @@ def confusion(comparison: Comparison, name: str) -> np.ndarray:
 
 
 def recalls(comparison: Comparison, name: str) -> np.ndarray:
-    """Return the share of each genre's test tracks that was recognised: [repeats, genres], NaN for none."""
+    """Return the recall of each genre in each repeat: [repeats, genres], NaN for a genre without test tracks."""
     found = []
     for outcome, split in zip(comparison.outcomes[name], comparison.splits, strict=True):
         truth = comparison.truth(split.test)
@@ -210,7 +213,7 @@ def _confusions(comparison: Comparison) -> Picture:
         if counts.max():
             said.append(f"{name} most often takes {comparison.genres[true]} for {comparison.genres[guess]}")
         else:
-            said.append(f"{name} confuses nothing")
+            said.append(f"{name} makes no errors")
     return Picture(
         name="confusion",
         title="Confusion matrices",
@@ -287,7 +290,7 @@ def _trials(comparison: Comparison) -> Picture:
 
 
 def tracks_apart(comparison: Comparison, a: str, b: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Return the test tracks of the studies' own split by who gets them right: both, a alone, b alone, neither."""
+    """Return the test tracks of the studies' own split that both, only `a`, only `b`, or neither gets right."""
     right = {name: dict(zip(comparison.split.test, comparison.own[name], strict=True)) for name in (a, b)}
     both: list[str] = []
     only_a: list[str] = []

@@ -1,4 +1,4 @@
-"""Finds columns that leak the genre: how well a small tree predicts the genre from one column alone."""
+"""Finds columns that leak the genre: a small decision tree predicts the genre well from one of them alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 from harness.core.records import Split
 from harness.data import Tracks
 
-# Columns that describe the file and not the music: any prediction from them is an artefact.
+# These columns describe the file and not the music: any prediction from them is an artefact.
 NOT_MUSIC = ("length",)
 TOO_GOOD = 0.5  # no single property of the music predicts more than about 0.3 of ten genres (measured on GTZAN)
 SIGNIFICANCE = 0.01
@@ -18,9 +18,10 @@ FOLDS = 5
 
 
 def leak_warnings(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> list[str]:
-    """Return a warning for each column that predicts the genre by itself and should not.
+    """Return a warning for each column that alone predicts the genre better than a property of the music can.
 
-    Accuracy is measured by cross-validation on the train part alone, with a tree of at most two leaves a genre.
+    Accuracy is measured by cross-validation on the train part alone, with a tree of at most two leaves for each
+    genre.
     """
     if tracks.features is None or not columns:
         return []
@@ -30,7 +31,7 @@ def leak_warnings(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> lis
     counts = np.bincount(labels)
     smallest = int(counts[counts > 0].min())
     if smallest < 2:
-        return []  # a genre with one track cannot be both trained on and tested
+        return []  # cross-validation needs two tracks of each genre
     chance = float(counts.max() / len(labels))
     folds = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=0)
     tree = DecisionTreeClassifier(max_leaf_nodes=2 * len(tracks.genres), min_samples_leaf=2, random_state=0)

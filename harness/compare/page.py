@@ -1,4 +1,4 @@
-"""The files of a comparison: pictures, tables, and one self-contained HTML page that has it all."""
+"""Writes the files of a comparison: pictures, tables, and a self-contained HTML page with all results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE_FILE = "report.html"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shown:
-    """A picture inside the page: data URLs for a light and a dark ground."""
+    """A picture inside the page: data URLs for a light and a dark background."""
 
     title: str
     alt: str
@@ -44,7 +44,7 @@ def write_files(comparison: Comparison, folder: Path) -> None:
 
 
 def render(comparison: Comparison, pictures: list[_Shown]) -> str:
-    """Return the page."""
+    """Return the page as HTML."""
     environment = Environment(
         loader=PackageLoader("harness.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -84,7 +84,7 @@ def _write_predictions(comparison: Comparison, path: Path) -> None:
 
 
 def _write_own_split(comparison: Comparison, path: Path) -> None:
-    """Write one line for each test track of the studies' own split: who gets it right (1) and who does not (0)."""
+    """Write one line for each test track of the studies' own split: 1 for each candidate that is right, else 0."""
     names = [candidate.name for candidate in comparison.studied]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""The plan of a comparison: its settings, the studies that take part, the splits of its repeats."""
+"""The plan of a comparison: its settings, its studies, and the splits of its repeats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.models.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareSettings:
-    """The settings of `harness compare`, one field for each flag; None where the default depends on others."""
+    """The settings of `harness compare`, one field for each flag; None if the default depends on others."""
 
     studies: tuple[str, ...] = ()
     experiment: str | None = None
@@ -32,7 +32,7 @@ class CompareSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedStudy:
-    """A study that takes part: what it is, its best trial, and how its trials went."""
+    """A study of the comparison: its settings, its model, its best trial, and all its trials."""
 
     spec: StudySpec
     model: ModelSpec
@@ -44,7 +44,7 @@ class ComparedStudy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonPlan:
-    """What a comparison is going to do, with everything that can be checked beforehand already checked.
+    """The plan of a comparison. Everything that can be checked before training has been checked.
 
     `splits` has one split for each repeat. `compared` are the studies of the first candidates, in their order.
     """
@@ -61,14 +61,17 @@ class ComparisonPlan:
 
     @property
     def identity(self) -> str:
-        """The comparison's identity: with the same studies, settings and data it finds its earlier repeats."""
+        """The comparison's identity. It is the same for the same configurations, split and data.
+
+        A comparison finds its earlier repeats by it.
+        """
         studied = sorted((c for c in self.candidates if c.study), key=lambda candidate: candidate.study or "")
         candidates = [candidate.identity() for candidate in studied]
         return digest_of([candidates, self.split.digest, self.compared[0].spec.data_digest])[:16]
 
     @property
     def experiment(self) -> str:
-        """The MLflow experiment that the comparison is recorded in."""
+        """The MLflow experiment of the comparison."""
         return self.compared[0].spec.experiment
 
     @property

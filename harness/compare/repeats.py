@@ -1,7 +1,7 @@
 """The repeats of a comparison: each trains one candidate on one split, then opens the test part once.
 
-They run in worker processes as trials do, each with a journal of its own, so that a kill loses at most the epochs
-since the last resume point. Lock files say which worker runs which repeat; there is no study to ask.
+They run in worker processes as trials do. Each has its own journal, so that a kill loses at most the epochs since
+the last resume point. A lock file, not a study, says which worker runs a repeat.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from harness.workers.cpus import usable_cores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatTask:
-    """What a worker process of a comparison needs: `todo` names repeats by candidate and number.
+    """The input of a worker process of a comparison.
 
-    `tracks` are those of the repeats' splits and no others. They include test parts, because a track that trains
-    in one repeat is tested on in another. What holds instead: training is given `View.training` alone, and
-    `View.open_test` is called once a repeat, after training, when the repeat's journal has the event `test`.
+    `todo` has the repeats to run, as the index of the candidate and the number of the repeat. `tracks` are only
+    those of the repeats' splits. They include test parts, because a track of the train part of one repeat may be
+    in the test part of another. Two rules protect the test parts. Training gets `View.training` only.
+    `View.open_test` is called once for each repeat, after training, and after the event `test` is in the journal.
     """
 
     candidates: tuple[Candidate, ...]
@@ -57,13 +58,13 @@ class RepeatTask:
 
 
 def candidate_view(tracks: Tracks, candidate: Candidate) -> View:
-    """Return the tracks as a candidate sees them."""
+    """Return the view of the tracks with the candidate's representation, columns and parameters."""
     params = {} if candidate.config is None else candidate.config.params
     return View(tracks, candidate.representation, candidate.columns).for_params(params)
 
 
 def repeat_path(folder: Path, candidate: Candidate, number: int) -> Path:
-    """Return where the journal of a repeat lies, in whatever order the candidates were given."""
+    """Return the path of a repeat's journal; it does not depend on the order of the candidates."""
     return folder / f"repeat-{digest_of(candidate.identity())[:12]}-{number:03d}.jsonl"
 
 
@@ -75,14 +76,14 @@ def read_repeat(path: Path) -> tuple[list[Event], RepeatEnded] | None:
 
 
 class RepeatDeaths:
-    """Counts the deaths of workers at each repeat, by the rule that holds for a study's trials (see `Deaths`)."""
+    """Counts the worker deaths of each repeat, by the same rule as for a study's trials (see `Deaths`)."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._deaths: dict[Path, Deaths] = {}  # by the repeat's journal
 
     def add(self, worker: str, cause: str) -> tuple[bool, str | None]:
-        """Add a worker's death; return whether it was at a repeat, and why the repeat is given up, if it is."""
+        """Add a worker's death. Return whether it ran a repeat, and the reason if this repeat is given up."""
         locks = (path for path in self._folder.glob("repeat-*.lock") if FileLock(path).note() == worker)
         path = next((lock.with_suffix(".jsonl") for lock in locks), None)
         if path is None:
@@ -102,7 +103,7 @@ def work_on_repeats(task: RepeatTask) -> None:
 
 
 def do_repeats(task: RepeatTask, stopping: threading.Event) -> None:
-    """Do the repeats that are not done and that no other worker runs, until `stopping` is set."""
+    """Run the repeats that have not ended and that no other worker runs, until `stopping` is set."""
     torch.set_num_threads(min(task.threads, usable_cores()))
     for index, number in task.todo:
         if stopping.is_set():
@@ -174,7 +175,7 @@ def _network(
         parts = (data.valid, _open(view, split, journal).to(device))
         guesses = [evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts]
     elif result.state == "diverged":
-        # A configuration that diverges on a split still counts: as guessing the most frequent genre.
+        # A repeat that diverged counts as if it predicted the most frequent genre for every track.
         guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
         test = _open(view, split, journal)
         guesses = [torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)]
@@ -195,7 +196,7 @@ def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal
 
 
 def _open(view: View, split: Split, journal: Journal) -> Part:
-    journal.append(OpenedTestPart(), sync=True)  # on record before the part is seen
+    journal.append(OpenedTestPart(), sync=True)  # written before the test part is opened
     return view.open_test(split)
 
 

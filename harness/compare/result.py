@@ -18,7 +18,7 @@ from harness.tracking import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """How one repeat of a candidate went: predicted genres (indices) in the order of the split's ids.
+    """The outcome of one repeat of a candidate: predicted genres (indices) in the order of the split's ids.
 
     `curves` has the losses and the accuracy of each epoch (empty for a baseline).
     """
@@ -47,7 +47,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the table. `parameters` counts the network's weights; `seconds` is the training time of a repeat.
+    """A row of the table. `parameters` is the number of weights, `seconds` the mean training time of a repeat.
 
     `own` is the accuracy of the study's best checkpoint on the study's own test part, with its Wilson interval.
     """
@@ -82,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """Everything that a comparison found; tables, pictures and pages are made from it."""
+    """All results of a comparison. Tables, pictures and pages are made from it."""
 
     name: str
     run_id: str
@@ -118,7 +118,7 @@ class Comparison:
 
     @property
     def studied(self) -> tuple[Candidate, ...]:
-        """The candidates that are studies: those that are judged."""
+        """The candidates that come from studies. The verdict is on these only."""
         return tuple(candidate for candidate in self.candidates if candidate.study is not None)
 
     def truth(self, ids: Sequence[str]) -> np.ndarray:

@@ -46,7 +46,7 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
             f"another process runs this comparison ({plan.name})", hint="wait for it, or stop it first"
         )
     try:
-        with interruptible("interrupted; the repeats that have ended are on record", AGAIN):
+        with interruptible("interrupted; the repeats that have ended are in MLflow", AGAIN):
             comparison = _record_comparison(plan, folder, lock.path, listener)
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
@@ -214,7 +214,7 @@ def _figures(comparison: Comparison) -> dict[str, float]:
 
 
 def _note(comparison: Comparison, description: str) -> str:
-    # The UI shows a run's note in full, tags cut short.
+    # MLflow's UI shows the note of a run in full, but cuts tags short.
     sentences = "".join(f"- {line}\n" for line in comparison.verdict.split("; "))
     return f"{description}\n\n{sentences}"
 

@@ -19,7 +19,7 @@ from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
 
 Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats in MLflow, all repeats
-RETRY_SECONDS = 5.0  # between two tries to send, when the tracking server has failed
+RETRY_SECONDS = 5.0  # from an error of the tracking server to the next attempt to send
 PATIENCE_SECONDS = 30.0  # to wait at the end for a tracking server that is down
 AGAIN = "the same command again, which goes on from here"
 
@@ -101,7 +101,7 @@ class RepeatScheduler:
         if supervisor.signal is not None:
             left = len(self._unfinished)
             raise Stopped(
-                f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are on record",
+                f"interrupted; {len(self._all) - left} of {len(self._all)} repeats are in MLflow",
                 signal=supervisor.signal,
                 hint=AGAIN,
             )

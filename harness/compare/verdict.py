@@ -1,7 +1,8 @@
 """The verdict of a comparison: which candidate is better, by how much, and whether chance explains it.
 
-The rule: on redrawn splits the corrected resampled t interval of the difference decides, on a fixed split the
-bootstrap interval over tracks and seeds; both Holm-corrected over the pairs. Every other statistic informs.
+On redrawn splits the corrected resampled t interval of the difference decides. On a fixed split the bootstrap
+interval over tracks and seeds decides. Both are Holm-corrected over the pairs. The other statistics are reported,
+but do not change the verdict.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from harness.core.stats import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ResamplingScheme:
-    """How the repeats were drawn: each on a split of its own, or all on one.
+    """How the repeats were drawn: each on its own split (`redrawn`), or all on the same split.
 
-    `train` is the mean number of tracks that a training is fitted on, `valid` that of those which choose its
-    epoch, `test` that of those which judge it. Test parts are drawn from all but the studies' validation part,
-    so that two of them share test / (train + test) of their tracks, as the correction for redrawn splits assumes.
+    `train`, `valid` and `test` are the mean numbers of tracks of the three parts. Test parts are drawn from all
+    tracks except the studies' validation part. Two test parts therefore share test / (train + test) of their
+    tracks, as the correction for redrawn splits assumes.
     """
 
     redrawn: bool
@@ -40,15 +41,16 @@ class ResamplingScheme:
 
     @property
     def drawn(self) -> str:
-        """What differs between repeats, as a word for a sentence."""
+        """The word for what differs between repeats: splits or seeds."""
         return "splits" if self.redrawn else "seeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """Which test tracks a candidate got right: bool [tracks] for each repeat, the same tracks for every candidate.
+    """Which test tracks a candidate predicted correctly: bool [tracks] for each repeat.
 
-    `own` is the same for the study's best checkpoint on the study's own test part (None for a baseline).
+    The tracks of a repeat are the same for every candidate. `own` is the same for the study's best checkpoint on
+    the study's own test part: bool [tracks], None for a baseline.
     """
 
     name: str
@@ -65,8 +67,8 @@ class Scores:
 class Pair:
     """The comparison of two candidates; differences are `a` minus `b`, as fractions.
 
-    `low` and `high` bound the difference at the confidence that the correction over pairs leaves, `p` is
-    corrected likewise. `wins` counts the repeats in which `a` scored higher, `losses` those in which `b` did.
+    `low` and `high` are the ends of the difference's interval. The interval and `p` are Holm-corrected over the
+    pairs. `wins` counts the repeats in which `a` scored higher, `losses` those in which `b` did.
     `outperforms` is the probability that `a` scores higher in a repeat, with its interval. `mcnemar_p` and
     `tracks_difference` (a bootstrap over tracks) compare the best checkpoints on the study's own test part.
     """
@@ -87,13 +89,13 @@ class Pair:
 
     @property
     def winner(self) -> str | None:
-        """The name of the better one, None where no difference is shown."""
+        """The name of the better candidate, None if no difference is shown."""
         if self.low > 0:
             return self.a
         return self.b if self.high < 0 else None
 
     def leader_first(self) -> Pair:
-        """Return the same pair, the one with the higher mean named first."""
+        """Return the same pair with the candidate of the higher mean as `a`."""
         if self.difference >= 0:
             return self
         (chance, low, high), tracks = self.outperforms, self.tracks_difference
@@ -115,7 +117,7 @@ class Pair:
         pair = self.leader_first()
         leader, other, low, high = pair.a, pair.b, pair.low, pair.high
         label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
-        digits = 1 if round(100 * low, 1) else 2  # "0.0 to 7.6" would not say on which side of zero it ends
+        digits = 1 if round(100 * low, 1) else 2  # "0.0 to 7.6" does not show whether the interval contains 0
         interval = f"{label} {100 * low:.{digits}f} to {100 * high:.{digits}f}"
         points = f"{100 * pair.difference:.1f} points"
         on = f"{pair.wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
@@ -127,9 +129,9 @@ class Pair:
 
 
 def estimate_accuracy(scores: Scores, scheme: ResamplingScheme, tracks: float) -> Estimate:
-    """Return a candidate's mean accuracy on parts of so many tracks, with its 95 % interval.
+    """Return a candidate's mean accuracy with its 95 % interval; `tracks` is the mean size of the measured parts.
 
-    By the scheme's own method: over the splits, or over tracks and seeds.
+    The method depends on the scheme: over the splits, or over tracks and seeds.
     """
     if scheme.redrawn:
         estimate = _over_splits(scores.accuracies, scheme.train, tracks, 0.95)
@@ -141,7 +143,7 @@ def estimate_accuracy(scores: Scores, scheme: ResamplingScheme, tracks: float) -
 
 
 def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair, ...]:
-    """Compare all candidates with one another, in pairs.
+    """Compare each pair of candidates.
 
     Raises ValueError if the candidates have different numbers of repeats.
     """

@@ -1,4 +1,4 @@
-"""Warnings on a comparison: studies that differ in effort, searches at an edge, splits and columns that leak."""
+"""Warnings on a comparison: unequal effort of the studies, best values at an edge, leaking splits and columns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness.core.records import Candidate, Split
 from harness.core.space import edge_parameters, show
 from harness.data import Tracks
 
-EDGE = 0.025  # of the searched interval, on its own scale: a best value nearer to an end gets a warning
-FAILURE_GAP = 0.1  # between the shares of failed trials of two studies
-ENOUGH_SEEDS = 8  # measured: with fewer, a bootstrap over seeds finds differences where there are none
+EDGE = 0.025  # share of the searched range (on its own scale): a best value nearer to an end gets a warning
+FAILURE_GAP = 0.1  # a larger difference between the failure rates of two studies gets a warning
+ENOUGH_SEEDS = 8  # measured: with fewer seeds, the bootstrap over seeds finds differences that do not exist
 
 
 def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
@@ -37,30 +37,30 @@ def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
         space, best = study.spec.space, study.best.params
         found += [
             f"the best {name} of {study.spec.name}, {show(best[name])}, lies at the edge of its range "
-            f"({space[name]}): a better one may lie beyond"
+            f"({space[name]}): a better value may lie outside"
             for name in edge_parameters(space, best, EDGE)
         ]
     return found
 
 
 def few_repeats(split: Split, repeats: int) -> list[str]:
-    """Warn of too few repeats on a split that is not drawn anew."""
+    """Warn of too few repeats on a fixed split."""
     if split.drawn or repeats >= ENOUGH_SEEDS:
         return []
     return [
-        f"{repeats} repeats on one split: so few seeds give too narrow an interval; "
+        f"{repeats} repeats on one split: the interval is too narrow with so few seeds; "
         f"{ENOUGH_SEEDS} or more are advised"
     ]
 
 
 def split_warnings(tracks: Tracks, split: Split) -> list[str]:
-    """Name identical tracks that a split given by lists has on two sides."""
+    """Warn of identical tracks that lie in different parts of a split (possible if it is given by lists)."""
     side_of = {t: part for part in ("train", "valid", "test") for t in getattr(split, part)}
     torn = [g for g in tracks.duplicates if len({side_of[t] for t in g if t in side_of}) > 1]
     if not torn:
         return []
     shown = "; ".join(", ".join(group) for group in torn[:3]) + ("; ..." if len(torn) > 3 else "")
-    return [f"{len(torn)} group(s) of identical tracks lie on two sides of the split: {shown}"]
+    return [f"{len(torn)} group(s) of identical tracks lie in different parts of the split: {shown}"]
 
 
 def leak_warnings_of(candidates: Sequence[Candidate], tracks: Tracks, split: Split) -> list[str]:

@@ -24,9 +24,9 @@ class DatasetInfo:
 class StudyContext:
     """What a study was made with beyond its settings. Optuna and MLflow both have it.
 
-    `identity` differs from that of an earlier study of the same name. `columns` are the feature columns in use, none
-    for pictures. `model_source` is the code of a model from a file when the study was made, because the file may
-    change; None for a model of the package.
+    `identity` differs from that of an earlier study of the same name. `columns` are the feature columns in use,
+    none for pictures. `model_source` is the code of a model from a file when the study was made, because the file
+    may change; None for a model of the package.
     """
 
     experiment: str

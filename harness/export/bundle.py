@@ -163,7 +163,7 @@ def _write(
     needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
     description = save_checkpoint(folder, trained.classifier.state_dict(), trained.description)
     write_formats(folder, needed, _source(trained.classifier, description))
-    # Counted before the test part is opened, so that MLflow has each use of it, a failed one too.
+    # Counted before the test part is opened, so that MLflow has every use of it, even if the export fails later.
     openings = tracker.runs.count_test_opening(run.run_id)
     test, checks = measure(folder, needed, trained.classifier, trained.view, trained.split, openings)
     tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)

@@ -9,14 +9,14 @@ from harness.core.records import TrialResult
 from harness.study import Study
 from harness.workers.supervisor import STOPPED_BY_SIGTERM
 
-LOST_END = "its journal was damaged: the end is the study's, and epochs may be missing"
+LOST_END = "its journal was damaged: the result is that of Optuna, and epochs may be missing"
 
 
 def close_journals(study: Study) -> None:
-    """Close the journals of trials that have ended in the study, but whose worker died before it wrote so.
+    """Close the journals of trials that have ended in Optuna, but whose worker died before it wrote this.
 
     A journal without an end is removed if it is empty, or if another machine has taken the trial over. Otherwise
-    its end was lost with a damaged line, and is written as the study has it.
+    the line with its end was damaged: the result that Optuna has is written to it.
     """
     with study.lock():
         for number in study.finished_numbers():
@@ -43,7 +43,7 @@ def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) ->
     """Requeue the trial that a dead worker of this sweep ran, or give it up (see `Deaths`).
 
     A worker that was stopped by SIGTERM has saved its trial's state: this does not count as a death of the trial.
-    Return whether the worker ran a trial, and had not requeued it itself.
+    Return whether the worker ran a trial that it had not requeued itself.
     """
     number = study.trial_of_worker(worker)
     if number is None:
@@ -55,7 +55,7 @@ def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) ->
 
     def give_up(deaths: Deaths) -> str:
         reason = f"given up: {deaths.reason(cause)}"
-        journal = Journal(path)  # made here if the worker died before its first event: the run has the reason
+        journal = Journal(path)  # new if the worker died before its first event: the run must get the reason
         journal.append(Ended(result=TrialResult(state="failed", best=None, reason=reason)), sync=True)
         journal.close()
         return reason

@@ -1,4 +1,4 @@
-"""Trains a trial again from its MLflow record alone, and compares the two epoch by epoch."""
+"""Trains a trial again from its MLflow run alone, and compares the two trainings epoch by epoch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIGURES = ("train_loss", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A difference to the record: its name, the recorded value and the value here."""
+    """A difference from the recorded trial: its name, the recorded value and the value found here."""
 
     what: str
     recorded: str
@@ -36,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPair:
-    """One epoch twice: the figures on record and the figures found (None where there is no such epoch)."""
+    """One epoch of both trainings: the recorded figures and those found here (None if the epoch is missing)."""
 
     epoch: int
     recorded: dict[str, float] | None
@@ -49,7 +49,7 @@ class EpochPair:
 
     @property
     def gaps(self) -> dict[str, float]:
-        """How far apart the figures are; infinity where one is missing."""
+        """The absolute difference of each figure; infinity if a figure is missing."""
         recorded, found = self.recorded or {}, self.found or {}
         return {name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf)) for name in FIGURES}
 
@@ -63,7 +63,7 @@ class Reproduction:
     trial: int
     epochs: tuple[EpochPair, ...]
     differences: tuple[Difference, ...]
-    ended: str | None  # what the second training ended with, if not as the first
+    ended: str | None  # why the second training ended early; None if it trained every recorded epoch
 
     @property
     def agrees(self) -> bool:
@@ -76,7 +76,7 @@ class Reproduction:
         return {name: max((pair.gaps[name] for pair in self.epochs), default=math.inf) for name in FIGURES}
 
     def as_json(self) -> JsonObject:
-        """Return the object that `--json` prints; a gap that is not a number is null."""
+        """Return the object that `--json` prints; a gap that is not finite is null."""
         return {
             "run_id": self.run_id,
             "study": self.study,
@@ -98,19 +98,21 @@ def reproduce(
     trust_code: bool = False,
     listener: Callable[[EpochMetrics, int], None] = lambda *_: None,
 ) -> Reproduction:
-    """Train the trial of a run again, with what the record says and nothing else, and compare the epochs.
+    """Train the trial of a run again from its MLflow run alone, and compare the epochs.
 
-    Threads and precision are restored, the recorded number of epochs is trained, without a pruner. `data` and
-    `device` override the recorded ones; whatever differs from the record is listed in the result.
+    Threads, precision and the number of epochs are the recorded ones; there is no pruner. `data` and `device`
+    override the recorded values. The result lists every difference from the recorded trial.
 
-    Raises TrackingError where the run is no trial's or has no epochs, DataError where the data lack a track of
-    the split.
+    Raises TrackingError if the run does not belong to a trial or has no epochs, and DataError if the data lack a
+    track of the split.
     """
     tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
     run = tracker.studies.require_trial(run_id)
     recorded = tracker.runs.epochs(run_id)
     if not recorded:
-        raise TrackingError(f"run {run_id} has no epoch on record", expected="the run of a trial that trained")
+        raise TrackingError(
+            f"run {run_id} has no epochs", expected="the run of a trial that trained one epoch or more"
+        )
     context = tracker.studies.context(run.parent_id)
     model = _model(run, context, trust_code)
     split = tracker.studies.split(run.parent_id)
@@ -143,7 +145,7 @@ def reproduce(
 
 
 def _model(run: RunInfo, context: StudyContext, trust_code: bool) -> ModelSpec:
-    """Return the model; one from a file is built from its code on record, never from the file as it is now."""
+    """Return the model. A model from a file is built from its recorded code, never from the present file."""
     name = run.config.model
     if name in MODELS:
         return MODELS[name]
@@ -164,7 +166,10 @@ def _check_tracks(tracks: Tracks, split: Split) -> None:
 
 
 def _device(wanted: str | None, recorded: str) -> tuple[torch.device, list[Difference]]:
-    """Return the device to train on: the wanted one, else the recorded one, else what there is."""
+    """Return the device to train on, and its difference from the recorded one.
+
+    It is the wanted device, or the recorded device if none is wanted, or `auto` if this machine lacks the latter.
+    """
     try:
         device = choose_device(wanted or recorded)
     except SettingsError:
@@ -178,12 +183,12 @@ def _environment_differences(run: RunInfo) -> list[Difference]:
     found: list[Difference] = []
     here = environment()
     for name in here:
-        found += _changed(name, run.environment.get(name, "not on record"), here[name])
+        found += _changed(name, run.environment.get(name, "not recorded"), here[name])
     code = code_version()
     commit, dirty = ("unknown", "unknown") if code is None else (code[0], "yes" if code[1] else "no")
     found += _changed("commit", run.commit or "unknown", commit)
     then = run.code_dirty or "unknown"
-    if "yes" in (then, dirty):  # the same commit may then be two different codes
+    if "yes" in (then, dirty):  # the code may differ although the commit is the same
         found.append(Difference(what="uncommitted changes", recorded=then, found=dirty))
     return found
 

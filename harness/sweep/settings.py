@@ -1,4 +1,4 @@
-"""The settings of a sweep: from flags, environment, a TOML file and defaults, the first one given wins."""
+"""The settings of a sweep: flags take precedence over the environment, a TOML file and the defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def parse_jobs(jobs: object) -> object:
-    """Return the number of jobs that a word means, None for `auto`; what is no word is returned as it is."""
+    """Return the number of jobs in a string, None for `auto`. A value of another type is returned unchanged."""
     if not isinstance(jobs, str):
         return jobs
     if jobs == "auto":
@@ -29,7 +29,10 @@ def parse_jobs(jobs: object) -> object:
 
 
 def parse_keep(keep: object) -> object:
-    """Return how many checkpoints `all` or `best:N` keeps, None for all; what is no word is returned as it is."""
+    """Return the number of checkpoints that `best:N` keeps, None for `all`.
+
+    A value of another type than string is returned unchanged.
+    """
     if not isinstance(keep, str):
         return keep
     word, _, number = keep.partition(":")
@@ -41,7 +44,7 @@ def parse_keep(keep: object) -> object:
 
 
 class SweepSettings(BaseModel):
-    """The settings of `harness sweep`, one field for each flag; None where the default depends on others.
+    """The settings of `harness sweep`, one field for each flag; None if the default depends on other settings.
 
     `search` and `set` are tables of the settings file; `search_options` and `set_options` are the flags of the
     same names, one string each.
@@ -79,10 +82,12 @@ FLAGS_ONLY = ("search_options", "set_options")
 
 
 def load_settings(config: Path | None, given: Mapping[str, object]) -> SweepSettings:
-    """Return the settings: what was `given` by flag or environment (None: not given) over the file's.
+    """Return the settings. Values in `given` (flags and environment) override those of the file `config`.
 
-    Raises SettingsError for a file that cannot be read, a key or a value that does not exist, and where no
-    model is named.
+    None in `given` means that the setting is not given.
+
+    Raises SettingsError if the file cannot be read, for an unknown key or an invalid value, and if no model is
+    named.
     """
     settings = {} if config is None else _read(config)
     settings |= {name: value for name, value in given.items() if value is not None and value != ()}
@@ -95,9 +100,9 @@ def load_settings(config: Path | None, given: Mapping[str, object]) -> SweepSett
 
 
 def checked(settings: Mapping[str, object], where: str) -> SweepSettings:
-    """Return settings in their types.
+    """Return the validated settings.
 
-    Raises SettingsError, beginning with `where`, for the first that is wrong.
+    Raises SettingsError for the first invalid setting; its message begins with `where`.
     """
     try:
         return SweepSettings.model_validate(dict(settings))
@@ -108,7 +113,7 @@ def checked(settings: Mapping[str, object], where: str) -> SweepSettings:
 
 
 def _expected(message: str) -> str:
-    """Return what pydantic says of a value, as a phrase after `expected:`."""
+    """Return pydantic's message on an invalid value as a phrase that fits after `expected:`."""
     return message.removeprefix("Input should be ").removeprefix("a valid ")
 
 
@@ -117,7 +122,7 @@ def _read(path: Path) -> dict[str, object]:
         settings: dict[str, object] = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise SettingsError(
-            f"there is no settings file {path}", expected="a TOML file, as experiments/fcnn.toml"
+            f"there is no settings file {path}", expected="a TOML file, for example experiments/fcnn.toml"
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
@@ -135,10 +140,10 @@ def refuse_unknown(table: Mapping[str, object], expected: Iterable[str], where: 
 
 
 def check_timeout(minutes: float | None) -> float | None:
-    """Return the minutes as they are, None for no limit; raises SettingsError for what is not above 0."""
+    """Return the minutes unchanged, None for no limit. Raises SettingsError if they are not above 0."""
     return checked({"model": "any", "timeout": minutes}, "").timeout
 
 
 def check_jobs(text: str) -> int | None:
-    """Return the number of jobs that a word means, None for `auto`; raises SettingsError for another word."""
+    """Return the number of jobs in a string, None for `auto`. Raises SettingsError for any other string."""
     return checked({"model": "any", "jobs": text}, "").jobs

@@ -30,7 +30,7 @@ def examine_unknown_runs(examination: Examination, tracker: Tracker, known: set[
 
 
 def _parent_of(tracker: Tracker, parent_id: str, runs: list[RunInfo]) -> RunInfo:
-    """Read a parent run; one that was purged from the store is replaced by the first run under it."""
+    """Return a parent run, or the first run under it if the parent was purged from the store."""
     return tracker.runs.lookup(parent_id) or runs[0]
 
 
@@ -40,10 +40,10 @@ def work_of_others(parent: RunInfo, life: Life) -> Finding:
     host = "the host it ran on" if life.by is None else life.by.host
     return Finding(
         study=parent.study,
-        found=f"run {parent.run_id} ({_name(parent)}) is RUNNING and somebody else's: {life.who} is at work on it",
+        found=f"run {parent.run_id} ({_name(parent)}) is RUNNING, and another process works on it: {life.who}",
         fixed=False,
         hint=f"if it is dead: harness doctor --fix on {host}, or here after {until} "
-        f"({life.limit_minutes:g} minutes without a sign of life)",
+        f"({life.limit_minutes:g} minutes without a heartbeat)",
         fault=False,
     )
 
@@ -59,18 +59,18 @@ def _dead(examination: Examination, tracker: Tracker, parent: RunInfo, runs: lis
         for run in runs:
             found = _found_dead(run)
             if life.state == "silent":
-                found += f": no sign of life for {life.limit_minutes:g} minutes, last of {life.who}"
+                found += f": no heartbeat for {life.limit_minutes:g} minutes, the last from {life.who}"
             yield examination.fixable(run.study, found)
             if examination.fix:
-                tracker.runs.end_dead(run.run_id, f"no process was at work on it: {life.who}")
+                tracker.runs.end_dead(run.run_id, f"no process worked on it: {life.who}")
         if examination.fix:
             forget(tracker, parent)
 
 
 def _found_dead(run: RunInfo) -> str:
     if run.comparison is not None:
-        return f"the run {run.run_id} of a comparison was RUNNING, and no process is at it"
-    return f"run {run.run_id} was RUNNING, and Optuna knows no study {run.study!r}"
+        return f"the run {run.run_id} of a comparison was RUNNING, and no process works on it"
+    return f"run {run.run_id} was RUNNING, and Optuna has no study {run.study!r}"
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     wait_for(lambda: journal.exists() and journal.stat().st_size > 2000)
     kill_all(process)
     report = inside("doctor", code=1).stdout
-    assert "of a comparison was RUNNING, and no process is at it" in report
+    assert "of a comparison was RUNNING, and no process works on it" in report
     assert folder.with_suffix(".lock").exists()  # reporting removes nothing
     inside("doctor", "--fix")
     assert inside("doctor").stdout == "nothing is wrong\n"

@@ -42,5 +42,5 @@ def test_identical_tracks_on_two_sides_are_warned_of(demo_tracks: Tracks) -> Non
     split = stratified_split(demo_tracks, seed=5)
     torn = replace(demo_tracks, duplicates=((split.train[0], split.test[0]), (split.train[1], split.train[2])))
     (warning,) = split_warnings(torn, split)
-    assert warning.startswith("1 group(s) of identical tracks lie on two sides of the split: ")
+    assert warning.startswith("1 group(s) of identical tracks lie in different parts of the split: ")
     assert split_warnings(demo_tracks, split) == []

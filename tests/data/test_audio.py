@@ -182,7 +182,7 @@ def test_extract_makes_a_data_set(music: Path, tmp_path: Path, inside: Harness) 
     done = inside("data", "extract", str(music), "--out", str(out), "--jobs", "2", code=1)
     assert "12 with 58 feature columns and pictures" in done.stdout
     assert "left out: rock/bad.mp3" in done.stderr
-    assert "passed over: notes.txt" in done.stderr
+    assert "ignored: notes.txt" in done.stderr
     assert "1 of 13 files" in done.stderr
     assert "13/13" in done.stderr
     assert "\x1b" not in done.stderr

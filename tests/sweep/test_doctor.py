@@ -80,7 +80,7 @@ def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
     for leftover in (place / "mlruns").glob("optuna.db-*"):
         leftover.unlink()
     inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1", "--study", "other")
-    assert "Optuna knows no study 'lost'" in inside("doctor", code=1).stdout
+    assert "Optuna has no study 'lost'" in inside("doctor", code=1).stdout
     inside("doctor", "--fix")
     assert {run.info.status for run in Stores.here().runs("lost", "study")} == {"KILLED"}
 

@@ -112,7 +112,7 @@ def test_the_live_and_the_dead_work_of_others(
         report = inside("doctor", "--fix", *at).stdout
         assert report.count("\nother  ") + report.startswith("other  ") == 2
         assert "try:   if it is dead: harness doctor --fix on" in report
-        assert report.endswith("\nnothing of this machine's is wrong\n")
+        assert report.endswith("\nnothing is wrong on this machine\n")
 
         # A study of the same name in another storage: it is not the one on record.
         inside("sweep", *FCNN, "--study", "long", "--trials", "1", "--epochs", "1", *at, code=1)
@@ -139,7 +139,7 @@ def test_the_live_and_the_dead_work_of_others(
     last_json(inside("doctor", "--fix", "--json", "--dead-after", "20", *at))
     assert running(client) == ["comparison", "study", "trial"]
     report = inside("doctor", *at, code=1).stdout
-    assert report.count("no sign of life for 15 minutes, last of process") == 3
+    assert report.count("no heartbeat for 15 minutes, the last from process") == 3
     assert on_record(client) == before
     found = last_json(inside("doctor", "--fix", "--json", *at))
     assert [finding["fixed"] for finding in found] == [True] * 3
@@ -149,7 +149,7 @@ def test_the_live_and_the_dead_work_of_others(
     for run_id, (status, tags) in after.items():
         if run_id in changed:
             assert status == "KILLED"
-            assert tags["mended"].startswith("no process was at work on it: process ")
+            assert tags["mended"].startswith("no process worked on it: process ")
         else:
             assert (status, tags) == before[run_id]
     assert inside("doctor", *at).stdout == "nothing is wrong\n"

@@ -1,4 +1,4 @@
-"""Audio: compute features and pictures from sound files, and make data sets of them.
+"""Audio: compute features and pictures from sound files, and make data sets from sound files.
 
 librosa is imported only when a function here needs it.
 """

@@ -98,10 +98,11 @@ _CALLED: set[str] = set()
 
 @contextmanager
 def _first_call_alone(what: str) -> Iterator[None]:
-    """Let one process of this machine at a time make its first call of what librosa has Numba compile.
+    """Let only one process of this machine at a time make its first call to functions that Numba compiles.
 
-    Numba keeps what it compiled in files beside librosa. Processes that fill them at once leave files that do not
-    belong together, and every later call crashes (seen: SIGSEGV in `beat_track` on a new installation).
+    Numba caches the compiled functions of librosa in files beside librosa. If several processes write these files
+    at the same time, they do not match, and every later call crashes (seen: SIGSEGV in `beat_track` on a new
+    installation).
     """
     if what in _CALLED:
         yield
