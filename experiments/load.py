@@ -50,6 +50,7 @@ CONTEXT = StudyContext(
     identity="load",
     dataset=DatasetInfo(name="none", folder="", tracks=0, genres=0, digest=""),
     synthetic=True,
+    columns=(),
 )
 
 

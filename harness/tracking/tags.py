@@ -137,7 +137,7 @@ _STUDY_STATUS = {
 
 def study_tags(spec: StudySpec, kind: Kind) -> dict[str, str]:
     """Return the tags that a study's run and the runs of its trials share."""
-    source = {} if spec.source_digest is None else {Tag.SOURCE_DIGEST: spec.source_digest}
+    source: dict[str, str] = {} if spec.source_digest is None else {Tag.SOURCE_DIGEST: spec.source_digest}
     return {
         **source,
         Tag.KIND: kind,

@@ -46,7 +46,7 @@ def test_a_journal_that_mlflow_refuses_does_not_keep_the_others_back() -> None:
     first = read_events(unsent.journals[0])[0][0]
     other = Record(open_study(unsent.plan), unsent.record.tracker, unsent.record.parent).uploader()
     run_id, _ = other._trials.run_of(0, first.time, search=False)
-    folder = Path(unsent.record.tracker.client.get_run(run_id).info.artifact_uri)
+    folder = artifacts(unsent.record.tracker.client.get_run(run_id))
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("not a folder")
     other.pump(flush=True)
