@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.options import Json, TrackingUri
+from harness.cli.output import print_json
 
 
 def export(
@@ -57,4 +57,7 @@ def export(
         formats=tuple(formats or DEFAULT_FORMATS),
         register=register,
     )
-    print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())
+    if as_json:
+        print_json(bundle.as_json())
+    else:
+        print(bundle.as_text())

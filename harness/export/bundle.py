@@ -106,7 +106,7 @@ def export_best(
     damaged, if a package for a format is missing, or if the outputs of a file differ from those of the network.
     """
     formats = check_formats(formats)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise CheckpointError(
             f"{out} exists and is not an empty folder", expected="a new folder name", hint="--out OTHER"
         )
@@ -119,13 +119,23 @@ def export_best(
     out.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
+        _remove_empty(out)
         bundle = _write(tracker, run, data, working, formats, run_id is None if register is None else register)
-        if out.exists():
-            out.rmdir()
         bundle.folder.rename(out)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return replace(bundle, folder=out)
+
+
+def _remove_empty(out: Path) -> None:
+    """Remove an empty folder in the place of the export. That may fail, and not after the test part was opened."""
+    if out.exists():
+        try:
+            out.rmdir()
+        except OSError as error:  # the current folder, or one that a file system is mounted at
+            raise CheckpointError(
+                f"{out} cannot be replaced: {error}", expected="a new folder name", hint="--out OTHER"
+            ) from error
 
 
 def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
@@ -214,7 +224,7 @@ def _describe(
     exported = replace(description.exported, test=test, formats=checks, registered=uri)
     description = replace(description, exported=exported)
     write_description(folder, description)
-    (folder / CARD_FILE).write_text(model_card(description))
+    (folder / CARD_FILE).write_text(model_card(description), encoding="utf-8")
 
 
 def _source(classifier: Classifier, description: Description) -> Source:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from harness.core.errors import StudyError, TrackingError, mask_password
+from harness.core.errors import SettingsError, StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.records import TrialCounts, WorkerId, new_name
 from harness.core.space import describe, possible_values
@@ -247,7 +247,12 @@ def _context(plan: SweepPlan) -> StudyContext:
 
 
 def _source(plan: SweepPlan) -> str:
-    return Path(plan.spec.model.rpartition(":")[0]).read_text()
+    """Return the model's code. Its bytes are kept: a translated end of a line would give another digest."""
+    path = Path(plan.spec.model.rpartition(":")[0])
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 text: {error}", expected="a model's code in UTF-8") from error
 
 
 def _description(plan: SweepPlan) -> str:

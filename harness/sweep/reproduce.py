@@ -150,7 +150,7 @@ def _model(name: str, context: StudyContext, folder: Path) -> ModelSpec:
     if source is None:
         return model_spec(name)
     file = folder / "model.py"
-    file.write_text(source)
+    file.write_text(source, encoding="utf-8", newline="")
     return model_spec(f"{file}:{name.rpartition(':')[2]}")
 
 
