@@ -33,7 +33,7 @@ def row(number: int, value: str) -> TrialRow:
 def test_a_name_is_shown_as_it_is(name: str) -> None:
     from matplotlib.text import Text
 
-    assert Text()._preprocess_math(plain(name)) == (name, False)
+    assert Text()._preprocess_math(plain(name)) == (name, False)  # type: ignore[attr-defined]
 
 
 def test_every_picture_of_a_study_takes_every_name(tmp_path: Path) -> None:
