@@ -22,13 +22,13 @@ def print_json(content: object) -> None:
 def print_table(table: Table, *, folds: bool = False) -> None:
     """Print a table; where its names do not fit on the terminal, one line for each cell instead.
 
-    Into a pipe or a file it is as wide as it is, because a name that is cut would not be found there. `folds`: the
+    Into a pipe or a file it is as wide as its names need, because one that is cut would not be found. `folds`: the
     table has a column whose long names are folded.
     """
     console = Console(highlight=False)
     width = Measurement.get(console, console.options.update_width(ANY_WIDTH), table)
     if not console.is_terminal:
-        console = Console(highlight=False, width=width.maximum)
+        console = Console(highlight=False, width=max(console.width, width.minimum))
     elif console.width < (min(width.minimum, FOLDED) if folds else width.minimum):
         _print_cells(console, table)
         return
