@@ -106,3 +106,53 @@ def test_nothing_from_outside_is_unpickled() -> None:
         for module, _ in imports(path):
             assert module.split(".")[0] not in ("pickle", "joblib", "dill", "cloudpickle"), path
         assert "torch.load(" not in path.read_text(), path
+
+
+def text_files_without_encoding(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines that open, read or write a text file, or a process's output, in the locale's encoding."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        named = {keyword.arg for keyword in node.keywords}
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        modes = [
+            word.value
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode"))
+            for word in ast.walk(argument)
+            if isinstance(word, ast.Constant) and isinstance(word.value, str) and set(word.value) <= set("rwaxbt+")
+        ]
+        opens = method in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile") and (
+            any(mode and "b" not in mode for mode in modes) or not (node.args or named - {"encoding", "newline"})
+        )
+        if "encoding" not in named and (opens or method in ("read_text", "write_text") or "text" in named):
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("path.open()", True),
+        ("path.open('w', newline='')", True),
+        ("open(path, 'r')", True),
+        ("path.open('ab' if new else 'r')", True),
+        ("path.read_text()", True),
+        ("path.write_text('x')", True),
+        ("subprocess.run(words, text=True)", True),
+        ("path.open('rb')", False),
+        ("path.open('ab' if new else 'rb')", False),
+        ("path.open(encoding='utf-8', newline='')", False),
+        ("path.read_text(encoding='utf-8')", False),
+        ("Study.open(storage, name)", False),
+        ("Image.open(path, formats=['PNG'])", False),
+        ("os.open('.', os.O_RDONLY)", False),
+    ],
+)
+def test_what_counts_as_text_without_an_encoding(code: str, found: bool) -> None:
+    assert bool(list(text_files_without_encoding(ast.parse(code)))) == found
+
+
+def test_every_text_file_names_its_encoding() -> None:
+    """The default is the locale's, which is not the same on every machine."""
+    for path in SOURCES:
+        lines = list(text_files_without_encoding(ast.parse(path.read_text(encoding="utf-8"))))
+        assert lines == [], f"{path}, lines {lines}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -53,6 +54,9 @@ def options(
 
 def main() -> None:
     """Run the command line; a HarnessError is printed to stderr and sets the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the locale cannot print is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except HarnessError as error:

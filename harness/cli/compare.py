@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli.options import Json, Storage, TrackingUri, TrustCode
+from harness.cli.output import print_json, print_table
 from harness.core.space import describe
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def compare(
     plan = plan_comparison(settings)
     comparison = _run(Console(stderr=True), plan)
     if as_json:
-        print(json.dumps(comparison.as_json()))
+        print_json(comparison.as_json())
     else:
         _print(comparison, out)
     if out is not None:
@@ -109,7 +109,6 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 
 
 def _print(comparison: Comparison, out: Path | None) -> None:
-    console = Console(highlight=False)
     settings = Table("model", "input", "weights", "setting", "seconds", box=SIMPLE_HEAD)
     results = Table("model", "validation", "test", "95 % interval", "macro F1", box=SIMPLE_HEAD)
     for row in comparison.rows:
@@ -118,7 +117,8 @@ def _print(comparison: Comparison, out: Path | None) -> None:
         accuracies = [f"{accuracy.mean:.3f} ± {accuracy.std:.3f}" for accuracy in (row.val, row.test)]
         interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
         results.add_row(row.name, *accuracies, interval, f"{row.macro_f1:.3f}")
-    console.print(settings, results)
+    print_table(settings)
+    print_table(results)
     split, repeats = comparison.split.name, len(comparison.splits)
     drawn = "each on a split drawn anew" if comparison.scheme.redrawn else "the seed alone varies"
     lines = [f"{comparison.data}, split: {split}; {repeats} repeats, {drawn}"]
@@ -137,5 +137,6 @@ def _print(comparison: Comparison, out: Path | None) -> None:
         lines.append(line)
     lines += [comparison.ledger.as_text(), f"run:  {comparison.run_id}, with report.html among its artifacts"]
     lines.append(f"next: {'harness ui' if out is None else f'open {out}/report.html, harness ui'}")
+    console = Console(highlight=False)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

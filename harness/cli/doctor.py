@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from harness.cli.options import Json, Storage, TrackingUri
+from harness.cli.output import print_json
 from harness.core.workspace import resolve_stores
 
 
@@ -41,7 +41,7 @@ def doctor(
     findings = list(examine(stores, fix=fix, dead_after=dead_after))
     faults = [finding for finding in findings if finding.fault]
     if as_json:
-        print(json.dumps([finding.as_json() for finding in findings]))
+        print_json([finding.as_json() for finding in findings])
     else:
         console = Console(soft_wrap=True, highlight=False)
         for finding in findings:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.options import Json, TrackingUri, TrustCode
+from harness.cli.output import print_json
 
 
 def export(
@@ -59,4 +59,7 @@ def export(
         register=register,
         trust_code=trust_code,
     )
-    print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())
+    if as_json:
+        print_json(bundle.as_json())
+    else:
+        print(bundle.as_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.options import Json, TrustCode
+from harness.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from harness.export.predict import Prediction
@@ -39,9 +39,9 @@ def predict(
     with file_display(console, "predict") as display:
         found = predict_all(opened, files, top=top, progress=display)
     if as_json:
-        print(json.dumps(found.as_json()))
+        print_json(found.as_json())
     elif found.made:
-        Console().print(_table(found.made))
+        print_table(_table(found.made), folds=True)
     for note in found.notes():
         console.print(f"note: {note}")
     if found.errors:

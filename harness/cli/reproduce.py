@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from harness.cli.options import Json, TrackingUri, TrustCode
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.sweep.reproduce import Reproduction
@@ -38,7 +38,7 @@ def reproduce(
             run, data=data, device=device, tracking_uri=tracking_uri, trust_code=trust_code, listener=display
         )
     if as_json:
-        print(json.dumps(result.as_json()))
+        print_json(result.as_json())
     else:
         _print(result)
     if not result.agrees:

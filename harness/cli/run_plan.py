@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
+from harness.cli.output import print_json
 from harness.core.space import describe
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
     _announce(console, plan)
     summary = _run(console, plan)
     if as_json:
-        print(json.dumps(summary.as_json()))
+        print_json(summary.as_json())
     else:
         _print_summary(summary)
     if summary.unsent is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
 from harness.cli.options import Json, Storage
+from harness.cli.output import print_json, print_table
 from harness.core.files import sqlite_path
 from harness.core.space import describe
 from harness.core.workspace import resolve_stores
@@ -28,7 +28,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         with reaching(url):
             studies = list_studies(open_storage(url, create=False))
     if as_json:
-        print(json.dumps([asdict(study) for study in studies], default=str))
+        print_json([asdict(study) for study in studies])
         return
     if not studies:
         print("no studies yet; run: harness sweep --model fcnn --trials 40 --data demo")
@@ -39,8 +39,8 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         touched = "-" if study.last_touched is None else f"{study.last_touched:%Y-%m-%d %H:%M}"
         numbers = [str(n) for n in (counts.finished, counts.running, counts.failed)]
         table.add_row(study.name, study.model.rpartition(":")[2], *numbers, best, touched)
+    print_table(table)
     console = Console()
-    console.print(table)
     # Below the table: a setting of several hyperparameters does not fit into a column.
     for study in studies:
         if study.best_params:

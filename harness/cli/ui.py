@@ -17,7 +17,7 @@ from harness.core.workspace import resolve_stores
 
 def ui(
     port: Annotated[
-        int | None, typer.Option("--port", show_default="a free one", help="Port to listen on.")
+        int | None, typer.Option("--port", min=1, max=65535, show_default="a free one", help="Port to listen on.")
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.compare.result import Comparison, Outcome
-from harness.study.plots import BLUE, GREY, ORANGE
+from harness.study.plots import BLUE, GREY, ORANGE, plain
 
 # Okabe and Ito (2008): most colour-blind readers can tell them apart, and they show on both backgrounds.
 COLOURS = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -88,6 +88,10 @@ def _colour(comparison: Comparison, name: str) -> str:
     return COLOURS[names.index(name) % len(COLOURS)] if name in names else GREY
 
 
+def _genres(comparison: Comparison) -> list[str]:
+    return [plain(genre) for genre in comparison.genres]
+
+
 def _accuracies(comparison: Comparison) -> Picture:
     rows = sorted(comparison.rows, key=lambda row: row.test.mean)
 
@@ -102,7 +106,7 @@ def _accuracies(comparison: Comparison) -> Picture:
             axes.scatter(points, [place] * len(points), color=colour, alpha=0.35, s=18, linewidths=0)
             axes.plot([row.test.low, row.test.high], [place, place], color=colour, linewidth=2.5)
             axes.scatter([row.test.mean], [place], color=colour, s=55, zorder=3)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_yticks(range(len(rows)), [plain(row.name) for row in rows])
         axes.set_xlabel(f"test accuracy (mean, 95 % interval; faint: each of {len(comparison.splits)} repeats)")
         axes.set_xlim(left=0)
         return figure
@@ -122,7 +126,7 @@ def _curves(comparison: Comparison) -> Picture:
             for candidate in comparison.studied:
                 mean, std = _band(comparison.outcomes[candidate.name], metric)
                 epochs, colour = np.arange(1, len(mean) + 1), _colour(comparison, candidate.name)
-                axes.plot(epochs, mean, color=colour, label=candidate.name)
+                axes.plot(epochs, mean, color=colour, label=plain(candidate.name))
                 axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
             axes.set_xlabel("epoch")
             axes.set_ylabel({"val_accuracy": "validation accuracy", "train_loss": "train loss"}[metric])
@@ -188,14 +192,14 @@ def _confusions(comparison: Comparison) -> Picture:
         figure, panels = _figure(5.4 * columns, 5.2 * lines, columns=columns, rows=lines)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
-        ticks = range(len(comparison.genres))
+        ticks, genres = range(len(comparison.genres)), _genres(comparison)
         for axes, name in zip(panels, names, strict=False):
             counts = confusion(comparison, name)
             shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
             axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-            axes.set_xticks(ticks, comparison.genres, rotation=60, ha="right", rotation_mode="anchor")
-            axes.set_yticks(ticks, comparison.genres)
-            axes.set_title(name)
+            axes.set_xticks(ticks, genres, rotation=60, ha="right", rotation_mode="anchor")
+            axes.set_yticks(ticks, genres)
+            axes.set_title(plain(name))
             axes.set_xlabel("predicted")
             axes.set_ylabel("true")
             for (row, column), share in np.ndenumerate(shares):
@@ -236,9 +240,9 @@ def _recalls(comparison: Comparison) -> Picture:
                 yerr=np.nanstd(found, axis=0),
                 color=_colour(comparison, candidate.name),
                 ecolor=GREY,
-                label=candidate.name,
+                label=plain(candidate.name),
             )
-        axes.set_xticks(range(len(comparison.genres)), comparison.genres, rotation=30, ha="right")
+        axes.set_xticks(range(len(comparison.genres)), _genres(comparison), rotation=30, ha="right")
         axes.set_ylabel("recall (mean, std over repeats)")
         axes.set_ylim(0, 1.05)
         _legend_above(axes)
@@ -269,7 +273,9 @@ def _trials(comparison: Comparison) -> Picture:
                     axes.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.7)
             complete = [(number, value) for number, value, kind in values if kind == "COMPLETE"]
             best = np.maximum.accumulate([value for _, value in complete])
-            axes.step([number for number, _ in complete], best, where="post", color=colour, label=candidate.name)
+            axes.step(
+                [number for number, _ in complete], best, where="post", color=colour, label=plain(candidate.name)
+            )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trial (x: pruned; line: best so far)")
         axes.set_ylabel("validation accuracy")
@@ -318,11 +324,11 @@ def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
         )
         lefts = [0 * counts[0], *np.cumsum(counts, axis=0)[:-1]]
         for row, left, colour, label in zip(counts, lefts, colours, labels, strict=True):
-            bars = axes.barh(places, row, left=left, color=colour, label=label)
+            bars = axes.barh(places, row, left=left, color=colour, label=plain(label))
             axes.bar_label(
                 bars, [str(n) if n else "" for n in row], label_type="center", fontsize=8, color="#000000"
             )
-        axes.set_yticks(places, comparison.genres)
+        axes.set_yticks(places, _genres(comparison))
         axes.set_xlabel("tracks of the test part of the studies' own split")
         _legend_above(axes)
         return figure

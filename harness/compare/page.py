@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.compare.figures import DARK, LIGHT, PAIRS_SHOWN, Picture, pictures_of, tracks_apart
 from harness.compare.result import Comparison
+from harness.core.json_types import finite
 from harness.core.space import describe
+from harness.core.tables import write_table
 
 PAGE_FILE = "report.html"
 
@@ -38,7 +39,8 @@ def write_files(comparison: Comparison, folder: Path) -> None:
         picture.save(folder / f"{picture.name}.png", LIGHT)
         shown.append(_embedded(picture, folder / f"{picture.name}.png"))
     (folder / PAGE_FILE).write_text(render(comparison, shown), encoding="utf-8")
-    (folder / "comparison.json").write_text(json.dumps(comparison.as_json(), indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(finite(comparison.as_json()), indent=2, allow_nan=False)
+    (folder / "comparison.json").write_text(f"{text}\n", encoding="utf-8")
     _write_predictions(comparison, folder / "predictions.csv")
     _write_own_split(comparison, folder / "own_split.csv")
 
@@ -69,26 +71,22 @@ def _embedded(picture: Picture, light: Path) -> _Shown:
 
 def _write_predictions(comparison: Comparison, path: Path) -> None:
     """Write one line for each test track, candidate and repeat."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["repeat", "name", "study", "track", "genre", "predicted", "correct"])
-        for candidate in comparison.candidates:
-            outcomes = zip(comparison.outcomes[candidate.name], comparison.splits, strict=True)
-            for number, (outcome, split) in enumerate(outcomes):
-                truth = comparison.truth(split.test)
-                for track, genre, guess in zip(split.test, truth, outcome.test, strict=True):
-                    names = (comparison.genres[genre], comparison.genres[guess])
-                    writer.writerow(
-                        [number, candidate.name, candidate.study or "", track, *names, int(genre == guess)]
-                    )
+    rows: list[list[object]] = [["repeat", "name", "study", "track", "genre", "predicted", "correct"]]
+    for candidate in comparison.candidates:
+        outcomes = zip(comparison.outcomes[candidate.name], comparison.splits, strict=True)
+        for number, (outcome, split) in enumerate(outcomes):
+            truth = comparison.truth(split.test)
+            for track, genre, guess in zip(split.test, truth, outcome.test, strict=True):
+                names = (comparison.genres[genre], comparison.genres[guess])
+                rows.append([number, candidate.name, candidate.study or "", track, *names, int(genre == guess)])
+    write_table(path, rows)
 
 
 def _write_own_split(comparison: Comparison, path: Path) -> None:
     """Write one line for each test track of the studies' own split: 1 for each candidate that is right, else 0."""
     names = [candidate.name for candidate in comparison.studied]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["track", "genre", *names])
-        for row, track in enumerate(comparison.split.test):
-            flags = [int(comparison.own[name][row]) for name in names]
-            writer.writerow([track, comparison.genres[comparison.labels[track]], *flags])
+    rows: list[list[object]] = [["track", "genre", *names]]
+    for row, track in enumerate(comparison.split.test):
+        flags = [int(comparison.own[name][row]) for name in names]
+        rows.append([track, comparison.genres[comparison.labels[track]], *flags])
+    write_table(path, rows)

@@ -5,35 +5,76 @@ reaches the command line is a bug and keeps its traceback.
 """
 
 import re
+from functools import partial
 
-_ADDRESS = re.compile(r"[\w+.-]+://\S+")
+# Bad input may be of any length, and a message repeats it. The limits are in characters.
+MAX_QUOTED, MAX_WORD, MAX_LINE = 200, 1000, 4000  # what stands in quotes; any other word, as a path; a line
+_WORD = re.compile(r"\S+")
+# A quote in the middle of a word is an apostrophe.
+_LONG_QUOTED = re.compile(rf"(?<![^\s(\[{{=:,])(?:'[^'\n]{{{MAX_QUOTED + 1},}}'|\"[^\"\n]{{{MAX_QUOTED + 1},}}\")")
+_LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
+_LONG_LINE = re.compile(rf"[^\n]{{{MAX_LINE + 1},}}")
+# The lengths are bounded: a search through text without such a setting takes time in proportion to its length.
+_SECRET_SETTING = re.compile(
+    r"([?&][^=&?]{0,40}(?:password|passwd|pwd|token|secret)[^=&?]{0,40}=)[^&]*", re.IGNORECASE
+)
 
 
 def mask_password(url: str) -> str:
-    """Return a URL with the passwords in its address and its query replaced by `***`."""
-    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&][^=&]*password[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+    """Return a URL with the passwords in its address and its query replaced by `***`.
+
+    Masked is also a user name without a password in a web address, because it may be a token, and the password of
+    a URL whose scheme was forgotten.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        url = f"{scheme}://{_without_password(rest, is_web=scheme.endswith(('http', 'https')))}"
+    elif "/" not in url.partition(":")[0]:  # else a path
+        url = _without_password(url, is_web=False)
+    return _SECRET_SETTING.sub(r"\1***", url)
+
+
+def _without_password(address: str, *, is_web: bool) -> str:
+    """Mask the password before the last `@` of `user:password@host/...`; a user name may have an `@` too."""
+    login, at, host = address.rpartition("@")
+    if not at or address.startswith("/"):  # no login, or the path of an SQLite file
+        return address
+    user, colon, password = login.partition(":")
+    if colon and password:
+        return f"{user}:***@{host}"
+    return f"***@{host}" if is_web else address
 
 
 def mask_passwords(text: str) -> str:
     """Return a text with the passwords of all URLs in it replaced by `***`."""
-    return _ADDRESS.sub(lambda found: mask_password(found[0]), text)
+    return _WORD.sub(lambda found: mask_password(found[0]) if {"@", "="} & set(found[0]) else found[0], text)
+
+
+def shorten(text: str) -> str:
+    """Return a text in which long quotations, words and lines are cut in the middle."""
+    for pattern, longest in ((_LONG_QUOTED, MAX_QUOTED), (_LONG_WORD, MAX_WORD), (_LONG_LINE, MAX_LINE)):
+        text = pattern.sub(partial(_cut, longest), text)
+    return text
+
+
+def _cut(longest: int, found: re.Match[str]) -> str:
+    return f"{found[0][: longest - 43]}...{found[0][-40:]}"
 
 
 class HarnessError(Exception):
     """An error that the user can fix.
 
     `found` says what is wrong, `expected` what would be right, `hint` what to try next. Passwords in URLs are
-    masked here, because the message of a library may contain one.
+    masked here, because the message of a library may contain one. What a message repeats of bad input is cut here.
     """
 
     exit_code = 1
 
     def __init__(self, found: str, *, expected: str | None = None, hint: str | None = None) -> None:
-        super().__init__(mask_passwords(found))
-        self.found = mask_passwords(found)
-        self.expected = expected
-        self.hint = None if hint is None else mask_passwords(hint)
+        self.found = shorten(mask_passwords(found))
+        self.expected = None if expected is None else shorten(expected)
+        self.hint = None if hint is None else shorten(mask_passwords(hint))
+        super().__init__(self.found)
 
     def __str__(self) -> str:
         lines = [self.found]

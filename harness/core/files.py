@@ -6,8 +6,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import sqlite3
-import tempfile
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,28 +29,49 @@ def replacing(path: Path) -> Iterator[Path]:
     On an exception the temporary file is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _make_beside(path, Path.touch)
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def new_folder(path: Path) -> Path:
+    """Make a temporary folder beside `path`, to be filled and then renamed to it."""
+    return _make_beside(path, Path.mkdir)
+
+
+def _make_beside(path: Path, make: Callable[..., None]) -> Path:
+    """Make a file or a folder of a new name beside `path`.
+
+    It has the permissions that the umask leaves; those that `tempfile` makes are the owner's alone.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            make(temporary, exist_ok=False)
+        except FileExistsError:
+            continue
+        return temporary
+
+
+def regular(path: Path) -> Path:
+    """Return the path, of a file that is to be read.
+
+    Raises OSError if it is a pipe, a socket or a device: to read one may take for ever.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is refused when it is opened
+        raise OSError(errno.ENODEV, "not a regular file", str(path))
+    return path
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes (64 hex digits)."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -131,7 +153,7 @@ class FileLock:
     def note(self) -> str:
         """Return the note of the last owner, empty if there is none."""
         try:
-            return self.path.read_text()
+            return self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
 

@@ -14,6 +14,8 @@ from harness.core.records import new_name
 RUNS_FOLDER = Path("mlruns")
 RESUME_FILE = "resume.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# What SQLAlchemy, Optuna or MLflow would not take for a part of a file's name in a URL or a statement.
+NOT_IN_PATHS = '?%{}"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +41,11 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
     The work folder is beside an SQLite storage, so that the same command from another folder finds it. For a
     database server it is under `mlruns/`.
 
-    Raises SettingsError if an argument is not the URL of a store, and if both are the same database.
+    Raises SettingsError if an argument is not the URL of a store, if both are the same database, and if the path
+    of an SQLite file has a character that a URL cannot have.
     """
-    tracking = _absolute(tracking_uri) if tracking_uri else f"sqlite:///{RUNS_FOLDER.absolute() / 'mlflow.db'}"
-    search = _absolute(storage) if storage else f"sqlite:///{RUNS_FOLDER.absolute() / 'optuna.db'}"
+    tracking = _absolute(tracking_uri) if tracking_uri else _sqlite_url(RUNS_FOLDER / "mlflow.db")
+    search = _absolute(storage) if storage else _sqlite_url(RUNS_FOLDER / "optuna.db")
     search = _with_driver(search)
     beside = sqlite_path(search)
     if storage is not None and search == _with_driver(tracking):
@@ -66,13 +69,26 @@ def lasting_name(path: Path) -> str:
 def _absolute(url: str) -> str:
     path = sqlite_path(url)
     if path is not None:
-        return f"sqlite:///{path.absolute()}"
+        return _sqlite_url(path)
     if "://" not in url:
         raise SettingsError(
             f"{mask_password(url)!r} is not a URL of a store",
             expected="sqlite:///FILE, http://HOST:PORT (MLflow), postgresql+psycopg://... (Optuna)",
         )
     return url
+
+
+def _sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, with its absolute path; it is refused before anything is written."""
+    path = path.absolute()
+    odd = [character for character in NOT_IN_PATHS if character in str(path)]
+    if odd:
+        raise SettingsError(
+            f"a store cannot lie at {path}: its path has {' and '.join(odd)}",
+            expected=f"a path without {' '.join(NOT_IN_PATHS)}",
+            hint="the same command in another folder, or with --storage and --tracking-uri",
+        )
+    return f"sqlite:///{path}"
 
 
 def _with_driver(url: str) -> str:

@@ -96,7 +96,7 @@ def _cached(path: Path, make: Callable[[], np.ndarray]) -> Path:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
         with replacing(checksum) as temporary:
-            temporary.write_text(_checksum(path) + "\n")
+            temporary.write_text(_checksum(path) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"the picture cache {path.parent} cannot be written: {error}",

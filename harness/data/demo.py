@@ -7,7 +7,6 @@ The set serves to try the harness and to test it; results on it say nothing abou
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from harness.core.errors import DataError
-from harness.core.files import FileLock
+from harness.core.files import FileLock, new_folder
 from harness.data.features import FEATURE_COLUMNS, write_features
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 
@@ -86,9 +85,8 @@ def make_demo(folder: Path, *, tracks_per_genre: int = TRACKS_PER_GENRE) -> None
     """
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = new_folder(folder)
         try:
-            temporary.chmod(0o755)
             _fill(temporary, tracks_per_genre)
             temporary.rename(folder)
         except BaseException:
@@ -132,7 +130,7 @@ def _fill(folder: Path, tracks_per_genre: int) -> None:
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(draw, range(len(names))):
             pass
-    (folder / MARKER_FILE).write_text(NOTE)
+    (folder / MARKER_FILE).write_text(NOTE, encoding="utf-8")
 
 
 def _in_units(column: str, scores: np.ndarray) -> np.ndarray:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from harness.core.errors import DataError
+from harness.core.files import regular
 from harness.data.layout import CHECK_HINT
 
 _SPECTRAL = (
@@ -33,6 +36,8 @@ FEATURE_COLUMNS: tuple[str, ...] = (
     *(f"{name}_{moment}" for name in _MFCC for moment in ("mean", "var")),
 )
 FLOAT32_MAX = float(np.finfo(np.float32).max)  # a larger value would become infinite in a network's float32 input
+# Far above any feature table. Without them a small archive of commas would cost minutes and gigabytes.
+MAX_COLUMNS, MAX_LINE = 2000, 1_000_000  # cells of a row; characters of a line
 TRACK_FILE = re.compile(r"(?P<genre>.+)\.(?P<number>\d+)\.wav")
 
 
@@ -99,7 +104,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     rows = _rows(path)
     header = [name.strip() for name in rows[0][1]] if rows else []
     expected = f"a header with the columns {', '.join(columns)}, and rows"
-    missing = [name for name in columns if header.count(name) != 1]
+    counts = Counter(header)
+    missing = [name for name in columns if counts[name] != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
         raise DataError(f"{path}, line 1: the header lacks, or has twice, {shown}", expected=expected)
@@ -119,9 +125,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
 def has_columns(path: Path, columns: Sequence[str]) -> bool:
     """Return True if the file is a CSV whose header has at least one of the columns."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, strict=True), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(_lines(path, file), strict=True), [])
+    except (DataError, OSError, UnicodeDecodeError, csv.Error):
         return False
     return not {name.strip() for name in header}.isdisjoint(columns)
 
@@ -137,18 +143,38 @@ def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            return [(reader.line_num, cells) for cells in reader if cells]
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(_lines(path, file), strict=True)
+            return [(reader.line_num, _bounded(path, reader.line_num, cells)) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as CSV: {error}", expected="a UTF-8 CSV file", hint=CHECK_HINT
         ) from error
 
 
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file; raises DataError for one that is too long, before all of it is read."""
+    number = 0
+    while line := file.readline(MAX_LINE):
+        number += 1
+        if len(line) == MAX_LINE:
+            raise DataError(
+                f"{path}, line {number} is too long", expected=f"under {MAX_LINE} characters", hint=CHECK_HINT
+            )
+        yield line
+
+
+def _bounded(path: Path, line: int, cells: list[str]) -> list[str]:
+    if len(cells) > MAX_COLUMNS:
+        raise DataError(
+            f"{path}, line {line}: {len(cells)} cells", expected=f"up to {MAX_COLUMNS}", hint=CHECK_HINT
+        )
+    return cells
+
+
 def _check_header(path: Path, header: list[str]) -> None:
     expected = {"filename", *FEATURE_COLUMNS, "label"}
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     missing = [name for name in ("filename", *FEATURE_COLUMNS, "label") if name not in header]
     extra = [name for name in header if name not in expected]
     for what, names in (("has twice", repeated), ("lacks", missing), ("has the unknown", extra)):

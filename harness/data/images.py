@@ -20,11 +20,13 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from harness.core.errors import DataError
+from harness.core.files import regular
 from harness.data.cropping import CropBox, content_bounds
 from harness.data.layout import CHECK_HINT, HIDDEN
 
 PICTURE_SIZE = (216, 144)  # height, width: the input size of the report's CNN
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels a side, checked before a picture is decoded
+BATCH_BYTES = 32 << 20  # of pictures that are decoded at a time and not resized
 MODES = (
     "1",
     "L",
@@ -115,7 +117,7 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
     digests = []
     for path in paths:
         try:
-            digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+            digests.append(hashlib.sha256(regular(path).read_bytes()).hexdigest())
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read: {error}", expected="a readable PNG file", hint=CHECK_HINT
@@ -181,6 +183,15 @@ def raw_pictures(files: Sequence[Path]) -> Tensor:
         return torch.stack([_rgb(file, size).permute(1, 2, 0) for file in files])
 
 
+def raw_batches(files: Sequence[Path]) -> Iterator[Tensor]:
+    """Yield the pictures of `raw_pictures` in batches, because all of them may not fit into memory."""
+    with _quiet_pillow():
+        width, height = _size(files[0])
+    count = max(1, BATCH_BYTES // (3 * width * height))
+    for first in range(0, len(files), count):
+        yield raw_pictures(files[first : first + count])
+
+
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
     """Ignore Pillow's warnings. Use it around a thread pool, not in its threads, which share the filters."""
@@ -218,7 +229,7 @@ def _opened(path: Path) -> Image.Image:
         return DataError(f"{path} cannot be read as a picture: {reason}", expected="a PNG file", hint=CHECK_HINT)
 
     try:
-        image = Image.open(path, formats=["PNG"])
+        image = Image.open(regular(path), formats=["PNG"])
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise unreadable(error) from error
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in image.size):

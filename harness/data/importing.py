@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.core.errors import DataError
+from harness.core.files import regular
 from harness.data.images import find_pictures
 from harness.data.layout import FEATURES_FILE, HIDDEN, MARKER_FILE, PICTURES_FOLDER
 from harness.data.tracks import load_tracks
@@ -211,7 +212,7 @@ class _BoundedCopy:
 def _unpack(source: Path, working: Path) -> None:
     files = _BoundedCopy()
     try:
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(regular(source)) as archive:
             for entry in archive.infolist():
                 target = None if entry.is_dir() else _target(entry.filename)
                 if target is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from harness.core.errors import DataError
 from harness.core.records import Representation, Split
 from harness.core.space import Params, Value
 from harness.data.cropping import CropBox
-from harness.data.images import find_pictures, raw_pictures
+from harness.data.images import find_pictures, raw_batches
 from harness.data.layout import PICTURES_FOLDER
 from harness.data.tracks import Tracks
 
@@ -107,13 +107,13 @@ class View:
         """
         return self._part(split.test, self._box(split))
 
-    def open_test_pictures(self, split: Split) -> Tensor:
-        """Return the test part's pictures as they are in the data folder: uint8 [n, height, width, 3].
+    def open_test_pictures(self, split: Split) -> Iterator[Tensor]:
+        """Yield the test part's pictures as they are in the data folder, in batches: uint8 [n, height, width, 3].
 
         The same rules as for `open_test` apply. Both calls together count as one use of the test part.
         """
         found = find_pictures(self.tracks.folder / PICTURES_FOLDER)
-        return raw_pictures([found[track][1] for track in split.test])
+        return raw_batches([found[track][1] for track in split.test])
 
     def _box(self, split: Split) -> CropBox | None:
         if self.representation == "features" or self.crop == "none":

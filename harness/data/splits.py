@@ -10,6 +10,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from harness.core.errors import DataError
+from harness.core.files import regular
 from harness.core.records import Split
 from harness.data.tracks import Tracks
 
@@ -156,7 +157,7 @@ def _list_file(folder: Path, part: str) -> Path:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return regular(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}", expected="a UTF-8 text file") from error
 

@@ -108,7 +108,7 @@ def export_best(
     damaged, if a package for a format is missing, or if the outputs of a file differ from those of the network.
     """
     formats = check_formats(formats)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise CheckpointError(
             f"{out} exists and is not an empty folder", expected="a new folder name", hint="--out OTHER"
         )
@@ -122,9 +122,8 @@ def export_best(
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         trained = _load(tracker, run, data, working, trust_code)
+        _remove_empty(out)
         bundle = _write(tracker, run, trained, working, formats, run_id is None if register is None else register)
-        if out.exists():
-            out.rmdir()
         bundle.folder.rename(out)
         for check in bundle.formats:
             if check.format == "pt2":
@@ -132,6 +131,17 @@ def export_best(
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return replace(bundle, folder=out)
+
+
+def _remove_empty(out: Path) -> None:
+    """Remove an empty folder in the place of the export. That may fail, and not after the test part was opened."""
+    if out.exists():
+        try:
+            out.rmdir()
+        except OSError as error:  # the current folder, or one that a file system is mounted at
+            raise CheckpointError(
+                f"{out} cannot be replaced: {error}", expected="a new folder name", hint="--out OTHER"
+            ) from error
 
 
 def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
@@ -220,7 +230,7 @@ def _describe(
     exported = replace(description.exported, test=test, formats=checks, registered=uri)
     description = replace(description, exported=exported)
     write_description(folder, description)
-    (folder / CARD_FILE).write_text(model_card(description))
+    (folder / CARD_FILE).write_text(model_card(description), encoding="utf-8")
 
 
 def _source(classifier: Classifier, description: Description) -> Source:

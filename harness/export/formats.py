@@ -7,7 +7,7 @@ No file contains a pickle.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -187,18 +187,22 @@ def checked_sha256(folder: Path, name: str, description: Description) -> str:
 
 
 @torch.inference_mode()
-def compare_outputs(file: str, probabilities: Transform, inputs: Tensor, expected: Tensor) -> tuple[float, Tensor]:
+def compare_outputs(
+    file: str, probabilities: Transform, batches: Iterable[Tensor], expected: Tensor
+) -> tuple[float, Tensor]:
     """Return the largest difference from the expected probabilities [n, genres], and the likeliest genres [n].
+
+    `batches` has the n inputs.
 
     Raises CheckpointError if the difference is above the tolerance, or if a likeliest genre differs.
     """
-    given = torch.cat([probabilities(batch) for batch in torch.split(inputs, BATCH)])
+    given = torch.cat([probabilities(batch) for batch in batches])
     difference, guesses = float((given - expected).abs().max()), given.argmax(1)
     others = int((guesses != expected.argmax(1)).sum())
     if not difference <= TOLERANCE or others:  # `not ... <=`, because every comparison with NaN is false
         raise CheckpointError(
             f"{file}, read back, differs from the original by {difference:.1e} in a probability "
-            f"and in the genre of {others} of {len(inputs)} tracks",
+            f"and in the genre of {others} of {len(expected)} tracks",
             expected=f"at most {TOLERANCE:.0e}, and the same genres",
             hint="harness export with another --format",
         )

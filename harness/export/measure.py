@@ -5,6 +5,7 @@ Only `export` and `compare` open the test part.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.data import Part, View
-from harness.export.formats import FILES, compare_outputs, read_format
+from harness.export.formats import BATCH, FILES, compare_outputs, read_format
 from harness.models.classifier import Classifier
 from harness.training.checkpoint import FormatCheck, TestResult, read_description
 from harness.training.loop import evaluate
@@ -32,10 +33,14 @@ def measure(
     Raises CheckpointError if the outputs of a file differ from those of the network.
     """
     part = view.open_test(split)
-    raw = part.inputs if view.representation == "features" else view.open_test_pictures(split)
     expected = torch.softmax(evaluate(classifier, part), 1)
-    checks = tuple(_check(folder, name, raw, expected, part) for name in formats)
+    checks = tuple(_check(folder, name, _raw(view, split, part), expected, part) for name in formats)
     return _test_result(expected, part, openings), checks
+
+
+def _raw(view: View, split: Split, part: Part) -> Iterable[Tensor]:
+    """Return the inputs of the files, in batches."""
+    return torch.split(part.inputs, BATCH) if view.representation == "features" else view.open_test_pictures(split)
 
 
 def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
@@ -51,7 +56,7 @@ def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
     )
 
 
-def _check(folder: Path, name: str, raw: Tensor, expected: Tensor, part: Part) -> FormatCheck:
+def _check(folder: Path, name: str, raw: Iterable[Tensor], expected: Tensor, part: Part) -> FormatCheck:
     probabilities = read_format(folder, name, read_description(folder).architecture, trust_code=True)
     difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
     return FormatCheck(

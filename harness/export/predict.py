@@ -20,7 +20,7 @@ from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
 from harness.data.features import has_columns, read_rows
 from harness.data.images import raw_pictures
 from harness.data.layout import HIDDEN, FileProgress
-from harness.export.formats import FILES, Transform, checked_sha256, read_format
+from harness.export.formats import EXAMPLE_SIZE, FILES, Transform, checked_sha256, read_format
 from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, Description, read_description
 from harness.training.loop import EVALUATION_BATCH
 
@@ -120,10 +120,10 @@ def open_bundle(folder: Path, *, trust_code: bool = False) -> Bundle:
     """
     description = read_description(folder)
     architecture = description.architecture
-    transform = _transform(folder, _format(folder, description, trust_code), architecture, trust_code)
-    spread = None
-    if architecture.representation == "features" and isinstance(transform, nn.Module):
-        spread = (transform.get_buffer(f"{NORMALISE}.mean"), transform.get_buffer(f"{NORMALISE}.scale"))
+    format_ = _format(folder, description, trust_code)
+    transform = _transform(folder, format_, architecture, trust_code)
+    _check_shapes(transform, folder / FILES[format_], architecture)
+    spread = _spread(transform) if architecture.representation == "features" else None
 
     @torch.inference_mode()
     def probabilities(inputs: Tensor) -> Tensor:
@@ -164,6 +164,31 @@ def _transform(folder: Path, format_: str, architecture: Architecture, trust_cod
         raise
     except Exception as error:  # the errors of PyTorch and onnxruntime for damaged files have no other common base
         raise _damaged(folder / FILES[format_], error) from error
+
+
+def _check_shapes(transform: Transform, path: Path, architecture: Architecture) -> None:
+    """Raise CheckpointError if a file does not take the inputs, or give the genres, that `model.json` names."""
+    columns, wanted = len(architecture.columns), (2, len(architecture.genres))
+    is_table = architecture.representation == "features"
+    example = torch.zeros(2, columns) if is_table else torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+    try:
+        with torch.inference_mode():
+            found = tuple(transform(example).shape)
+    except Exception as error:  # as above
+        raise _damaged(path, error) from error
+    if found != wanted:
+        raise CheckpointError(
+            f"{path} gives {found} for two inputs",
+            expected=f"{wanted}, for the genres that {DESCRIPTION_FILE} names",
+        )
+
+
+def _spread(transform: Transform) -> tuple[Tensor, Tensor] | None:
+    try:
+        module = transform if isinstance(transform, nn.Module) else nn.Module()
+        return module.get_buffer(f"{NORMALISE}.mean"), module.get_buffer(f"{NORMALISE}.scale")
+    except AttributeError:  # an ONNX file, or a pt2 file that something else wrote
+        return None
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,10 +12,16 @@ from matplotlib.figure import Figure
 
 from harness.core.records import TrialRow
 from harness.core.space import Choice, Range, Space
+from harness.core.tables import write_table
 
 # Colours that most colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 PANELS_A_ROW = 3
+
+
+def plain(name: str) -> str:
+    """Return a name from data or from a model as matplotlib takes it: `$` would begin a formula."""
+    return name.replace("$", r"\$")
 
 
 def write_study_report(
@@ -41,12 +46,11 @@ def write_study_report(
 def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space) -> None:
     """Write one line per trial: number, state, parameters, results, the id of its MLflow run."""
     names = [field.name for field in fields(TrialRow) if field.name not in ("number", "state", "params")]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["number", "state", *space, *names, "seconds", "run_id"])
-        for row in rows:
-            params, values = [row.params.get(name) for name in space], [getattr(row, name) for name in names]
-            writer.writerow([row.number, row.state, *params, *values, row.seconds, run_ids.get(row.number)])
+    lines: list[list[object]] = [["number", "state", *space, *names, "seconds", "run_id"]]
+    for row in rows:
+        params, values = [row.params.get(name) for name in space], [getattr(row, name) for name in names]
+        lines.append([row.number, row.state, *params, *values, row.seconds, run_ids.get(row.number)])
+    write_table(path, lines)
 
 
 def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
@@ -74,8 +78,8 @@ def _slices(title: str, rows: Sequence[TrialRow], space: Space) -> Figure:
                 axes.set_xscale("log" if log else "linear")
             case Choice(values=values):
                 _scatter(axes, used, [float(values.index(row.params[name])) for row in used])
-                axes.set_xticks(range(len(values)), [str(value) for value in values])
-        axes.set_xlabel(name)
+                axes.set_xticks(range(len(values)), [plain(str(value)) for value in values])
+        axes.set_xlabel(plain(name))
     panels[-1].legend(frameon=False, loc="lower right")
     return figure
 
@@ -83,7 +87,7 @@ def _slices(title: str, rows: Sequence[TrialRow], space: Space) -> Figure:
 def _importances(title: str, importances: dict[str, float]) -> Figure:
     figure, (axes,) = _figure(title, 1)
     names = sorted(importances, key=lambda name: importances[name])
-    bars = axes.barh(names, [importances[name] for name in names], color=BLUE)
+    bars = axes.barh([plain(name) for name in names], [importances[name] for name in names], color=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.set_xlim(0, 1.1)
     axes.set_xlabel("importance for validation accuracy (fANOVA)")
@@ -96,7 +100,7 @@ def _figure(title: str, panels: int) -> tuple[Figure, Sequence[Axes]]:
     lines = -(-panels // columns)
     figure = Figure(figsize=(4 + 4 * columns, 0.5 + 4 * lines), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
-    figure.suptitle(title)
+    figure.suptitle(plain(title))
     panel_axes = [figure.add_subplot(lines, columns, 1 + index) for index in range(panels)]
     for axes in panel_axes:
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness.core.errors import SettingsError
 from harness.core.records import Precision
+from harness.core.space_parsing import whole_number
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -23,9 +24,9 @@ def parse_jobs(jobs: object) -> object:
         return jobs
     if jobs == "auto":
         return None
-    if not jobs.isdigit() or int(jobs) < 1:
+    if not (count := whole_number(jobs)):
         raise SettingsError(f"jobs is {jobs!r}", expected="auto, or a number from 1")
-    return int(jobs)
+    return count
 
 
 def parse_keep(keep: object) -> object:
@@ -36,11 +37,12 @@ def parse_keep(keep: object) -> object:
     if not isinstance(keep, str):
         return keep
     word, _, number = keep.partition(":")
+    count = whole_number(number)
     if keep == "all":
         return None
-    if word != "best" or not number.isdigit() or int(number) < 1:
+    if word != "best" or not count:
         raise SettingsError(f"keep is {keep!r}", expected="all, or best:N with N from 1")
-    return int(number)
+    return count
 
 
 class SweepSettings(BaseModel):
@@ -119,17 +121,30 @@ def _expected(message: str) -> str:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        settings: dict[str, object] = tomllib.loads(path.read_text())
+        settings: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(
             f"there is no settings file {path}", expected="a TOML file, for example experiments/fcnn.toml"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # ValueError: not TOML, not UTF-8, a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+    _check_numbers(path, settings)
     expected = [name for name in SweepSettings.model_fields if name not in FLAGS_ONLY]
     refuse_unknown(settings, expected, f"{path}: ")
     checked({"model": "any", **settings}, f"{path}: ")
     return settings
+
+
+def _check_numbers(path: Path, settings: Mapping[str, object]) -> None:
+    """Raise SettingsError for a number of more than the 64 bits that TOML asks for; it could not be shown."""
+    values: list[object] = [settings]
+    while values:
+        value = values.pop()
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise SettingsError(f"{path} has a number of {value.bit_length()} bits", expected="up to 64 bits")
+        if isinstance(value, Mapping | list):
+            values += value.values() if isinstance(value, Mapping) else value
 
 
 def refuse_unknown(table: Mapping[str, object], expected: Iterable[str], where: str) -> None:

@@ -44,7 +44,8 @@ class Artifacts:
     def read_json(self, run_id: str, artifact: str) -> Any:
         """Return the content of a JSON file of a run."""
         with translated(f"reading {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(self._client.download_artifacts(run_id, artifact, folder)).read_text())
+            file = Path(self._client.download_artifacts(run_id, artifact, folder))
+            return json.loads(file.read_text(encoding="utf-8"))
 
     def log_checkpoint(self, run_id: str, folder: Path) -> None:
         """Upload a trial's checkpoint."""
@@ -65,7 +66,7 @@ class Artifacts:
         """Upload the resume point in `folder` to a run: first its tensors, then the file that names them."""
         with translated(f"storing the resume point of run {run_id}"):
             try:
-                pointer = (folder / RESUME_FILE).read_text()
+                pointer = (folder / RESUME_FILE).read_text(encoding="utf-8")
                 name = json.loads(pointer)["file"]
                 older = {Path(file.path).name for file in self._client.list_artifacts(run_id, RESUME_FOLDER)}
                 self._client.log_artifact(run_id, str(folder / name), RESUME_FOLDER)

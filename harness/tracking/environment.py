@@ -30,8 +30,10 @@ def code_version() -> tuple[str, bool] | None:
 
 
 def _git(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS).stdout
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS).stdout.decode(
+        errors="replace"
+    )
 
 
 @functools.cache
@@ -50,7 +52,7 @@ def environment() -> dict[str, str]:
 def _processor() -> str:
     """Return the model of the processor. Libraries choose their kernels by it, which changes the last digits."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or "unknown"
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

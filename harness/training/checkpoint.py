@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from harness import __version__
 from harness.core.errors import CheckpointError
-from harness.core.files import sha256_of
+from harness.core.files import new_folder, regular, sha256_of
 from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
@@ -55,7 +55,9 @@ class Architecture:
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Architecture:
         """Return the architecture of a JSON form. Raises KeyError or TypeError if it is not valid."""
-        box = recorded["box"]
+        box, texts = recorded["box"], [recorded["model"], *recorded["columns"], *recorded["genres"]]
+        if recorded["representation"] not in NORMALISERS or not all(isinstance(text, str) for text in texts):
+            raise TypeError("architecture has no known representation, or names that are no texts")
         sequences = {name: tuple(recorded[name]) for name in ("columns", "genres")}
         return cls(**{**recorded, **sequences, "box": None if box is None else CropBox(**box)})
 
@@ -187,9 +189,8 @@ class Description:
 def save_checkpoint(folder: Path, weights: dict[str, Tensor], description: Description) -> Description:
     """Write a checkpoint folder atomically; return the description with the SHA-256 of the weights."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = new_folder(folder)
     try:
-        temporary.chmod(0o755)
         save_tensors(weights, temporary / WEIGHTS_FILE)
         description = replace(description, sha256=sha256_of(temporary / WEIGHTS_FILE))
         write_description(temporary, description)
@@ -204,7 +205,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], description: Descr
 
 def write_description(folder: Path, description: Description) -> None:
     """Write the `model.json` of a checkpoint folder."""
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description.as_json(), indent=2) + "\n")
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(folder: Path, *, trust_code: bool = False) -> tuple[Classifier, Description]:
@@ -240,7 +241,7 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION_FILE
     try:
-        recorded = json.loads(path.read_text())
+        recorded = json.loads(regular(path).read_text(encoding="utf-8"))
         found = recorded["format"]
         if found != FORMAT:
             raise CheckpointError(f"{path} has format {found!r}", expected=str(FORMAT), hint="a newer harness")
@@ -251,12 +252,14 @@ def read_description(folder: Path) -> Description:
             expected="a folder that harness export wrote",
             hint="harness export --model MODEL --out DIR",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's description: {error}") from error
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors and sync them to disk. Raises CheckpointError if the disk is full."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
     # safetensors takes dense row-major tensors only, but weights of convolutions are channels last.
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
@@ -266,6 +269,6 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
             expected="a disk with room",
             hint="the same command again, once it has",
         ) from error
-    path.chmod(0o644)  # safetensors makes files that only the owner can read
+    path.chmod(mode)  # safetensors puts a file in its place that only the owner can read
     with path.open("rb") as written:
         os.fsync(written.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.core.errors import SettingsError
+from harness.core.space_parsing import whole_number
 
 
 def devices_of(text: str) -> tuple[str, ...]:
@@ -30,9 +31,10 @@ def choose_device(wanted: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     expected = "auto, cpu, cuda or cuda:N"
     kind, _, index = wanted.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+    number = whole_number(index or "0")
+    if kind not in ("cpu", "cuda") or number is None or (index and kind != "cuda"):
         raise SettingsError(f"there is no device {wanted!r}", expected=expected)
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    if kind == "cuda" and number >= torch.cuda.device_count():
         raise SettingsError(
             f"device {wanted!r} was requested, and PyTorch sees {torch.cuda.device_count()} CUDA device(s)",
             expected=expected,

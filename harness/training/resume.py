@@ -55,7 +55,7 @@ def save_resume(folder: Path, point: ResumePoint) -> None:
         "sha256": sha256_of(path),
     }
     with replacing(folder / RESUME_FILE) as temporary:
-        temporary.write_text(json.dumps(pointer))
+        temporary.write_text(json.dumps(pointer), encoding="utf-8")
     for older in folder.glob("resume-*.safetensors"):
         if older != path:
             older.unlink()
@@ -68,7 +68,7 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
     reaches the same numbers.
     """
     try:
-        pointer = json.loads((folder / RESUME_FILE).read_text())
+        pointer = json.loads((folder / RESUME_FILE).read_text(encoding="utf-8"))
         path = folder / pointer["file"]
         # Another number of threads changes sums in the last digit; starting again would cost the whole training.
         if _without_threads(pointer["config"]) != _without_threads(state.config.as_dict()):

@@ -151,6 +151,8 @@ def test_sigterm_gives_the_trial_back_too(place: Path) -> None:
         (("export", "--out", "x"), 2, ["--model, --study and --run"]),
         (("export", "--model", "fcnn", "--out", "x"), 1, ["no MLflow store", "harness sweep"]),
         (("ui",), 1, ["no store", "harness sweep"]),
+        (("ui", "--port", "99999"), 2, ["--port", "65535"]),
+        (("sweep", "--model", "fcnn", "--jobs", "²"), 1, ["jobs is '²'"]),
         (("delete", "none", "--yes"), 1, ["no studies yet", "harness sweep"]),
         (("data", "check", "nowhere"), 1, ["no data folder"]),
         (("data", "import", "nowhere.zip"), 1, ["nowhere.zip"]),

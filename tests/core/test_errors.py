@@ -1,8 +1,8 @@
-"""Errors as text, and the masking of passwords."""
+"""Errors as text: the masking of passwords, and the length of a message."""
 
 import pytest
 
-from harness.core.errors import mask_password
+from harness.core.errors import HarnessError, mask_password
 
 
 @pytest.mark.parametrize(
@@ -14,8 +14,40 @@ from harness.core.errors import mask_password
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("sqlite:////abs/a.db", "sqlite:////abs/a.db"),
         ("postgresql://me:sec/r#e?t@db/optuna", "postgresql://me:***@db/optuna"),
+        ("http://me@firm.com:secret@127.0.0.1:1", "http://me@firm.com:***@127.0.0.1:1"),
+        ("https://secret@mlflow:5000", "https://***@mlflow:5000"),
+        ("https://secret:@mlflow:5000", "https://***@mlflow:5000"),
+        ("postgresql://me@db/optuna", "postgresql://me@db/optuna"),
+        ("harness:secret@db/optuna", "harness:***@db/optuna"),
+        ("http://mlflow:5000?access_token=secret", "http://mlflow:5000?access_token=***"),
+        ("sqlite:////home/me@firm/a:b@c.db", "sqlite:////home/me@firm/a:b@c.db"),
+        ("/home/me/a:b@c/rows.csv", "/home/me/a:b@c/rows.csv"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
     assert mask_password(url) == shown
     assert "sec" not in mask_password(url)
+    error = HarnessError(f"cannot open '{url}', url={url}", hint=f"try ({url})")
+    assert shown in error.found
+    assert "sec" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "word", ["a", "a.b+", "://", "?", "?pass=", "=&token", "x@", ":@", "'", '"', "' ", '" ', "('", "é"]
+)
+def test_an_error_about_a_long_word_is_made_in_time_and_short(word: str) -> None:
+    """In time that is proportional to the length: each of these words would take hours in quadratic time."""
+    long = word * (500_000 // len(word))
+    error = HarnessError(f"rows.csv, line 3: {long!r}", expected=long, hint=long)
+    assert error.found.startswith("rows.csv, line 3: ")
+    assert len(str(error)) < 15_000
+
+
+def test_what_a_message_quotes_is_cut_in_the_middle() -> None:
+    cell = f"begin {'word ' * 50}end"
+    found = HarnessError(f"a.csv, line 3, column tempo: {cell!r} is it, and don't forget 'short'").found
+    assert len(found) < 280
+    assert found.startswith("a.csv, line 3, column tempo: 'begin word")
+    assert found.endswith("word end' is it, and don't forget 'short'")
+    path = "/".join(["folder"] * 50)
+    assert HarnessError(f"there is no {path}").found == f"there is no {path}"

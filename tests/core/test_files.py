@@ -1,5 +1,6 @@
 import fcntl
 import multiprocessing
+import os
 import sqlite3
 import threading
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.files import FileLock, make_database, replacing, sqlite_path
+from harness.core.files import FileLock, make_database, new_folder, regular, replacing, sha256_of, sqlite_path
 
 
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -112,3 +113,32 @@ def test_a_database_half_made_is_made_again(tmp_path: Path) -> None:
 )
 def test_sqlite_path(url: str, path: Path | None) -> None:
     assert sqlite_path(url) == path
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
+def test_new_files_have_the_permissions_that_the_umask_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        with monkeypatch.context() as patch:
+            # Another thread may make a file while the umask is another.
+            patch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+            with replacing(tmp_path / "file") as temporary:
+                temporary.write_text("x", encoding="utf-8")
+            new_folder(tmp_path / "folder").rename(tmp_path / "folder")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == mode | (0o111 & ~mask)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(OSError, match="not a regular file"):
+            sha256_of(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        regular(tmp_path / "none")
+    assert regular(tmp_path) == tmp_path

@@ -7,6 +7,9 @@ import pytest
 
 from harness.core.errors import SettingsError
 from harness.core.workspace import check_name, resolve_stores
+from harness.study import open_storage
+from harness.tracking import Tracker
+from tests.support.sweeps import make_workspace
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", "-a", "a'b", "x" * 101])
@@ -35,3 +38,34 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_stores("sqlite:///one.db", "sqlite:///one.db")
     with pytest.raises(SettingsError, match="not a URL"):
         resolve_stores("mlruns", None)
+
+
+@pytest.mark.parametrize("name", ["a?b", "50%20", "{x}", "a'b\"c"])
+def test_a_folder_that_no_url_can_name_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(SettingsError, match="a store cannot lie at") as error:
+        resolve_stores(None, None)
+    assert str(folder) in error.value.found
+    with pytest.raises(SettingsError, match="a store cannot lie at"):
+        resolve_stores("http://127.0.0.1:5000", "sqlite:///mine/optuna.db")
+    assert list(folder.iterdir()) == []
+    # With stores elsewhere the folder may have any name.
+    stores = resolve_stores("http://127.0.0.1:5000", f"sqlite:///{tmp_path}/optuna.db")
+    assert stores.work_root == tmp_path / "work"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a'b", "a#b", "a b", "Ⅳ"])
+def test_other_odd_folders_hold_both_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_stores: Path, name: str
+) -> None:
+    make_workspace(tmp_path / name, empty_stores)
+    monkeypatch.chdir(tmp_path / name)
+    stores = resolve_stores(None, None)
+    open_storage(stores.storage, create=False).engine.dispose()
+    Tracker(stores.tracking_uri, create=False).close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -123,6 +123,7 @@ def not_numbers(path: Path) -> None:
         (lambda path: write(path, np.full(4 * RATE, 0.5)), "is silent"),
         (lambda path: write(path, tune(rate=4000), 4000), "4000 samples a second"),
         (lambda path: write(path, np.zeros((RATE * 4, 9))), "9 channels"),
+        (os.mkfifo, "not a regular file"),
         (lambda path: write(path, 1e30 * tune(), subtype="FLOAT"), "no features"),
         (lambda path: path.mkdir(), "cannot be decoded"),
         (lambda path: None, "cannot be decoded"),
@@ -137,6 +138,21 @@ def test_a_clip_that_cannot_be_used_is_refused_with_the_reason(
         clip_features(path, load_clip(path))
     assert str(path) in refusal.value.found
     assert refusal.value.expected
+
+
+def test_a_small_file_with_gigabytes_of_silence_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """600 s of 8 channels at 192 kHz are within each limit, and take 5 GB."""
+    path = write(tmp_path / "bomb.flac", np.zeros((4 * 192_000, 8)), 192_000)
+    content = bytearray(path.read_bytes())
+    assert content[:4] == b"fLaC"
+    samples = 600 * 192_000  # the number of samples: 36 bits at the end of 8 bytes of the first block
+    content[21:26] = bytes([content[21] & 0xF0]) + samples.to_bytes(4)
+    path.write_bytes(content)
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match=r"has 921600000 samples in 8 channels\nexpected: .*57600000 samples"):
+        load_clip(path)
 
 
 def test_clips_are_numbered(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Export: the best checkpoint is loadable and measured, and each use of the test part is recorded."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.core.errors import CheckpointError, DataError, HarnessError, StudyError, TrackingError
 from harness.core.files import sha256_of
-from harness.data import DEMO_FOLDER, Tracks, stratified_split
+from harness.data import DEMO_FOLDER, Tracks, View, stratified_split
 from harness.export.bundle import export_best
 from harness.sweep.summary import StudySummary
 from harness.tracking import fix_artifact_paths
@@ -199,3 +200,30 @@ def test_a_moved_store_is_refused_until_it_is_fixed(
     code = f"import mlflow; print(type(mlflow.pyfunc.load_model({bundle.registered.uri!r})).__name__)"
     uri = f"sqlite:///{tmp_path}/moved/mlflow.db"
     assert "PyFuncModel" in python(code, tmp_path, {**stranger, "MLFLOW_TRACKING_URI": uri})
+
+
+def test_a_place_that_cannot_be_replaced_is_refused_before_the_test_part_is_opened(
+    swept: StudySummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(View, "open_test", lambda *_: pytest.fail("the test part was opened"))
+    Path("empty").mkdir()
+    Path("link").symlink_to("empty")
+    Path("dangling").symlink_to("nowhere")
+    for name in ("link", "dangling"):
+        with pytest.raises(CheckpointError, match="is not an empty folder"):
+            export_best(Path(name), study="demo-fcnn")
+    monkeypatch.chdir("empty")
+    with pytest.raises(CheckpointError, match="cannot be replaced"):
+        export_best(Path(), study="demo-fcnn", tracking_uri=swept.tracking_uri)
+    assert list(Path().iterdir()) == []
+
+
+def test_an_export_has_the_permissions_that_the_umask_leaves(swept: StudySummary) -> None:
+    Path("out").mkdir()
+    before = os.umask(0o027)
+    try:
+        export_best(Path("out"), study="demo-fcnn", formats=("safetensors",), register=False)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (Path("out"), *Path("out").iterdir())}
+    assert modes == {"out": 0o750, "model.safetensors": 0o640, "model.json": 0o640, "README.md": 0o640}

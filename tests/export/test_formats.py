@@ -123,7 +123,7 @@ def expected(folder: Path, inputs: Tensor) -> Tensor:
 def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None:
     inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
     wanted = expected(folder, inputs)
-    difference, guesses = compare_outputs(name, read(folder, name), inputs, wanted)
+    difference, guesses = compare_outputs(name, read(folder, name), [inputs], wanted)
     assert difference < 1e-5
     assert guesses.tolist() == wanted.argmax(1).tolist()
     assert wanted.max() > 0.5
@@ -134,7 +134,7 @@ def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None
 @pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (144, 216), (217, 1000), (1500, 40)])
 def test_any_picture_size_is_accepted(folder: Path, name: str, size: tuple[int, int]) -> None:
     inputs = pictures(2, *size)
-    assert compare_outputs(name, read(folder, name), inputs, expected(folder, inputs))[0] < 1e-5
+    assert compare_outputs(name, read(folder, name), [inputs], expected(folder, inputs))[0] < 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +153,13 @@ def test_every_format_cuts_the_frame(cropped: Path, name: str, size: tuple[int, 
     assert architecture_of(cropped).box == KAGGLE
     inputs = pictures(2, *size)
     transform, wanted = read(cropped, name), expected(cropped, inputs)
-    assert compare_outputs(name, transform, inputs, wanted)[0] < 1e-5
+    assert compare_outputs(name, transform, [inputs], wanted)[0] < 1e-5
     if size == (KAGGLE.height, KAGGLE.width):
         inside = inputs.clone()
         inputs[:, : KAGGLE.top] = inputs[:, KAGGLE.bottom :] = 0
         inputs[:, :, : KAGGLE.left] = inputs[:, :, KAGGLE.right :] = 0
         assert not torch.equal(inputs, inside)
-        assert compare_outputs(name, transform, inputs, wanted)[0] < 1e-5
+        assert compare_outputs(name, transform, [inputs], wanted)[0] < 1e-5
 
 
 @settings(max_examples=30)
@@ -241,9 +241,9 @@ def test_a_file_of_another_network_is_refused(folder: Path) -> None:
     inputs = rows(9) if kind(folder) == "features" else pictures(9)
     wanted = expected(folder, inputs).flip(1)
     with pytest.raises(CheckpointError, match=r"model\.pt2, read back, differs .* of 9 tracks"):
-        compare_outputs("model.pt2", read(folder, "pt2"), inputs, wanted)
+        compare_outputs("model.pt2", read(folder, "pt2"), [inputs], wanted)
     with pytest.raises(CheckpointError, match="differs from the original by nan"):
-        compare_outputs("x", read(folder, "onnx"), inputs, torch.full_like(wanted, torch.nan))
+        compare_outputs("x", read(folder, "onnx"), [inputs], torch.full_like(wanted, torch.nan))
 
 
 def test_formats_are_sorted_and_unknown_ones_refused() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from harness.models.registry import MODELS
 from harness.training.checkpoint import Architecture, Description, Origin, load_checkpoint, save_checkpoint
 from harness.training.loop import fit, start_training
 from tests.support.commands import Harness, last_json
+from tests.support.terminal import CONTROL
 
 
 def make_bundle(folder: Path, tracks: Tracks, model: str, columns: tuple[str, ...], epochs: int) -> Path:
@@ -54,6 +56,17 @@ def fcnn(tmp_path_factory: pytest.TempPathFactory, demo_tracks: Tracks) -> Path:
 @pytest.fixture(scope="session")
 def cnn(tmp_path_factory: pytest.TempPathFactory, demo_tracks: Tracks) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "cnn", demo_tracks, "cnn", (), 1)
+
+
+@pytest.fixture(scope="session")
+def portable(fcnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as pt2 and ONNX, without safetensors."""
+    folder = Path(shutil.copytree(fcnn, tmp_path_factory.mktemp("portable") / "bundle"))
+    classifier, about = load_checkpoint(fcnn)
+    columns = len(about.architecture.columns)
+    write_formats(folder, ("pt2", "onnx"), Source(classifier, "features", columns, {"genres": []}))
+    (folder / "model.safetensors").unlink()
+    return folder
 
 
 @pytest.fixture
@@ -131,10 +144,12 @@ def test_pictures_of_any_size(cnn: Path, demo_data: Path, demo_tracks: Tracks, t
 def test_sound_files_are_predicted(fcnn: Path, cnn: Path, song: Path, inside: Harness) -> None:
     for bundle in (fcnn, cnn):
         done = inside("predict", str(bundle), str(song), "--top", "2")
-        assert "song.flac" in done.stdout
-        assert max(map(len, done.stdout.splitlines())) <= 80
+        assert f" {song} " in done.stdout  # whole, because it goes into a pipe
         assert "SYNTHETIC" in done.stderr
         assert "1/1" in done.stderr
+    shown = CONTROL.sub("", inside("predict", str(fcnn), str(song), FORCE_COLOR="1").stdout)  # as on a terminal
+    assert max(map(len, shown.splitlines())) <= 80
+    assert str(song) not in shown
 
 
 def test_one_bad_file_stops_nothing(
@@ -278,3 +293,48 @@ def test_a_real_clip_and_its_row_have_the_same_prediction(gtzan: Path, tmp_path:
     for made in found.made[1000:]:
         assert dict(made.genres) == pytest.approx(rows[Path(made.file).stem], abs=1e-4)
     assert not found.notes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"genres": ["one", "two"]}, r"model\.(pt2|onnx) gives \(2, 10\) for two inputs\nexpected: \(2, 2\)"),
+        ({"columns": list(FEATURE_COLUMNS)}, r"model\.(pt2|onnx) cannot be read"),
+        ({"representation": "pictures", "columns": []}, r"model\.(pt2|onnx) cannot be read"),
+    ],
+    ids=["genres", "columns", "pictures"],
+)
+@pytest.mark.parametrize("format_", ["pt2", "onnx"])
+def test_a_file_that_does_not_fit_its_description_is_refused(
+    portable: Path, tmp_path: Path, format_: str, changes: dict[str, object], found: str
+) -> None:
+    shutil.copy(portable / f"model.{format_}", tmp_path)
+    description = json.loads((portable / "model.json").read_text(encoding="utf-8"))
+    description["architecture"] |= changes
+    (tmp_path / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=found):
+        open_bundle(tmp_path)
+
+
+def test_pipes_are_errors_and_the_rest_is_predicted(fcnn: Path, demo_data: Path, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.wav"):
+        os.mkfifo(tmp_path / name)
+    shutil.copy(demo_data / "features_30_sec.csv", tmp_path / "c.csv")
+    found = predict(open_bundle(fcnn), [tmp_path, tmp_path / "a.csv"])
+    assert len(found.made) == 300
+    assert sorted(Path(file).name for file, _ in found.errors) == ["a.csv", "b.wav"]
+    assert all("not a regular file" in error for _, error in found.errors)
+
+
+def test_values_that_give_no_probability_are_null_in_json(
+    fcnn: Path, demo_data: Path, tmp_path: Path, inside: Harness
+) -> None:
+    with (demo_data / "features_30_sec.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, lines[0].keys())
+        writer.writeheader()
+        writer.writerow({name: "3.4e38" if name in FEATURE_COLUMNS else value for name, value in lines[0].items()})
+    text = inside("predict", str(fcnn), str(tmp_path / "a.csv"), "--json").stdout
+    found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in {text}"))
+    assert found["predictions"][0]["genres"][0]["probability"] is None

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,13 @@ from harness.core.space_parsing import parse_space
 from harness.models.registry import model_spec
 from harness.sweep.settings import SweepSettings, load_settings, parse_jobs, parse_keep
 from harness.training.loop import accepted_by, default_space
-from tests.support import EXPERIMENTS
+from tests.support import EXPERIMENTS, REPOSITORY
+from tests.support.commands import python
 
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "settings.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -42,6 +44,14 @@ def test_the_recipes_write_out_the_default_search_space(model: str) -> None:
         ("model = 'fcnn'\njobs = 'some'", ["some", "auto"]),
         ("trials = 3", ["no model", "--model fcnn"]),
         ("model = ", ["TOML"]),
+        ("model = 'fcnn'\njobs = -3", ["jobs", "-3"]),
+        ("model = 'fcnn'\njobs = '²'", ["jobs", "²"]),
+        ("model = 'fcnn'\nkeep = 'best:²'", ["best:²", "best:N"]),
+        ("model = 'fcnn'\nseed = " + "9" * 5000, ["TOML"]),
+        ("model = 'fcnn'\nseed = 0x" + "f" * 5000, ["number of 20000 bits"]),
+        ("model = 'fcnn'\n[search]\nlr = { low = 1, high = 1" + "0" * 400 + " }", ["number of 1329 bits"]),
+        ("model = " + "[" * 5000 + "]" * 5000, ["TOML"]),
+        ("model = " + "[" * 100 + "]" * 100, ["model is [[["]),
     ],
 )
 def test_a_wrong_file_is_named_and_put_right(tmp_path: Path, text: str, quoted: list[str]) -> None:
@@ -61,6 +71,21 @@ def test_words() -> None:
     assert parse_jobs("3") == 3
     assert parse_keep("all") is None
     assert parse_keep("best:5") == 5
+
+
+@pytest.mark.parametrize("digits", ["²", "٣", "9" * 5000, "-1", "1_0", " 1", ""])
+def test_words_that_python_takes_for_digits(digits: str) -> None:
+    with pytest.raises(SettingsError, match="jobs is"):
+        parse_jobs(digits)
+    with pytest.raises(SettingsError, match="keep is"):
+        parse_keep(f"best:{digits}")
+
+
+def test_a_settings_file_is_utf_8_in_every_locale(tmp_path: Path) -> None:
+    write(tmp_path, "model = 'fcnn'\ndata = 'Ⅳ'")
+    code = "from harness.sweep.settings import *; print(ascii(load_settings(Path('settings.toml'), {}).data))"
+    own = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONPATH": str(REPOSITORY)}
+    assert python(code, tmp_path, {**os.environ, **own}) == "'\\u2163'\n"
 
 
 @pytest.mark.parametrize("changes", [{"attempts": 0}, {"timeout": 0.0}, {"timeout": float("nan")}])

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harness.training.checkpoint import (
     write_description,
 )
 from harness.training.loop import TrainingState
+from harness.training.resume import ResumePoint, save_resume
 from tests.support.trainings import COLUMNS, GENRES
 
 
@@ -53,6 +55,18 @@ def test_others_may_read_it(saved: Path) -> None:
     assert [path.stat().st_mode & 0o444 for path in (saved, *saved.iterdir())] == [0o444] * 3
 
 
+def test_the_umask_is_respected(state: TrainingState, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        save_checkpoint(tmp_path / "own", state.classifier.state_dict(), describe(state, "s"))
+        save_resume(tmp_path / "resume", ResumePoint.of(state))
+    finally:
+        os.umask(before)
+    for folder in ("own", "resume"):
+        files = list((tmp_path / folder).iterdir())
+        assert [path.stat().st_mode & 0o777 for path in (tmp_path / folder, *files)] == [0o700, 0o600, 0o600]
+
+
 def test_saving_again_replaces_the_folder(saved: Path, state: TrainingState) -> None:
     save_checkpoint(saved, state.classifier.state_dict(), describe(state, "other"))
     origin = read_description(saved).origin
@@ -82,10 +96,43 @@ def test_what_an_export_adds_comes_back(saved: Path, state: TrainingState) -> No
         assert read_description(saved) == description
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"format": 1}', '{"format": 1, "metrics": 2}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "{",
+        '{"format": 1}',
+        '{"format": 1, "metrics": 2}',
+        '{"format": 1, "metrics": {}, "architecture": ' + "[" * 100_000,
+        '{"format": ' + "9" * 5000 + "}",
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_description_that_is_none(saved: Path, text: str) -> None:
     (saved / "model.json").write_text(text)
     with pytest.raises(CheckpointError, match="not a checkpoint's description"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"columns": [1]}, {"genres": [None]}, {"representation": "sound"}, {"representation": []}, {"model": 3}],
+    ids=str,
+)
+def test_an_architecture_that_is_none(saved: Path, wrong: dict[str, object]) -> None:
+    description = json.loads((saved / "model.json").read_text())
+    description["architecture"] |= wrong
+    (saved / "model.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match="not a checkpoint's description"):
+        load_checkpoint(saved)
+
+
+def test_a_description_that_is_a_pipe(saved: Path) -> None:
+    (saved / "model.json").unlink()
+    os.mkfifo(saved / "model.json")
+    with pytest.raises(CheckpointError, match="not a regular file"):
         load_checkpoint(saved)
 
 

@@ -21,7 +21,7 @@ def test_a_list_of_devices() -> None:
 def test_one_device_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda")
-    for wrong in ("gpu", "cpu:0", "cuda:x", ""):
+    for wrong in ("gpu", "cpu:0", "cuda:x", "", "cuda:²", "cuda:" + "9" * 5000):
         with pytest.raises(SettingsError, match="auto, cpu, cuda or cuda:N"):
             choose_device(wrong)
     with pytest.raises(SettingsError, match="CUDA device"):

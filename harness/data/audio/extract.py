@@ -77,7 +77,7 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = l
         for name in OUTPUTS:
             if (ready / name).exists():
                 (ready / name).rename(out / name)
-        about = json.loads((out / ABOUT_FILE).read_text())
+        about = json.loads((out / ABOUT_FILE).read_text(encoding="utf-8"))
         shutil.rmtree(work)
     finally:
         lock.release()
@@ -126,7 +126,7 @@ class Job:
         """Return the features that an earlier call has computed, or None if there are none for this key."""
         if not self.row.exists() or not self.picture.exists():
             return None
-        known = json.loads(self.row.read_text())
+        known = json.loads(self.row.read_text(encoding="utf-8"))
         features: list[float] = known["features"]
         return features if known["key"] == self.key else None
 
@@ -148,7 +148,7 @@ def analyse(job: Job) -> str | OSError | None:
         with replacing(job.picture) as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
         with replacing(job.row) as temporary:
-            temporary.write_text(json.dumps({"key": job.key, "features": features}))
+            temporary.write_text(json.dumps({"key": job.key, "features": features}), encoding="utf-8")
     except OSError as error:
         return error
     return None
@@ -206,7 +206,7 @@ def _assemble(
         "tracks": len(used),
         "skipped": skipped,
     }
-    (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n")
+    (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     try:
         load_tracks(folder, enough=False)
     except DataError as error:

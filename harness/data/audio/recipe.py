@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.core.files import FileLock
+from harness.core.files import FileLock, regular
 from harness.data.features import FEATURE_COLUMNS, FLOAT32_MAX
 
 FEATURE_RECIPE, PICTURE_RECIPE = 1, 1
@@ -27,6 +27,8 @@ RATE = 22050  # samples a second
 SHORTEST, LONGEST = 3.0, 600.0
 RATES = (8000, 192000)  # lowest and highest sample rate of a file
 MAX_CHANNELS = 8
+# Of all channels together, as of 600 s in stereo at 48 kHz: silence packs 5 GB of samples into a small file.
+MAX_SAMPLES = 600 * 48000 * 2
 # A clip whose range of values is below one step of 16 bits counts as silent.
 SILENCE = 2.0**-15
 MFCCS = 20
@@ -61,7 +63,7 @@ def load_clip(path: Path) -> np.ndarray:
 
     try:
         # Opened with soundfile, because librosa would try other decoders, which round in another way, if it fails.
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(regular(path)) as file:
             _check_header(path, file.frames, file.samplerate, file.channels)
             clip, _ = librosa.load(file, sr=RATE, mono=True)
     except (soundfile.SoundFileError, librosa.LibrosaError, OSError) as error:
@@ -83,13 +85,15 @@ def _check_header(path: Path, frames: int, rate: int, channels: int) -> None:
     seconds = frames / rate
     if not SHORTEST <= seconds <= LONGEST:
         raise DataError(f"{path} is {seconds:.2f} s long", expected=_expected())
+    if frames * channels > MAX_SAMPLES:
+        raise DataError(f"{path} has {frames * channels} samples in {channels} channels", expected=_expected())
 
 
 def _expected() -> str:
     kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in SUFFIXES)
     return (
         f"{kinds} of {SHORTEST:g} to {LONGEST:g} s with sound in it, {RATES[0]} to {RATES[1]} Hz, "
-        f"up to {MAX_CHANNELS} channels"
+        f"up to {MAX_CHANNELS} channels and {MAX_SAMPLES} samples in all of them"
     )
 
 

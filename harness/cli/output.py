@@ -1,0 +1,42 @@
+"""Output to stdout that several commands share: JSON, and tables that fit."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from harness.core.json_types import finite
+
+ANY_WIDTH = 1_000_000
+FOLDED = 40  # columns of a terminal in which a table with folded names can be read
+
+
+def print_json(content: object) -> None:
+    """Print one JSON document. A number that is not finite is null, a time is text."""
+    print(json.dumps(finite(content), allow_nan=False, default=str))
+
+
+def print_table(table: Table, *, folds: bool = False) -> None:
+    """Print a table; where its names do not fit on the terminal, one line for each cell instead.
+
+    Into a pipe or a file it is as wide as its names need, because one that is cut would not be found. `folds`: the
+    table has a column whose long names are folded.
+    """
+    console = Console(highlight=False)
+    width = Measurement.get(console, console.options.update_width(ANY_WIDTH), table)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, width.minimum))
+    elif console.width < (min(width.minimum, FOLDED) if folds else width.minimum):
+        _print_cells(console, table)
+        return
+    console.print(table)
+
+
+def _print_cells(console: Console, table: Table) -> None:
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        for column, cell in zip(table.columns, row, strict=True):
+            console.print(f"{column.header}: {cell}", markup=False, soft_wrap=True)
+        console.print()
