@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Json, TrackingUri
+from harness.cli.terminal import print_text
 
 
 def export(
@@ -57,4 +58,4 @@ def export(
         formats=tuple(formats or DEFAULT_FORMATS),
         register=register,
     )
-    print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())
+    print_text(json.dumps(bundle.as_json()) if as_json else bundle.as_text())
