@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))  # the list of trusted code
     for name in list(os.environ):
         if name.startswith(("HARNESS_", "MLFLOW_TRACKING")) and name not in ("HARNESS_CACHE", "HARNESS_GTZAN"):
             patch.delenv(name)

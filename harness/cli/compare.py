@@ -11,7 +11,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from harness.cli.options import Json, Storage, TrackingUri
+from harness.cli.options import Json, Storage, TrackingUri, TrustCode
 from harness.cli.terminal import Console
 from harness.core.space import describe
 
@@ -51,6 +51,7 @@ def compare(
     ] = "auto",
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Train the best configuration of each study again on repeated splits, and print which model is better.
@@ -79,6 +80,7 @@ def compare(
         device=device,
         tracking_uri=tracking_uri,
         storage=storage,
+        trust_code=trust_code,
     )
     plan = plan_comparison(settings)
     comparison = _run(Console(stderr=True), plan)

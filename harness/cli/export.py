@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, TrackingUri
+from harness.cli.options import Json, TrackingUri, TrustCode
 from harness.cli.terminal import print_text
 
 
@@ -34,6 +34,7 @@ def export(
         ),
     ] = None,
     tracking_uri: TrackingUri = None,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Write the best checkpoint as a folder and measure it on the test part.
@@ -57,5 +58,6 @@ def export(
         tracking_uri=tracking_uri,
         formats=tuple(formats or DEFAULT_FORMATS),
         register=register,
+        trust_code=trust_code,
     )
     print_text(json.dumps(bundle.as_json()) if as_json else bundle.as_text())

@@ -22,6 +22,10 @@ Storage = Annotated[
         help="Optuna's storage, an SQLAlchemy URL.",
     ),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Run code that a record or a bundle names and you have not named before."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")]
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.options import Json
+from harness.cli.options import Json, TrustCode
 from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def predict(
         list[Path], typer.Argument(metavar="FILE...", help="CSV of features, PNG, audio, or folders of them.")
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Number of genres to print.")] = 3,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Predict the likeliest genres of features, pictures or sound (with the extra "audio").
@@ -34,7 +35,7 @@ def predict(
     from harness.export.predict import predict as predict_all
 
     console = Console(stderr=True, soft_wrap=True)
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, trust_code=trust_code)
     with file_display(console, "predict") as display:
         found = predict_all(opened, files, top=top, progress=display)
     if as_json:

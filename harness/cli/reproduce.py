@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Json, TrackingUri
+from harness.cli.options import Json, TrackingUri, TrustCode
 from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def reproduce(
         str | None, typer.Option("--device", show_default="the recorded one", help="cpu, cuda or cuda:N.")
     ] = None,
     tracking_uri: TrackingUri = None,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Train a trial again from its MLflow run; exit 0 only if every epoch is the same to the last digit.
@@ -33,7 +34,9 @@ def reproduce(
     from harness.sweep.reproduce import reproduce
 
     with epochs_display(Console(stderr=True)) as display:
-        result = reproduce(run, data=data, device=device, tracking_uri=tracking_uri, listener=display)
+        result = reproduce(
+            run, data=data, device=device, tracking_uri=tracking_uri, trust_code=trust_code, listener=display
+        )
     if as_json:
         print(json.dumps(result.as_json()))
     else:

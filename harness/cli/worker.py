@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, Storage, TrackingUri, option
+from harness.cli.options import Json, Storage, TrackingUri, TrustCode, option
 from harness.cli.run_plan import carry_out
 
 
@@ -21,6 +21,7 @@ def worker(
     device: Annotated[
         str, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
     ] = "auto",
+    trust_code: TrustCode = False,
     timeout: Annotated[
         float | None, option("--timeout", "none", "Start no new trial after this many minutes.")
     ] = None,
@@ -40,5 +41,7 @@ def worker(
     TRAINING_SERVER.start()
     from harness.sweep.driver import join_study
 
-    plan = join_study(study, stores, data=data, jobs=jobs_wanted, device=device, timeout=minutes)
+    plan = join_study(
+        study, stores, data=data, jobs=jobs_wanted, device=device, timeout=minutes, trust_code=trust_code
+    )
     carry_out(plan, as_json)

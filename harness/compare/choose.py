@@ -25,7 +25,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """Choose the studies, check that they can be compared, and draw the splits. Nothing is written.
 
     Raises StudyError if studies are missing, are unfinished, or differ in data, tracks or split; DataError if the
-    data in the folder have changed; SettingsError for an invalid setting, and if the file of a model has changed.
+    data in the folder have changed; SettingsError for an invalid setting, and if the file of a model has changed;
+    UntrustedCode if the user has not agreed to run it.
     """
     if settings.repeats < MINIMUM_REPEATS:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
@@ -40,7 +41,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
                 expected="two or more different studies",
             )
         studies = [Study.open(opened, check_name("study", name), stores.work_folder(name)) for name in names]
-        compared = tuple(_compared_study(study) for study in studies)
+        compared = tuple(_compared_study(study, settings.trust_code) for study in studies)
     _check_same(compared)
     tracker = Tracker(stores.tracking_uri, create=False)
     first = tracker.studies.require_run(compared[0].spec.name, compared[0].context.identity)
@@ -101,7 +102,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     return tuple(chosen[model] for model in sorted(chosen))
 
 
-def _compared_study(study: Study) -> ComparedStudy:
+def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
     best, spec = study.best(), study.spec
     if best is None:
         raise StudyError(
@@ -109,7 +110,7 @@ def _compared_study(study: Study) -> ComparedStudy:
             expected="a study with at least one",
             hint=f"harness sweep --study {study.name}, with the settings of the study",
         )
-    model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}")
+    model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}", trust_code=trust_code)
     return ComparedStudy(
         spec=spec,
         model=model,

@@ -27,6 +27,7 @@ class CompareSettings:
     device: str = "auto"
     tracking_uri: str | None = None
     storage: str | None = None
+    trust_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,7 +146,9 @@ def _run(
     if config is None:
         end = _baseline(candidate, seed, view, split, journal)
     else:
-        model = recorded_model(candidate.model, candidate.source_digest, f"study {candidate.study!r}")
+        model = recorded_model(
+            candidate.model, candidate.source_digest, f"study {candidate.study!r}", trust_code=True
+        )
         end = _network(task, view, split, config, model, journal, folder, stopping)
     journal.append(end, sync=True)
     if end.result.state != "interrupted":
@@ -168,7 +170,7 @@ def _network(
     result = run_trial(config, model, data, device, journal=journal, folder=folder, stop=stopping.is_set)
     guesses: list[torch.Tensor] = []
     if result.state == "complete":
-        classifier, _ = load_checkpoint(folder / "checkpoint")
+        classifier, _ = load_checkpoint(folder / "checkpoint", trust_code=True)
         classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         parts = (data.valid, _open(view, split, journal).to(device))
         guesses = [evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts]

@@ -110,7 +110,7 @@ def _measure_own_split(
                 raise CheckpointError(f"the checkpoint of run {run.run_id} was removed by --keep")
             with tempfile.TemporaryDirectory() as name:
                 folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name))
-                classifier, _ = load_checkpoint(folder)
+                classifier, _ = load_checkpoint(folder, trust_code=plan.settings.trust_code)
             tracker.runs.count_test_opening(run.run_id)
             part = candidate_view(plan.tracks, candidate).open_test(plan.split)
             predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)

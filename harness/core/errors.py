@@ -64,6 +64,10 @@ class CheckpointError(HarnessError):
     """A checkpoint or an exported bundle is missing, damaged or of another format."""
 
 
+class UntrustedCode(HarnessError):  # noqa: N818 - a question to the user
+    """A record or a bundle names code that the user has not agreed to run."""
+
+
 class Stopped(HarnessError):  # noqa: N818 - no fault of the program
     """A signal stopped the command in good order. The exit code is 128 + the signal's number, as in a shell."""
 

@@ -13,6 +13,7 @@ import pandas as pd
 from harness.core.errors import CheckpointError, TrackingError
 from harness.core.json_types import JsonObject
 from harness.core.records import Split
+from harness.core.trust import remember
 from harness.core.workspace import resolve_stores
 from harness.data import PICTURES_FOLDER, Tracks, View, find_pictures, with_crop
 from harness.data.open import load_recorded_data, recorded_folder
@@ -93,13 +94,14 @@ def export_best(
     tracking_uri: str | None = None,
     formats: tuple[str, ...] = DEFAULT_FORMATS,
     register: bool | None = None,
+    trust_code: bool = False,
 ) -> ExportResult:
     """Export the best complete trial of a study, or the trial of one run, to the folder `out`.
 
     The network is measured on the test part of the study's split. Each file is read back, and its outputs there
     are compared with those of the network. `out` is complete, with the measurements in its description and its
     model card, or it does not exist. `register` adds the network to MLflow's model registry; the default is to
-    register the best trial of a study, and not the trial of a run.
+    register the best trial of a study, and not the trial of a run. `trust_code`: see `require_trust`.
 
     Raises StudyError or TrackingError if there is nothing to export, DataError if the data are not those that the
     study was made on, SettingsError for an unknown format, and CheckpointError if the checkpoint is removed or
@@ -119,10 +121,14 @@ def export_best(
     out.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        bundle = _write(tracker, run, data, working, formats, run_id is None if register is None else register)
+        trained = _load(tracker, run, data, working, trust_code)
+        bundle = _write(tracker, run, trained, working, formats, run_id is None if register is None else register)
         if out.exists():
             out.rmdir()
         bundle.folder.rename(out)
+        for check in bundle.formats:
+            if check.format == "pt2":
+                remember(check.sha256, out / check.file)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return replace(bundle, folder=out)
@@ -150,10 +156,9 @@ class _Trained:
 
 
 def _write(
-    tracker: Tracker, run: RunInfo, data: str | None, working: Path, formats: tuple[str, ...], registers: bool
+    tracker: Tracker, run: RunInfo, trained: _Trained, working: Path, formats: tuple[str, ...], registers: bool
 ) -> ExportResult:
     """Write the export of a run to a new folder in `working`; see `export_best`."""
-    trained = _load(tracker, run, data, working)
     folder = working / "bundle"
     needed = tuple(name for name in FILES if name in formats or (registers and name == "pt2"))
     description = save_checkpoint(folder, trained.classifier.state_dict(), trained.description)
@@ -182,12 +187,13 @@ def _write(
     )
 
 
-def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path) -> _Trained:
+def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path, trust_code: bool) -> _Trained:
     """Download the checkpoint of a run to `working`, and open the data and the split of its study."""
     split = tracker.studies.split(run.parent_id)
     context = tracker.studies.context(run.parent_id)
     tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
-    classifier, description = load_checkpoint(tracker.artifacts.download_checkpoint(run.run_id, working))
+    checkpoint = tracker.artifacts.download_checkpoint(run.run_id, working)
+    classifier, description = load_checkpoint(checkpoint, trust_code=trust_code)
     parts = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
     exported = Exported(run_id=run.run_id, split=split.name, parts=parts)
     architecture = description.architecture

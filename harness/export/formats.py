@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from harness.core.errors import CheckpointError, SettingsError
+from harness.core.files import sha256_of
 from harness.core.records import Representation
+from harness.core.trust import require_trust
 from harness.data import MAX_SIDE, MIN_SIDE, CropBox
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier
-from harness.training.checkpoint import WEIGHTS_FILE, Architecture, load_checkpoint
+from harness.training.checkpoint import WEIGHTS_FILE, Architecture, Description, load_checkpoint
 
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
 # pt2 needs no code of this package, and the registry needs it anyway.
@@ -142,16 +144,22 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
     exported.save(path)
 
 
-def read_format(folder: Path, name: str, architecture: Architecture) -> Transform:
+def read_format(folder: Path, name: str, architecture: Architecture, *, trust_code: bool = False) -> Transform:
     """Return the function from raw input to probabilities (on the CPU) of the file of this format in a folder.
+
+    `trust_code`: see `require_trust`. safetensors run the file of a model from a file; PyTorch evaluates
+    expressions and reads pickles in a pt2 file.
 
     safetensors is read by this package, pt2 by torch alone, ONNX by onnxruntime alone.
     """
     path = folder / FILES[name]
     if name == "safetensors":
         resize = partial(resize_by_operator, box=architecture.box)
-        return Portable(load_checkpoint(folder)[0], architecture.representation, resize).eval()
+        return Portable(
+            load_checkpoint(folder, trust_code=trust_code)[0], architecture.representation, resize
+        ).eval()
     if name == "pt2":
+        require_trust(str(path), sha256_of(path), str(folder), trust_code)
         module: Transform = torch.export.load(path).module()
         return module
     import onnxruntime
@@ -159,6 +167,23 @@ def read_format(folder: Path, name: str, architecture: Architecture) -> Transfor
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def checked_sha256(folder: Path, name: str, description: Description) -> str:
+    """Return the SHA-256 of a bundle's file of this format.
+
+    Raises CheckpointError if `model.json` has another one.
+    """
+    checks = () if description.exported is None else description.exported.formats
+    recorded = {check.format: check.sha256 for check in checks} | {"safetensors": description.sha256}
+    found = sha256_of(folder / FILES[name])
+    if recorded.get(name, found) != found:
+        raise CheckpointError(
+            f"{folder / FILES[name]} is damaged or was changed (SHA-256 {found[:12]})",
+            expected=f"the SHA-256 in model.json, {str(recorded.get(name))[:12]}",
+            hint="harness export again, from the run that made it",
+        )
+    return found
 
 
 @torch.inference_mode()

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from harness.core.errors import CheckpointError, DataError, HarnessError
 from harness.core.json_types import JsonObject
 from harness.core.records import Representation
+from harness.core.trust import is_trusted
 from harness.data import FEATURE_COLUMNS
 from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
 from harness.data.features import has_columns, read_rows
 from harness.data.images import raw_pictures
 from harness.data.layout import HIDDEN, FileProgress
-from harness.export.formats import FILES, Transform, read_format
-from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, read_description
+from harness.export.formats import FILES, Transform, checked_sha256, read_format
+from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, Description, read_description
 from harness.training.loop import EVALUATION_BATCH
 
 # The file type that a bundle takes besides sound, by the input of its model.
@@ -107,26 +108,19 @@ class Bundle:
         return (SUFFIX_OF[self.architecture.representation], *SUFFIXES)
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, *, trust_code: bool = False) -> Bundle:
     """Open a folder that `harness export` wrote: its safetensors, else its pt2 file, else its ONNX file.
 
-    For a model from a user's file, safetensors come last: they need the file with the class, the others do not.
-    PyTorch reads parts of a pt2 file with pickle, which can run code: do not open a pt2 file from a source that
-    you do not trust.
+    For a model from a user's file, safetensors come last: they need the file with the class, the others do not. A
+    file that runs code which the user has not agreed to run is only taken if there is no other (see
+    `require_trust`, for `trust_code` too).
 
-    Raises CheckpointError if the folder is not a bundle or is damaged.
+    Raises CheckpointError if the folder is not a bundle or is damaged, and UntrustedCode if each of its files runs
+    such code.
     """
     description = read_description(folder)
     architecture = description.architecture
-    order = sorted(FILES, key=lambda name: name == "safetensors" and architecture.source_digest is not None)
-    format_ = next((name for name in order if (folder / FILES[name]).exists()), None)
-    if format_ is None:
-        raise CheckpointError(
-            f"{folder} holds no model",
-            expected=f"{', '.join(FILES.values())} beside {DESCRIPTION_FILE}",
-            hint="harness export again",
-        )
-    transform = _transform(folder, format_, architecture)
+    transform = _transform(folder, _format(folder, description, trust_code), architecture, trust_code)
     spread = None
     if architecture.representation == "features" and isinstance(transform, nn.Module):
         spread = (transform.get_buffer(f"{NORMALISE}.mean"), transform.get_buffer(f"{NORMALISE}.scale"))
@@ -138,9 +132,29 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, architecture, description.is_synthetic, probabilities, spread)
 
 
-def _transform(folder: Path, format_: str, architecture: Architecture) -> Transform:
+def _format(folder: Path, description: Description, trust_code: bool) -> str:
+    """Return the format of the file to read, after the check of its SHA-256."""
+    needs_class = description.architecture.source_digest is not None
+    order = sorted(FILES, key=lambda name: name == "safetensors" and needs_class)
+    found = [name for name in order if (folder / FILES[name]).is_file()]
+    if not found:
+        raise CheckpointError(
+            f"{folder} holds no model",
+            expected=f"{', '.join(FILES.values())} beside {DESCRIPTION_FILE}",
+            hint="harness export again",
+        )
+    sums = {name: checked_sha256(folder, name, description) for name in found}
+
+    def runs_unknown_code(name: str) -> bool:
+        runs = {"pt2": sums[name], "safetensors": description.architecture.source_digest, "onnx": None}[name]
+        return runs is not None and not (trust_code or is_trusted(runs))
+
+    return next((name for name in found if not runs_unknown_code(name)), found[0])
+
+
+def _transform(folder: Path, format_: str, architecture: Architecture, trust_code: bool) -> Transform:
     try:
-        return read_format(folder, format_, architecture)
+        return read_format(folder, format_, architecture, trust_code=trust_code)
     except ImportError as error:
         raise CheckpointError(
             f"reading {folder / FILES[format_]} needs a package that is not installed: {error.name}",

@@ -41,8 +41,13 @@ def read_model_file(name: str, path: Path) -> bytes:
 def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> ModelSpec:
     """Return the model of a class in the file `path`, whose content is `code`.
 
-    Raises SettingsError if the code cannot be run, or if the class is missing or is not as `EXTERNAL` says.
+    Raises SettingsError if the code is not UTF-8 or cannot be run, or if the class is missing or is not as
+    `EXTERNAL` says.
     """
+    try:
+        source = code.decode()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8: {error}", expected="Python source in UTF-8") from error
     network = getattr(_module(path, code), class_name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
         raise SettingsError(f"{path} has no class {class_name!r} that is a torch.nn.Module", expected=EXTERNAL)
@@ -68,6 +73,7 @@ def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> Mode
         search=tables["search"],
         threads=policy["threads"],
         jobs_per_gpu=policy["jobs_per_gpu"],
+        source=source,
         source_digest=digest_of_code(code),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.core.errors import SettingsError
+from harness.core.errors import SettingsError, TrackingError
+from harness.core.trust import require_trust
 from harness.models.cnn import GenreClassifierCNN
 from harness.models.external import digest_of_code, model_from_code, read_model_file
 from harness.models.fcnn import GenreClassifierFCNN
@@ -40,11 +41,14 @@ def model_spec(name: str) -> ModelSpec:
     return model_from_code(name, path, class_name, read_model_file(name, path))
 
 
-def recorded_model(name: str, digest: str | None, what: str) -> ModelSpec:
+def recorded_model(name: str, digest: str | None, what: str, *, trust_code: bool) -> ModelSpec:
     """Return the model that `what`, a study or a checkpoint, was made with.
 
     `digest` is the recorded SHA-256 of the model's file, None for a model of the package. It is compared before
-    the file is run. Raises SettingsError if the file is another now, and what `model_spec` raises.
+    the file is run. `trust_code`: see `require_trust`.
+
+    Raises SettingsError if the file is another now, UntrustedCode if the user has not agreed to run it, and what
+    `model_spec` raises.
     """
     if name in MODELS:
         return MODELS[name]
@@ -58,6 +62,25 @@ def recorded_model(name: str, digest: str | None, what: str) -> ModelSpec:
             expected="the file as it was: it is in context.json of the study's run, under model_source",
             hint="the same command with that file in its place, or harness sweep --study NEW with this one",
         )
+    require_trust(str(path), found, what, trust_code)
+    return model_from_code(name, path, class_name, code)
+
+
+def model_of_source(name: str, source: str, digest: str | None, what: str, *, trust_code: bool) -> ModelSpec:
+    """Return the model of a class in `source`, the code that a record has of the model `name`.
+
+    `digest` and the errors are those of `recorded_model`.
+    """
+    path, class_name = _file_and_class(name)
+    code = source.encode()
+    found = digest_of_code(code)
+    if found != digest:
+        raise TrackingError(
+            f"the code of {name} that {what} has on record is damaged or was changed "
+            f"(SHA-256 {found[:12]}, recorded {str(digest)[:12]})",
+            expected="the code that the study was made with",
+        )
+    require_trust(f"model_source in context.json of {what}", found, "reproduce", trust_code)
     return model_from_code(name, path, class_name, code)
 
 

@@ -19,8 +19,8 @@ class ModelSpec:
     the training loop's. `search` is the network's search space as a table, which is added to the default space.
     `threads` is the number of intra-op threads of a trial. It depends on the model and not on the number of jobs,
     because it changes the last digits of sums. `jobs_per_gpu` is the default number of trials that share a GPU: a
-    small network leaves most of it idle. `source_digest` is the SHA-256 of the model's file, None for a model of
-    the package.
+    small network leaves most of it idle. `source` is the code of the model's file and `source_digest` its SHA-256;
+    both are None for a model of the package.
     """
 
     name: str
@@ -30,6 +30,7 @@ class ModelSpec:
     search: Mapping[str, object] = field(default_factory=dict)
     threads: int = 1
     jobs_per_gpu: int = 1
+    source: str | None = None
     source_digest: str | None = None
 
     @property

@@ -14,6 +14,7 @@ from harness.core.files import sqlite_path
 from harness.core.records import TrialCounts, WorkerId, new_name
 from harness.core.space import describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
+from harness.core.trust import remember
 from harness.core.workspace import Stores, check_name
 from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
@@ -60,6 +61,8 @@ def open_study(plan: SweepPlan) -> Study:
         close_journals(study)
         if not plan.joins:
             settings = plan.settings
+            if plan.model.source_digest is not None:  # the user has named the file
+                remember(plan.model.source_digest, Path(plan.model.name.rpartition(":")[0]))
             targets = Targets(n_trials=settings.trials, attempts=settings.attempts, keep=settings.keep)
             study.set_targets(targets, keeps="keep" in settings.model_fields_set)
     return study
@@ -133,11 +136,19 @@ def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupte
 
 
 def join_study(
-    name: str, stores: Stores, *, data: str | None, jobs: int | None, device: str, timeout: float | None
+    name: str,
+    stores: Stores,
+    *,
+    data: str | None,
+    jobs: int | None,
+    device: str,
+    timeout: float | None,
+    trust_code: bool = False,
 ) -> SweepPlan:
     """Return the plan of a worker that joins a study.
 
     `jobs`, `device` and `timeout` (minutes) are the worker's own; all other settings are those of the study.
+    `trust_code`: see `require_trust`.
     Raises StudyError if there is no such study, or no sweep of it has begun. Raises DataError if the data here
     differ from the data of the study, and SettingsError if the file of its model does.
     """
@@ -171,7 +182,7 @@ def join_study(
         spec=spec,
         tracks=with_crop(tracks, [split], possible_values("crop", spec.space, spec.fixed)),
         split=split,
-        model=recorded_model(spec.model, spec.source_digest, f"study {name!r}"),
+        model=recorded_model(spec.model, spec.source_digest, f"study {name!r}", trust_code=trust_code),
         stores=stores,
         devices=devices_of(own.device),
         joins=True,
@@ -244,12 +255,8 @@ def _context(plan: SweepPlan) -> StudyContext:
         ),
         synthetic=tracks.synthetic,
         columns=plan.spec.columns,
-        model_source=None if plan.model.source_digest is None else _source(plan),
+        model_source=plan.model.source,
     )
-
-
-def _source(plan: SweepPlan) -> str:
-    return Path(plan.spec.model.rpartition(":")[0]).read_text()
 
 
 def _description(plan: SweepPlan) -> str:

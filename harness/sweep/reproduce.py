@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
@@ -17,7 +15,7 @@ from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
 from harness.data import Tracks, TrainingData, View, with_crop
 from harness.data.open import load_data, recorded_folder
-from harness.models.registry import model_spec
+from harness.models.registry import MODELS, model_of_source
 from harness.models.spec import ModelSpec
 from harness.tracking import RunInfo, Tracker
 from harness.tracking.environment import code_version, environment
@@ -97,6 +95,7 @@ def reproduce(
     data: str | None = None,
     device: str | None = None,
     tracking_uri: str | None = None,
+    trust_code: bool = False,
     listener: Callable[[EpochMetrics, int], None] = lambda *_: None,
 ) -> Reproduction:
     """Train the trial of a run again from its MLflow run alone, and compare the epochs.
@@ -115,6 +114,7 @@ def reproduce(
             f"run {run_id} has no epochs", expected="the run of a trial that trained one epoch or more"
         )
     context = tracker.studies.context(run.parent_id)
+    model = _model(run, context, trust_code)
     split = tracker.studies.split(run.parent_id)
     tracks = load_data(data or recorded_folder(context))
     _check_tracks(tracks, split)
@@ -125,16 +125,14 @@ def reproduce(
     where, differs = _device(device, run.device)
     differences += [*differs, *_changed("gpu", run.gpu or "none", gpu_name(where) or "none")]
     config = run.config
-    with tempfile.TemporaryDirectory() as folder:
-        model = _model(config.model, context, Path(folder))
-        tracks = with_crop(tracks, [split], [config.params.get("crop", "none")])
-        view = View(tracks, model.representation, context.columns).for_params(config.params)
-        before = torch.get_num_threads()
-        torch.set_num_threads(config.threads)
-        try:
-            found, ended = _train(config, model, view.training(split).to(where), len(recorded), listener)
-        finally:
-            torch.set_num_threads(before)
+    tracks = with_crop(tracks, [split], [config.params.get("crop", "none")])
+    view = View(tracks, model.representation, context.columns).for_params(config.params)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        found, ended = _train(config, model, view.training(split).to(where), len(recorded), listener)
+    finally:
+        torch.set_num_threads(before)
     numbers = range(1, max(len(recorded), len(found)) + 1)
     return Reproduction(
         run_id=run_id,
@@ -146,14 +144,15 @@ def reproduce(
     )
 
 
-def _model(name: str, context: StudyContext, folder: Path) -> ModelSpec:
-    """Return the model. A model from a file is built from its recorded source code."""
-    source = context.model_source
-    if source is None:
-        return model_spec(name)
-    file = folder / "model.py"
-    file.write_text(source)
-    return model_spec(f"{file}:{name.rpartition(':')[2]}")
+def _model(run: RunInfo, context: StudyContext, trust_code: bool) -> ModelSpec:
+    """Return the model. A model from a file is built from its recorded code, never from the present file."""
+    name = run.config.model
+    if name in MODELS:
+        return MODELS[name]
+    if context.model_source is None:
+        raise TrackingError(f"run {run.run_id} has no code of its model {name!r} on record")
+    what = f"run {run.parent_id}"
+    return model_of_source(name, context.model_source, run.source_digest, what, trust_code=trust_code)
 
 
 def _check_tracks(tracks: Tracks, split: Split) -> None:

@@ -78,6 +78,11 @@ class RunInfo:
         return self._required(Tag.MODEL)
 
     @property
+    def source_digest(self) -> str | None:
+        """The SHA-256 of the code of a model from a file, None for a model of the package."""
+        return self.tags.get(Tag.SOURCE_DIGEST)
+
+    @property
     def trial_number(self) -> int:
         """The number of the trial in its study."""
         return self._number(Tag.TRIAL)

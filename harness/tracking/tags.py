@@ -31,6 +31,7 @@ class Tag(StrEnum):
     DATA_DIGEST = "data_digest"
     SPLIT_DIGEST = "split_digest"
     MODEL = "model"
+    SOURCE_DIGEST = "source_digest"  # of a model from a file: the SHA-256 of its code
     HARNESS_VERSION = "harness_version"
     ENVIRONMENT = "environment"
     CODE_DIRTY = "code_dirty"
@@ -136,7 +137,9 @@ _STUDY_STATUS = {
 
 def study_tags(spec: StudySpec, kind: Kind) -> dict[str, str]:
     """Return the tags that a study's run and the runs of its trials share."""
+    source = {} if spec.source_digest is None else {Tag.SOURCE_DIGEST: spec.source_digest}
     return {
+        **source,
         Tag.KIND: kind,
         Tag.STUDY: spec.name,
         Tag.MODEL: spec.model,

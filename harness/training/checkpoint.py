@@ -207,11 +207,14 @@ def write_description(folder: Path, description: Description) -> None:
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description.as_json(), indent=2) + "\n")
 
 
-def load_checkpoint(folder: Path) -> tuple[Classifier, Description]:
+def load_checkpoint(folder: Path, *, trust_code: bool = False) -> tuple[Classifier, Description]:
     """Return the classifier of a checkpoint (on the CPU, in evaluation mode) and its description.
 
+    `trust_code`: see `require_trust`; it matters for a model from a file only.
+
     Raises CheckpointError if a file is missing, damaged (by its SHA-256) or of another format, and SettingsError
-    if the file that the model comes from is missing or is another now.
+    if the file that the model comes from is missing or is another now, and UntrustedCode if the user has not
+    agreed to run it.
     """
     description = read_description(folder)
     weights_path = folder / WEIGHTS_FILE
@@ -222,7 +225,7 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Description]:
             hint="harness export again, from the run that made it",
         )
     architecture = description.architecture
-    spec = recorded_model(architecture.model, architecture.source_digest, str(folder))
+    spec = recorded_model(architecture.model, architecture.source_digest, str(folder), trust_code=trust_code)
     inputs = len(architecture.columns)
     normalise = NORMALISERS[architecture.representation].blank(inputs)
     classifier = build_classifier(spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import default_space
 from tests.support import EXPERIMENTS
 from tests.support.commands import Harness, last_json
+from tests.support.planted import Planted
 from tests.support.sweeps import changed, sweep
 
 RESIDUAL = EXPERIMENTS / "residual_mlp.py"
@@ -117,6 +119,26 @@ def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_da
     with pytest.raises(SettingsError, match="is not the code that"):
         load_checkpoint(Path("small"))
     assert json.loads((Path("small") / "model.json").read_text())["architecture"]["source_digest"]
+
+
+def test_a_study_of_others_runs_no_code_before_the_user_agrees(
+    place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = Planted.at(Path("planted.py"))
+    inside("sweep", "--model", planted.name, "--data", "demo", "--trials", "1", "--epochs", "1", "--jobs", "1")
+    sweep(trials=1, epochs=1)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of another user"))
+    Planted.at(planted.path)  # new bytes would be refused by their digest; these are the same
+    planted.mark.unlink()
+    sys.modules.pop(f"harness_model_{planted.digest}")
+    comparison = ("compare", "--experiment", "demo", "--data", "demo", "--repeats", "2", "--no-baselines")
+    for command in (("worker", "--study", "demo-Small"), comparison):
+        refusal = inside(*command, code=1).stderr.replace("\n", "")
+        for words in (str(planted.path), planted.digest, "--trust-code"):
+            assert words in refusal
+    assert not planted.ran
+    inside("worker", "--study", "demo-Small", "--trust-code")
+    assert planted.ran
 
 
 def test_a_worker_refuses_changed_code_before_it_runs(place: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from mlflow.entities import Run
 
 from harness.tracking.environment import code_version, environment
 from tests.support.commands import Harness, last_json
-from tests.support.stores import Stores
+from tests.support.planted import Planted
+from tests.support.stores import Stores, artifacts
 
 SWEEP = ["sweep", "--data", "demo", "--jobs", "1"]
 MODEL = """
@@ -84,6 +86,36 @@ def test_a_model_from_a_file_is_taken_from_the_record(place: Path, inside: Harne
     run_id = run_of("demo-Wide", 0).info.run_id
     Path("wide.py").unlink()
     assert last_json(inside("reproduce", run_id, "--json"))["agrees"] is True
+
+
+def test_code_in_a_record_runs_only_if_it_is_trusted(
+    place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("wide.py").write_text(MODEL)
+    inside(*SWEEP, "--model", "wide.py:Wide", "--trials", "1", "--epochs", "1")
+    run, parent = run_of("demo-Wide", 0), Stores.here().runs("demo-Wide", "study")[0]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of another user"))
+    digest = run.data.tags["source_digest"]
+    refusal = inside("reproduce", run.info.run_id, code=1).stderr.replace("\n", "")
+    for words in (digest, "context.json", "--trust-code"):
+        assert words in refusal
+    assert last_json(inside("reproduce", run.info.run_id, "--trust-code", "--json"))["agrees"] is True
+
+    planted = Planted.at(Path("planted.py"))
+    context = artifacts(parent) / "context.json"
+    context.write_text(json.dumps({**json.loads(context.read_text()), "model_source": planted.code}))
+    for flag in ((), ("--trust-code",)):
+        assert "damaged or was changed" in inside("reproduce", run.info.run_id, *flag, code=1).stderr
+    assert not planted.ran
+
+
+def test_the_code_in_the_record_of_a_model_of_the_package_is_never_run(place: Path, inside: Harness) -> None:
+    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "1")
+    planted = Planted.at(Path("planted.py"))
+    context = artifacts(Stores.here().runs("demo-fcnn", "study")[0]) / "context.json"
+    context.write_text(json.dumps({**json.loads(context.read_text()), "model_source": planted.code}))
+    inside("reproduce", run_of("demo-fcnn", 0).info.run_id, "--trust-code")
+    assert not planted.ran
 
 
 def test_what_cannot_be_reproduced(place: Path, inside: Harness) -> None:
