@@ -56,7 +56,8 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
     targets, settings = study.targets, plan.settings
     if targets is not None and "keep" in settings.model_fields_set and targets.keep != settings.keep:
         kept = "all checkpoints" if targets.keep is None else f"the {targets.keep} best checkpoints"
-        console.print(f"note: --keep has no effect: an earlier sweep of study {study.name} is to keep {kept}")
+        note = f"--keep has no effect: an earlier sweep of study {study.name} is to keep {kept}"
+        console.print(f"note: {note}", soft_wrap=True)
     with sweep_display(
         console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
     ) as display:

@@ -32,12 +32,13 @@ def statements(inside: Harness) -> dict[str, int]:
 
 def test_the_queries_grow_neither_with_trials_nor_with_studies_at_rest(workspace: Path, inside: Harness) -> None:
     fabricate(Stores.here(), 1, 20)
+    statements(inside)  # the first use of a library in a process sends more
     few = statements(inside)
     fabricate(Stores.here(), 1, 1500)
     assert statements(inside) == few
     fabricate(Stores.here(), 30, 5)
     assert statements(inside) == few
-    assert few["status"] <= 8
+    assert few["status"] <= 10
 
 
 def test_the_doctor_opens_what_is_busy_by_few_queries(workspace: Path, inside: Harness) -> None:
@@ -47,6 +48,7 @@ def test_the_doctor_opens_what_is_busy_by_few_queries(workspace: Path, inside: H
         (parent,) = Stores.here().runs(spec.name, "study")
         client = Stores.here().client()
         client.update_run(parent.info.run_id, status="RUNNING")
+        inside("doctor", code=1)  # the first use of a library in a process sends more
         with counted_statements() as sent:
             assert f"{spec.name}: the study's run was RUNNING" in inside("doctor", code=1).stdout
         counts.append(len(sent.sent))
@@ -85,8 +87,8 @@ def test_a_claim_reads_the_trials_before_it_takes_the_lock(
     taken = []
     read = storage._get_trials
 
-    def noting(study_id, states, included, above):  # type: ignore[no-untyped-def]
-        found = read(study_id, states, included, above)
+    def noting(*args, **options):  # type: ignore[no-untyped-def]
+        found = read(*args, **options)
         taken.append((len(found), FileLock(workspace / "work" / "claim.lock").is_taken()))
         return found
 
