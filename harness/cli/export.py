@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import Json, TrackingUri, TrustCode
 from harness.cli.output import print_json
+from harness.cli.terminal import print_text
 
 
 def export(
@@ -62,4 +63,4 @@ def export(
     if as_json:
         print_json(bundle.as_json())
     else:
-        print(bundle.as_text())
+        print_text(bundle.as_text())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from harness.cli.terminal import Console
 from harness.core.json_types import finite
 
 ANY_WIDTH = 1_000_000
@@ -25,10 +25,10 @@ def print_table(table: Table, *, folds: bool = False) -> None:
     Into a pipe or a file it is as wide as its names need, because one that is cut would not be found. `folds`: the
     table has a column whose long names are folded.
     """
-    console = Console(highlight=False)
+    console = Console()
     width = Measurement.get(console, console.options.update_width(ANY_WIDTH), table)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(console.width, width.minimum))
+        console = Console(width=max(console.width, width.minimum))
     elif console.width < (min(width.minimum, FOLDED) if folds else width.minimum):
         _print_cells(console, table)
         return
@@ -38,5 +38,5 @@ def print_table(table: Table, *, folds: bool = False) -> None:
 def _print_cells(console: Console, table: Table) -> None:
     for row in zip(*(column.cells for column in table.columns), strict=True):
         for column, cell in zip(table.columns, row, strict=True):
-            console.print(f"{column.header}: {cell}", markup=False, soft_wrap=True)
+            console.print(f"{column.header}: {cell}", soft_wrap=True)
         console.print()
