@@ -6,7 +6,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness import __version__
 from harness.cli.compare import compare
@@ -14,6 +13,7 @@ from harness.cli.data import data_app
 from harness.cli.delete import delete
 from harness.cli.doctor import doctor
 from harness.cli.export import export
+from harness.cli.messages import MessageConsole
 from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
 from harness.cli.status import status
@@ -68,4 +68,4 @@ def main() -> None:
 
 
 def _print_error(text: str) -> None:
-    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    MessageConsole().print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

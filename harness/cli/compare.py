@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.messages import MessageConsole
 from harness.cli.options import Json, Storage, TrackingUri, TrustCode
 from harness.core.space import describe
 
@@ -83,7 +84,7 @@ def compare(
         trust_code=trust_code,
     )
     plan = plan_comparison(settings)
-    comparison = _run(Console(stderr=True), plan)
+    comparison = _run(MessageConsole(), plan)
     if as_json:
         print(json.dumps(comparison.as_json()))
     else:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from harness.cli.messages import MessageConsole
+
 if TYPE_CHECKING:
     from harness.data import Tracks
 
@@ -79,7 +81,7 @@ def extract(
     from harness.sweep.settings import check_jobs
     from harness.workers.cpus import usable_cores
 
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = MessageConsole(soft_wrap=True, markup=False, highlight=False)
     with file_display(console, "extract") as display:
         done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), progress=display)
     for line in done.ignored:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.messages import MessageConsole
 from harness.cli.options import Json, TrustCode
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def predict(
     from harness.export.predict import open_bundle
     from harness.export.predict import predict as predict_all
 
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = MessageConsole(soft_wrap=True, markup=False, highlight=False)
     opened = open_bundle(bundle, trust_code=trust_code)
     with file_display(console, "predict") as display:
         found = predict_all(opened, files, top=top, progress=display)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from harness.cli.messages import MessageConsole
 from harness.cli.options import Json, TrackingUri, TrustCode
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def reproduce(
     from harness.cli.display import epochs_display
     from harness.sweep.reproduce import reproduce
 
-    with epochs_display(Console(stderr=True)) as display:
+    with epochs_display(MessageConsole()) as display:
         result = reproduce(
             run, data=data, device=device, tracking_uri=tracking_uri, trust_code=trust_code, listener=display
         )

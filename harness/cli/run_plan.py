@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
+from harness.cli.messages import MessageConsole
 from harness.core.space import describe
+from harness.core.streams import discard
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
+
+DISPLAY_STOPPED = "note: the display of progress stopped before the end; nothing is missing in the record"
 
 
 def carry_out(plan: SweepPlan, as_json: bool) -> None:
     """Run a planned sweep and print its summary."""
-    console = Console(stderr=True)
+    console = MessageConsole()
     _announce(console, plan)
     summary = _run(console, plan)
-    if as_json:
-        print(json.dumps(summary.as_json()))
-    else:
-        _print_summary(summary)
+    problem = console.lost or summary.listener_error
+    stopped = [] if problem is None else [f"{DISPLAY_STOPPED} ({type(problem).__name__}: {problem})"]
+    try:
+        print(json.dumps(summary.as_json()) if as_json else "\n".join([*_lines(summary), *stopped]), flush=True)
+    except OSError:
+        if summary.signal is None:
+            raise
+        discard(sys.stdout)  # the signal was the end of the terminal: nobody reads the summary
+    for note in stopped if as_json else ():
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if summary.unsent is not None:
         console.print(f"error: {summary.unsent}", style="red", markup=False, highlight=False, soft_wrap=True)
     if summary.signal is not None:
@@ -59,7 +71,7 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
         return run_sweep(plan, study, display)
 
 
-def _print_summary(summary: StudySummary) -> None:
+def _lines(summary: StudySummary) -> list[str]:
     counts, spec = summary.counts, summary.spec
     lines = [
         f"study {spec.name}: {counts.finished} of {summary.trials_wanted} trials finished "
@@ -80,4 +92,4 @@ def _print_summary(summary: StudySummary) -> None:
             f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command goes on from here"
         )
     lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
-    print("\n".join(lines))
+    return lines
