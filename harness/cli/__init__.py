@@ -14,11 +14,11 @@ from harness.cli.data import data_app
 from harness.cli.delete import delete
 from harness.cli.doctor import doctor
 from harness.cli.export import export
+from harness.cli.messages import MessageConsole
 from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
 from harness.cli.status import status
 from harness.cli.sweep import sweep
-from harness.cli.terminal import Console
 from harness.cli.ui import ui
 from harness.cli.worker import worker
 from harness.core.errors import HarnessError
@@ -72,4 +72,4 @@ def main() -> None:
 
 
 def _print_error(text: str) -> None:
-    Console(stderr=True).print(f"error: {text}", style="red", soft_wrap=True)
+    MessageConsole().print(f"error: {text}", style="red", soft_wrap=True)

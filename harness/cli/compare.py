@@ -10,6 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from harness.cli.messages import MessageConsole
 from harness.cli.options import Json, Storage, TrackingUri, TrustCode
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
@@ -83,7 +84,7 @@ def compare(
         trust_code=trust_code,
     )
     plan = plan_comparison(settings)
-    comparison = _run(Console(stderr=True), plan)
+    comparison = _run(MessageConsole(), plan)
     if as_json:
         print_json(comparison.as_json())
     else:

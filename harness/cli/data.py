@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.messages import MessageConsole
 from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def extract(
     from harness.sweep.settings import check_jobs
     from harness.workers.cpus import usable_cores
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = MessageConsole(soft_wrap=True)
     with file_display(console, "extract") as display:
         done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), progress=display)
     for line in done.ignored:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.messages import MessageConsole
 from harness.cli.options import Storage, TrackingUri
 from harness.core.errors import StudyError
 from harness.core.workspace import check_name, resolve_stores
@@ -30,13 +31,18 @@ def delete(
             hint=f"harness delete {study} --yes",
         )
     from harness.study import Study, delete_study, no_running_trials, open_storage, read_identity
-    from harness.tracking import Tracker
+    from harness.tracking import Deleted, Tracker
 
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
     with no_running_trials(opened, study, stores.work_folder(study)):
         identity = read_identity(opened, study)
-        runs = 0 if identity is None else Tracker(stores.tracking_uri).studies.delete(study, identity)
+        studies = Tracker(stores.tracking_uri).studies
+        deleted = Deleted() if identity is None else studies.delete(study, identity)
         delete_study(opened, study)
     shutil.rmtree(stores.work_root / study, ignore_errors=True)
-    print(f"deleted study {study} and {runs} runs with their files")
+    files = f", but not all their files ({len(deleted.kept)} folders)" if deleted.kept else " with their files"
+    print(f"deleted study {study} and {deleted.runs} runs{files}")
+    console = MessageConsole(soft_wrap=True)
+    for place in deleted.kept:
+        console.print(f"warning: not deleted, because it is no folder of this store: {place!r}", style="yellow")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.messages import MessageConsole
 from harness.cli.options import Json, TrackingUri, TrustCode
 from harness.cli.output import print_json
 from harness.cli.terminal import Console
@@ -33,7 +34,7 @@ def reproduce(
     from harness.cli.display import epochs_display
     from harness.sweep.reproduce import reproduce
 
-    with epochs_display(Console(stderr=True)) as display:
+    with epochs_display(MessageConsole()) as display:
         result = reproduce(
             run, data=data, device=device, tracking_uri=tracking_uri, trust_code=trust_code, listener=display
         )

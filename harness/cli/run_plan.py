@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
 
+from harness.cli.messages import MessageConsole
 from harness.cli.output import print_json
-from harness.cli.terminal import Console, print_text
+from harness.cli.terminal import print_text
 from harness.core.space import describe
+from harness.core.streams import discard
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
+
+DISPLAY_STOPPED = "note: the display of progress stopped before the end; nothing is missing in the record"
 
 
 def carry_out(plan: SweepPlan, as_json: bool) -> None:
     """Run a planned sweep and print its summary."""
-    console = Console(stderr=True)
+    console = MessageConsole()
     _announce(console, plan)
     summary = _run(console, plan)
-    if as_json:
-        print_json(summary.as_json())
-    else:
-        _print_summary(summary)
+    problem = console.lost or summary.listener_error
+    stopped = [] if problem is None else [f"{DISPLAY_STOPPED} ({type(problem).__name__}: {problem})"]
+    try:
+        if as_json:
+            print_json(summary.as_json())
+        else:
+            print_text("\n".join([*_lines(summary), *stopped]))
+        sys.stdout.flush()
+    except OSError:
+        if summary.signal is None:
+            raise
+        discard(sys.stdout)  # the signal was the end of the terminal: nobody reads the summary
+    for note in stopped if as_json else ():
+        console.print(note, soft_wrap=True)
     if summary.unsent is not None:
         console.print(f"error: {summary.unsent}", style="red", soft_wrap=True)
     if summary.signal is not None:
@@ -64,7 +81,7 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
         return run_sweep(plan, study, display)
 
 
-def _print_summary(summary: StudySummary) -> None:
+def _lines(summary: StudySummary) -> list[str]:
     counts, spec = summary.counts, summary.spec
     lines = [
         f"study {spec.name}: {counts.finished} of {summary.trials_wanted} trials finished "
@@ -85,4 +102,4 @@ def _print_summary(summary: StudySummary) -> None:
             f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command goes on from here"
         )
     lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
-    print_text("\n".join(lines))
+    return lines

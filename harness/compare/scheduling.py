@@ -122,7 +122,11 @@ class RepeatScheduler:
             )
 
     def send(self) -> None:
-        """Send the repeats that have ended to MLflow; after an error wait RETRY_SECONDS before the next try."""
+        """Send the repeats that have ended to MLflow; after an error wait RETRY_SECONDS before the next try.
+
+        Raises TrackingError if MLflow's database was removed or replaced.
+        """
+        self._log.tracker.runs.check_database()
         if time.monotonic() < self._not_before:
             return
         self._error = None

@@ -7,19 +7,14 @@ event is unknown. No other module knows the JSON form of an event.
 from __future__ import annotations
 
 import json
-import time as clock
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, TypeAlias
 
+from harness.core.clock import now
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult
-
-
-def now() -> int:
-    """Return the time in milliseconds since 1970."""
-    return clock.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

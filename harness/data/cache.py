@@ -128,10 +128,21 @@ def open_pictures(path: Path) -> np.ndarray:
 
 
 def cache_folder() -> Path:
-    """Return the folder of the picture cache: $HARNESS_CACHE, else `harness` in the user's cache folder."""
+    """Return the folder of the picture cache: $HARNESS_CACHE, else `harness` in the user's cache folder.
+
+    Raises DataError if the user has no home folder and neither variable is set.
+    """
     own = os.environ.get("HARNESS_CACHE")
     if own:
         return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification says that relative paths are ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "harness"
+    if Path(base).is_absolute():  # the XDG base directory specification says that relative paths are ignored
+        return Path(base) / "harness"
+    try:
+        return Path.home() / ".cache" / "harness"
+    except RuntimeError as error:
+        raise DataError(
+            "there is no folder for caches: HOME is not set, and this user has no home folder",
+            expected="a folder that can be written",
+            hint="the same command with HARNESS_CACHE=FOLDER in the environment",
+        ) from error

@@ -19,13 +19,11 @@ from pathlib import Path
 
 import sqlalchemy
 
+from harness.core.clock import STEADY_CLOCK
 from harness.core.files import FileLock
 from harness.core.records import WorkerId, new_name
 from harness.core.workspace import lasting_name
 from harness.study.leases import LEASE_SECONDS, RENEW_SECONDS, Leases, advisory_lock
-
-# A clock that also runs while the machine sleeps, where there is one: a lease expires during sleep too.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 MACHINE_FILE = "place"  # in a study's work folder: the machine id that the leases have
 
@@ -62,7 +60,7 @@ class LeasedTrialLock(TrialLock):
     def __init__(self, lock: FileLock, leases: Leases, trial_id: int, worker: str) -> None:
         super().__init__(lock)
         self._leases, self._trial_id, self._worker = leases, trial_id, worker
-        self._since = time.clock_gettime(_CLOCK)
+        self._since = time.clock_gettime(STEADY_CLOCK)  # a lease expires while the machine sleeps, too
         self._lost = False
         self.moved = leases.take(trial_id, worker)
         self._ending = threading.Event()
@@ -71,11 +69,11 @@ class LeasedTrialLock(TrialLock):
     @property
     def is_lost(self) -> bool:
         """Whether another machine has the lease, or may have it because it was not renewed in time."""
-        return self._lost or time.clock_gettime(_CLOCK) - self._since > LEASE_SECONDS
+        return self._lost or time.clock_gettime(STEADY_CLOCK) - self._since > LEASE_SECONDS
 
     def secure(self) -> bool:
         """Renew the lease now; return False if it is lost."""
-        started = time.clock_gettime(_CLOCK)  # the lease begins later, when the server handles the request
+        started = time.clock_gettime(STEADY_CLOCK)  # the lease begins later, when the server handles the request
         if not self._lost and self._leases.renew(self._trial_id, self._worker):
             self._since = started
             return True

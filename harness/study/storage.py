@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 
 from harness.core.errors import StudyError, mask_password
 from harness.core.files import make_database, read_only_url, sqlite_path
+from harness.core.watched import WatchedFile
 from harness.study.leases import advisory_lock, make_lease_table
 
 # Exceptions of drivers and of Optuna's version check, besides those of SQLAlchemy and Optuna.
@@ -34,7 +35,8 @@ def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> R
 
     On SQLite every transaction takes the write lock when it begins, except in `plain_reads`. The default is to
     take it at the first write, which gives one waiting trial to two processes (measured, see
-    docs/architecture.md). On PostgreSQL the table of leases is made beside Optuna's tables.
+    docs/architecture.md). A transaction raises StudyError if the file was removed
+    or replaced since it was opened. On PostgreSQL the table of leases is made beside Optuna's tables.
 
     Raises StudyError if the database cannot be opened, if it is missing and `create` is False, and if it has the
     schema of another Optuna version.
@@ -100,9 +102,12 @@ def _log_warnings_only() -> None:
 
 def _open_file(url: str, path: Path) -> RDBStorage:
     make_database(path, lambda new: RDBStorage(new).engine.dispose())
+    watched = WatchedFile(path)
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
+    # To connect would make an empty file in place of one that was removed.
+    sqlalchemy.event.listen(storage.engine, "do_connect", lambda *_: _check_in_place(watched))
     sqlalchemy.event.listen(storage.engine, "connect", _on_connect)
-    sqlalchemy.event.listen(storage.engine, "begin", _on_begin)
+    sqlalchemy.event.listen(storage.engine, "begin", lambda connection: _on_begin(connection, watched))
     storage.engine.dispose()  # connections made before the listeners were added
     return storage
 
@@ -149,5 +154,15 @@ def _on_connect(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")  # safe with a write-ahead log if a process is killed
 
 
-def _on_begin(connection: sqlalchemy.Connection) -> None:
+def _check_in_place(database: WatchedFile) -> None:
+    if not database.is_in_place():
+        raise StudyError(
+            f"Optuna's database {database.path} was removed or replaced while it was in use",
+            expected="a database that stays where it is as long as a command uses it",
+            hint="the database back in its place from a copy, if there is one; then the same command again",
+        )
+
+
+def _on_begin(connection: sqlalchemy.Connection, database: WatchedFile) -> None:
+    _check_in_place(database)
     connection.exec_driver_sql("BEGIN" if _ONLY_READS.get() else "BEGIN IMMEDIATE")

@@ -75,15 +75,14 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     Raises TrackingError if MLflow did not accept all results.
     """
     began = time.monotonic()
-    deadline = None if plan.settings.timeout is None else time.time() + 60 * plan.settings.timeout
+    deadline = None if plan.settings.timeout is None else began + 60 * plan.settings.timeout
     sweep = WorkerSupervisor(work, worker_tasks(plan, study, deadline))
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
         machine = Machine.here(plan.stores.work_root, create=True)
         presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
         record = _begin_record(plan, study, presence)
         heartbeat = stack.enter_context(Heartbeat(record.tracker, record.parent, machine, presence))
-        uploader = record.uploader(listener)
-        uploader.start()
+        uploader = stack.enter_context(record.uploader(listener))
 
         def on_death(worker: str, cause: str) -> bool:
             with uploader.paused():
@@ -93,8 +92,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if sweep.signal is None:
             with uploader.paused():
                 close_journals(study)  # also those of trials that other machines took over
-        state, best_run_id = StudyState.INTERRUPTED, None
-        is_sent = False
+        state, best_run_id, is_sent = StudyState.INTERRUPTED, None, False
         try:
             unsent = _close_upload(uploader, heartbeat, interrupted=sweep.signal is not None)
             is_sent = unsent is None
@@ -102,7 +100,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
             requeue_stopped(study, is_sent=is_sent)
         if unsent is None:
             record.end_orphaned_runs()
-            timed_out = deadline is not None and time.time() >= deadline
+            timed_out = deadline is not None and time.monotonic() >= deadline
             state = _outcome(sweep, not study.is_complete(plan.settings.trials), timed_out)
             best_run_id = record.conclude(state)
     if state == StudyState.FAILED:
@@ -119,6 +117,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         synthetic=plan.tracks.synthetic,
         signal=sweep.signal,
         unsent=unsent,
+        listener_error=uploader.listener_error,
     )
 
 

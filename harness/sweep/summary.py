@@ -15,7 +15,8 @@ class StudySummary:
 
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
     `signal` is the number of the signal that interrupted the sweep (None: no signal). `unsent` is the error of an
-    interrupted sweep that could not send everything to MLflow.
+    interrupted sweep that could not send everything to MLflow. `listener_error` is what the sweep's listener
+    raised; it was told nothing more afterwards.
     """
 
     spec: StudySpec
@@ -29,6 +30,7 @@ class StudySummary:
     synthetic: bool
     signal: int | None = None
     unsent: TrackingError | None = None
+    listener_error: Exception | SystemExit | None = None
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""

@@ -50,24 +50,38 @@ class _Tail:
 
 
 class JournalUploader:
-    """Follows the journals of a study's work folder from `start` to `close`."""
+    """Follows the journals of a study's work folder from `start` to `close`.
+
+    The listener is told each event that comes after this object is made. `error` is why MLflow did not take the
+    last upload, `listener_error` what the listener raised; both are None otherwise.
+    """
 
     def __init__(self, trials: TrialLog, study: Study, listener: Listener = lambda *_: None) -> None:
         self._trials = trials
         self._study = study
         self._folder = study.work_folder
-        self._listener = listener
+        self._listener: Listener | None = None
         self._tails: dict[int, _Tail] = {}
-        self._began = time.time_ns() // 1_000_000
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="uploader", daemon=True)
         self._pumping = threading.Lock()
         self.error: HarnessError | None = None
+        self.listener_error: Exception | SystemExit | None = None
         self._hangs = False  # whether the last failure took long: the server does not answer
+        for number, path in find_journals(self._folder).items():
+            self._read(number, path)  # what was there before is not told to the listener
+        self._listener = listener
 
     def start(self) -> None:
         """Begin to follow the journals."""
         self._thread.start()
+
+    def __enter__(self) -> JournalUploader:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closing.set()  # after an error too; what is not sent stays in the journals
 
     def close(self, *, patience: float = 0.0, hurry: bool = False) -> None:
         """Send what is left and stop, trying for `patience` seconds where MLflow does not take it.
@@ -159,16 +173,25 @@ class JournalUploader:
         tail = self._tails.get(number)
         if tail is None or tail.identity != identity:  # a journal begun anew under the same name
             tail = self._tails[number] = _Tail(number, path, identity)
-        events, tail.offset = read_events(path, tail.offset)
-        for event in events:
-            if isinstance(event, TrialStarted):
-                tail.sweep = event.sweep
-            if event.time >= self._began:
-                self._listener(tail.number, event)
+        events, offset = read_events(path, tail.offset)
         if events and not tail.pending:
             tail.waiting_since = time.monotonic()
         tail.pending += events
+        tail.offset = offset
+        for event in events:
+            if isinstance(event, TrialStarted):
+                tail.sweep = event.sweep
+            self._tell(tail.number, event)
         return tail
+
+    def _tell(self, number: int, event: Event) -> None:
+        """Tell the listener of an event. One that fails is told nothing more: the record must not suffer."""
+        if self._listener is None:
+            return
+        try:
+            self._listener(number, event)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - kept, and named at the end of the sweep
+            self._listener, self.listener_error = None, error
 
     def _send(self, tail: _Tail) -> None:
         """Send the pending events; they stay pending until MLflow has taken every one of them."""

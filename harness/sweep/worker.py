@@ -41,7 +41,7 @@ class WorkerTask:
     """All that a worker process needs, sent to it when it starts.
 
     Nothing of the test part is in it: `view` has the train and validation tracks only, `split` no test ids.
-    `deadline` is in seconds since 1970: no trial is begun after it.
+    `deadline` is a time of `time.monotonic`, which all processes of a machine share: no trial is begun after it.
     """
 
     spec: StudySpec
@@ -82,7 +82,7 @@ class Worker:
     def run(self) -> None:
         """Take trials and run them."""
         task = self.task
-        while not self.stopping.is_set() and (task.deadline is None or time.time() < task.deadline):
+        while not self.stopping.is_set() and (task.deadline is None or time.monotonic() < task.deadline):
             claim = self.study.claim(task.budget)
             if claim is not None:
                 self.run_claim(claim)

@@ -21,7 +21,7 @@ from harness.tracking.liveness import (
 )
 from harness.tracking.registry import PICTURE_COLUMN, Registered, register
 from harness.tracking.run_info import RunInfo
-from harness.tracking.studies import own_run
+from harness.tracking.studies import Deleted, own_run
 from harness.tracking.tags import Kind, RunStatus, StudyState
 from harness.tracking.tracker import Tracker
 from harness.tracking.trials import TrialLog
@@ -30,6 +30,7 @@ __all__ = [
     "DEAD_AFTER_MINUTES",
     "PICTURE_COLUMN",
     "ComparisonLog",
+    "Deleted",
     "Heartbeat",
     "Kind",
     "Ledger",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 from harness.core.errors import TrackingError
 from harness.core.files import read_only_name
+from harness.core.workspace import NAME
 
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 # The tables and columns of MLflow's schema with paths of artifacts.
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -23,6 +28,49 @@ _COLUMNS = (
 def artifact_folder(database: Path, experiment: str) -> Path:
     """Return the folder of an experiment's artifacts, which is beside the database."""
     return database.parent / "artifacts" / experiment
+
+
+def is_run_folder(uri: str, run_id: str) -> bool:
+    """Return True if a run's recorded artifact URI ends as MLflow makes it: with the run's id and `artifacts`."""
+    parts = unquote(urlsplit(uri).path).split("/")
+    return bool(_RUN_ID.fullmatch(run_id)) and parts[-2:] == [run_id, "artifacts"] and ".." not in parts
+
+
+def remove_run_folder(database: Path, experiment: str, run_id: str, uri: str) -> bool:
+    """Remove `artifacts/<experiment>/<run id>` beside an SQLite store; return True if nothing of it is left.
+
+    `uri` is where the run's files are according to the store. If that is another folder, nothing is removed.
+    """
+    recorded = Path(unquote(urlsplit(uri).path))
+    own = ("artifacts", experiment, run_id, "artifacts")
+    if not is_run_folder(uri, run_id) or not NAME.fullmatch(experiment) or recorded.parts[-4:] != own:
+        return False
+    folder = -1
+    try:
+        if not recorded.parents[3].samefile(database.parent):
+            return False
+        folder = _open_folder(database.parent, "artifacts", experiment)
+        shutil.rmtree(run_id, dir_fd=folder)
+    except FileNotFoundError:
+        return True  # the run has no files
+    except OSError:
+        return False
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return True
+
+
+def _open_folder(root: Path, *names: str) -> int:
+    """Open a folder below another, without following links: a link could lead to any folder of this machine."""
+    opened = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for name in names:
+        above = opened
+        try:
+            opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        finally:
+            os.close(above)
+    return opened
 
 
 def moved_experiments(database: Path) -> dict[str, str]:

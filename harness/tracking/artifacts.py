@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlsplit
 
-from harness.core.errors import TrackingError
+from harness.core.errors import TrackingError, mask_password
 from harness.core.recorded import UNREADABLE
 from harness.core.workspace import RESUME_FILE
+from harness.tracking.artifact_paths import is_run_folder, remove_run_folder
 from harness.tracking.client import translated
 from harness.tracking.tags import REMOVED, Tag
 
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHECKPOINT_FOLDER, RESUME_FOLDER = "checkpoint", "resume"
+INDIRECT = ("runs", "models")  # schemes that name a run or a model, whose files may be anywhere
 
 Record = TypeVar("Record")
 
 
 class Artifacts:
-    """The files of the runs of one MLflow store."""
+    """The files of the runs of one MLflow store. `database` is its SQLite file, None for a server."""
 
-    def __init__(self, client: MlflowClient, uri: str) -> None:
+    def __init__(self, client: MlflowClient, uri: str, database: Path | None = None) -> None:
         self._client = client
         self._uri = uri
+        self._database = database
 
     def log_files(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
         """Upload every file of a folder to a run."""
@@ -107,18 +110,33 @@ class Artifacts:
             if self._client.list_artifacts(run_id, RESUME_FOLDER):
                 self._remove(run_id, RESUME_FOLDER)
 
-    def delete_run(self, run_id: str) -> None:
-        """Delete a run with its files."""
+    def delete_run(self, run_id: str) -> str | None:
+        """Delete a run with its files; return where files are that were not deleted, None if all were.
+
+        A database that others can write, or a server, names the folder of a run's files. On this machine only the
+        run's own folder in this store is removed, and nothing at all for a store on a server.
+        """
         with translated(f"deleting run {run_id}"):
-            uri = self._client.get_run(run_id).info.artifact_uri
+            info = self._client.get_run(run_id).info
+            uri = str(info.artifact_uri)
             self._client.delete_run(run_id)
-            if urlparse(uri).scheme == "file":
-                shutil.rmtree(Path(unquote(urlparse(uri).path)).parent, ignore_errors=True)
-            else:
-                self._remove(run_id, ".")
+            if urlsplit(uri).scheme in ("", "file"):
+                experiment = self._client.get_experiment(info.experiment_id).name
+                own = self._database is not None and remove_run_folder(self._database, experiment, run_id, uri)
+                return None if own else mask_password(uri)
+            if urlsplit(uri).scheme in INDIRECT or not is_run_folder(uri, run_id):
+                return mask_password(uri)
+            self._remove(run_id, ".")
+            return None
 
     def _remove(self, run_id: str, artifact: str) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         uri = self._client.get_run(run_id).info.artifact_uri
+        if urlsplit(uri).scheme in INDIRECT or not is_run_folder(uri, run_id):
+            raise TrackingError(
+                f"{artifact} of run {run_id} was not removed: the run's files are recorded at {uri!r}",
+                expected=f"a folder .../{run_id}/artifacts",
+                hint="harness ui, to see who has changed the run",
+            )
         get_artifact_repository(uri, tracking_uri=self._uri).delete_artifacts(artifact)  # type: ignore[no-untyped-call]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from harness.core.clock import now
 from harness.core.errors import TrackingError, mask_password
 from harness.core.records import new_name
+from harness.core.watched import WatchedFile
 from harness.tracking.client import translated
 from harness.tracking.run_info import RunInfo
 from harness.tracking.tags import OPENED_PREFIX, TAG_LIMIT, Kind, RunStatus, Tag, Tags
@@ -33,16 +35,35 @@ class Point:
 
 
 class Runs:
-    """The runs of one MLflow store."""
+    """The runs of one MLflow store. `database` is its SQLite file, None for a server.
 
-    def __init__(self, client: MlflowClient, uri: str) -> None:
+    Every method raises TrackingError if the file is no longer in its place: what is written to it would be lost.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, database: WatchedFile | None = None) -> None:
         self._client = client
         self.uri = uri
+        self._database = database
+
+    def check_database(self) -> None:
+        """Raise TrackingError if the store's SQLite file was removed or replaced since it was opened."""
+        if self._database is not None and not self._database.is_in_place():
+            raise TrackingError(
+                f"MLflow's database {self._database.path} was removed or replaced while it was in use",
+                expected="a database that stays where it is as long as a command uses it",
+                hint="the database back in its place from a copy, if there is one; then the same command again",
+            )
+
+    @contextmanager
+    def _calling(self, doing: str) -> Iterator[None]:
+        self.check_database()
+        with translated(doing):
+            yield
 
     def create(self, experiment: str, name: str, tags: Tags, time: int | None = None) -> str:
         """Make a run in an experiment (an id) with status RUNNING, and return its id; `time` is its start (ms)."""
-        with translated(f"making the run {name!r}"):
-            run = self._client.create_run(experiment, start_time=time, run_name=name, tags=_plain(tags))
+        with self._calling(f"making the run {name!r}"):
+            run = self._client.create_run(experiment, start_time=time or now(), run_name=name, tags=_plain(tags))
             return str(run.info.run_id)
 
     def get(self, run_id: str) -> RunInfo:
@@ -61,7 +82,7 @@ class Runs:
 
     def lookup(self, run_id: str) -> RunInfo | None:
         """Read a run, which may be a deleted one; return None if there is no run of that id."""
-        with translated(f"reading run {run_id!r}"):
+        with self._calling(f"reading run {run_id!r}"):
             from mlflow.exceptions import MlflowException
 
             try:
@@ -90,7 +111,7 @@ class Runs:
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         if status is not None:
             conditions.append(f"attributes.status = '{status}'")
-        with translated("searching runs"):
+        with self._calling("searching runs"):
             from mlflow.entities import ViewType
 
             kinds = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
@@ -122,7 +143,7 @@ class Runs:
         tags: Tags | None = None,
     ) -> None:
         """Write points, params and tags to a run of any status. What is written twice is stored once."""
-        with translated(f"recording run {run_id}"):
+        with self._calling(f"recording run {run_id}"):
             from mlflow.entities import Metric, Param, RunTag
 
             metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
@@ -137,20 +158,20 @@ class Runs:
 
     def add_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Write values of metrics with the present time."""
-        now = time.time_ns() // 1_000_000
-        self.log(run_id, points=[Point(name, value, now, step) for name, value in metrics.items()])
+        time = now()
+        self.log(run_id, points=[Point(name, value, time, step) for name, value in metrics.items()])
 
     def reopen(self, run_id: str) -> None:
         """Set the status of a run to RUNNING."""
-        with translated(f"opening run {run_id}"):
+        with self._calling(f"opening run {run_id}"):
             self._client.update_run(run_id, status=RunStatus.RUNNING.value)
 
     def end(self, run_id: str, status: RunStatus, *, tags: Tags | None = None, time: int | None = None) -> None:
         """Set the tags of a run, then its status and its end time (ms since 1970; now by default)."""
         if tags:
             self.log(run_id, tags=tags)
-        with translated(f"ending run {run_id}"):
-            self._client.set_terminated(run_id, status.value, time)
+        with self._calling(f"ending run {run_id}"):
+            self._client.set_terminated(run_id, status.value, time or now())
 
     def end_dead(self, run_id: str, mended: str) -> None:
         """Set the status of a run whose process is dead to KILLED; `mended` says why."""
@@ -158,7 +179,7 @@ class Runs:
 
     def remove_tag(self, run_id: str, name: str) -> None:
         """Remove a tag of a run, if the run has it."""
-        with translated("removing a tag"):
+        with self._calling("removing a tag"):
             from mlflow.exceptions import MlflowException
 
             try:
@@ -169,13 +190,13 @@ class Runs:
 
     def steps(self, run_id: str, metric: str) -> frozenset[int]:
         """Return the steps of a metric's points."""
-        with translated(f"reading {metric} of run {run_id}"):
+        with self._calling(f"reading {metric} of run {run_id}"):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, metric))
 
     def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
         """Return the losses and the accuracy of each recorded epoch; the last value counts if there are two."""
         found: dict[int, dict[str, float]] = {}
-        with translated(f"reading the epochs of run {run_id}"):
+        with self._calling(f"reading the epochs of run {run_id}"):
             for name in EPOCH_FIGURES:
                 for point in self._client.get_metric_history(run_id, name):
                     found.setdefault(point.step, {})[name] = point.value

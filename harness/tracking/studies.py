@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
@@ -17,6 +17,14 @@ from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, 
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
 BEST = "best_val_accuracy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """How many runs of a study were deleted, and where files of theirs are that were not (see `delete_run`)."""
+
+    runs: int = 0
+    kept: tuple[str, ...] = ()
 
 
 class Studies:
@@ -191,17 +199,16 @@ class Studies:
         """Return the names of all studies."""
         return sorted(run.study or "" for run in self._runs.find({Tag.KIND: Kind.STUDY}))
 
-    def delete(self, study: str, identity: str) -> int:
-        """Delete the runs of a study with their files; return their number.
+    def delete(self, study: str, identity: str) -> Deleted:
+        """Delete the runs of a study with their files.
 
         Another study of that name, which has another identity, keeps its runs.
         """
-        deleted = 0
+        kept = []
         for parent in self.runs_named(study, identity=identity):
             for run in (*self._runs.under(parent.run_id), parent):  # the parent last: the rest is found by it
-                self._artifacts.delete_run(run.run_id)
-                deleted += 1
-        return deleted
+                kept.append(self._artifacts.delete_run(run.run_id))
+        return Deleted(runs=len(kept), kept=tuple(place for place in kept if place is not None))
 
 
 def own_run(named: Sequence[RunInfo], identity: str) -> RunInfo | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.core.errors import TrackingError
 from harness.core.files import make_database, read_only_url, sqlite_path
+from harness.core.watched import WatchedFile
 from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.client import translated
@@ -32,15 +33,18 @@ class Tracker:
         with translated(f"opening the store {uri}", uri):
             from mlflow import MlflowClient
 
+            watched = None
             if self._database is not None:
                 if not read_only:
                     make_database(self._database, _make_schema)
                 check_artifact_paths(self._database)
                 uri = read_only_url(self._database) if read_only else uri
+                watched = WatchedFile(self._database)
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)  # the client connects at its first use: errors show here
-        self.runs = Runs(self.client, uri)
-        self.artifacts = Artifacts(self.client, uri)
+        self.close()  # MLflow keeps connections, which may lead to a file that this one has replaced
+        self.runs = Runs(self.client, uri, watched)
+        self.artifacts = Artifacts(self.client, uri, self._database)
         self.studies = Studies(self.runs, self.artifacts, self.experiment_id)
 
     def fetch_resume(self, study: str, identity: str, number: int, folder: Path) -> bool:

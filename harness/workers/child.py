@@ -16,43 +16,47 @@ import torch
 
 from harness.core.errors import HarnessError
 from harness.core.files import REFUSED_WRITES
+from harness.core.streams import say
+from harness.workers.signals import STOP_SIGNALS, is_ignored
 
 ORPHAN_SECONDS = 10.0  # grace period for a worker to stop after its parent process died
 OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory; it counts as killed
-INTERRUPTED = 76  # exit code of a worker that SIGTERM stopped; the supervisor may not have sent it
+INTERRUPTED = 76  # exit code of a worker that SIGTERM or SIGHUP stopped; the supervisor may not have sent it
 BUG = 70  # exit code (EX_SOFTWARE) of a worker that met an unexpected exception
 
 
 def worker_main(work: Callable[[threading.Event], None]) -> None:
     """Call `work` in a worker process with an event that is set when the worker should stop.
 
-    SIGTERM and the death of the parent set the event. SIGINT is ignored, because the parent handles Ctrl-C. An
-    exception is printed to stderr and sets the exit code. After SIGTERM the exit code is INTERRUPTED, even if
-    `work` had nothing left to do.
+    SIGTERM, SIGHUP and the death of the parent set the event. SIGINT is ignored, because the parent handles
+    Ctrl-C. An exception is printed to stderr and sets the exit code. After SIGTERM or SIGHUP the exit code is
+    INTERRUPTED, even if `work` had nothing left to do.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping, terminated = threading.Event(), threading.Event()
 
-    def on_sigterm(*_: object) -> None:
+    def on_signal(*_: object) -> None:
         terminated.set()
         stopping.set()
 
-    signal.signal(signal.SIGTERM, on_sigterm)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked since the start of the fork server
+    signal.signal(signal.SIGTERM, on_signal)
+    if not is_ignored(signal.SIGHUP):  # as nohup(1) does
+        signal.signal(signal.SIGHUP, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked since the start of the fork server
     threading.Thread(target=_stop_with_parent, args=(stopping,), daemon=True).start()
     try:
         work(stopping)
     except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last frame of the process: printed, and reported by the exit code
         if is_out_of_memory(error):
-            print(f"worker out of memory: {str(error).partition('.')[0]}", file=sys.stderr)
+            say(f"worker out of memory: {str(error).partition('.')[0]}")
             sys.exit(OUT_OF_MEMORY)
         if is_machine_fault(error):
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}")
             sys.exit(1)
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         sys.exit(BUG)
     if terminated.is_set():
         sys.exit(INTERRUPTED)

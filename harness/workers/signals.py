@@ -1,4 +1,4 @@
-"""Handling of SIGINT and SIGTERM in the parent process."""
+"""Handling of SIGINT, SIGTERM and SIGHUP in the parent process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from types import FrameType
 
 from harness.core.errors import Stopped
 
+# Ctrl-C, kill(1) or a batch system, the end of the terminal.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A signal that repeats within this time counts once: timeout(1), for one, signals a process and its group.
 REPEAT_SECONDS = 0.5
 
 
 @contextmanager
 def answered_by(on_signal: Callable[[int], None]) -> Iterator[None]:
-    """Call `on_signal` with the number of each SIGINT and SIGTERM; restore the earlier handlers afterwards."""
+    """Call `on_signal` with the number of each SIGINT, SIGTERM and SIGHUP; restore the handlers afterwards.
+
+    A SIGHUP that is ignored stays so, because nohup(1) ignores it for the commands that it starts.
+    """
     last: dict[int, float] = {}
 
     def answer(number: int, _frame: FrameType | None) -> None:
@@ -26,7 +31,8 @@ def answered_by(on_signal: Callable[[int], None]) -> Iterator[None]:
         if is_new:
             on_signal(number)
 
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in STOP_SIGNALS if number != signal.SIGHUP or not is_ignored(number)]
+    before = {number: signal.signal(number, answer) for number in numbers}
     try:
         yield
     finally:
@@ -36,7 +42,7 @@ def answered_by(on_signal: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def interruptible(found: str, hint: str) -> Iterator[None]:
-    """Raise Stopped(found, hint) on SIGINT and SIGTERM, for work that can stop anywhere and be repeated."""
+    """Raise Stopped(found, hint) on a signal of STOP_SIGNALS, for work that can stop anywhere and be repeated."""
     numbers = []
 
     def on_signal(number: int) -> None:
@@ -50,6 +56,11 @@ def interruptible(found: str, hint: str) -> Iterator[None]:
             if not numbers:
                 raise
             raise Stopped(found, signal=numbers[0], hint=hint) from None
+
+
+def is_ignored(number: int) -> bool:
+    """Return True if this process ignores a signal."""
+    return signal.getsignal(number) == signal.SIG_IGN
 
 
 def signal_name(number: int) -> str:

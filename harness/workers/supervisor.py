@@ -23,6 +23,7 @@ IDLE_DEATHS = 3  # stop after so many deaths in a row of idle workers: no trial 
 IDLE_SECONDS = 60.0  # the death of a worker that lived longer does not count as idle: it has done work
 STOPPED_BY_SIGTERM = "stopped by SIGTERM"  # the cause of death of a worker that ended in good order
 FORK_SERVER_DIED = 255  # multiprocessing's exit code for the children of a dead fork server
+FORK_SERVER_KILLED = "the process that starts the workers (Python's fork server) was killed"
 WORKER_ERROR = "a worker met an error: its traceback or its message is above"
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class WorkerSupervisor(Generic[T]):
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handle signals inside the block: the first SIGINT or SIGTERM stops the workers.
+        """Handle signals inside the block: the first SIGINT, SIGTERM or SIGHUP stops the workers.
 
         A second SIGINT kills them and raises KeyboardInterrupt.
         """
@@ -140,7 +141,7 @@ class WorkerSupervisor(Generic[T]):
         cause = cause_of_death(code)
         if cause is None:
             lost = code == FORK_SERVER_DIED
-            self.stop(fault="the fork server of the workers was killed" if lost else WORKER_ERROR)
+            self.stop(fault=FORK_SERVER_KILLED if lost else WORKER_ERROR)
             return
         lived = time.monotonic() - self._started_at[process.name]
         had_task = on_death(process.name, cause)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -139,6 +140,41 @@ def test_sigterm_gives_the_trial_back_too(place: Path) -> None:
     assert {trial.state.name for trial in trials()} == {"WAITING"}
 
 
+@pytest.mark.process
+@pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="these tests run under nohup")
+def test_the_end_of_the_terminal_gives_the_trial_back_too(place: Path) -> None:
+    """Every process of a command gets SIGHUP then, the workers and what started them as well."""
+    long = (*FCNN, "--trials", "2", "--epochs", "4000", "--jobs", "2")
+    process = subprocess.Popen(
+        command(*long), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for_epochs(place, process)
+    os.killpg(process.pid, signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 129, err
+    assert "Traceback" not in err
+    assert {trial.state.name for trial in trials()} == {"WAITING"}
+    assert len(list((place / "mlruns" / "work" / "demo-fcnn").glob("trial-*/resume.json"))) == 2
+
+
+@pytest.mark.process
+def test_nohup_is_respected(place: Path) -> None:
+    long = (*FCNN, "--trials", "1", "--epochs", "400", "--jobs", "1")
+    process = subprocess.Popen(
+        ["nohup", *command(*long)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_epochs(place, process)
+    os.killpg(process.pid, signal.SIGHUP)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    Stores.here().check("demo-fcnn", 1, 400)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "quoted"),
     [
@@ -249,10 +285,13 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_ui_serves_the_right_store(place: Path, inside: Harness) -> None:
     summary = last_json(inside(*FCNN, "--trials", "1", "--epochs", "1", "--json"))
+    for module in ("mlflow", "optuna", "uvicorn"):  # must not run in place of the libraries
+        Path(f"{module}.py").write_text(f"open({module + '.ran'!r}, 'w')\n")
     # A session of its own, so that the server's workers end with it.
-    server = subprocess.Popen(
-        command("ui"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    )
+    with Path("messages").open("w") as messages:
+        server = subprocess.Popen(
+            command("ui"), stdout=subprocess.PIPE, stderr=messages, text=True, start_new_session=True
+        )
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
@@ -261,11 +300,30 @@ def test_the_ui_serves_the_right_store(place: Path, inside: Harness) -> None:
         run = json.loads(answer(request, server))
         assert {"key": "study", "value": "demo-fcnn"} in run["run"]["data"]["tags"]
         assert "<title>MLflow</title>" in answer(urllib.request.Request(address), server)
+        port = address.rpartition(":")[2]
+        assert host_answers(address, f"localhost:{port}") == 200
+        for host in ("10.evil.com", "192.168.evil.com", f"10.evil.com:{port}", f"localhost:{port}.evil.com"):
+            assert host_answers(address, host) == 403, host
+        for host in ("localhost:x.evil.com", "localhost", "127.0.0.1", "evil.com", f"127.0.0.1:{port}.evil.com"):
+            assert host_answers(address, host) == 403, host
+        assert "every user of this machine can read and change the store" in Path("messages").read_text()
+        assert list(Path.cwd().glob("*.ran")) == []
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
         if server.stdout is not None:
             server.stdout.close()
+
+
+def host_answers(address: str, host: str) -> int:
+    """The status of the answer to a request whose Host header a page of that name would send."""
+    request = urllib.request.Request(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0")
+    request.add_header("Host", host)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def answer(request: urllib.request.Request, server: subprocess.Popen[str]) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness.core.errors import DataError
 from harness.data import FEATURE_COLUMNS, load_tracks
-from harness.data.audio import clip_features, clip_picture, extract, load_clip
+from harness.data.audio import check_audio_extra, clip_features, clip_picture, extract, load_clip, recipe
 from harness.data.audio.clips import find_clips
 from harness.data.features import read_features
 from tests.support.commands import Harness, command
@@ -46,6 +46,26 @@ def music(tmp_path: Path) -> Path:
         write(tmp_path / "music" / "hip hop" / f"song {index}.flac", tune(pitch=200 + 10 * index, seed=index))
         write(tmp_path / "music" / "rock" / f"rock.{index + 2:05d}.wav", tune(pitch=400 + 20 * index, seed=index))
     return tmp_path / "music"
+
+
+def test_numba_has_a_folder_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside librosa it has none in a read-only installation; the import of librosa would fail then."""
+    monkeypatch.setattr(recipe, "_folder_of", lambda _: tmp_path / "cannot be written")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "the user's")
+    check_audio_extra()
+    assert os.environ["NUMBA_CACHE_DIR"] == "the user's"
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    check_audio_extra()
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "cache" / "numba")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
+    check_audio_extra()
+    private = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert private.stat().st_uid == os.getuid()
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
 
 
 @pytest.mark.parametrize("genre", ["blues", "jazz", "metal", "pop"])

@@ -1,4 +1,5 @@
 import multiprocessing
+import pwd
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,18 @@ def test_a_relative_cache_folder_is_found_from_elsewhere(tmp_path: Path, monkeyp
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "harness"
+
+
+def test_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_user(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "HARNESS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_such_user)
+    with pytest.raises(DataError, match="HOME is not set") as refusal:
+        cache_folder()
+    assert "HARNESS_CACHE" in (refusal.value.hint or "")
 
 
 GENRE = st.from_regex(r"[a-z][a-z0-9 _-]{0,8}", fullmatch=True).filter(lambda name: not name[-1].isdigit())

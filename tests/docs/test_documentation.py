@@ -103,6 +103,7 @@ def test_exit_codes() -> None:
     section = USAGE.partition("## Exit codes")[2].partition("\n## ")[0]
     usual = {0, HarnessError.exit_code, WRONG_USAGE}
     assert set(map(int, re.findall(r"\b\d+\b", section))) == usual | {
+        128 + signal.SIGHUP,
         128 + signal.SIGINT,
         128 + signal.SIGTERM,
     }

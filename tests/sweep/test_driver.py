@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.core.events import Ended, Event
 from harness.core.records import Split
 from harness.data import Pictures, Tracks, stratified_split
 from harness.sweep.driver import open_study, run_sweep, worker_tasks
@@ -253,6 +255,34 @@ def test_no_trial_is_begun_after_the_timeout() -> None:
     assert summary.counts.running == 0
     assert runs("demo-fcnn", "study")[0].data.tags["study_state"] == "timed out"
     assert all(run.info.status == "FINISHED" for run in runs("demo-fcnn"))
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
+    """Set the clock of this process, which is not the steady one."""
+    read, read_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: read() + 3600 * hours)
+    monkeypatch.setattr(time, "time_ns", lambda: read_ns() + round(3600e9 * hours))
+
+
+def test_the_timeout_does_not_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, -24)  # the workers have the right one
+    assert sweep(trials=2, timeout=5).counts.finished == 2
+
+
+def test_a_clock_that_is_set_back_in_mid_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Event] = []
+
+    def listen(_number: int, event: Event) -> None:
+        if not heard:
+            set_clock(monkeypatch, -1)
+        heard.append(event)
+
+    plan = plan_sweep(changed(FAST))
+    run_sweep(plan, open_study(plan), listen)
+    assert sum(isinstance(event, Ended) for event in heard) == 2
+    (study,) = Stores.here().runs("demo-fcnn", "study")
+    assert 0 <= study.info.end_time - study.info.start_time < 600_000
+    Stores.here().check("demo-fcnn", 2, 4)
 
 
 def test_keeping_the_best_checkpoints_only() -> None:

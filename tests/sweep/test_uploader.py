@@ -12,6 +12,7 @@ from harness.core.journal import Journal, read_events
 from harness.core.records import TrialResult
 from harness.sweep.driver import open_study
 from harness.sweep.reconcile import Record
+from harness.sweep.uploader import JournalUploader
 from tests.support.stores import EPOCH_METRICS, Stores, artifacts
 from tests.support.sweeps import sweep, train_without_uploading
 
@@ -56,6 +57,7 @@ def test_a_journal_that_mlflow_refuses_does_not_keep_the_others_back() -> None:
     folder.unlink()
     other.pump(flush=True)
     assert other.error is None
+    sweep()  # ends the study's run
     Stores.here().check(STUDY, 2, 4)
 
 
@@ -108,6 +110,18 @@ def test_whoever_listens_hears_each_event_once() -> None:
     assert {number: heard.count(number) for number in lines} == lines
     unsent.uploader.pump(flush=True)
     assert len(heard) == sum(lines.values())
+
+
+def test_what_was_there_before_is_not_told_and_a_clock_set_back_hides_nothing() -> None:
+    unsent = train_without_uploading()
+    heard: list[int] = []
+    trials = unsent.uploader._trials
+    uploader = JournalUploader(trials, unsent.study, lambda number, _: heard.append(number))
+    journal = Journal(unsent.journals[0])
+    journal.append(replace(journal.events[-1], time=0))  # by a clock that was set back to 1970
+    journal.close()
+    uploader.pump()
+    assert heard == [0]
 
 
 def test_the_journals_of_another_sweep_are_its_own_while_it_lives() -> None:

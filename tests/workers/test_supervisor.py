@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ from harness.workers.supervisor import WORKER_ERROR, WorkerSupervisor
 
 pytestmark = pytest.mark.usefixtures("own_fork_server")
 
+hangs_up = pytest.mark.skipif(
+    signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="these tests run under nohup"
+)
 SERVER = ForkServer(("harness.workers.child",), environment={}, defaults={})
 Act = tuple[Path, str, str]  # the folder, the worker's name, what it does
 
@@ -49,8 +53,8 @@ def perform(task: Act) -> None:
             raise ValueError("a bug")
         elif act == "die" or (act == "die once" and is_first):
             os.kill(os.getpid(), signal.SIGKILL)
-        elif act == "terminate once" and is_first:
-            os.kill(os.getpid(), signal.SIGTERM)
+        elif act in ("terminate once", "hang up once") and is_first:
+            os.kill(os.getpid(), signal.SIGTERM if act == "terminate once" else signal.SIGHUP)
             stopping.wait()
         elif act == "run out of memory once" and is_first:
             raise MemoryError
@@ -121,6 +125,7 @@ def test_workers_that_end_by_themselves(folder: Path) -> None:
         ("die once", "killed by SIGKILL"),
         ("run out of memory once", "out of memory"),
         ("terminate once", "stopped by SIGTERM"),
+        pytest.param("hang up once", "stopped by SIGTERM", marks=hangs_up),
     ],
 )
 def test_a_worker_that_dies_is_replaced(folder: Path, act: str, cause: str) -> None:
@@ -191,7 +196,7 @@ def test_stop_kills_a_worker_that_does_not_end(folder: Path, monkeypatch: pytest
     assert len(list(folder.glob("*.stopped"))) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=hangs_up)])
 def test_a_signal_stops_the_workers_in_good_order(folder: Path, number: signal.Signals) -> None:
     def send_twice() -> None:  # at once, as timeout(1) does: that is one signal
         os.kill(os.getpid(), number)
@@ -204,6 +209,32 @@ def test_a_signal_stops_the_workers_in_good_order(folder: Path, number: signal.S
     assert (supervisor.signal, supervisor.fault) == (number, None)
     assert len(list(folder.glob("*.stopped"))) == 2
     assert signal.getsignal(number) == before
+
+
+def test_nohup_is_respected(folder: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with supervise(folder).handle_signals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("new_fork_server")
+def test_the_death_of_the_fork_server_is_named(folder: Path) -> None:
+    supervisor = supervise(folder, "wait", "wait")
+
+    def kill_the_server() -> None:
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+
+    deaths = Deaths()
+    supervisor.run(deaths, once(folder, 2, kill_the_server))
+    assert supervisor.fault == "the process that starts the workers (Python's fork server) was killed"
+    assert deaths == []
+    for pid in pids(folder):
+        os.kill(pid, signal.SIGTERM)  # they end when this process does; no test may leave one behind
+    wait_until(lambda: not any(is_running(pid) for pid in pids(folder)))
 
 
 def test_a_second_ctrl_c_kills_the_workers(folder: Path) -> None:

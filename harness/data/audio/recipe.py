@@ -5,8 +5,10 @@ docs/audio.md describes both. A change that changes the results raises the recip
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.files import FileLock, regular
+from harness.data.cache import cache_folder
 from harness.data.features import FEATURE_COLUMNS, FLOAT32_MAX
 
 FEATURE_RECIPE, PICTURE_RECIPE = 1, 1
@@ -38,10 +41,11 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 432, 288  # pixels, as Kaggle's
 MELS, DECIBELS = 128, 80.0
 COLOURS = "magma"
 LIBRARIES = ("librosa", "soundfile")
+NUMBA_VARIABLE = "NUMBA_CACHE_DIR"
 
 
 def check_audio_extra() -> None:
-    """Raise DataError if a library that reads sound is not installed."""
+    """Raise DataError if a library that reads sound is not installed; see to it that Numba has a folder."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise DataError(
@@ -49,6 +53,33 @@ def check_audio_extra() -> None:
             expected="the extra [audio]",
             hint="pip install -e '.[audio]'",
         )
+    if NUMBA_VARIABLE not in os.environ and not os.access(_folder_of("librosa"), os.W_OK):
+        os.environ[NUMBA_VARIABLE] = str(_numba_folder())  # read when librosa is imported, here or in a worker
+
+
+def _folder_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _numba_folder() -> Path:
+    """Return a folder for what Numba compiles: in the cache folder, or where that cannot be written a new one.
+
+    Without a folder the import of librosa fails. Numba unpickles what it finds there, so nobody else may write to
+    it: a folder of a known name in the folder for temporary files would not do.
+    """
+    try:
+        folder = cache_folder() / "numba"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, DataError):
+        folder = None
+    if folder is not None and os.access(folder, os.W_OK):
+        return folder
+    temporary = Path(tempfile.mkdtemp(prefix="harness-numba-"))
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
 
 
 def load_clip(path: Path) -> np.ndarray:
@@ -104,9 +135,8 @@ _CALLED: set[str] = set()
 def _first_call_alone(what: str) -> Iterator[None]:
     """Let only one process of this machine at a time make its first call to functions that Numba compiles.
 
-    Numba caches the compiled functions of librosa in files beside librosa. If several processes write these files
-    at the same time, they do not match, and every later call crashes (seen: SIGSEGV in `beat_track` on a new
-    installation).
+    Numba caches the compiled functions of librosa in files. If several processes write these files at the same
+    time, they do not match, and every later call crashes (seen: SIGSEGV in `beat_track` on a new installation).
     """
     if what in _CALLED:
         yield
