@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.bad_inputs.base import Base, change_json, copy_bundle
 from tests.bad_inputs.case import PREDICTED, Case, Prepare
+from tests.bad_inputs.sets import writes
 
 KIND, FLIPS_KIND = "bundles", "bit flips in pt2 and ONNX"
 FLIPS = 40  # of each format
@@ -128,7 +129,7 @@ def _no_description() -> dict[str, Change]:
     }
 
     def written(content: bytes) -> Change:
-        return lambda folder: (folder / "model.json").write_bytes(content) and None
+        return lambda folder: writes(lambda: content)(folder / "model.json")
 
     def cut(folder: Path) -> None:
         content = (folder / "model.json").read_bytes()

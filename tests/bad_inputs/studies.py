@@ -7,13 +7,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.bad_inputs.base import Base, change_rows
 from tests.bad_inputs.case import Case, Check, Outcome, json_that, prints
+from tests.bad_inputs.sets import writes
 
 KIND = "Optuna stores"
 STUDY, FOREIGN = "demo-fcnn", "foreign"
+Direction = Literal["minimize", "maximize"]
 Change = Callable[[Path], None]
 STATUS, STATUS_JSON, DOCTOR = ("status",), ("status", "--json"), ("doctor", "--json")
 
@@ -21,10 +23,10 @@ STATUS, STATUS_JSON, DOCTOR = ("status",), ("status", "--json"), ("doctor", "--j
 def cases(base: Base, seed: int) -> Iterator[Case]:
     """Yield the cases."""
     for name, change in {**_attributes(), **_foreign()}.items():
-        for arguments, right in ((STATUS, lists_ours), (STATUS_JSON, lists_ours), (DOCTOR, report())):
+        for arguments, right in (*READERS, (STATUS_JSON, lists_ours)):
             yield _case(base, f"{name} ({' '.join(arguments)})", change, arguments, right)
     for name, change in _trials().items():
-        for arguments, right in ((STATUS, lists_ours), (DOCTOR, report())):
+        for arguments, right in READERS:
             yield _case(base, f"{name} ({' '.join(arguments)})", change, arguments, right)
     for name, change in _files().items():
         yield _case(base, f"{name} (status)", change, STATUS, None)
@@ -81,6 +83,10 @@ def report(faults: bool = False) -> Check:
     return json_that(accept, statuses=(0, 1))
 
 
+Commands = tuple[tuple[tuple[str, ...], Check], ...]
+READERS: Commands = ((STATUS, lists_ours), (DOCTOR, report()))
+
+
 def _set(key: str, value: Any, database: Path) -> None:
     """Give our study another attribute."""
     change_rows(
@@ -116,7 +122,7 @@ def _attributes() -> dict[str, Change]:
 def _foreign() -> dict[str, Change]:
     spec = {"model": "fcnn"}
 
-    def made(name: str, directions: tuple[str, ...] = ("maximize",), **attributes: Any) -> Change:
+    def made(name: str, directions: tuple[Direction, ...] = ("maximize",), **attributes: Any) -> Change:
         def change(database: Path) -> None:
             import optuna
 
@@ -167,9 +173,6 @@ def _trials() -> dict[str, Change]:
 
 
 def _files() -> dict[str, Change]:
-    def written(content: bytes) -> Change:
-        return lambda database: database.write_bytes(content) and None
-
     def cut(database: Path) -> None:
         content = database.read_bytes()
         database.write_bytes(content[: len(content) // 2])
@@ -185,9 +188,9 @@ def _files() -> dict[str, Change]:
         return lambda database: change_rows(database, text)
 
     return {
-        "an empty file": written(b""),
-        "a text": written(b"hello\n" * 1000),
-        "zeros": written(bytes(10_000)),
+        "an empty file": writes(bytes),
+        "a text": writes(lambda: b"hello\n" * 1000),
+        "zeros": writes(lambda: bytes(10_000)),
         "the first half of the file": cut,
         "a folder": is_folder,
         "MLflow's database": is_the_other,
