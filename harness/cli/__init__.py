@@ -6,7 +6,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness import __version__
 from harness.cli.compare import compare
@@ -18,6 +17,7 @@ from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
 from harness.cli.status import status
 from harness.cli.sweep import sweep
+from harness.cli.terminal import Console
 from harness.cli.ui import ui
 from harness.cli.worker import worker
 from harness.core.errors import HarnessError
@@ -68,4 +68,4 @@ def main() -> None:
 
 
 def _print_error(text: str) -> None:
-    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"error: {text}", style="red", soft_wrap=True)

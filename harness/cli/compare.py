@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from harness.cli.options import Json, Storage, TrackingUri, TrustCode
+from harness.cli.terminal import Console
 from harness.core.space import describe
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ def _run(console: Console, plan: ComparisonPlan) -> Comparison:
 
 def _warn(console: Console, warnings: Iterable[str]) -> None:
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
 def _print(comparison: Comparison, out: Path | None) -> None:
-    console = Console(highlight=False)
+    console = Console()
     settings = Table("model", "input", "weights", "setting", "seconds", box=SIMPLE_HEAD)
     results = Table("model", "validation", "test", "95 % interval", "macro F1", box=SIMPLE_HEAD)
     for row in comparison.rows:
@@ -138,4 +138,4 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     lines += [comparison.ledger.as_text(), f"run:  {comparison.run_id}, with report.html among its artifacts"]
     lines.append(f"next: {'harness ui' if out is None else f'open {out}/report.html, harness ui'}")
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

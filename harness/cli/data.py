@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
     from harness.data import Tracks
@@ -79,7 +80,7 @@ def extract(
     from harness.sweep.settings import check_jobs
     from harness.workers.cpus import usable_cores
 
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = Console(stderr=True, soft_wrap=True)
     with file_display(console, "extract") as display:
         done = extract_all(audio, out, jobs=check_jobs(jobs) or usable_cores(), progress=display)
     for line in done.ignored:
@@ -129,4 +130,4 @@ def _print_tracks(tracks: Tracks) -> None:
 def _print(rows: list[tuple[str, str]]) -> None:
     console = Console(soft_wrap=True)
     for name, value in rows:
-        console.print(f"{name:10s} {value}", markup=False, highlight=False)
+        console.print(f"{name:10s} {value}")

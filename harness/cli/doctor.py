@@ -6,9 +6,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.options import Json, Storage, TrackingUri
+from harness.cli.terminal import Console
 from harness.core.workspace import resolve_stores
 
 
@@ -43,14 +43,14 @@ def doctor(
     if as_json:
         print(json.dumps([finding.as_json() for finding in findings]))
     else:
-        console = Console(soft_wrap=True, highlight=False)
+        console = Console(soft_wrap=True)
         for finding in findings:
             where = "" if finding.study is None else f"{finding.study}: "
             word = "fixed" if finding.fixed else "found" if finding.fault else "other"
-            console.print(f"{word}  {where}{finding.found}", markup=False)
+            console.print(f"{word}  {where}{finding.found}")
         for hint in dict.fromkeys(finding.hint for finding in findings if finding.hint):
-            console.print(f"try:   {hint}", markup=False)
+            console.print(f"try:   {hint}")
         if not faults:
-            console.print("nothing is wrong on this machine" if findings else "nothing is wrong", markup=False)
+            console.print("nothing is wrong on this machine" if findings else "nothing is wrong")
     if not all(finding.fixed for finding in faults):
         raise typer.Exit(1)

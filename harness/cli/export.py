@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Json, TrackingUri, TrustCode
+from harness.cli.terminal import print_text
 
 
 def export(
@@ -59,4 +60,4 @@ def export(
         register=register,
         trust_code=trust_code,
     )
-    print(json.dumps(bundle.as_json()) if as_json else bundle.as_text())
+    print_text(json.dumps(bundle.as_json()) if as_json else bundle.as_text())

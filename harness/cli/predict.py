@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness.cli.options import Json, TrustCode
+from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
     from harness.export.predict import Prediction
@@ -34,7 +34,7 @@ def predict(
     from harness.export.predict import open_bundle
     from harness.export.predict import predict as predict_all
 
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = Console(stderr=True, soft_wrap=True)
     opened = open_bundle(bundle, trust_code=trust_code)
     with file_display(console, "predict") as display:
         found = predict_all(opened, files, top=top, progress=display)

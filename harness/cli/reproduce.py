@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.options import Json, TrackingUri, TrustCode
+from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
     from harness.sweep.reproduce import Reproduction
@@ -60,6 +60,6 @@ def _print(result: Reproduction) -> None:
         lines.append(f"  {difference.what}: recorded {difference.recorded}, here {difference.found}")
     if not result.agrees and not result.differences:
         lines.append("versions, device, code and data are as recorded: this should not happen, please report it")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line)

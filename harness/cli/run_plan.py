@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
+from harness.cli.terminal import Console, print_text
 from harness.core.space import describe
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
     else:
         _print_summary(summary)
     if summary.unsent is not None:
-        console.print(f"error: {summary.unsent}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"error: {summary.unsent}", style="red", soft_wrap=True)
     if summary.signal is not None:
         raise typer.Exit(128 + summary.signal)
 
@@ -40,7 +40,7 @@ def _announce(console: Console, plan: SweepPlan) -> None:
         lines.append("these data are SYNTHETIC (harness data demo): figures say nothing about music")
     lines += [f"excluded: {reason}" for reason in (*tracks.excluded_lines(), *split.excluded)]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _run(console: Console, plan: SweepPlan) -> StudySummary:
@@ -50,9 +50,13 @@ def _run(console: Console, plan: SweepPlan) -> StudySummary:
     study, total = open_study(plan), plan.settings.trials
     finished, best = study.counts().finished, study.best()
     if finished >= total:
-        console.print(f"study {study.name} already has {finished} finished trials of {total}", highlight=False)
+        console.print(f"study {study.name} already has {finished} finished trials of {total}")
     elif finished:
-        console.print(f"continuing study {study.name}: {finished} of {total} trials finished", highlight=False)
+        console.print(f"continuing study {study.name}: {finished} of {total} trials finished")
+    targets, settings = study.targets, plan.settings
+    if targets is not None and "keep" in settings.model_fields_set and targets.keep != settings.keep:
+        kept = "all checkpoints" if targets.keep is None else f"the {targets.keep} best checkpoints"
+        console.print(f"note: --keep has no effect: an earlier sweep of study {study.name} is to keep {kept}")
     with sweep_display(
         console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
     ) as display:
@@ -80,4 +84,4 @@ def _print_summary(summary: StudySummary) -> None:
             f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command goes on from here"
         )
     lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
-    print("\n".join(lines))
+    print_text("\n".join(lines))

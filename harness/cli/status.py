@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 
 from harness.cli.options import Json, Storage
+from harness.cli.terminal import Console
 from harness.core.files import sqlite_path
 from harness.core.space import describe
 from harness.core.workspace import resolve_stores
@@ -23,10 +23,10 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     path = sqlite_path(url)
     studies = []
     if path is None or path.exists():  # listing must not create a database
-        from harness.study import list_studies, open_storage, reaching
+        from harness.study import list_studies, reading_storage
 
-        with reaching(url):
-            studies = list_studies(open_storage(url, create=False))
+        with reading_storage(url) as opened:
+            studies = list_studies(opened)
     if as_json:
         print(json.dumps([asdict(study) for study in studies], default=str))
         return
@@ -38,11 +38,12 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         counts, best = study.counts, "-" if study.best is None else f"{study.best:.3f}"
         touched = "-" if study.last_touched is None else f"{study.last_touched:%Y-%m-%d %H:%M}"
         numbers = [str(n) for n in (counts.finished, counts.running, counts.failed)]
-        table.add_row(study.name, study.model.rpartition(":")[2], *numbers, best, touched)
+        model = f"({study.fault})" if study.model is None else study.model.rpartition(":")[2]
+        table.add_row(study.name, model, *numbers, best, touched)
     console = Console()
     console.print(table)
     # Below the table: a setting of several hyperparameters does not fit into a column.
     for study in studies:
         if study.best_params:
             line = f"{study.name}: best setting {describe(study.best_params)}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)

@@ -13,7 +13,7 @@ from harness.core.workspace import check_name, resolve_stores
 from harness.data import Tracks, stratified_split, used_columns, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import recorded_model
-from harness.study import Study, StudyOverview, list_studies, open_storage, reaching
+from harness.study import Study, StudyOverview, list_studies, reading_storage
 from harness.tracking import Tracker
 from harness.training.devices import devices_of
 from harness.training.run import trial_config
@@ -32,8 +32,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
     stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
-    with reaching(stores.storage):
-        opened = open_storage(stores.storage, create=False)
+    with reading_storage(stores.storage) as opened:
         wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
         names = settings.studies or _newest(wanted, list_studies(opened))
         if len(set(names)) < max(2, len(names)):
@@ -89,7 +88,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
     chosen: dict[str, str] = {}
     for line in found:  # the study with the latest change comes first
-        if line.experiment == experiment and line.is_finished:
+        if line.experiment == experiment and line.is_finished and line.model is not None:
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
         has = ", ".join(f"{study} ({model})" for model, study in chosen.items()) or "none"

@@ -193,7 +193,7 @@ def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool
     return Outcome(
         run_id=run.run_id,
         state=run.trial_state or "",
-        seconds=run.metrics["train_seconds"],
+        seconds=run.metric("train_seconds"),
         curves=_curves(tracker, run.run_id) if curves else {},
         valid=np.array(predicted.valid),
         test=np.array(predicted.test),
@@ -202,7 +202,10 @@ def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool
 
 def _curves(tracker: Tracker, run_id: str) -> dict[str, list[float]]:
     epochs = tracker.runs.epochs(run_id).values()
-    return {name: [figures[name] for figures in epochs] for name in ("train_loss", "val_loss", "val_accuracy")}
+    return {
+        name: [figures.get(name, float("nan")) for figures in epochs]
+        for name in ("train_loss", "val_loss", "val_accuracy")
+    }
 
 
 def _figures(comparison: Comparison) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.core.events import EpochDone, Event, from_line, to_line
 from harness.core.files import FileLock
+from harness.core.recorded import whole_number
 
 
 class Journal:
@@ -72,8 +73,22 @@ def journal_path(work_folder: Path, number: int) -> Path:
 
 
 def find_journals(work_folder: Path) -> dict[int, Path]:
-    """Return the journals of a study on this machine, by the number of their trial, sorted by number."""
-    return {int(path.stem.removeprefix("trial-")): path for path in sorted(work_folder.glob("trial-*.jsonl"))}
+    """Return the journals of a study on this machine, by the number of their trial, sorted by number.
+
+    Other files of the folder are left out (see `odd_files`).
+    """
+    found = {}
+    for path in work_folder.glob("trial-*.jsonl"):
+        number = whole_number(path.stem.removeprefix("trial-"))
+        if number is not None and path == journal_path(work_folder, number) and path.is_file():
+            found[number] = path
+    return dict(sorted(found.items()))
+
+
+def odd_files(work_folder: Path) -> list[Path]:
+    """Return the files of a study's work folder that end as journals do, but have not the name of one."""
+    journals = set(find_journals(work_folder).values())
+    return sorted(path for path in work_folder.glob("*.jsonl") if path not in journals)
 
 
 def comparison_folder(work_root: Path, identity: str) -> Path:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
+from harness.core.recorded import checked
 from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
 Representation = Literal["features", "pictures"]
@@ -23,6 +24,7 @@ TAKEN_NAMES = (
     *("started", "ended", "seconds", "run_id"),
 )
 TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
+ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")  # of Optuna, in which a trial is not run again
 
 
 def digest_of(value: Any) -> str:
@@ -54,9 +56,9 @@ class Split:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Split:
-        """Rebuild a split from its JSON form."""
+        """Rebuild a split from its JSON form; raises one of UNREADABLE for any other content."""
         lists = {part: tuple(recorded[part]) for part in ("train", "valid", "test", "excluded")}
-        return cls(name=recorded["name"], drawn=recorded["drawn"], **lists)
+        return checked(cls(name=recorded["name"], drawn=recorded["drawn"], **lists))
 
     @property
     def digest(self) -> str:
@@ -91,9 +93,9 @@ class TrialConfig:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Value]) -> TrialConfig:
-        """Return the configuration of a JSON form that `as_dict` made."""
+        """Return the configuration of a JSON form that `as_dict` made; raises one of UNREADABLE for any other."""
         rest: Any = {name: recorded[name] for name in CONFIG_FIELDS}
-        return cls(params={k: v for k, v in recorded.items() if k not in CONFIG_FIELDS}, **rest)
+        return checked(cls(params={k: v for k, v in recorded.items() if k not in CONFIG_FIELDS}, **rest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,10 +183,10 @@ class StudySpec:
 
     @classmethod
     def of(cls, name: str, experiment: str, frozen_settings: Mapping[str, Any]) -> StudySpec:
-        """Return the spec of the settings that `frozen_settings` made."""
+        """Return the spec of the settings that `frozen_settings` made; raises one of UNREADABLE for any others."""
         space = space_from_json(frozen_settings["space"])
         rest = {**frozen_settings, "space": space, "columns": tuple(frozen_settings["columns"])}
-        return cls(name=name, experiment=experiment, **rest)
+        return checked(cls(name=name, experiment=experiment, **rest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +204,11 @@ class TrialCounts:
         """The number of complete and pruned trials, which `--trials` limits."""
         return self.complete + self.pruned
 
+    @property
+    def total(self) -> int:
+        """The number of all trials."""
+        return self.finished + self.failed + self.running + self.waiting
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
@@ -216,6 +223,11 @@ class TrialRow:
     started: datetime | None
     ended: datetime | None
     reason: str | None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the trial has ended, with whatever result."""
+        return self.state in ENDED_STATES
 
     @property
     def seconds(self) -> float | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import SettingsError
+from harness.core.recorded import checked
 
 Value = int | float | str
 Params = Mapping[str, Value]
@@ -223,12 +224,14 @@ def space_to_json(space: Space) -> dict[str, object]:
 
 
 def space_from_json(recorded: Mapping[str, Any]) -> dict[str, Distribution]:
-    """Return the space of a JSON form that `space_to_json` made."""
+    """Return the space of a JSON form that `space_to_json` made; raises one of UNREADABLE for any other."""
     found: dict[str, Distribution] = {}
     for name, value in recorded.items():
         table: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"values": value}
         when = _condition_from_json(table.pop("when", None))
-        found[name] = Choice(tuple(table["values"]), when) if "values" in table else Range(**table, when=when)
+        found[name] = checked(
+            Choice(tuple(table["values"]), when) if "values" in table else Range(**table, when=when)
+        )
     return found
 
 
@@ -236,7 +239,7 @@ def _condition_from_json(recorded: Mapping[str, list[Value]] | None) -> Conditio
     if recorded is None:
         return None
     ((name, values),) = recorded.items()
-    return Condition(name, tuple(values))
+    return checked(Condition(name, tuple(values)))
 
 
 def describe(params: Params) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.core.json_types import JsonObject
+from harness.core.recorded import checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,9 @@ class StudyContext:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> StudyContext:
-        """Return the context of a JSON form that `as_json` made."""
-        dataset, columns = DatasetInfo(**recorded["dataset"]), tuple(recorded.get("columns", ()))
-        return cls(**{**recorded, "dataset": dataset, "columns": columns})
+        """Return the context of a JSON form that `as_json` made; raises one of UNREADABLE for any other."""
+        dataset, columns = checked(DatasetInfo(**recorded["dataset"])), tuple(recorded.get("columns", ()))
+        return checked(cls(**{**recorded, "dataset": dataset, "columns": columns}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,21 @@ class Targets:
     n_trials: int
     attempts: int
     keep: int | None
+
+    def after(self, earlier: Targets | None, *, finished: int, is_alone: bool, keeps: bool) -> Targets:
+        """Return the study's targets once a sweep with these targets begins; `earlier` are those before it.
+
+        The total does not fall below the trials that have finished, nor, unless the sweep `is_alone`, below what
+        another sweep is working for. No sweep removes a checkpoint that an earlier one was to keep: the larger
+        `keep` counts, and a sweep that was not told how many to keep (`keeps`) changes nothing.
+        """
+        if earlier is None:
+            return replace(self, n_trials=max(self.n_trials, finished))
+        wanted = max(self.n_trials, finished, 0 if is_alone else earlier.n_trials)
+        keep = earlier.keep
+        if keeps and keep is not None:
+            keep = None if self.keep is None else max(self.keep, keep)
+        return Targets(n_trials=wanted, attempts=self.attempts, keep=keep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,18 @@ when the worker dies, and across machines a lease as well.
 """
 
 from harness.core.records import WorkerId, new_name
+from harness.study.attributes import StudyFault
 from harness.study.claim import Claim
 from harness.study.locking import no_running_trials
-from harness.study.overview import StudyOverview, delete_study, list_studies, read_identity
-from harness.study.storage import STORAGE_ERRORS, open_storage, reaching
+from harness.study.overview import StudyOverview, delete_study, list_studies, ranked, read_identity
+from harness.study.storage import STORAGE_ERRORS, open_storage, reaching, reading_storage
 from harness.study.study import Study
 
 __all__ = [
     "STORAGE_ERRORS",
     "Claim",
     "Study",
+    "StudyFault",
     "StudyOverview",
     "WorkerId",
     "delete_study",
@@ -23,6 +25,8 @@ __all__ = [
     "new_name",
     "no_running_trials",
     "open_storage",
+    "ranked",
     "reaching",
     "read_identity",
+    "reading_storage",
 ]

@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 
 from harness.core.records import EpochMetrics, TrialResult
 from harness.core.space import Choice, Params, Range, Space, Value
+from harness.study.attributes import RESULT_KEY
 from harness.study.locks import TrialLock
-from harness.study.overview import RESULT_KEY
 
 
 @dataclass(slots=True)

@@ -1,13 +1,49 @@
-"""The check that a sweep continues a study with the settings that the study was made with."""
+"""Makes a study, or checks that a sweep continues it with the settings that it was made with."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import optuna
+
 from harness.core.errors import StudyError
 from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec
+from harness.core.space import Params
+from harness.core.study_record import StudyContext
+from harness.study.attributes import CONTEXT_KEY, SPEC_KEY, StudyAttributes, StudyFault
+from harness.study.samplers import SAMPLERS
+
+
+def make_or_check(
+    study: optuna.Study,
+    record: StudyAttributes | StudyFault,
+    spec: StudySpec,
+    context: StudyContext,
+    first_trial: Params | None,
+) -> None:
+    """Store the settings of a new study; `first_trial` has the parameters of its first trial.
+
+    `record` is what the study has stored already. The caller has the study's lock. Raises StudyError if the study
+    was made with other settings, in another experiment, or by another program.
+    """
+    if isinstance(record, StudyAttributes):
+        made_in = {"experiment": record.context.experiment}
+        check_same_settings(spec, {**made_in, **record.spec.frozen_settings()})
+        return
+    if record is StudyFault.DAMAGED or (record is StudyFault.FOREIGN and not _is_new(study)):
+        raise record.error(study.study_name)
+    study.set_user_attr(CONTEXT_KEY, context.as_json())
+    starts = first_trial is not None and not SAMPLERS[spec.sampler].covers_all
+    if starts and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(dict(first_trial or {}))
+    study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: it marks the study as complete
+
+
+def _is_new(study: optuna.Study) -> bool:
+    """Return whether a study may be one whose creation has just begun."""
+    return study.directions == [optuna.study.StudyDirection.MAXIMIZE] and not study.get_trials(deepcopy=False)
 
 
 def check_same_settings(spec: StudySpec, recorded: JsonObject) -> None:

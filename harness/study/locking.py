@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -14,6 +13,7 @@ from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
 from harness.core.records import WorkerId
 from harness.study.locks import FileTrialLocks, LeasedTrialLocks
+from harness.study.queries import find_trials
 
 
 def make_trial_locks(storage: RDBStorage, study: str, work_folder: Path, worker_id: WorkerId) -> FileTrialLocks:
@@ -31,7 +31,8 @@ def no_running_trials(storage: RDBStorage, name: str, work_folder: Path) -> Iter
     """
     locks = make_trial_locks(storage, name, work_folder, WorkerId())
     with locks.study_lock():
-        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING and locks.is_running(trial.number, trial._trial_id):
+        study_id = storage.get_study_id_from_name(name)
+        for number, trial in find_trials(storage, study_id, states=[TrialState.RUNNING]).items():
+            if locks.is_running(number, trial.id):
                 raise StudyError(f"study {name!r} is running in another process", hint="stop it first (Ctrl-C)")
         yield

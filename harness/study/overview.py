@@ -1,4 +1,4 @@
-"""Queries: the list of studies, counts and rows of trials, parameter importances."""
+"""The list of studies, rows and results of trials, parameter importances."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.files import sqlite_path
+from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
 from harness.core.space import Params
+from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, StudyFault, read_attributes
 from harness.study.leases import Leases
-
-# User attributes of studies and of trials.
-SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
-RESULT_KEY, DEATHS_KEY = "result", "deaths"
+from harness.study.queries import BestTrial, StudyRow, TrialSummary, best_trials, read_studies, summarise_trials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOverview:
-    """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first."""
+    """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first.
+
+    `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
+    """
 
     name: str
-    model: str
+    model: str | None
     experiment: str | None
+    identity: str | None
     n_trials: int | None
     counts: TrialCounts
     best: float | None
     best_params: Params
     last_touched: datetime | None
+    fault: StudyFault | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -41,35 +45,52 @@ class StudyOverview:
 
 
 def list_studies(storage: RDBStorage) -> list[StudyOverview]:
-    """Return the studies of this storage that the harness made, the last used first."""
-    overviews = []
-    for summary in optuna.get_all_study_summaries(storage):
-        spec = summary.user_attrs.get(SPEC_KEY)
-        if spec is None:
-            continue
-        trials = optuna.load_study(study_name=summary.study_name, storage=storage).get_trials(deepcopy=False)
-        times = [time for trial in trials for time in (trial.datetime_start, trial.datetime_complete) if time]
-        complete = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-        best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
-        overviews.append(
-            StudyOverview(
-                name=summary.study_name,
-                model=spec["model"],
-                experiment=summary.user_attrs.get(CONTEXT_KEY, {}).get("experiment"),
-                n_trials=summary.user_attrs.get(TARGETS_KEY, {}).get("n_trials"),
-                counts=count_trials(trials),
-                best=None if best is None else best.value,
-                best_params={} if best is None else dict(best.params),
-                last_touched=max(times, default=None),
-            )
+    """Return all studies of this storage, the last used first; nothing is locked or written.
+
+    A study that the harness did not make, or whose record is damaged, has a `fault`.
+    """
+    studies, summaries, best = read_studies(storage), summarise_trials(storage), best_trials(storage)
+    none = TrialSummary(counts=TrialCounts(), last_touched=None)
+    found = [_overview(row, summaries.get(key, none), best.get(key)) for key, row in studies.items()]
+    return sorted(found, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
+
+
+def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> StudyOverview:
+    record = read_attributes(row.name, row.attributes, row.objectives)
+    if not isinstance(record, StudyFault) and best is not None and best.params is None:
+        record = StudyFault.DAMAGED
+    if isinstance(record, StudyFault):
+        return StudyOverview(
+            name=row.name,
+            model=None,
+            experiment=None,
+            identity=None,
+            n_trials=None,
+            counts=trials.counts,
+            best=None,
+            best_params={},
+            last_touched=trials.last_touched,
+            fault=record,
         )
-    return sorted(overviews, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
+    return StudyOverview(
+        name=row.name,
+        model=record.spec.model,
+        experiment=record.context.experiment,
+        identity=record.context.identity,
+        n_trials=None if record.targets is None else record.targets.n_trials,
+        counts=trials.counts,
+        best=None if best is None else best.value,
+        best_params=(best.params if best is not None else None) or {},
+        last_touched=trials.last_touched,
+    )
 
 
 def read_identity(storage: RDBStorage, name: str) -> str | None:
-    """Return the identity of an existing study, None if its creation was interrupted (it has no runs then)."""
-    context = optuna.load_study(study_name=name, storage=storage).user_attrs.get(CONTEXT_KEY, {})
-    return None if (found := context.get("identity")) is None else str(found)
+    """Return the identity of an existing study, None if it has none that can be read (it has no runs then)."""
+    study_id = storage.get_study_id_from_name(name)
+    context = read_studies(storage, study_id)[study_id].attributes.get(CONTEXT_KEY)
+    found = context.get("identity") if isinstance(context, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def delete_study(storage: RDBStorage, name: str) -> bool:
@@ -83,42 +104,45 @@ def delete_study(storage: RDBStorage, name: str) -> bool:
     return True
 
 
-def count_trials(trials: list[FrozenTrial]) -> TrialCounts:
-    """Return the number of trials in each state."""
-    states = [trial.state for trial in trials]
-    return TrialCounts(
-        complete=states.count(TrialState.COMPLETE),
-        pruned=states.count(TrialState.PRUNED),
-        failed=states.count(TrialState.FAIL),
-        running=states.count(TrialState.RUNNING),
-        waiting=states.count(TrialState.WAITING),
-    )
-
-
 def trial_result(trial: FrozenTrial) -> TrialResult:
     """Return the result of a trial that has ended. For FAIL it does not say whether it diverged or crashed."""
-    result = trial.user_attrs.get(RESULT_KEY) or {}
     states: dict[TrialState, Literal["complete", "pruned", "failed"]]
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    best = None if result.get("best") is None else EpochMetrics(**result["best"])
-    return TrialResult(state=states[trial.state], best=best, reason=result.get("reason"))
+    best, reason = _recorded_end(trial)
+    return TrialResult(state=states[trial.state], best=best, reason=reason)
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
     """Return the row of a trial."""
-    result = trial.user_attrs.get(RESULT_KEY) or {}
-    best = result.get("best") or {}
+    best, reason = _recorded_end(trial)
     return TrialRow(
         number=trial.number,
         state=trial.state.name,
         params=dict(trial.params),
-        val_accuracy=best.get("val_accuracy"),
-        val_loss=best.get("val_loss"),
-        best_epoch=best.get("epoch"),
+        val_accuracy=None if best is None else best.val_accuracy,
+        val_loss=None if best is None else best.val_loss,
+        best_epoch=None if best is None else best.epoch,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
-        reason=result.get("reason"),
+        reason=reason,
     )
+
+
+def _recorded_end(trial: FrozenTrial) -> tuple[EpochMetrics | None, str | None]:
+    """Return the best epoch of a trial and the reason of its end; None for what it has not, or what is damaged."""
+    try:
+        result = trial.user_attrs[RESULT_KEY]
+        best, reason = result["best"], result.get("reason")
+        metrics = None if best is None else checked(EpochMetrics(**best))
+    except UNREADABLE:
+        return None, None
+    return metrics, reason if isinstance(reason, str) else None
+
+
+def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the complete trials, sorted by falling validation accuracy, ties by number."""
+    complete = [row for row in rows if row.state == "COMPLETE"]
+    return sorted(complete, key=lambda row: (-(row.val_accuracy or 0.0), row.number))
 
 
 def parameter_importances(study: optuna.Study, complete: Sequence[TrialRow]) -> dict[str, float]:

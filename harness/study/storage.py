@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ _OPENING = (OSError, ImportError, RuntimeError, ValueError)
 STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError)
 CONNECT_SECONDS = 10  # timeout for connecting to a database server
 
+_ONLY_READS: ContextVar[bool] = ContextVar("only_reads", default=False)
+
 
 def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> RDBStorage:
     """Open the storage of an SQLAlchemy URL, and make it on first use unless `create` is False.
 
-    With `read_only` neither an SQLite file nor the files beside it are written.
+    With `read_only` neither an SQLite file nor the files beside it are written, and no permission to write is
+    needed; on a database server no table is made.
 
-    On SQLite every transaction takes the write lock when it begins. The default is to take it at the first write,
-    which gives one waiting trial to two processes (measured, see docs/architecture.md). On PostgreSQL the table of
-    leases is made beside Optuna's tables.
+    On SQLite every transaction takes the write lock when it begins, except in `plain_reads`. The default is to
+    take it at the first write, which gives one waiting trial to two processes (measured, see
+    docs/architecture.md). On PostgreSQL the table of leases is made beside Optuna's tables.
 
     Raises StudyError if the database cannot be opened, if it is missing and `create` is False, and if it has the
     schema of another Optuna version.
@@ -42,7 +46,7 @@ def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> R
     try:
         if path is not None and read_only:
             return RDBStorage(read_only_url(path), skip_table_creation=True)
-        return _open_server(url, create) if path is None else _open_file(url, path)
+        return _open_server(url, create, read_only) if path is None else _open_file(url, path)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *_OPENING) as error:
         raise _not_opened(url, error) from error
 
@@ -61,6 +65,33 @@ def reaching(url: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def reading_storage(url: str) -> Iterator[RDBStorage]:
+    """Open a storage for reading only, and close it at the end of the block.
+
+    Raises StudyError if the storage cannot be opened, or fails inside the block.
+    """
+    with reaching(url):
+        storage = open_storage(url, create=False, read_only=True)
+        try:
+            yield storage
+        finally:
+            storage.engine.dispose()
+
+
+@contextmanager
+def plain_reads() -> Iterator[None]:
+    """Begin the SQLite transactions of the block, which only read, without the write lock.
+
+    To read a large study takes seconds, in which no other process could write.
+    """
+    before = _ONLY_READS.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_READS.reset(before)
+
+
 def _log_warnings_only() -> None:
     """Let Optuna and its schema migrations log warnings only: the harness shows progress itself."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -76,15 +107,17 @@ def _open_file(url: str, path: Path) -> RDBStorage:
     return storage
 
 
-def _open_server(url: str, create: bool) -> RDBStorage:
+def _open_server(url: str, create: bool, read_only: bool) -> RDBStorage:
     first = sqlalchemy.create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
     if not create and not sqlalchemy.inspect(first).has_table("harness_leases"):
         first.dispose()
         raise StudyError(f"there are no studies yet in {url}", hint="harness sweep first, or --storage URL")
+    options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
+    if read_only:
+        first.dispose()
+        return RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
     with advisory_lock(first, "storage"):  # processes that start together would make the same tables
-        storage = RDBStorage(
-            url, engine_kwargs={"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
-        )
+        storage = RDBStorage(url, engine_kwargs=options)
         make_lease_table(storage.engine)
     first.dispose()
     return storage
@@ -117,4 +150,4 @@ def _on_connect(connection: Any, _record: Any) -> None:
 
 
 def _on_begin(connection: sqlalchemy.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if _ONLY_READS.get() else "BEGIN IMMEDIATE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,26 +12,18 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.attempts import Deaths
-from harness.core.errors import StudyError
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
 from harness.core.space import Params
 from harness.core.study_record import Budget, StudyContext, Targets
+from harness.study.attributes import DEATHS_KEY, RESULT_KEY, TARGETS_KEY, StudyFault
 from harness.study.claim import Claim, suggest
-from harness.study.continuing import check_same_settings
+from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
-from harness.study.overview import (
-    CONTEXT_KEY,
-    DEATHS_KEY,
-    RESULT_KEY,
-    SPEC_KEY,
-    TARGETS_KEY,
-    count_trials,
-    parameter_importances,
-    trial_result,
-    trial_row,
-)
+from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
+from harness.study.queries import ENDED, FoundTrial, check_exists, count_trials, find_trials, read_record
 from harness.study.samplers import PRUNERS, SAMPLERS, len_of_grid, make_pruner, make_sampler
+from harness.study.storage import plain_reads
 
 
 class Study:
@@ -40,21 +32,17 @@ class Study:
     def __init__(
         self, study: optuna.Study, storage: RDBStorage, work_folder: Path, worker_id: WorkerId | None = None
     ) -> None:
-        attributes = study.user_attrs
-        if SPEC_KEY not in attributes:
-            raise StudyError(
-                f"study {study.study_name!r} was not made by harness, or its creation was interrupted",
-                expected="a study that harness sweep made",
-                hint=f"harness delete {study.study_name} --yes, or --study NEW",
-            )
+        record = read_record(storage, study._study_id)
+        if isinstance(record, StudyFault):
+            raise record.error(study.study_name)
         self._study = study
+        self._storage = storage
         self.worker_id = worker_id or WorkerId()
         self._locks = make_trial_locks(storage, study.study_name, work_folder, self.worker_id)
         self.storage_url = str(storage.engine.url)  # with a masked password
         self.work_folder = work_folder
         self.name = study.study_name
-        self.context = StudyContext.of(attributes[CONTEXT_KEY])
-        self.spec = StudySpec.of(self.name, self.context.experiment, attributes[SPEC_KEY])
+        self.context, self.spec = record.context, record.spec
         study.pruner = make_pruner(self.spec.pruner, self.spec.epochs)
 
     @classmethod
@@ -66,16 +54,7 @@ class Study:
         cls.check_exists(storage, name)
         return cls(optuna.load_study(study_name=name, storage=storage), storage, work_folder, worker_id)
 
-    @staticmethod
-    def check_exists(storage: RDBStorage, name: str) -> None:
-        """Raise StudyError, with the existing names, if there is no study of that name."""
-        names = sorted(optuna.get_all_study_names(storage))
-        if name not in names:
-            raise StudyError(
-                f"there is no study {name!r}",
-                expected=", ".join(names) or "none yet",
-                hint="harness status, or harness sweep to make one",
-            )
+    check_exists = staticmethod(check_exists)
 
     @classmethod
     def create(
@@ -95,15 +74,7 @@ class Study:
             study = optuna.create_study(
                 study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
             )
-            if SPEC_KEY in study.user_attrs:
-                made_in = {"experiment": study.user_attrs[CONTEXT_KEY]["experiment"]}
-                check_same_settings(spec, {**made_in, **study.user_attrs[SPEC_KEY]})
-            else:
-                study.set_user_attr(CONTEXT_KEY, context.as_json())
-                starts = first_trial is not None and not SAMPLERS[spec.sampler].covers_all
-                if starts and not study.get_trials(deepcopy=False):
-                    study.enqueue_trial(dict(first_trial or {}))
-                study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: it marks the study as complete
+            make_or_check(study, read_record(storage, study._study_id), spec, context, first_trial)
         return cls(study, storage, work_folder, worker_id)
 
     @property
@@ -114,13 +85,22 @@ class Study:
     @property
     def targets(self) -> Targets | None:
         """The targets of the study's last sweep, None before the first."""
-        found = self._study.user_attrs.get(TARGETS_KEY)
-        return None if found is None else Targets(**found)
+        record = read_record(self._storage, self._study._study_id)
+        if isinstance(record, StudyFault):
+            raise record.error(self.name)
+        return record.targets
 
-    def set_targets(self, targets: Targets) -> None:
-        """Store the targets of this sweep, for workers that join from elsewhere."""
-        if targets != self.targets:
-            self._study.set_user_attr(TARGETS_KEY, asdict(targets))
+    def set_targets(self, targets: Targets, *, keeps: bool) -> None:
+        """Store the targets of a sweep that begins, for workers that join from elsewhere (see `Targets.after`).
+
+        `keeps`: whether the sweep was told how many checkpoints to keep.
+        """
+        with self._locks.study_lock():
+            earlier, counts = self.targets, self.counts()
+            is_alone = self.is_alone() and not counts.running
+            found = targets.after(earlier, finished=counts.finished, is_alone=is_alone, keeps=keeps)
+            if found != earlier:
+                self._study.set_user_attr(TARGETS_KEY, asdict(found))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -147,14 +127,14 @@ class Study:
 
         Return None if running, finished and failed trials use up the budget.
         """
+        self._trials()  # before the lock is taken: the first time, Optuna reads every trial of the study
         with self._locks.study_lock():
-            trials = self._recover()
-            counts = count_trials(trials)
+            self._recover()
+            counts = self.counts()
             wanted = self._reachable(counts, budget.n_trials)
             if counts.finished + counts.running >= wanted or counts.failed >= budget.max_failures:
                 return None
-            waiting = next((t.number for t in trials if t.state == TrialState.WAITING), None)
-            number = len(trials) if waiting is None else waiting
+            number = min(self._in_state(TrialState.WAITING), default=counts.total)
             self._study.sampler = make_sampler(self.spec.sampler, self.spec.seed, number, self.spec.space)
             trial = self._study.ask()
             assert trial.number == number
@@ -188,37 +168,34 @@ class Study:
             return n_trials
         return min(n_trials, len_of_grid(self.spec.space) - counts.failed)
 
-    def _recover(self) -> list[FrozenTrial]:
-        """Requeue abandoned trials and return all trials. The caller has the study's lock."""
-        trials = self._study.get_trials(deepcopy=False)
-        running = {t.number: t._trial_id for t in trials if t.state == TrialState.RUNNING}
-        abandoned = self._locks.abandoned(running)
-        for number in abandoned:
-            self._requeue(trials[number])
-        return self._study.get_trials(deepcopy=False) if abandoned else trials
+    def _recover(self) -> list[int]:
+        """Requeue the trials whose workers are dead, and return their numbers. The caller has the study's lock."""
+        running = {number: trial.id for number, trial in self._in_state(TrialState.RUNNING).items()}
+        return [number for number in self._locks.abandoned(running) if self._requeue(number, running[number])]
 
-    def _requeue(self, trial: FrozenTrial) -> None:
+    def _requeue(self, number: int, trial_id: int) -> bool:
         # Read again: its worker may have ended it after we read the state and before it released the lock.
-        if self._study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
-            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        self._locks.clear_lock(trial.number, trial._trial_id)
+        is_running = self._study._storage.get_trial(trial_id).state == TrialState.RUNNING
+        if is_running:
+            self._study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        self._locks.clear_lock(number, trial_id)
+        return is_running
 
     def recover(self) -> list[int]:
         """Requeue the trials whose workers are dead and return their numbers, at the start and end of a sweep."""
         with self._locks.study_lock():
-            running = [t.number for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
-            trials = self._recover()
-            return [number for number in running if trials[number].state == TrialState.WAITING]
+            return self._recover()
 
     def stale(self) -> list[int]:
         """Return the numbers of trials that are RUNNING without a live worker. Nothing is written."""
         with self._locks.study_lock(create=False):
-            free = {t.number for t in self._running() if not self._locks.is_running(t.number, t._trial_id)}
+            running = self._in_state(TrialState.RUNNING)
+            free = {number for number, trial in running.items() if not self._locks.is_running(number, trial.id)}
         # A worker stores the result before it releases the lock: trials that have just ended are left out here.
-        return [trial.number for trial in self._running() if trial.number in free]
+        return [number for number in self._in_state(TrialState.RUNNING) if number in free]
 
-    def _running(self) -> list[FrozenTrial]:
-        return [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+    def _in_state(self, *states: TrialState) -> dict[int, FoundTrial]:
+        return find_trials(self._storage, self._study._study_id, states=states)
 
     def has_live_sweep(self) -> bool:
         """Return True if a sweep of this machine runs on the study."""
@@ -239,7 +216,7 @@ class Study:
         """
         storage = self._study._storage
         with self._locks.study_lock():
-            trial = storage.get_trial(self._trial(number)._trial_id)
+            trial = self._trial(number)
             if trial.state == TrialState.RUNNING and self._locks.owns_upload(trial._trial_id):
                 deaths = Deaths(**trial.user_attrs.get(DEATHS_KEY, {})).add(new_epoch)
                 storage.set_trial_user_attr(trial._trial_id, DEATHS_KEY, asdict(deaths))
@@ -253,12 +230,12 @@ class Study:
 
     def owns_upload(self, number: int) -> bool:
         """Return True if this machine, and no other, may upload its journal of the trial; False for no trial."""
-        trials = self._study.get_trials(deepcopy=False)
-        return number < len(trials) and self._locks.owns_upload(trials[number]._trial_id)
+        found = self._find(number)
+        return number in found and self._locks.owns_upload(found[number].id)
 
     def is_final(self, number: int) -> bool:
         """Return True if no other machine can still upload the journal of an ended trial."""
-        return self._locks.is_final(self._trial(number)._trial_id)
+        return self._locks.is_final(self._find(number)[number].id)
 
     def is_sweep_alive(self, sweep: str) -> bool:
         """Return True if the sweep of this machine with that id is alive."""
@@ -268,8 +245,15 @@ class Study:
         """Return True if no other sweep of this machine runs on the study."""
         return not self._locks.has_live_sweep(besides=self.worker_id.sweep)
 
+    def _find(self, *numbers: int) -> dict[int, FoundTrial]:
+        return find_trials(self._storage, self._study._study_id, numbers=numbers)
+
     def _trial(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+        return self._study._storage.get_trial(self._find(number)[number].id)
+
+    def _trials(self) -> list[FrozenTrial]:
+        with plain_reads():
+            return self._study.get_trials(deepcopy=False)
 
     def result(self, number: int) -> TrialResult:
         """Return the result of a trial that has ended."""
@@ -277,20 +261,23 @@ class Study:
 
     def finished_numbers(self) -> list[int]:
         """Return the numbers of the trials that have ended."""
-        return [row.number for row in self.rows() if row.state in ("COMPLETE", "PRUNED", "FAIL")]
+        return list(self._in_state(*ENDED))
+
+    def states(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the states of the trials of these numbers; a number without a trial has none."""
+        return {number: trial.state for number, trial in self._find(*numbers).items()}
 
     def counts(self) -> TrialCounts:
         """Return the number of trials in each state."""
-        return count_trials(self._study.get_trials(deepcopy=False))
+        return count_trials(self._storage, self._study._study_id)
 
     def rows(self) -> list[TrialRow]:
         """Return the rows of all trials, sorted by number."""
-        return [trial_row(trial) for trial in self._study.get_trials(deepcopy=False)]
+        return [trial_row(trial) for trial in self._trials()]
 
     def ranked(self) -> list[TrialRow]:
         """Return the complete trials, sorted by falling validation accuracy, ties by number."""
-        complete = [row for row in self.rows() if row.state == "COMPLETE"]
-        return sorted(complete, key=lambda row: (-(row.val_accuracy or 0.0), row.number))
+        return ranked(self.rows())
 
     def best(self) -> TrialRow | None:
         """Return the first of the ranked trials, None if there is none."""

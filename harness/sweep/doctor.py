@@ -1,23 +1,29 @@
-"""Finds faults in the stores, study by study, and repairs them."""
+"""Finds faults in the stores, study by study, and repairs them.
+
+A few queries over both stores name the studies with which something may be wrong, and only those are opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 from harness.core.errors import HarnessError, mask_password
 from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
-from harness.core.journal import find_journals, read_events
-from harness.core.records import WorkerId, new_name
+from harness.core.journal import find_journals, odd_files, read_events
+from harness.core.records import ENDED_STATES, WorkerId, new_name
 from harness.core.workspace import Stores
-from harness.study import Study, list_studies, open_storage, reaching
+from harness.study import Study, StudyFault, StudyOverview, list_studies, open_storage, reaching
 from harness.sweep.examination import Examination, Finding
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals
 from harness.sweep.unknown_runs import examine_unknown_runs, work_of_others
 from harness.tracking import (
     DEAD_AFTER_MINUTES,
+    Kind,
     Machine,
     RunInfo,
     RunStatus,
@@ -26,6 +32,8 @@ from harness.tracking import (
     fix_artifact_paths,
     forget,
     moved_experiments,
+    own_run,
+    read_presences,
     translated,
 )
 
@@ -80,60 +88,104 @@ def _stores(examination: Examination) -> Iterator[Finding]:
         yield from _both_stores(examination, opened)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Storage:
+    """The studies of Optuna's storage, of which `open` opens one, and the folders of their journals."""
+
+    lines: list[StudyOverview]
+    open: Callable[[StudyOverview], Study]
+    work_folder: Callable[[str], Path]
+
+    @property
+    def sound(self) -> list[StudyOverview]:
+        """The studies that can be opened."""
+        return [line for line in self.lines if line.fault is None]
+
+    def has_journals(self, line: StudyOverview) -> bool:
+        """Whether a study has journals on this machine."""
+        return bool(find_journals(self.work_folder(line.name)))
+
+
 def _both_stores(examination: Examination, opened: ExitStack) -> Iterator[Finding]:
     with reaching(examination.stores.storage):
-        studies = _open_studies(examination, opened)
-        for study in studies:
-            yield from _with_error(study.name, _stale_trials(examination, study))
+        storage = _open(examination, opened)
+        for line in storage.lines:
+            if line.fault is not None:
+                yield _odd_study(line, line.fault)
+        for line in storage.sound:
+            yield from _odd_files(line, storage.work_folder(line.name))
+            if line.counts.running or storage.has_journals(line):
+                yield from _with_error(line.name, _stale_trials(examination, storage, line))
     tracker = Tracker(examination.stores.tracking_uri, create=False, read_only=not examination.fix)
     opened.callback(tracker.close)
-    known = set()
+    known: set[str] = set()
     with reaching(examination.stores.storage):
-        for study in studies:
-            run, of_others = _run_of(tracker, study)
-            if run is None:
-                yield _without_run(examination, study, of_others)
-                continue
-            known.add(run.run_id)
-            record = Record(study, tracker, run.run_id)
-            yield from _with_error(study.name, _study_on_record(examination, record, run))
+        yield from _records(examination, storage, tracker, known)
     yield from examine_unknown_runs(examination, tracker, known)
 
 
-def _open_studies(examination: Examination, opened: ExitStack) -> list[Study]:
-    storage = open_storage(examination.stores.storage, create=False, read_only=not examination.fix)
-    opened.callback(storage.engine.dispose)
+def _open(examination: Examination, opened: ExitStack) -> _Storage:
     stores, worker_id = examination.stores, WorkerId(sweep=new_name())
-    return [
-        Study.open(storage, line.name, stores.work_folder(line.name), worker_id) for line in list_studies(storage)
-    ]
+    storage = open_storage(stores.storage, create=False, read_only=not examination.fix)
+    opened.callback(storage.engine.dispose)
+    return _Storage(
+        lines=list_studies(storage),
+        open=lambda line: Study.open(storage, line.name, stores.work_folder(line.name), worker_id),
+        work_folder=stores.work_folder,
+    )
 
 
-def _run_of(tracker: Tracker, study: Study) -> tuple[RunInfo | None, bool]:
-    """Return a study's run, and whether there are runs of other studies of that name.
-
-    On a shared server two storages may have a study of the same name.
-    """
-    runs = tracker.studies.runs_named(study.name)
-    own = [run for run in runs if run.study_identity in (None, study.context.identity)]
-    return next(iter(own), None), len(own) < len(runs)
+def _odd_study(line: StudyOverview, fault: StudyFault) -> Finding:
+    hint = None if fault is StudyFault.FOREIGN else fault.error(line.name).hint
+    return Finding(study=line.name, found=str(fault), fixed=False, hint=hint, fault=fault is StudyFault.DAMAGED)
 
 
-def _without_run(examination: Examination, study: Study, of_others: bool) -> Finding:
+def _odd_files(line: StudyOverview, work_folder: Path) -> Iterator[Finding]:
+    for path in odd_files(work_folder):
+        found = f"{path} is not a journal of harness, and is ignored"
+        yield Finding(study=line.name, found=found, fixed=False, hint="remove it if nobody needs it", fault=False)
+
+
+def _records(examination: Examination, storage: _Storage, tracker: Tracker, known: set[str]) -> Iterator[Finding]:
+    """Yield what is found on the record of each study in MLflow; add the ids of the studies' runs to `known`."""
+    named = tracker.studies.all_runs()
+    running = tracker.runs.running(Kind.STUDY, Kind.TRIAL)
+    busy = {run.family_id for run in running}
+    for line in storage.sound:
+        run = own_run(named.get(line.name, []), line.identity or "")
+        if run is None:
+            # On a shared server two storages may have a study of the same name.
+            yield _without_run(examination, line, of_others=line.name in named)
+            continue
+        known.add(run.run_id)
+        if run.run_id in busy or storage.has_journals(line):
+            yield from _with_error(line.name, _study_on_record(examination, storage, line, tracker, run))
+    for run in running:
+        if run.kind == Kind.TRIAL and run.family_id in known and not run.is_numbered:
+            found = f"run {run.run_id} is not as harness makes the run of a trial, and is ignored"
+            yield Finding(study=run.study, found=found, fixed=False, hint="harness ui, to look at it", fault=False)
+
+
+def _without_run(examination: Examination, line: StudyOverview, of_others: bool) -> Finding:
     at = mask_password(examination.stores.tracking_uri)
     if of_others:
         found = f"MLflow at {at} has the run of another study of that name, made with another --storage"
-        return Finding(study=study.name, found=found, fixed=False, hint="harness sweep --study NEW")
-    hint = f"harness sweep --study {study.name}, with what it was made with"
-    return Finding(study=study.name, found=f"MLflow at {at} has no run of the study", fixed=False, hint=hint)
+        return Finding(study=line.name, found=found, fixed=False, hint="harness sweep --study NEW")
+    hint = f"harness sweep --study {line.name}, with what it was made with"
+    return Finding(study=line.name, found=f"MLflow at {at} has no run of the study", fixed=False, hint=hint)
 
 
-def _study_on_record(examination: Examination, record: Record, parent: RunInfo) -> Iterator[Finding]:
+def _study_on_record(
+    examination: Examination, storage: _Storage, line: StudyOverview, tracker: Tracker, parent: RunInfo
+) -> Iterator[Finding]:
     """Yield what is found on a study that both stores have."""
-    life = examination.judge(record.tracker, parent)
+    record = Record(storage.open(line), tracker, parent.run_id)
+    parent = tracker.runs.get(parent.run_id)  # again: a sweep may have ended since all studies were read
     # A run of version 0.1 has no heartbeats: only the lock files show whether it is live.
-    elsewhere = parent.status == RunStatus.RUNNING and life.state == "elsewhere" and life.by is not None
-    if elsewhere:
+    has_heartbeat = parent.status == RunStatus.RUNNING and bool(read_presences(parent))
+    life = examination.judge(record.tracker, parent) if has_heartbeat else None
+    elsewhere = life is not None and life.state == "elsewhere"
+    if life is not None and elsewhere:
         yield work_of_others(parent, life)
         if not record.study.is_shared:
             return  # a copy of this storage is in use: this one does not have the current state of its trials
@@ -143,7 +195,8 @@ def _study_on_record(examination: Examination, record: Record, parent: RunInfo) 
         yield from _unended_study(examination, record, parent)
 
 
-def _stale_trials(examination: Examination, study: Study) -> Iterator[Finding]:
+def _stale_trials(examination: Examination, storage: _Storage, line: StudyOverview) -> Iterator[Finding]:
+    study = storage.open(line)
     for number in study.recover() if examination.fix else study.stale():
         yield examination.fixable(study.name, f"trial {number} was RUNNING, and no process runs it")
     if examination.fix:
@@ -155,11 +208,12 @@ def _unsent_journals(examination: Examination, record: Record) -> Iterator[Findi
     study = record.study
     if study.has_live_sweep():
         return  # a live sweep sends them
-    ended, over = {}, study.finished_numbers()
-    for number, path in find_journals(study.work_folder).items():
+    ended, journals = {}, find_journals(study.work_folder)
+    states = study.states(journals)
+    for number, path in journals.items():
         events, sound = read_events(path)
         ended_here = has_ended(events)
-        if number in over and not ended_here:
+        if states.get(number) in ENDED_STATES and not ended_here:
             found = f"the journal {path} is damaged: trial {number} had ended, and its last epochs are lost"
             yield examination.fixable(study.name, found)
         elif sound < path.stat().st_size:

@@ -63,7 +63,8 @@ def open_study(plan: SweepPlan) -> Study:
             settings = plan.settings
             if plan.model.source_digest is not None:  # the user has named the file
                 remember(plan.model.source_digest, Path(plan.model.name.rpartition(":")[0]))
-            study.set_targets(Targets(n_trials=settings.trials, attempts=settings.attempts, keep=settings.keep))
+            targets = Targets(n_trials=settings.trials, attempts=settings.attempts, keep=settings.keep)
+            study.set_targets(targets, keeps="keep" in settings.model_fields_set)
     return study
 
 
@@ -194,10 +195,11 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     if database is not None:
         with translated(f"repairing the paths in {database}"):
             fix_artifact_paths(database)
-    tracker = Tracker(plan.stores.tracking_uri)
+    tracker, targets = Tracker(plan.stores.tracking_uri), study.targets
+    asked = plan.settings.trials if targets is None else targets.n_trials
     with study.lock():
         parent = tracker.studies.begin(
-            plan.spec, _description(plan), plan.split, study.context, plan.settings.trials, presence.as_tags()
+            plan.spec, _description(plan), plan.split, study.context, asked, presence.as_tags()
         )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()

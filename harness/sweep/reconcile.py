@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from harness.core.journal import find_journals
-from harness.core.records import TrialState
-from harness.study import Study
+from harness.core.records import TrialRow, TrialState
+from harness.study import Study, ranked
 from harness.study.plots import write_study_report
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.tracking import RunInfo, RunStatus, StudyState, Tracker, TrialLog
@@ -46,15 +46,16 @@ class Record:
         A run whose journal contains the trial's end is left out: sending the journal ends it. So is a run whose
         end another machine may be about to send.
         """
-        rows = {row.number: row for row in self.study.rows()}
+        runs = self.tracker.studies.trial_runs(self.parent, status=RunStatus.RUNNING)
+        states = self.study.states([run.trial_number for run in runs])
         unsent = find_journals(self.study.work_folder)
         found = []
-        for number, run in self._runs().items():
-            row = rows.get(number)
-            state = "WAITING" if row is None else row.state
-            if run.status != RunStatus.RUNNING or state == "RUNNING" or (number in unsent and state != "WAITING"):
+        for run in runs:
+            number = run.trial_number
+            state = states.get(number, "WAITING")
+            if state == "RUNNING" or (number in unsent and state != "WAITING"):
                 continue
-            if row is None or state == "WAITING" or self.study.is_final(number):
+            if state == "WAITING" or self.study.is_final(number):
                 found.append((run, ENDED[state]))
         return found
 
@@ -75,23 +76,33 @@ class Record:
             return self._best_run_id(self._runs())
         if is_finished and (study.is_shared or not study.is_alone()):
             self._wait_for_others()
-        with study.lock():
-            runs = self._runs()
-            if study.counts().running:  # another process has claimed a trial meanwhile
+        while True:
+            rows, runs = study.rows(), self._runs()
+            if any(row.state == "RUNNING" for row in rows):  # another process has claimed a trial meanwhile
                 return self._best_run_id(runs)
-            best_run_id = self._best_run_id(runs)
-            counts, best = study.counts(), study.best()
-            recorded = self.tracker.runs.get(self.parent)
-            if (recorded.study_state, recorded.best_run_id) == (state, best_run_id):
-                self.tracker.runs.end(self.parent, state.status)
-                return best_run_id  # another process has just written the same end
-            if is_finished:
-                self._log_report(runs)
-                targets = study.targets
-                if targets is not None and targets.keep is not None and state == StudyState.COMPLETE:
-                    self._keep_best(targets.keep, runs)
-            self.tracker.studies.end(self.parent, state, counts, best, best_run_id)
-        return best_run_id
+            with tempfile.TemporaryDirectory() as name:
+                if is_finished and not self._is_concluded(state, runs):
+                    # Before the lock is taken: the importances of thousands of trials take a minute.
+                    self._write_report(Path(name), rows, runs)
+                    self._keep_best(state, rows, runs)
+                with study.lock():
+                    if _progress(study.rows()) == _progress(rows):
+                        self._end(state, Path(name), runs)
+                        return self._best_run_id(runs)
+
+    def _end(self, state: StudyState, report: Path, runs: dict[int, RunInfo]) -> None:
+        """Write the end of the study, with the files in `report`. The caller has the study's lock."""
+        if self._is_concluded(state, runs):
+            self.tracker.runs.end(self.parent, state.status)
+            return  # another process has just written the same end
+        if any(report.iterdir()):
+            self.tracker.artifacts.log_files(self.parent, report)
+        counts, best = self.study.counts(), self.study.best()
+        self.tracker.studies.end(self.parent, state, counts, best, self._best_run_id(runs))
+
+    def _is_concluded(self, state: StudyState, runs: dict[int, RunInfo]) -> bool:
+        recorded = self.tracker.runs.get(self.parent)
+        return (recorded.study_state, recorded.best_run_id) == (state, self._best_run_id(runs))
 
     def _runs(self) -> dict[int, RunInfo]:
         return {run.trial_number: run for run in self.tracker.studies.trial_runs(self.parent)}
@@ -108,19 +119,27 @@ class Record:
                 return
             time.sleep(0.5)
 
-    def _log_report(self, runs: dict[int, RunInfo]) -> None:
-        """Store the study's pictures and its table of trials in the parent run."""
-        with tempfile.TemporaryDirectory() as name:
-            run_ids = {number: run.run_id for number, run in runs.items()}
-            title = f"{self.study.name}{' (synthetic data)' if self.study.context.synthetic else ''}"
-            write_study_report(
-                Path(name), title, self.study.rows(), self.study.importances(), run_ids, self.study.spec.space
-            )
-            self.tracker.artifacts.log_files(self.parent, Path(name))
+    def _write_report(self, folder: Path, rows: list[TrialRow], runs: dict[int, RunInfo]) -> None:
+        """Write the study's pictures and its table of trials, which belong to the parent run."""
+        run_ids = {number: run.run_id for number, run in runs.items()}
+        title = f"{self.study.name}{' (synthetic data)' if self.study.context.synthetic else ''}"
+        write_study_report(folder, title, rows, self.study.importances(), run_ids, self.study.spec.space)
 
-    def _keep_best(self, keep: int, runs: dict[int, RunInfo]) -> None:
-        kept = {row.number for row in self.study.ranked()[:keep]}
-        for number in self.study.finished_numbers():
-            run = runs.get(number)
-            if run is not None and number not in kept and not run.checkpoint_removed:
+    def _keep_best(self, state: StudyState, rows: list[TrialRow], runs: dict[int, RunInfo]) -> None:
+        """Remove the checkpoints of a complete study that are not among those to keep.
+
+        A trial that is not among the best now cannot be among them later: no lock is needed.
+        """
+        targets = self.study.targets
+        if state != StudyState.COMPLETE or targets is None or targets.keep is None:
+            return
+        kept = {row.number for row in ranked(rows)[: targets.keep]}
+        for row in rows:
+            run = runs.get(row.number)
+            if row.is_ended and row.number not in kept and run is not None and not run.checkpoint_removed:
                 self.tracker.artifacts.remove_checkpoint(run.run_id)
+
+
+def _progress(rows: list[TrialRow]) -> list[tuple[object, ...]]:
+    """Return what changes in the rows of a study when a process works on it."""
+    return [(row.state, row.started, row.ended) for row in rows]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness.core.attempts import Deaths, last_new_epoch
 from harness.core.events import Acknowledged, Ended, has_ended
-from harness.core.journal import Journal, journal_path, read_events, remove_journal
-from harness.core.records import TrialResult
+from harness.core.journal import Journal, find_journals, journal_path, read_events, remove_journal
+from harness.core.records import ENDED_STATES, TrialResult
 from harness.study import Study
 from harness.workers.supervisor import STOPPED_BY_SIGTERM
 
@@ -19,9 +19,10 @@ def close_journals(study: Study) -> None:
     the line with its end was damaged: the result that Optuna has is written to it.
     """
     with study.lock():
-        for number in study.finished_numbers():
-            path = journal_path(study.work_folder, number)
-            if not path.exists():
+        journals = find_journals(study.work_folder)
+        states = study.states(journals)
+        for number, path in journals.items():
+            if states.get(number) not in ENDED_STATES:
                 continue
             if not path.stat().st_size:  # its worker died before the first event: nothing is lost
                 remove_journal(path)

@@ -21,6 +21,7 @@ from harness.tracking.liveness import (
 )
 from harness.tracking.registry import PICTURE_COLUMN, Registered, register
 from harness.tracking.run_info import RunInfo
+from harness.tracking.studies import own_run
 from harness.tracking.tags import Kind, RunStatus, StudyState
 from harness.tracking.tracker import Tracker
 from harness.tracking.trials import TrialLog
@@ -46,6 +47,7 @@ __all__ = [
     "forget",
     "judge",
     "moved_experiments",
+    "own_run",
     "read_ledger",
     "read_presences",
     "register",

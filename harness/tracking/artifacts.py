@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlparse
 
+from harness.core.errors import TrackingError
+from harness.core.recorded import UNREADABLE
 from harness.core.workspace import RESUME_FILE
 from harness.tracking.client import translated
 from harness.tracking.tags import REMOVED, Tag
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHECKPOINT_FOLDER, RESUME_FOLDER = "checkpoint", "resume"
+
+Record = TypeVar("Record")
 
 
 class Artifacts:
@@ -41,10 +46,21 @@ class Artifacts:
         with translated(f"looking for {artifact} of run {run_id}"):
             return any(file.path == artifact for file in self._client.list_artifacts(run_id))
 
-    def read_json(self, run_id: str, artifact: str) -> Any:
-        """Return the content of a JSON file of a run."""
+    def read_record(self, run_id: str, artifact: str, build: Callable[[Any], Record]) -> Record:
+        """Return what `build` makes of the content of a JSON file of a run.
+
+        Raises TrackingError if the file is not there, is cut short, or is not what `build` reads.
+        """
         with translated(f"reading {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(self._client.download_artifacts(run_id, artifact, folder)).read_text())
+            content = Path(self._client.download_artifacts(run_id, artifact, folder)).read_bytes()
+        try:
+            return build(json.loads(content))
+        except UNREADABLE as error:
+            raise TrackingError(
+                f"{artifact} of run {run_id} is damaged",
+                expected="the file as harness wrote it",
+                hint="a copy of the file, into the run's artifacts",
+            ) from error
 
     def log_checkpoint(self, run_id: str, folder: Path) -> None:
         """Upload a trial's checkpoint."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted
 from harness.core.json_types import JsonObject
+from harness.core.recorded import checked
 from harness.core.records import Candidate
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Point
@@ -36,6 +38,11 @@ class Predictions:
 
     valid: tuple[int, ...]
     test: tuple[int, ...]
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Predictions:
+        """Return the predictions of their JSON form; raises one of UNREADABLE for any other content."""
+        return checked(cls(valid=tuple(recorded["valid"]), test=tuple(recorded["test"])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +138,12 @@ class ComparisonLog:
     def finished(self) -> dict[tuple[str, int], RunInfo]:
         """Return the runs of the repeats that are recorded completely, by candidate and number."""
         over = (RunStatus.FINISHED, RunStatus.FAILED)
-        return {(run.candidate, run.repeat): run for run in self._find(Kind.REPEAT) if run.status in over}
+        found = (run for run in self._find(Kind.REPEAT) if run.status in over and run.is_numbered)
+        return {(run.candidate, run.repeat): run for run in found}
 
     def predictions(self, run_id: str) -> Predictions:
         """Return the predictions of a repeat."""
-        found = self.tracker.artifacts.read_json(run_id, PREDICTIONS_FILE)
-        return Predictions(valid=tuple(found["valid"]), test=tuple(found["test"]))
+        return self.tracker.artifacts.read_record(run_id, PREDICTIONS_FILE, Predictions.of)
 
     def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> str:
         """Record a repeat completely, and return the id of its run.
@@ -180,8 +187,9 @@ class ComparisonLog:
     def own_split(self) -> dict[str, OwnResult]:
         """Return the results on the test part of the studies' split, by candidate; empty if there are none yet."""
         artifacts = self.tracker.artifacts
-        found = artifacts.read_json(self.parent, OWN_FILE) if artifacts.has(self.parent, OWN_FILE) else {}
-        return {name: OwnResult(**{**kept, "test": tuple(kept["test"])}) for name, kept in found.items()}
+        if not artifacts.has(self.parent, OWN_FILE):
+            return {}
+        return artifacts.read_record(self.parent, OWN_FILE, _own_results)
 
     def keep_own_split(self, measured: dict[str, OwnResult]) -> None:
         """Store the results on the test part of the studies' split."""
@@ -209,6 +217,10 @@ class ComparisonLog:
     def _find(self, kind: Kind, tags: Tags | None = None) -> list[RunInfo]:
         mine: dict[str, str] = {Tag.COMPARISON: self._identity, Tag.KIND: kind, **(tags or {})}
         return self.tracker.runs.find(mine, experiment=self._experiment)
+
+
+def _own_results(recorded: Mapping[str, Any]) -> dict[str, OwnResult]:
+    return {name: checked(OwnResult(**{**kept, "test": tuple(kept["test"])})) for name, kept in recorded.items()}
 
 
 def _params(candidate: Candidate, start: RepeatStarted) -> dict[str, object]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.core.errors import TrackingError
+from harness.core.recorded import UNREADABLE, whole_number
 from harness.core.records import TrialConfig
 from harness.tracking.tags import OPENED_PREFIX, REMOVED, Kind, RunStatus, Tag, Tags
 
@@ -84,7 +85,14 @@ class RunInfo:
     @property
     def trial_number(self) -> int:
         """The number of the trial in its study."""
-        return int(self._required(Tag.TRIAL))
+        return self._number(Tag.TRIAL)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the run has the tags by which a trial or a repeat is found. A run of another program may not."""
+        if self.kind == Kind.REPEAT:
+            return Tag.CANDIDATE in self.tags and whole_number(self.tags.get(Tag.REPEAT)) is not None
+        return whole_number(self.tags.get(Tag.TRIAL)) is not None
 
     @property
     def trial_state(self) -> str | None:
@@ -108,9 +116,23 @@ class RunInfo:
 
     @property
     def test_openings(self) -> int:
-        """How often the run has opened the test part."""
+        """How often the run has opened the test part; a tag that is not a number does not count."""
         counted = sum(name.startswith(OPENED_PREFIX) for name in self.tags)
-        return max(counted, int(self.tags.get(Tag.TEST_OPENINGS, "0")))
+        return max(counted, whole_number(self.tags.get(Tag.TEST_OPENINGS)) or 0)
+
+    def metric(self, name: str) -> float:
+        """Return the last value of a metric.
+
+        Raises TrackingError if the run has none.
+        """
+        try:
+            return self.metrics[name]
+        except KeyError:
+            raise TrackingError(
+                f"run {self.run_id} ({self.kind}) has no metric {name!r}",
+                expected="a run as harness made it",
+                hint="harness ui, to look at it",
+            ) from None
 
     @property
     def comparison(self) -> str | None:
@@ -125,7 +147,7 @@ class RunInfo:
     @property
     def repeat(self) -> int:
         """The number of a repeat."""
-        return int(self._required(Tag.REPEAT))
+        return self._number(Tag.REPEAT)
 
     @property
     def device(self) -> str:
@@ -140,13 +162,20 @@ class RunInfo:
     @property
     def config(self) -> TrialConfig:
         """The configuration of a trial."""
-        return TrialConfig.of(json.loads(self._required(Tag.CONFIG)))
+        text = self._required(Tag.CONFIG)
+        try:
+            return TrialConfig.of(json.loads(text))
+        except UNREADABLE as error:
+            raise self._changed(Tag.CONFIG, text) from error
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The versions and the machine, by name; empty if they are not recorded."""
-        found: dict[str, str] = json.loads(self.tags.get(Tag.ENVIRONMENT, "{}"))
-        return found
+        """The versions and the machine, by name; empty if they are not recorded, or not as harness writes them."""
+        try:
+            found = json.loads(self.tags.get(Tag.ENVIRONMENT, "{}"))
+            return {str(name): str(value) for name, value in found.items()}
+        except UNREADABLE:
+            return {}
 
     @property
     def commit(self) -> str | None:
@@ -167,3 +196,17 @@ class RunInfo:
                 expected="a run as harness made it, with its tags unchanged",
                 hint="harness ui, to look at it",
             ) from None
+
+    def _number(self, tag: Tag) -> int:
+        text = self._required(tag)
+        number = whole_number(text)
+        if number is None:
+            raise self._changed(tag, text)
+        return number
+
+    def _changed(self, tag: Tag, text: str) -> TrackingError:
+        return TrackingError(
+            f"run {self.run_id} ({self.kind}) has the tag {tag.value!r} with {text[:40]!r}",
+            expected="a run as harness made it, with its tags unchanged",
+            hint="harness ui, to look at it",
+        )

@@ -194,8 +194,8 @@ class Runs:
 
 
 def by_number(runs: Iterable[RunInfo]) -> list[RunInfo]:
-    """Return the runs of trials in the order of their numbers."""
-    return sorted(runs, key=lambda run: run.trial_number)
+    """Return the runs of trials in the order of their numbers; others that have none are left out."""
+    return sorted((run for run in runs if run.is_numbered), key=lambda run: run.trial_number)
 
 
 def _plain(tags: Tags) -> dict[str, str]:

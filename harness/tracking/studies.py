@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from harness.core.errors import StudyError, TrackingError, mask_password
@@ -13,9 +13,10 @@ from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Runs, by_number
-from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, StudyState, Tag, Tags, study_tags
+from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
+BEST = "best_val_accuracy"
 
 
 class Studies:
@@ -44,7 +45,8 @@ class Studies:
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
         experiment, identity = self._experiment_id(spec.experiment), context.identity
-        found = next(iter(self.runs_named(spec.name, experiment=experiment)), None)
+        named = self.runs_named(spec.name, experiment=experiment)
+        found = own_run(named, identity) or next(iter(named), None)
         if found is None:
             tags |= {**study_tags(spec, Kind.STUDY), Tag.NOTE: description, Tag.STUDY_IDENTITY: identity}
             run_id = self._runs.create(experiment, spec.name, tags)
@@ -97,6 +99,13 @@ class Studies:
             tags[Tag.STUDY_IDENTITY] = identity
         return self._runs.find(tags, experiment=experiment)
 
+    def all_runs(self) -> dict[str, list[RunInfo]]:
+        """Return the runs of all studies, by the study's name."""
+        found: dict[str, list[RunInfo]] = {}
+        for run in self._runs.find({Tag.KIND: Kind.STUDY}):
+            found.setdefault(run.study or "", []).append(run)
+        return found
+
     def require_run(self, study: str, identity: str) -> RunInfo:
         """Return the run of a study, by its name and its identity.
 
@@ -113,11 +122,11 @@ class Studies:
 
     def split(self, run_id: str) -> Split:
         """Return the split of a study, by the id of its run."""
-        return Split.of(self._artifacts.read_json(run_id, SPLIT_FILE))
+        return self._artifacts.read_record(run_id, SPLIT_FILE, Split.of)
 
     def context(self, run_id: str) -> StudyContext:
         """Return the context of a study (data set, code of its model and more), by the id of its run."""
-        return StudyContext.of(self._artifacts.read_json(run_id, CONTEXT_FILE))
+        return self._artifacts.read_record(run_id, CONTEXT_FILE, StudyContext.of)
 
     def trial_run(self, parent: str, number: int, experiment: str | None = None) -> RunInfo | None:
         """Return the run of one trial under the study's run `parent`, or None.
@@ -128,9 +137,9 @@ class Studies:
         found = self._runs.find(tags, experiment=experiment)
         return found[0] if found else None
 
-    def trial_runs(self, parent: str) -> list[RunInfo]:
+    def trial_runs(self, parent: str, *, status: RunStatus | None = None) -> list[RunInfo]:
         """Return the runs of the trials under the study's run `parent`, in the order of the trials."""
-        return by_number(self._runs.find({Tag.PARENT_ID: parent, Tag.KIND: Kind.TRIAL}))
+        return by_number(self._runs.find({Tag.PARENT_ID: parent, Tag.KIND: Kind.TRIAL}, status=status))
 
     def require_trial(self, run_id: str) -> RunInfo:
         """Return the run of a trial, by its id.
@@ -173,8 +182,10 @@ class Studies:
         return best[0]
 
     def _best_under(self, parent: str) -> RunInfo | None:
-        complete = [run for run in self.trial_runs(parent) if run.trial_state == "complete"]
-        return max(complete, key=lambda run: (run.metrics["best_val_accuracy"], -run.trial_number), default=None)
+        complete = [
+            run for run in self.trial_runs(parent) if run.trial_state == "complete" and BEST in run.metrics
+        ]
+        return max(complete, key=lambda run: (run.metrics[BEST], -run.trial_number), default=None)
 
     def names(self) -> list[str]:
         """Return the names of all studies."""
@@ -191,6 +202,18 @@ class Studies:
                 self._artifacts.delete_run(run.run_id)
                 deleted += 1
         return deleted
+
+
+def own_run(named: Sequence[RunInfo], identity: str) -> RunInfo | None:
+    """Return the run of the study of that identity among the runs of studies of its name, None if it has none.
+
+    A run without an identity counts if no run has this one.
+    """
+    for wanted in (identity, None):
+        found = next((run for run in named if run.study_identity == wanted), None)
+        if found is not None:
+            return found
+    return None
 
 
 def study_params(spec: StudySpec) -> dict[str, object]:

@@ -57,11 +57,13 @@ def test_a_lock_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
 def test_a_look_at_a_lock_does_not_refuse_who_has_patience(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
+    lock = FileLock(path)
     with path.open("rb") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)  # as `is_taken` does for a moment
-        assert not FileLock(path).acquire(wait=False, patience=0.05)
+        assert not lock.acquire(wait=False, patience=0.05)
         threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
-        assert FileLock(path).acquire(wait=False, patience=30)
+        assert lock.acquire(wait=False, patience=30)
+    lock.release()
 
 
 def test_a_removed_lock_file_is_no_lock(tmp_path: Path) -> None:

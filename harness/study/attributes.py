@@ -1,0 +1,67 @@
+"""The user attributes of studies and trials in Optuna's storage, and how those of a study are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.core.errors import HarnessError, StudyError
+from harness.core.recorded import UNREADABLE, checked
+from harness.core.records import StudySpec
+from harness.core.study_record import StudyContext, Targets
+from harness.core.workspace import check_name
+from harness.study.samplers import PRUNERS, SAMPLERS
+
+# User attributes of studies and of trials.
+SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
+RESULT_KEY, DEATHS_KEY = "result", "deaths"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyAttributes:
+    """What the harness has stored with a study; `targets` is None before its first sweep."""
+
+    spec: StudySpec
+    context: StudyContext
+    targets: Targets | None
+
+
+class StudyFault(StrEnum):
+    """Why a study of the storage cannot be used."""
+
+    FOREIGN = "not made by harness"
+    INTERRUPTED = "its creation was interrupted"
+    DAMAGED = "damaged record"
+
+    def error(self, name: str) -> StudyError:
+        """Return the error of a command that was to use the study of that name."""
+        expected = {
+            StudyFault.FOREIGN: "a study that harness sweep made",
+            StudyFault.INTERRUPTED: "a study whose creation was finished",
+            StudyFault.DAMAGED: "the record of a study as this version of harness writes it",
+        }
+        hint = f"harness delete {name} --yes, or --study NEW"
+        if self is StudyFault.INTERRUPTED:
+            hint = f"harness sweep --study {name}, which finishes it, or {hint}"
+        return StudyError(f"study {name!r} cannot be used: {self}", expected=expected[self], hint=hint)
+
+
+def read_attributes(name: str, attributes: Mapping[str, Any], objectives: int) -> StudyAttributes | StudyFault:
+    """Return the record of a study, or why it has none that can be used.
+
+    Others may write to the storage as well: `attributes` may be anything, and there may be several `objectives`.
+    """
+    if SPEC_KEY not in attributes:
+        return StudyFault.INTERRUPTED if CONTEXT_KEY in attributes else StudyFault.FOREIGN
+    try:
+        check_name("study", name)
+        context = StudyContext.of(attributes[CONTEXT_KEY])
+        spec = StudySpec.of(name, context.experiment, attributes[SPEC_KEY])
+        targets = None if TARGETS_KEY not in attributes else checked(Targets(**attributes[TARGETS_KEY]))
+    except (*UNREADABLE, HarnessError):
+        return StudyFault.DAMAGED
+    if objectives != 1 or spec.pruner not in PRUNERS or spec.sampler not in SAMPLERS:
+        return StudyFault.DAMAGED
+    return StudyAttributes(spec=spec, context=context, targets=targets)
