@@ -84,7 +84,7 @@ def main() -> None:
         shutil.rmtree(root / "cases", ignore_errors=True)
         if options.base is None:
             shutil.rmtree(root, ignore_errors=True)
-    print("\n".join([*_failures(verdicts), *_table(kinds, verdicts), *(f"left out: {note}" for note in notes)]))
+    print("\n".join([*_table(kinds, verdicts), *(f"left out: {note}" for note in notes)]))
     if options.json is not None:
         options.json.write_text(json.dumps([verdict.as_json() for verdict in verdicts], indent=1) + "\n")
     sys.exit(any(verdict.result == "failed" for verdict in verdicts))
@@ -109,6 +109,7 @@ def _run(kind: str, base: Base, seed: int) -> list[Verdict]:
         verdicts.append(judge(case, outcome))
     failed = sum(verdict.result == "failed" for verdict in verdicts)
     seconds = time.monotonic() - started
+    print("\n".join(_failures(verdicts)), end="\n" if failed else "", flush=True)
     print(f"{kind}: {len(verdicts)} tried, {failed} failed, {seconds:.0f} s", file=sys.stderr, flush=True)
     return verdicts
 

@@ -11,10 +11,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-SECONDS, MEGABYTES = 20.0, 1500.0  # of one command, the start of its workers included
+SECONDS, MEGABYTES = 20.0, 1500.0  # of computing and of memory, for one command
 LONGEST_MESSAGE = 4000  # characters
 # What SQLite, locks and Python's own cleaning leave beside a database or in a folder for temporary files.
-NO_LEFTOVERS = ("*.db-wal", "*.db-shm", "*.lock", "*/.machine", "*/mlruns/work*", "tmp/pymp-*")
+NO_LEFTOVERS = ("*.db-wal", "*.db-shm", "*.lock", "*/.machine", "*/mlruns/work*", "tmp/pymp-*", "home*")
 
 
 @dataclass(frozen=True, slots=True)

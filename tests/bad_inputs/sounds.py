@@ -127,7 +127,7 @@ def _unusable() -> dict[str, tuple[str, Bytes]]:
         "one second": ("wav", noise(1)),
         "no samples": ("wav", noise(0)),
         "11 minutes": ("wav", noise(660, 8000)),
-        "silence": ("wav", constant(0)),
+        "silence": ("wav", constant(0.0)),
         "a constant": ("wav", constant(0.5)),
         "NaN": ("wav", constant(float("nan"))),
         "infinity": ("wav", constant(float("inf"))),
