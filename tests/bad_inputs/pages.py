@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.bad_inputs.base import Base
-from tests.bad_inputs.case import Case, Outcome
+from tests.bad_inputs.case import Case, Outcome, prints
 
 KIND = "HTTP requests to the UI"
 READ, WRITE = "/api/2.0/mlflow/experiments/search?max_results=5", "/api/2.0/mlflow/experiments/create"
@@ -73,7 +74,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _answer(port: int, method: str, path: str, headers: dict[str, str], body: str = "") -> tuple[int, str]:
+def _answer(port: int, method: str, path: str, headers: dict[str, str], body: str = "") -> tuple[int, str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     try:
         connection.putrequest(method, path, skip_host=True)
@@ -81,7 +82,8 @@ def _answer(port: int, method: str, path: str, headers: dict[str, str], body: st
             connection.putheader(name, value)
         connection.endheaders(body.encode())
         response = connection.getresponse()
-        return response.status, response.read(10_000).decode(errors="replace")
+        shared_with = response.headers.get("Access-Control-Allow-Origin", "nobody")
+        return response.status, response.read(10_000).decode(errors="replace"), shared_with
     finally:
         connection.close()
 
@@ -89,10 +91,10 @@ def _answer(port: int, method: str, path: str, headers: dict[str, str], body: st
 def request(arguments: list[str]) -> None:
     """Send a request, and say how it ended as a command does: one error if it was refused."""
     port, method, path, headers, body = arguments
-    status, text = _answer(int(port), method, path, json.loads(headers), body)
+    status, text, shared_with = _answer(int(port), method, path, json.loads(headers), body)
     if status >= 400:
         sys.exit(f"error: refused, HTTP status {status}")
-    print(json.dumps({"status": status, "text": text}))
+    print(json.dumps({"status": status, "text": text, "shared_with": shared_with}))
 
 
 def cases(base: Base, seed: int) -> Iterator[Case]:
@@ -115,14 +117,8 @@ def cases(base: Base, seed: int) -> Iterator[Case]:
         for path in (WRITE, AJAX):
             headers = {"Origin": origin, **json_header}
             yield case(f"Origin: {origin}, POST {path}", "POST", path, headers, {"name": f"evil {origin} {path}"})
-    query = {"operationName": "x", "query": "query x { __typename }", "variables": {}}
-    yield case(
-        "Origin: http://evil.com, POST /graphql",
-        "POST",
-        GRAPHQL,
-        {"Origin": "http://evil.com", **json_header},
-        query,
-    )
+    # A query changes nothing. It is answered, but no browser shows the answer to a page of another origin.
+    yield Case(KIND, "Origin: http://evil.com, POST /graphql", partial(_query, port), _kept, True, program=request)
     for path in _climbing(base.runs["trial"]):
         yield case(f"GET {path}", "GET", path, {})
     yield Case(
@@ -134,12 +130,23 @@ def cases(base: Base, seed: int) -> Iterator[Case]:
     )
 
 
+def _query(port: str, here: Path) -> list[str]:
+    headers = {"Origin": "http://evil.com", "Content-Type": "application/json"}
+    query = {"operationName": "x", "query": "query x { __typename }", "variables": {}}
+    return [port, "POST", GRAPHQL, json.dumps(headers), json.dumps(query)]
+
+
 def _shown(host: str, port: str) -> str:
     return host.replace(port, "PORT") or "(empty)"
 
 
 def _answered(outcome: Outcome) -> str | None:
     return None if outcome.status == 0 else f"refused: {outcome.last_lines}"
+
+
+def _kept(outcome: Outcome) -> str | None:
+    """Return what is wrong with an answer that a page of somebody else must not be able to read."""
+    return prints('"shared_with": "nobody"')(outcome)
 
 
 def _ran(arguments: list[str]) -> None:

@@ -124,6 +124,8 @@ def _call(case: Case, arguments: list[str]) -> int:
     try:
         case.program(arguments)
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
