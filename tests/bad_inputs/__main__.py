@@ -1,6 +1,6 @@
 """Give hundreds of bad inputs to the real command line, and print what came of them.
 
-    python -m tests.bad_inputs [--only KIND ...] [--seed N] [--json FILE] [--base FOLDER]
+    python -m tests.bad_inputs [--only KIND ...] [--named TEXT] [--seed N] [--json FILE] [--base FOLDER]
 
 Each input must end in a right result or in one clear error; exit 1 if one does not. Eight minutes on two cores.
 """
@@ -78,7 +78,7 @@ def main() -> None:
         elif sounds.KIND in kinds:
             sounds.warm_up()
         for kind in kinds:
-            verdicts += _run(kind, base, options.seed)
+            verdicts += _run(kind, base, options.seed, options.named)
     finally:
         base.opened.close()
         shutil.rmtree(root / "cases", ignore_errors=True)
@@ -95,17 +95,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="KIND", help=f"a part of the name of a kind: {'; '.join(KINDS)}"
     )
+    parser.add_argument("--named", default="", metavar="TEXT", help="only inputs with this text in their name")
     parser.add_argument("--seed", type=int, default=0, help="of the random changes of files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write each case's outcome to a file")
     parser.add_argument("--base", metavar="FOLDER", help="make the material in this folder, or find it there")
     return parser.parse_args()
 
 
-def _run(kind: str, base: Base, seed: int) -> list[Verdict]:
+def _run(kind: str, base: Base, seed: int, named: str) -> list[Verdict]:
     started, verdicts = time.monotonic(), []
     folder = base.root / "cases"
     shutil.rmtree(folder, ignore_errors=True)
-    for case, outcome in run_cases(KINDS[kind](base, seed), folder, base.environment):
+    cases = (case for case in KINDS[kind](base, seed) if named in case.name)
+    for case, outcome in run_cases(cases, folder, base.environment):
         verdicts.append(judge(case, outcome))
     failed = sum(verdict.result == "failed" for verdict in verdicts)
     seconds = time.monotonic() - started
