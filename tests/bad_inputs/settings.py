@@ -113,7 +113,7 @@ def _tables() -> dict[str, bytes]:
         *("lr = {low = 1}", "lr = {low = 1, high = 0.1}", "lr = {low = 0, high = 1, log = true}"),
         *("lr = {low = nan, high = 1}", "lr = {low = 1e-3, high = inf}", f"lr = {{low = 1e-3, high = {big}}}"),
         *("lr = {low = 1e-3, high = 1, log = 3}", "lr = {low = 1e-3, high = 1, step = 2}", "learning = [1, 2]"),
-        *("batch_size = [0]", "batch_size = [1.5]", "batch_size = {low = 2, high = 1e30}", "dropout = [1.0]"),
+        *("batch_size = [0]", "batch_size = [1.5]", "batch_size = {low = 2, high = 1e400}", "dropout = [1.0]"),
         *("dropout = {values = [0.1], when = 3}", "dropout = {values = [0.1], when = {nothing = 1}}"),
         *("optimizer = ['fastest']", "optimizer = {low = 1, high = 2}", "width = [1e9]", "model = ['fcnn']"),
         *("dropout = {values = [0.1], when = {dropout = 1}}", f"batch_size = [{big}]"),
