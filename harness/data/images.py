@@ -211,7 +211,7 @@ def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
             )
         try:
             rgb = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, MemoryError) as error:  # a chunk may claim 4 GB
             raise DataError(
                 f"{path} cannot be decoded: {error}", expected="a whole PNG file", hint=CHECK_HINT
             ) from error

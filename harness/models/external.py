@@ -94,7 +94,7 @@ def _module(path: Path, code: bytes) -> ModuleType:
         module.__file__ = str(path)
         try:
             exec(compile(code, path, "exec"), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SettingsError(
                 f"{path} cannot be run: {type(error).__name__}: {error}", expected=EXTERNAL
             ) from error
@@ -111,7 +111,7 @@ def check_network(spec: ModelSpec, inputs: int, classes: int) -> None:
     try:
         with torch.random.fork_rng(), torch.no_grad():
             found = tuple(spec.network(inputs, classes)(torch.zeros(shape)).shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{spec.name} fails on {shape}: {type(error).__name__}: {error}"
         raise SettingsError(what, expected=EXTERNAL) from error
     if found != (2, classes):

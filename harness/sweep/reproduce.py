@@ -11,6 +11,7 @@ import torch
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
 from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Split, TrialConfig
+from harness.core.space_parsing import parse_fixed
 from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
 from harness.data import Tracks, TrainingData, View, with_crop
@@ -20,8 +21,9 @@ from harness.models.spec import ModelSpec
 from harness.tracking import RunInfo, Tracker
 from harness.tracking.environment import code_version, environment
 from harness.training.devices import choose_device, gpu_name
-from harness.training.loop import fit, start_training
+from harness.training.loop import accepted_by, fit, start_training
 
+MAX_THREADS = 1024  # of a recorded training: more than any machine has a use for
 FIGURES = ("train_loss", "val_loss", "val_accuracy")
 
 
@@ -125,6 +127,7 @@ def reproduce(
     where, differs = _device(device, run.device)
     differences += [*differs, *_changed("gpu", run.gpu or "none", gpu_name(where) or "none")]
     config = run.config
+    _check_config(run_id, config, model)
     tracks = with_crop(tracks, [split], [config.params.get("crop", "none")])
     view = View(tracks, model.representation, context.columns).for_params(config.params)
     before = torch.get_num_threads()
@@ -153,6 +156,14 @@ def _model(run: RunInfo, context: StudyContext, trust_code: bool) -> ModelSpec:
         raise TrackingError(f"run {run.run_id} has no code of its model {name!r} on record")
     what = f"run {run.parent_id}"
     return model_of_source(name, context.model_source, run.source_digest, what, trust_code=trust_code)
+
+
+def _check_config(run_id: str, config: TrialConfig, model: ModelSpec) -> None:
+    """Raise TrackingError or SettingsError for a recorded configuration that no training can have."""
+    where = f"run {run_id}: "
+    if type(config.threads) is not int or not 1 <= config.threads <= MAX_THREADS:
+        raise TrackingError(f"{where}threads is {config.threads!r}", expected=f"1 to {MAX_THREADS}")
+    parse_fixed(config.params, accepted_by(model), where)
 
 
 def _check_tracks(tracks: Tracks, split: Split) -> None:

@@ -72,10 +72,11 @@ def translated(doing: str, uri: str = "URL") -> Iterator[None]:
     prepare_mlflow()
     import mlflow
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError  # passed on by MLflow where it makes the tables of a database
 
     try:
         yield
-    except (MlflowException, OSError, sqlite3.Error) as error:
+    except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if "database schema" in str(error):
             raise TrackingError(

@@ -230,7 +230,13 @@ def load_checkpoint(folder: Path, *, trust_code: bool = False) -> tuple[Classifi
     inputs = len(architecture.columns)
     normalise = NORMALISERS[architecture.representation].blank(inputs)
     classifier = build_classifier(spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters)
-    classifier.load_state_dict(load_file(weights_path))
+    try:
+        classifier.load_state_dict(load_file(weights_path))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{weights_path} does not have the weights of the network in {DESCRIPTION_FILE}: {error}",
+            expected="a folder as harness export wrote it",
+        ) from error
     return classifier.eval(), description
 
 
