@@ -124,7 +124,11 @@ def text_files_without_encoding(tree: ast.AST) -> Iterator[int]:
         opens = method in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile") and (
             any(mode and "b" not in mode for mode in modes) or not (node.args or named - {"encoding", "newline"})
         )
-        if "encoding" not in named and (opens or method in ("read_text", "write_text") or "text" in named):
+        if "encoding" not in named and (
+            opens
+            or method in ("read_text", "write_text")
+            or (method in ("run", "Popen", "check_output") and "text" in named)
+        ):
             yield node.lineno
 
 

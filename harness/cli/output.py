@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -26,6 +27,10 @@ def print_table(table: Table, *, folds: bool = False) -> None:
     table has a column whose long names are folded.
     """
     console = Console()
+    if not console.is_terminal:
+        names = table.columns[0]
+        names.no_wrap = True
+        names.min_width = max((cell_len(str(name)) for name in names.cells), default=0)
     width = Measurement.get(console, console.options.update_width(ANY_WIDTH), table)
     if not console.is_terminal:
         console = Console(width=max(console.width, width.minimum))

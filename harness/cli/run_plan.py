@@ -14,8 +14,6 @@ from harness.core.space import describe
 from harness.core.streams import discard
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
 
@@ -47,7 +45,7 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
         raise typer.Exit(128 + summary.signal)
 
 
-def _announce(console: Console, plan: SweepPlan) -> None:
+def _announce(console: MessageConsole, plan: SweepPlan) -> None:
     tracks, split = plan.tracks, plan.split
     lines = [
         f"{plan.model.label} on {tracks.folder.name}: {len(tracks.ids)} tracks, {len(tracks.genres)} genres, "
@@ -60,7 +58,7 @@ def _announce(console: Console, plan: SweepPlan) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _run(console: Console, plan: SweepPlan) -> StudySummary:
+def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
     from harness.cli.display import sweep_display
     from harness.sweep.driver import open_study, run_sweep
 

@@ -29,5 +29,5 @@ def test_the_recorded_code_has_the_digest_of_the_file(addition: str) -> None:
 
 
 def test_code_in_another_encoding_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"net\.py is not UTF-8 text"):
+    with pytest.raises(SettingsError, match=r"net\.py is not UTF-8"):
         recorded(b"# coding: latin-1\n# \xe9\n" + EXAMPLE)
