@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from harness.core.json_types import JsonObject
 from harness.core.workspace import Stores
@@ -40,8 +41,11 @@ class Examination:
         """Return a finding that `fix` puts right."""
         return Finding(study=study, found=found, fixed=self.fix, hint=None if self.fix else "harness doctor --fix")
 
-    def judge(self, tracker: Tracker, parent: RunInfo) -> Life:
-        """Return whether a live process writes to the run of a study or a comparison."""
+    def judge(self, tracker: Tracker, parent: RunInfo, held: Path | None = None) -> Life:
+        """Return whether a live process writes to the run of a study or a comparison.
+
+        `held` is a lock file that this process has locked.
+        """
         # Without heartbeats the runs under it say when it was touched last.
         under = [] if read_presences(parent) else tracker.runs.under(parent.run_id)
-        return judge(parent, self.machine, self.dead_after, under)
+        return judge(parent, self.machine, self.dead_after, under, held)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from harness.core.journal import comparison_lock
 from harness.sweep.examination import Examination, Finding
@@ -53,7 +54,7 @@ def _dead(examination: Examination, tracker: Tracker, parent: RunInfo, runs: lis
     with _comparison_locked(examination, parent) as locked:
         # Read again as late as possible: the same command may have been started again meanwhile.
         parent = _parent_of(tracker, parent.run_id, runs)
-        life = examination.judge(tracker, parent)
+        life = examination.judge(tracker, parent, _lock_of(examination, parent) if locked else None)
         if not locked or not life.is_dead:
             return
         for run in runs:
@@ -71,6 +72,13 @@ def _found_dead(run: RunInfo) -> str:
     if run.comparison is not None:
         return f"the run {run.run_id} of a comparison was RUNNING, and no process works on it"
     return f"run {run.run_id} was RUNNING, and Optuna has no study {run.study!r}"
+
+
+def _lock_of(examination: Examination, parent: RunInfo) -> Path | None:
+    """Return the lock file of a comparison that is to be ended, None for anything else."""
+    if parent.comparison is None or not examination.fix:
+        return None
+    return comparison_lock(examination.machine.work_root, parent.comparison).path
 
 
 @contextmanager

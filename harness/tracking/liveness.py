@@ -145,9 +145,15 @@ class Life:
 
 
 def judge(
-    parent: RunInfo, machine: Machine, dead_after: float = DEAD_AFTER_MINUTES, others: Iterable[RunInfo] = ()
+    parent: RunInfo,
+    machine: Machine,
+    dead_after: float = DEAD_AFTER_MINUTES,
+    others: Iterable[RunInfo] = (),
+    held: Path | None = None,
 ) -> Life:
     """Return whether a process works on the run of a study or a comparison; `others` are its child runs.
+
+    `held` is a lock file that the caller has locked: no other process of this machine has it.
 
     A process of this machine is alive exactly while its lock file is locked. A process of another machine counts
     as alive until its last heartbeat is `dead_after` minutes old. A run without heartbeats (of version 0.1) counts
@@ -162,7 +168,8 @@ def judge(
     ours = [presence for presence in presences if presence.is_held_by(machine)]
     theirs = [presence for presence in presences if not presence.is_held_by(machine)]
     for presence in ours:
-        if FileLock(machine.work_root / presence.lock).is_taken():
+        path = machine.work_root / presence.lock
+        if path != held and FileLock(path).is_taken():
             return Life(state="here", by=presence, seen=presence.seen, limit_minutes=dead_after)
     if theirs and _is_recent(theirs[0].seen, dead_after):
         return Life(state="elsewhere", by=theirs[0], seen=theirs[0].seen, limit_minutes=dead_after)
