@@ -56,5 +56,8 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def whole_number(text: str | None) -> int | None:
-    """Return the number that a text of up to nine digits is, None for any other text."""
+    """Return the number that a text of up to nine digits is, None for any other text.
+
+    `isdigit` is true for `²` too, which is no number to `int`, nor are thousands of digits.
+    """
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -101,11 +100,3 @@ def _condition(value: object, where: str) -> Condition | None:
         raise SettingsError(f"{where}: when is {value!r}", expected='when = { optimizer = "sgd" }')
     ((name, wanted),) = value.items()
     return Condition(str(name), tuple(wanted) if isinstance(wanted, list | tuple) else (wanted,))
-
-
-def whole_number(text: str) -> int | None:
-    """Return the whole number from 0 that a text is, None for any other text.
-
-    `isdigit` is true for `²` too, which is no number to `int`, nor are thousands of digits.
-    """
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.core.errors import SettingsError
+from harness.core.recorded import whole_number
 from harness.core.records import Precision
-from harness.core.space_parsing import whole_number
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

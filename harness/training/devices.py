@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.core.errors import SettingsError
-from harness.core.space_parsing import whole_number
+from harness.core.recorded import whole_number
 
 
 def devices_of(text: str) -> tuple[str, ...]:
