@@ -13,7 +13,6 @@ from pathlib import Path
 from harness.core.journal import find_journals
 from harness.core.records import TrialRow, TrialState
 from harness.study import Study, ranked
-from harness.study.plots import write_study_report
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.tracking import RunInfo, RunStatus, StudyState, Tracker, TrialLog
 
@@ -121,6 +120,8 @@ class Record:
 
     def _write_report(self, folder: Path, rows: list[TrialRow], runs: dict[int, RunInfo]) -> None:
         """Write the study's pictures and its table of trials, which belong to the parent run."""
+        from harness.study.plots import write_study_report  # imports matplotlib, which doctor seldom needs
+
         run_ids = {number: run.run_id for number, run in runs.items()}
         title = f"{self.study.name}{' (synthetic data)' if self.study.context.synthetic else ''}"
         write_study_report(folder, title, rows, self.study.importances(), run_ids, self.study.spec.space)

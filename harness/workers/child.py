@@ -12,8 +12,6 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
-import torch
-
 from harness.core.errors import HarnessError
 from harness.core.files import REFUSED_WRITES
 from harness.core.streams import say
@@ -74,11 +72,14 @@ def _stop_with_parent(stopping: threading.Event) -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return True if an exception means that the machine or the GPU is out of memory."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(
-        error
-    )  # PyTorch's message for the CPU
+    import torch  # here: harness doctor imports this module and needs no PyTorch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # PyTorch's message for the CPU.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def is_machine_fault(error: Exception, also: tuple[type[Exception], ...] = ()) -> bool:
