@@ -22,12 +22,7 @@ from tests.support.commands import Harness, last_json, python
 from tests.support.sweeps import sweep
 
 
-@pytest.fixture
-def swept(place: Path) -> StudySummary:
-    return sweep(trials=3)
-
-
-def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks, workspace: Path) -> None:
+def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks) -> None:
     bundle = export_best(Path("best"), study="demo-fcnn")
     assert bundle.run_id == swept.best_run_id
     assert {path.name for path in Path("best").iterdir()} == {
@@ -107,11 +102,9 @@ def test_a_damaged_and_a_removed_checkpoint_are_refused(swept: StudySummary) -> 
     refused("removed by --keep", CheckpointError, study="demo-fcnn")
 
 
-def test_another_folder_with_the_same_data_is_accepted(
-    swept: StudySummary, demo_data: Path, workspace: Path
-) -> None:
-    shutil.copytree(demo_data, workspace / "moved")
-    (workspace / DEMO_FOLDER).unlink()
+def test_another_folder_with_the_same_data_is_accepted(swept: StudySummary, demo_data: Path) -> None:
+    shutil.copytree(demo_data, "moved")
+    DEMO_FOLDER.unlink()
     bundle = export_best(Path("best"), study="demo-fcnn", data="moved")
     assert bundle.test.tracks == 60
 
