@@ -97,7 +97,7 @@ def _lines(summary: StudySummary) -> list[str]:
     if counts.finished < summary.trials_wanted:
         stopped = "interrupted" if summary.signal is not None else "time is up"
         lines.append(
-            f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command goes on from here"
+            f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command again runs them"
         )
     lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
     return lines

@@ -21,7 +21,7 @@ from harness.workers.supervisor import WorkerSupervisor
 Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats in MLflow, all repeats
 RETRY_SECONDS = 5.0  # from an error of the tracking server to the next attempt to send
 PATIENCE_SECONDS = 30.0  # to wait at the end for a tracking server that is down
-AGAIN = "the same command again, which goes on from here"
+AGAIN = "the same command again, which runs the repeats that are left"
 
 
 class RepeatScheduler:

@@ -283,7 +283,7 @@ def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
         return StudyError(
             f"study {plan.spec.name!r} has {counts.finished} of {plan.settings.trials} trials, and no worker is "
             f"left to run the others{reasons}",
-            hint="the same command again, which goes on from here",
+            hint="the same command again, which runs the trials that are left",
         )
     return StudyError(
         f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",

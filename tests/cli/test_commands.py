@@ -90,7 +90,7 @@ def test_ctrl_c_and_on(place: Path, inside: Harness) -> None:
         time.sleep(0.05)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "the same command goes on from here" in out
+    assert "the same command again runs them" in out
     states = [trial.state.name for trial in trials()]
     assert states.count("WAITING") == 1
     assert "RUNNING" not in states

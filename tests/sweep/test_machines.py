@@ -111,7 +111,7 @@ def test_a_machine_goes_on_where_another_was_told_to_stop(
     sweep = first.start("sweep", *options)
     wait_for(lambda: first.is_training() and epochs_on_record(first.work_folder) >= 3)
     sweep.send_signal(signal.SIGTERM)
-    assert "the same command goes on from here" in end_of(sweep, 143)
+    assert "the same command again runs them" in end_of(sweep, 143)
     (run,) = stores.runs(STUDY, "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "interrupted")
     kept = [file.path for file in stores.client().list_artifacts(run.info.run_id, "resume")]
