@@ -213,8 +213,6 @@ def _unsent_journals(examination: Examination, record: Record) -> Iterator[Findi
     for number, path in journals.items():
         events, sound = read_events(path)
         ended_here = has_ended(events)
-        if not path.stat().st_size:
-            continue  # its worker died before the first event: nothing is lost
         if states.get(number) in ENDED_STATES and not ended_here:
             found = f"the journal {path} is damaged: trial {number} had ended, and its last epochs are lost"
             yield examination.fixable(study.name, found)

@@ -15,17 +15,14 @@ LOST_END = "its journal was damaged: the result is that of Optuna, and epochs ma
 def close_journals(study: Study) -> None:
     """Close the journals of trials that have ended in Optuna, but whose worker died before it wrote this.
 
-    A journal without an end is removed if it is empty, or if another machine has taken the trial over. Otherwise
-    the line with its end was damaged: the result that Optuna has is written to it.
+    A journal without an end is removed if another machine has taken the trial over. Otherwise the line with its
+    end was damaged or lost: the result that Optuna has is written to it.
     """
     with study.lock():
         journals = find_journals(study.work_folder)
         states = study.states(journals)
         for number, path in journals.items():
             if states.get(number) not in ENDED_STATES:
-                continue
-            if not path.stat().st_size:  # its worker died before the first event: nothing is lost
-                remove_journal(path)
                 continue
             journal = Journal(path)
             ended = has_ended(journal.events)

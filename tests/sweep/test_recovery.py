@@ -32,13 +32,17 @@ def test_what_lies_here_of_a_trial_that_another_machine_ended_goes(storage: RDBS
         assert [path.name for path in here.work_folder.glob("trial-*.jsonl")] == ["trial-00000.jsonl"]
 
 
-def test_an_empty_journal_is_not_a_damaged_one(storage: RDBStorage, tmp_path: Path) -> None:
+def test_an_empty_journal_of_an_ended_trial_is_a_damaged_one(storage: RDBStorage, tmp_path: Path) -> None:
+    """A trial that is given up before its first event has an end in its journal: an empty one has lost it."""
     study = Study.create(storage, SPEC, CONTEXT, tmp_path, WorkerId(sweep="s"))
     complete(take(study), 0.5)
     path = journal_path(tmp_path, 0)
     path.touch()
     close_journals(study)
-    assert not path.exists()
+    end = read_events(path)[0][0]
+    assert isinstance(end, Ended)
+    assert end.mended is not None
+    assert end.result == study.result(0)
 
 
 def test_a_trial_that_is_given_up_before_its_first_event_has_its_reason_on_record(
