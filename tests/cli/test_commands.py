@@ -283,6 +283,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.long
 def test_the_ui_serves_the_right_store(place: Path, inside: Harness) -> None:
     summary = last_json(inside(*FCNN, "--trials", "1", "--epochs", "1", "--json"))
     for module in ("mlflow", "optuna", "uvicorn"):  # must not run in place of the libraries

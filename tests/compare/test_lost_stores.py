@@ -11,6 +11,7 @@ from tests.support.comparisons import plan
 from tests.support.sweeps import make_workspace, sweep
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [1, 4])
 def test_a_comparison_ends_with_an_error(
     empty_stores: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int

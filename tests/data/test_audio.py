@@ -211,6 +211,7 @@ def test_bad_folders_are_refused(music: Path, tmp_path: Path) -> None:
     refused("are both named as track rock.00002")
 
 
+@pytest.mark.long
 def test_extract_makes_a_data_set(music: Path, tmp_path: Path, inside: Harness) -> None:
     (music / "rock" / "bad.mp3").write_bytes(b"nonsense")
     (music / "notes.txt").touch()
@@ -285,6 +286,7 @@ def test_a_killed_extraction_continues(music: Path, tmp_path: Path) -> None:
     assert not list(out.rglob(".*"))
 
 
+@pytest.mark.long
 def test_an_extraction_killed_while_it_moves_the_results_continues(music: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract(music, out, jobs=2)
@@ -311,6 +313,7 @@ def test_a_data_set_too_small_for_a_sweep_is_extracted_with_a_warning(music: Pat
         load_tracks(out)
 
 
+@pytest.mark.long
 def test_extract_without_the_extra_says_what_to_install(music: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['librosa'] = None\n"

@@ -22,6 +22,7 @@ def content(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.long
 def test_the_demo_set_is_always_the_same(demo_data: Path, tmp_path: Path) -> None:
     make_demo(tmp_path / "again")
     assert content(tmp_path / "again") == content(demo_data)

@@ -1,5 +1,4 @@
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from harness.core.errors import DataError
 from harness.data import FEATURES_FILE, PICTURES_FOLDER, Tracks, import_data, load_tracks
 from harness.data.importing import _target
+from tests.support.commands import Harness
 
 
 @pytest.fixture
@@ -203,13 +203,10 @@ def test_an_interrupted_import_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fetching_without_kagglehub_says_what_to_install(tmp_path: Path) -> None:
-    # A new process, in which the package cannot be found even if it is installed.
-    code = (
-        "import sys; sys.modules['kagglehub'] = None; sys.argv[1:] = ['data', 'fetch']; "
-        "from harness.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 1
-    assert "pip install -e '.[fetch]'" in done.stderr
+def test_fetching_without_kagglehub_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: Harness
+) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)  # it cannot be imported, even if it is installed
+    monkeypatch.chdir(tmp_path)
+    assert "pip install -e '.[fetch]'" in inside("data", "fetch", code=1).stderr
     assert list(tmp_path.iterdir()) == []

@@ -122,6 +122,7 @@ def champion() -> tuple[int, str]:
     return int(version.version), str(version.run_id)
 
 
+@pytest.mark.long
 def test_a_run_gets_one_version(swept: StudySummary, inside: Harness) -> None:
     client = MlflowClient(swept.tracking_uri)
     best = swept.best_run_id

@@ -264,6 +264,7 @@ def test_a_folder_that_is_not_a_bundle_is_refused(
         open_bundle(tmp_path, trust_code=True)
 
 
+@pytest.mark.long
 def test_sound_without_the_extra_says_what_to_install(
     fcnn: Path, demo_data: Path, song: Path, tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_da
     assert json.loads((Path("small") / "model.json").read_text())["architecture"]["source_digest"]
 
 
+@pytest.mark.long
 def test_a_study_of_others_runs_no_code_before_the_user_agrees(
     place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_study_of_others_runs_no_code_before_the_user_agrees(
     assert planted.ran
 
 
+@pytest.mark.long
 def test_a_worker_refuses_changed_code_before_it_runs(place: Path, tmp_path: Path) -> None:
     """At the start of any worker, a replacement too, and where another machine joins the study."""
     settings = changed(model=written(GOOD, tmp_path), study="s", trials=1, epochs=1)

@@ -220,6 +220,7 @@ def test_a_sweep_does_not_take_a_foreign_study_over(workspace: Path) -> None:
     storage.engine.dispose()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("statement", "found"),
     [("DROP TABLE alembic_version", "no table alembic_version"), ("DROP TABLE trials", "no table trials")],

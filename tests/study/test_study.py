@@ -156,7 +156,9 @@ def run_all(study: Study, total: int, interrupt: Callable[[Claim], bool] = lambd
             complete(claim)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "cmaes", "qmc"])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", *(pytest.param(name, marks=pytest.mark.long) for name in ("gp", "cmaes", "qmc"))]
+)
 def test_an_interrupted_study_equals_an_uninterrupted_one(workspace: Path, sampler: str) -> None:
     spec = replace(SPEC, sampler=sampler)
     run_all(study_in(workspace, spec), 16)
@@ -175,6 +177,7 @@ def test_seeds_matter(workspace: Path) -> None:
     assert read_back(workspace)[1].params != read_back(workspace, "other")[1].params
 
 
+@pytest.mark.long
 def test_the_median_pruner_prunes_what_lags(workspace: Path) -> None:
     study = study_in(workspace, replace(SPEC, pruner="median"))
     for _ in range(6):

@@ -49,6 +49,7 @@ def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
     stores.check("gone", 1, 500)
 
 
+@pytest.mark.long
 def test_an_error_at_one_study_does_not_hide_the_others(place: Path) -> None:
     names = ("a", "b", "c")
     unsent = [train_without_uploading(study=name, experiment=f"music-{name}", trials=1) for name in names]
@@ -85,6 +86,7 @@ def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
     assert {run.info.status for run in Stores.here().runs("lost", "study")} == {"KILLED"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_folder_that_was_moved(
     place: Path, inside: Harness, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -192,6 +192,7 @@ def test_the_record_shows_which_columns_were_used() -> None:
         plan_sweep(changed(FAST, without=("tempi",)))
 
 
+@pytest.mark.long
 def test_several_jobs_make_the_exact_total() -> None:
     assert sweep(trials=9, jobs=3, epochs=2).counts.finished == 9
     assert sorted(trial.number for trial in trials("demo-fcnn")) == list(range(9))
@@ -249,6 +250,7 @@ def test_a_bug_in_a_trial_stops_the_sweep_and_is_on_record() -> None:
     assert runs("demo-fcnn", "study")[0].info.status == "FAILED"
 
 
+@pytest.mark.long
 def test_no_trial_is_begun_after_the_timeout() -> None:
     summary = sweep(trials=500, timeout=0.1)
     assert 0 < summary.counts.finished < 500

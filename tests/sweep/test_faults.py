@@ -41,6 +41,7 @@ def test_a_full_disk(place: Path, inside: Harness, model: str, trials: int, room
     assert left_behind(place / "mlruns" / "work" / "s") == []
 
 
+@pytest.mark.long
 def test_artifacts_that_cannot_be_written(place: Path, inside: Harness) -> None:
     artifacts = place / "mlruns" / "artifacts"
     artifacts.write_text("a file where the folder should be")

@@ -28,6 +28,7 @@ def replace(name: str) -> None:
     (MLRUNS / "copy").replace(MLRUNS / name)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("lose", "named"),

@@ -105,7 +105,7 @@ def test_code_in_a_record_runs_only_if_it_is_trusted(
     context = artifacts(parent) / "context.json"
     context.write_text(json.dumps({**json.loads(context.read_text()), "model_source": planted.code}))
     for flag in ((), ("--trust-code",)):
-        assert "damaged or was changed" in inside("reproduce", run.info.run_id, *flag, code=1).stderr
+        assert "is not the code that run" in inside("reproduce", run.info.run_id, *flag, code=1).stderr
     assert not planted.ran
 
 

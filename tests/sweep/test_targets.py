@@ -55,6 +55,7 @@ def test_a_study_keeps_what_it_was_told_until_it_is_told_to_keep_more(place: Pat
     assert (kept(), targets().keep) == (2, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("smaller", [1, 2])
 def test_a_smaller_total_leaves_what_is_on_record(place: Path, smaller: int) -> None:
     sweep(trials=3, epochs=1)

@@ -62,6 +62,7 @@ def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
     assert ours == pytest.approx(plain, rel=1e-4)
 
 
+@pytest.mark.long
 def test_learning_happens(features: TrainingData, pictures: TrainingData) -> None:
     assert train(FCNN, features)[-1].val_accuracy > 0.35
     epochs = train(replace(CNN, epochs=8), pictures)
@@ -103,6 +104,7 @@ def test_ties_go_to_the_lower_loss() -> None:
     assert not b.better_than(b)
 
 
+@pytest.mark.long
 def test_bf16_trains_too(pictures: TrainingData) -> None:
     epochs = train(replace(CNN, precision="bf16"), pictures)
     plain = train(CNN, pictures)
