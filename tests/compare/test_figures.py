@@ -10,9 +10,9 @@ import pytest
 from harness.compare.figures import pictures_of
 from harness.compare.page import write_files
 from harness.compare.result import Comparison, Outcome
-from harness.compare.verdict import ResamplingScheme
 from harness.core.records import Candidate, Split, TrialConfig
 from harness.tracking import Ledger
+from tests.support.comparisons import scheme_of
 
 GENRES = ("$a^$", "=1+1|cmd")
 TRACKS = tuple(f"{genre}.{number:05d}" for genre in GENRES for number in range(6))
@@ -44,7 +44,7 @@ def comparison() -> Comparison:
         genres=GENRES,
         split=SPLIT,
         splits=(SPLIT, SPLIT, SPLIT),
-        scheme=ResamplingScheme(redrawn=True, train=6, valid=2, test=4),
+        scheme=scheme_of(3, 4, redrawn=True),
         candidates=tuple(
             Candidate(
                 name=name, study=name, model="fcnn", representation="features", columns=(), seed=0, config=config
@@ -57,6 +57,7 @@ def comparison() -> Comparison:
         },
         labels={track: GENRES.index(track.rpartition(".")[0]) for track in TRACKS},
         own={"$x_$": np.array([True, True, False, True]), "y": np.array([True, False, False, True])},
+        looks=(3,),
         trial_values=dict.fromkeys(names, ((0, 0.5, "COMPLETE"), (1, 0.4, "PRUNED"), (2, 0.7, "COMPLETE"))),
         warnings=(),
         ledger=Ledger(own=(), others=()),
