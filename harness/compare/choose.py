@@ -189,10 +189,12 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
 def _baselines(columns: tuple[str, ...], taken: Sequence[str]) -> list[Candidate]:
     """Return the baselines on these columns, and again without those that do not describe the music."""
     music = tuple(name for name in columns if name not in NOT_MUSIC)
-    dropped = ", ".join(name for name in columns if name in NOT_MUSIC)
-    wanted = [(name, name, columns) for name in BASELINES]
-    if dropped and music:
-        wanted += [(f"{name}, no {dropped}", name, music) for name in BASELINES if name not in USES_NO_COLUMN]
+    dropped = " and ".join(name for name in columns if name in NOT_MUSIC)
+    wanted = []
+    for name in BASELINES:
+        wanted.append((name, name, columns))
+        if dropped and music and name not in USES_NO_COLUMN:
+            wanted.append((f"{name} no {dropped}", name, music))
     return [
         Candidate(
             name=shown if shown not in taken else f"{shown} (baseline)",

@@ -59,8 +59,8 @@ def look_warnings(looks: Sequence[int]) -> list[str]:
         return []
     seen = ", then ".join(str(number) for number in looks)
     return [
-        f"this is look {len(looks)} at the result, which was seen with {seen} repeats: to look, add repeats and look "
-        "again errs more often than the interval says"
+        f"this is look {len(looks)} at the result, which was seen with {seen} repeats: to look, add repeats and "
+        "look again errs more often than the interval says"
     ]
 
 

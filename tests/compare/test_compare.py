@@ -180,6 +180,9 @@ def test_the_page_stands_alone(studies: Path, inside: Harness, tmp_path: Path) -
     assert found["verdict"] in text
     assert "Synthetic data" in text
     assert len(list(out.glob("*.png"))) == 6
+    assert {len(list(out.glob(f"*.{suffix}"))) for suffix in ("pdf", "svg")} == {6}
+    assert {path.name for path in out.glob("*.tex")} == {"table.tex", "numbers.tex", "methods.tex"}
+    assert f"{found['models'][0]['test']['mean']:.3f}" in (out / "table.tex").read_text()
 
 
 @pytest.mark.long

@@ -141,26 +141,26 @@ PAIRS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("names", PAIRS, ids=" and ".join)
 def test_real_rows_in_rounds_of_folds(gtzan: Path, names: tuple[str, str]) -> None:
-    """Forty draws of the study's split and of the folds, each swapped in forty ways."""
+    """Twenty draws of the study's split and of the folds, each swapped in forty ways."""
     tracks, chance = load_tracks(gtzan), np.random.default_rng(1)
-    drawn = [rounds(tracks, names, seed) for seed in range(40)]
+    drawn = [rounds(tracks, names, seed) for seed in range(20)]
     same = [equal(found, chance) for found in drawn for _ in range(40)]
     rule, uncorrected, resampled = shares(same, by_tracks_and_fits, by_uncorrected_t, by_corrected_resampled_t)
     by_points = {}
-    for points in (3, 5):
+    for points in (3, 5, 10):
         (by_points[points],) = shares([apart(one, points, chance) for one in same[::4]], by_tracks_and_fits)
     print(f"{' and '.join(names)}: rule {rule:.3f}, uncorrected {uncorrected:.3f}, resampled t {resampled:.3f}, ")
-    print(f"power of the rule at 3 and 5 points {by_points[3]:.2f}, {by_points[5]:.2f}")
+    print(f"power of the rule at 3, 5 and 10 points {[round(power, 2) for power in by_points.values()]}")
     assert LEAST <= rule <= MOST
     assert rule < uncorrected
-    assert by_points[5] >= 0.7
+    assert by_points[10] >= 0.9
 
 
 @pytest.mark.slow
 def test_an_uncorrected_rule_fails_on_real_rows(gtzan: Path) -> None:
     """Where much stays with the track from fit to fit, and the same tracks are asked in every round."""
     tracks, chance = load_tracks(gtzan), np.random.default_rng(2)
-    drawn = [rounds(tracks, ("SVM", "naive Bayes"), seed, number=3) for seed in range(10)]
+    drawn = [rounds(tracks, ("SVM", "naive Bayes"), seed, number=3) for seed in range(8)]
     same = [equal(found, chance) for found in drawn for _ in range(50)]
     rule, uncorrected = shares(same, by_tracks_and_fits, by_uncorrected_t)
     print(f"three rounds: rule {rule:.3f}, uncorrected {uncorrected:.3f}")
@@ -170,9 +170,9 @@ def test_an_uncorrected_rule_fails_on_real_rows(gtzan: Path) -> None:
 
 @pytest.mark.slow
 def test_real_rows_on_a_fixed_split(gtzan: Path) -> None:
-    """Ten seeds of two kinds of forest, on forty split lists."""
+    """Ten seeds of two kinds of forest, on twenty split lists."""
     tracks, chance = load_tracks(gtzan), np.random.default_rng(3)
-    lists = [stratified_split(tracks, seed=seed) for seed in range(40)]
+    lists = [stratified_split(tracks, seed=seed) for seed in range(20)]
     drawn = [answers(tracks, [split] * 10, ("forest", "extra trees"), ratio=0.0) for split in lists]
     same = [equal(found, chance) for found in drawn for _ in range(20)]
     rule, uncorrected = shares(same, by_tracks_and_fits, by_uncorrected_t)
