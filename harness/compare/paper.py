@@ -116,7 +116,7 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
             ("macro F", row.macro_f1, "mean macro F1 on the test parts"),
         ):
             yield f"{row.name} {words}", f"{value:.3f}", f"{row.name}: {meaning}"
-    for pair in (pair.leader_first() for pair in comparison.pairs):
+    for pair in comparison.pairs:  # in their own order, so that a macro's name does not depend on who leads
         both = f"{pair.a} minus {pair.b}"
         for words, text, meaning in (
             ("points", f"{100 * pair.difference:z.1f}", "difference in points"),

@@ -93,24 +93,22 @@ def tracks_by_fits(
     Where fewer than FEW_TRACKS clusters have any value but zero, no variance can be told from them: the exact sign
     test decides. So it does where the variance is zero.
 
-    Raises ValueError if there are fewer than two clusters.
     Source: Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering, and Owen (2007), The
     pigeonhole bootstrap, for two crossed factors; Nadeau and Bengio (2003) for the factor; Satterthwaite (1946)
     for the degrees of freedom. The combination is this project's own; docs/comparison.md says how often it errs.
     """
     size = 1 + max(int(numbers.max()) for numbers in clusters)
-    fitted = list(zip(differences, clusters, strict=True))
-    sums = np.stack([np.bincount(numbers, weights=values, minlength=size) for values, numbers in fitted])
-    asked = np.stack([np.bincount(numbers, minlength=size) for numbers in clusters])
+    sums, asked = np.zeros((len(clusters), size)), np.zeros((len(clusters), size), dtype=np.int64)
+    differing = np.zeros(size, dtype=bool)
+    for fit, (values, numbers) in enumerate(zip(differences, clusters, strict=True)):
+        sums[fit] = np.bincount(numbers, weights=values, minlength=size)
+        asked[fit] = np.bincount(numbers, minlength=size)
+        differing[numbers[np.asarray(values) != 0]] = True
     seen = asked.any(axis=0)
     sums, asked = sums[:, seen], asked[:, seen]
-    fits, tracks = asked.shape
-    if tracks < 2:
-        raise ValueError(f"{tracks} track(s); the variance needs two")
-    differing = np.zeros(size, dtype=bool)
-    for values, numbers in fitted:
-        differing[numbers[np.asarray(values) != 0]] = True
-    answers = int(asked.sum())
+    (fits, tracks), answers = asked.shape, int(asked.sum())
+    if int(differing.sum()) < FEW_TRACKS:
+        return _sign_test(sums.sum(axis=0) / answers, confidence)
     mean = float(sums.sum() / answers)
     cells = (sums - mean * asked) / answers  # what each track adds to the mean's error in each fit
     of_tracks = tracks / (tracks - 1) * float((cells.sum(axis=0) ** 2).sum())
@@ -119,7 +117,7 @@ def tracks_by_fits(
         within_fits = fits / (fits - 1) * float((cells.sum(axis=1) ** 2).sum())
         of_fits = max(0.0, within_fits - float((cells**2).sum())) * (1 + fits * redrawn)
     variance = of_tracks + of_fits
-    if int(differing.sum()) < FEW_TRACKS or variance < 1e-24:  # rounding alone leaves less
+    if variance < 1e-24:  # rounding alone leaves less
         return _sign_test(sums.sum(axis=0) / answers, confidence)
     degrees = variance**2 / (of_tracks**2 / (tracks - 1) + of_fits**2 / max(1, fits - 1))
     return _t_estimate(mean, variance, degrees, confidence)

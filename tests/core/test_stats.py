@@ -186,9 +186,10 @@ def test_the_sign_tests_interval_says_what_its_p_says(nets: list[int], same: int
     assert found.excludes_zero == (found.p <= 1 - confidence)
 
 
-def test_one_track_is_no_sample() -> None:
-    with pytest.raises(ValueError, match="needs two"):
-        tracks_by_fits([np.ones(2)], [np.zeros(2, dtype=int)], 0.0)
+def test_of_one_track_nothing_follows() -> None:
+    found = tracks_by_fits([np.ones(2), np.ones(2)], [np.zeros(2, dtype=int)] * 2, 0.0)
+    assert (found.value, found.p, found.exact) == (1, 1, True)
+    assert found.low < 0 < found.high
 
 
 def test_holm() -> None:
