@@ -231,9 +231,8 @@ def headline(found: dict[str, Any], split: SplitKind) -> str:
     low, high = sorted((sign * pair["low"], sign * pair["high"]))
     wins = pair["wins"] if sign == 1 else pair["losses"]
     difference = 100 * sign * pair["difference"]
-    shown = (
-        f"{difference:+.1f} points, 95 % CI {100 * low:.1f} to {100 * high:.1f} (Holm-corrected over all pairs)"
-    )
+    level = f"{100 * pair['confidence']:.3g} % CI"  # Holm's, over all pairs
+    shown = f"{difference:+.1f} points, {level} {100 * low:.1f} to {100 * high:.1f}"
     verdict = {names[0]: "FCNN beats CNN", names[1]: "CNN beats FCNN"}.get(pair["winner"], "no difference shown")
     return f"Tuned, FCNN against CNN: {verdict}, {shown}, FCNN ahead in {wins} of {pair['repeats']} repeats."
 
@@ -252,7 +251,7 @@ def details(comparisons: dict[SplitKind, dict[str, Any]], arguments: argparse.Na
         f"Pictures: {arguments.pictures}.",
     ]
     for split, found in comparisons.items():
-        drawn = "each repeat on a split drawn anew" if found["split"]["redrawn"] else "the seed alone varies"
+        drawn = "rounds of five folds drawn anew" if found["split"]["redrawn"] else "the seed alone varies"
         out += ["", f"## {TITLES[split]}", "", f"Split of the studies: {found['split']['name']}; {drawn}.", ""]
         first, *others = sentences(found)
         out += [f"- **{first}**", *[f"- {other}" for other in others]]

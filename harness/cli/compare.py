@@ -33,7 +33,13 @@ def compare(
         str | None,
         typer.Option("--experiment", show_default="gtzan, or demo", help="Experiment that has the studies."),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", help="Trainings of each model, at least 2.")] = 10,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats",
+            help="Trainings of each model: on drawn splits a multiple of 5, on lists at least 2.",
+        ),
+    ] = 10,
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
     ] = None,
@@ -41,7 +47,12 @@ def compare(
         bool, typer.Option("--baselines/--no-baselines", help="Also train baselines from scikit-learn.")
     ] = True,
     out: Annotated[
-        Path | None, typer.Option("--out", show_default="MLflow only", help="Also write the report to a folder.")
+        Path | None,
+        typer.Option(
+            "--out",
+            show_default="MLflow only",
+            help="Also write the report to a folder, and files for a paper.",
+        ),
     ] = None,
     jobs: Annotated[
         str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Number of repeats in parallel, or auto.")
@@ -69,7 +80,7 @@ def compare(
     from harness.workers.fork_server import TRAINING_SERVER
 
     TRAINING_SERVER.start()
-    from harness.compare import CompareSettings, plan_comparison, write_files
+    from harness.compare import CompareSettings, plan_comparison, write_files, write_paper
 
     settings = CompareSettings(
         studies=tuple(study or ()),
@@ -91,6 +102,7 @@ def compare(
         _print(comparison, out)
     if out is not None:
         write_files(comparison, out)
+        write_paper(comparison, out)
 
 
 def _run(console: Console, plan: ComparisonPlan) -> Comparison:
@@ -111,31 +123,29 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 
 def _print(comparison: Comparison, out: Path | None) -> None:
     settings = Table("model", "input", "weights", "setting", "seconds", box=SIMPLE_HEAD)
-    results = Table("model", "validation", "test", "95 % interval", "macro F1", box=SIMPLE_HEAD)
+    results = Table("model", "test", "95 % interval", "F1", "valid.", box=SIMPLE_HEAD)
     for row in comparison.rows:
         weights = f"{row.parameters:,}" if row.parameters else ""
         settings.add_row(row.name, row.representation, weights, describe(row.params), f"{row.seconds:.1f}")
-        accuracies = [f"{accuracy.mean:.3f} ± {accuracy.std:.3f}" for accuracy in (row.val, row.test)]
         interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
-        results.add_row(row.name, *accuracies, interval, f"{row.macro_f1:.3f}")
+        test = f"{row.test.mean:.3f} ± {row.test.std:.3f}"
+        results.add_row(row.name, test, interval, f"{row.macro_f1:.3f}", f"{row.val[0]:.3f}")
     print_table(settings)
     print_table(results)
     split, repeats = comparison.split.name, len(comparison.splits)
-    drawn = "each on a split drawn anew" if comparison.scheme.redrawn else "the seed alone varies"
-    lines = [f"{comparison.data}, split: {split}; {repeats} repeats, {drawn}"]
+    lines = [f"{comparison.data}, split: {split}; {repeats} repeats, {comparison.drawn_as}"]
+    lines.append("F1: macro; valid.: chosen on, so it flatters the networks")
     if comparison.synthetic:
         lines.append("the data are SYNTHETIC: these figures say nothing about music")
     lines += ["", *comparison.verdict.split("; "), ""]
     for pair in (pair.leader_first() for pair in comparison.pairs):
-        chance, low, high = pair.outperforms
-        line = f"{pair.a} over {pair.b}: probability of scoring higher {chance:.2f} ({low:.2f} to {high:.2f})"
-        if pair.tracks_difference is not None and pair.mcnemar_p is not None:
-            own = pair.tracks_difference
-            line += (
-                f"; on the studies' own split {100 * own.value:z.1f} points "
-                f"({100 * own.low:z.1f} to {100 * own.high:z.1f}), McNemar p = {pair.mcnemar_p:.2g}"
+        own = pair.checkpoints
+        if own is not None and pair.mcnemar_p is not None:
+            lines.append(
+                f"{pair.a} minus {pair.b}, these two checkpoints on the studies' own test part: "
+                f"{100 * own.value:z.1f} points ({100 * own.low:z.1f} to {100 * own.high:z.1f}), "
+                f"McNemar p = {pair.mcnemar_p:.2g}"
             )
-        lines.append(line)
     lines += [comparison.ledger.as_text(), f"run:  {comparison.run_id}, with report.html among its artifacts"]
     lines.append(f"next: {'harness ui' if out is None else f'open {out}/report.html, harness ui'}")
     console = Console()

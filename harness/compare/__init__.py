@@ -2,6 +2,7 @@
 
 from harness.compare.choose import plan_comparison
 from harness.compare.page import write_files
+from harness.compare.paper import write_paper
 from harness.compare.plan import CompareSettings, ComparisonPlan
 from harness.compare.result import Comparison
 from harness.compare.run import run_comparison
@@ -13,4 +14,5 @@ __all__ = [
     "plan_comparison",
     "run_comparison",
     "write_files",
+    "write_paper",
 ]

@@ -12,6 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+USES_NO_COLUMN = ("majority",)
+
 # By name; each function makes a classifier from a seed. Nothing is tuned. The scaler is fitted together with the
 # classifier, on the train part alone.
 BASELINES: dict[str, Callable[[int], Any]] = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.compare.baselines import BASELINES
+from harness.compare.baselines import BASELINES, USES_NO_COLUMN
+from harness.compare.leaks import NOT_MUSIC
 from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
 from harness.core.errors import SettingsError, StudyError
 from harness.core.records import Candidate, Split, derive_seed
 from harness.core.workspace import check_name, resolve_stores
-from harness.data import Tracks, stratified_split, used_columns, with_crop
+from harness.data import FOLDS, Tracks, fold_splits, used_columns, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
@@ -28,8 +29,6 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     data in the folder have changed; SettingsError for an invalid setting, and if the file of a model has changed;
     UntrustedCode if the user has not agreed to run it.
     """
-    if settings.repeats < MINIMUM_REPEATS:
-        raise SettingsError(f"repeats is {settings.repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
     stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
     with reading_storage(stores.storage) as opened:
@@ -52,7 +51,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         tracks or load_data(recorded_folder(compared[0].context)), compared[0].spec.data_digest
     )
     candidates = _candidates(compared, tracks, settings.baselines)
-    splits = tuple(draw_split(tracks, split, number) for number in range(settings.repeats))
+    splits = draw_splits(tracks, split, settings.repeats)
     crops = [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
     return ComparisonPlan(
         settings=settings,
@@ -72,16 +71,30 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     )
 
 
-def draw_split(tracks: Tracks, split: Split, number: int) -> Split:
-    """Return the split of a repeat: a new one if the studies' split was drawn, else the studies' split itself.
+def draw_splits(tracks: Tracks, split: Split, repeats: int) -> tuple[Split, ...]:
+    """Return the split of each repeat: rounds of FOLDS new ones if the studies' split was drawn, else that split.
 
-    A new test part has no tracks of the studies' validation part, because these chose the hyperparameters.
+    In a round each track judges once, but those of the studies' validation part never, because they chose the
+    hyperparameters. A round follows from the studies' split and its number.
+
+    Raises SettingsError if the repeats are too few, or no whole rounds; DataError if a genre has too few tracks.
     """
     if not split.drawn:
-        return split
-    return stratified_split(
-        tracks, seed=derive_seed(0, split.digest, "repeat", number), exclude_from_test=split.valid
-    )
+        if repeats < MINIMUM_REPEATS:
+            raise SettingsError(f"repeats is {repeats}", expected=f"a whole number from {MINIMUM_REPEATS}")
+        return (split,) * repeats
+    if repeats < FOLDS or repeats % FOLDS:
+        near = FOLDS * max(1, repeats // FOLDS)
+        raise SettingsError(
+            f"repeats is {repeats}; on drawn splits a round has {FOLDS}, so that each track is tested on once",
+            expected=f"a multiple of {FOLDS}",
+            hint=f"--repeats {near} or --repeats {near + FOLDS}",
+        )
+    rounds = [
+        fold_splits(tracks, seed=derive_seed(0, split.digest, "round", number), never_test=split.valid)
+        for number in range(repeats // FOLDS)
+    ]
+    return tuple(fold for folds in rounds for fold in folds)
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
@@ -169,19 +182,31 @@ def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bo
     if baselines and tracks.features is not None:
         used = {name for study in compared for name in study.spec.columns} or set(tracks.columns)
         columns = tuple(name for name in used_columns(tracks, ()) if name in used)
-        candidates += [
-            Candidate(
-                name=name if name not in names else f"{name} (baseline)",
-                study=None,
-                model=name,
-                representation="features",
-                columns=columns,
-                seed=0,
-                config=None,
-            )
-            for name in BASELINES
-        ]
+        candidates += _baselines(columns, names)
     return tuple(candidates)
+
+
+def _baselines(columns: tuple[str, ...], taken: Sequence[str]) -> list[Candidate]:
+    """Return the baselines on these columns, and again without those that do not describe the music."""
+    music = tuple(name for name in columns if name not in NOT_MUSIC)
+    dropped = " and ".join(name for name in columns if name in NOT_MUSIC)
+    wanted = []
+    for name in BASELINES:
+        wanted.append((name, name, columns))
+        if dropped and music and name not in USES_NO_COLUMN:
+            wanted.append((f"{name} no {dropped}", name, music))
+    return [
+        Candidate(
+            name=shown if shown not in taken else f"{shown} (baseline)",
+            study=None,
+            model=name,
+            representation="features",
+            columns=chosen,
+            seed=0,
+            config=None,
+        )
+        for shown, name, chosen in wanted
+    ]
 
 
 def _names(compared: Sequence[ComparedStudy]) -> list[str]:

@@ -48,12 +48,17 @@ class Picture:
     draw: Callable[[], Figure]
 
     def save(self, path: Path, theme: Theme = LIGHT) -> None:
-        """Draw the picture in a theme and write it as PNG."""
+        """Draw the picture in a theme and write it in the format of the path's ending: png, pdf or svg.
+
+        The same picture gives the same file: no date is in it, and the ids of an SVG follow from its content.
+        """
         ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
         ground = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
         style: Any = {**dict.fromkeys(ink, theme.ink), **dict.fromkeys(ground, theme.ground)}
-        with matplotlib.rc_context({**style, "legend.frameon": False, "font.size": 10}):
-            self.draw().savefig(path, dpi=DPI)
+        style |= {"legend.frameon": False, "font.size": 10, "svg.hashsalt": self.name}
+        undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
+        with matplotlib.rc_context(style):
+            self.draw().savefig(path, dpi=DPI, metadata=undated)
 
 
 def pictures_of(comparison: Comparison) -> list[Picture]:

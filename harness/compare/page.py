@@ -13,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.compare.figures import DARK, LIGHT, PAIRS_SHOWN, Picture, pictures_of, tracks_apart
 from harness.compare.result import Comparison
+from harness.compare.verdict import show_p
 from harness.core.json_types import finite
 from harness.core.space import describe
+from harness.core.stats import FEW_TRACKS
 from harness.core.tables import write_table
 
 PAGE_FILE = "report.html"
@@ -57,6 +59,8 @@ def render(comparison: Comparison, pictures: list[_Shown]) -> str:
         apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs[:PAIRS_SHOWN]],
         pairs_left_out=len(pairs[PAIRS_SHOWN:]),
         describe=describe,
+        few_tracks=FEW_TRACKS,
+        show_p=show_p,
         points=lambda fraction: f"{100 * fraction:z.1f}",
     )
 

@@ -61,13 +61,15 @@ class ComparisonPlan:
 
     @property
     def identity(self) -> str:
-        """The comparison's identity. It is the same for the same configurations, split and data.
+        """The comparison's identity. It is the same for the same configurations, split, data and way to draw.
 
-        A comparison finds its earlier repeats by it.
+        A comparison finds its earlier repeats by it. The first repeat's split stands for the way to draw.
         """
         studied = sorted((c for c in self.candidates if c.study), key=lambda candidate: candidate.study or "")
         candidates = [candidate.identity() for candidate in studied]
-        return digest_of([candidates, self.split.digest, self.compared[0].spec.data_digest])[:16]
+        return digest_of(
+            [candidates, self.split.digest, self.splits[0].digest, self.compared[0].spec.data_digest]
+        )[:16]
 
     @property
     def experiment(self) -> str:

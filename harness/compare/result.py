@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.metrics import f1_score
@@ -13,6 +13,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Candidate, Representation, Split
 from harness.core.space import Params
 from harness.core.stats import Booleans, wilson_interval
+from harness.data import FOLDS
 from harness.tracking import Ledger
 
 
@@ -49,7 +50,9 @@ class Accuracy:
 class Row:
     """A row of the table. `parameters` is the number of weights, `seconds` the mean training time of a repeat.
 
-    `own` is the accuracy of the study's best checkpoint on the study's own test part, with its Wilson interval.
+    `val` is the mean validation accuracy with its standard deviation. It has no interval: the epochs, and before
+    them the settings, were chosen on validation. `own` is the accuracy of the study's best checkpoint on the
+    study's own test part, with its Wilson interval.
     """
 
     name: str
@@ -57,7 +60,7 @@ class Row:
     representation: Representation
     parameters: int | None
     params: Params
-    val: Accuracy
+    val: tuple[float, float]
     test: Accuracy
     macro_f1: float
     seconds: float
@@ -72,7 +75,7 @@ class Row:
             "representation": self.representation,
             "parameters": self.parameters,
             "params": self.params,
-            "val": self.val.as_json(),
+            "val": dict(zip(("mean", "std"), self.val, strict=True)),
             "test": self.test.as_json(),
             "macro_f1": self.macro_f1,
             "seconds": round(self.seconds, 3),
@@ -82,7 +85,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """All results of a comparison. Tables, pictures and pages are made from it."""
+    """All results of a comparison. Tables, pictures and pages are made from it.
+
+    `looks` says with how many repeats the result has been seen, this time included.
+    """
 
     name: str
     run_id: str
@@ -97,6 +103,7 @@ class Comparison:
     outcomes: dict[str, tuple[Outcome, ...]]
     labels: dict[str, int]
     own: dict[str, Booleans]
+    looks: tuple[int, ...]
     trial_values: dict[str, tuple[tuple[int, float, str], ...]]
     warnings: tuple[str, ...]
     ledger: Ledger
@@ -115,6 +122,14 @@ class Comparison:
     def verdict(self) -> str:
         """The verdict on all pairs as one sentence."""
         return verdict_of(self.pairs)
+
+    @property
+    def drawn_as(self) -> str:
+        """How the repeats were drawn, in a few words."""
+        if not self.scheme.redrawn:
+            return "all on this split, the seed varies"
+        rounds = len(self.splits) // FOLDS
+        return f"{rounds} {'round' if rounds == 1 else 'rounds'} of {FOLDS} folds drawn anew"
 
     @property
     def studied(self) -> tuple[Candidate, ...]:
@@ -152,18 +167,18 @@ class Comparison:
             representation=candidate.representation,
             parameters=self.parameters.get(candidate.name),
             params={} if config is None else dict(config.params),
-            val=self._accuracy(self._scores(candidate, "valid"), self.scheme.valid),
-            test=self._accuracy(scores, self.scheme.test),
+            val=_mean_and_std(self._scores(candidate, "valid").accuracies),
+            test=self._accuracy(scores),
             macro_f1=float(np.mean(f1)),
             seconds=float(np.mean([outcome.seconds for outcome in outcomes])),
             diverged=sum(outcome.state == "diverged" for outcome in outcomes),
             own=own,
         )
 
-    def _accuracy(self, scores: Scores, tracks: float) -> Accuracy:
-        estimate = estimate_accuracy(scores, self.scheme, tracks)
-        std = float(np.std(scores.accuracies, ddof=1))
-        return Accuracy(mean=estimate.value, std=std, low=estimate.low, high=estimate.high)
+    def _accuracy(self, scores: Scores) -> Accuracy:
+        mean, std = _mean_and_std(scores.accuracies)
+        estimate = estimate_accuracy(scores, self.scheme)
+        return Accuracy(mean=mean, std=std, low=estimate.low, high=estimate.high)
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; accuracies and differences are fractions."""
@@ -173,6 +188,7 @@ class Comparison:
             "pairs": [self._pair_json(pair) for pair in self.pairs],
             "verdict": self.verdict,
             "warnings": list(self.warnings),
+            "looks": list(self.looks),
             "run_id": self.run_id,
             "split": {"name": self.split.name, "redrawn": self.scheme.redrawn},
             "synthetic": self.synthetic,
@@ -180,19 +196,25 @@ class Comparison:
         }
 
     def _pair_json(self, pair: Pair) -> JsonObject:
-        tracks = pair.tracks_difference
+        own = pair.checkpoints
         return {
             "a": self.study_of(pair.a),
             "b": self.study_of(pair.b),
             "difference": pair.difference,
             "low": pair.low,
             "high": pair.high,
+            "confidence": pair.confidence,
             "p": pair.p,
+            "rule": "exact sign test" if pair.exact else "tracks x fits",
             "wins": pair.wins,
             "losses": pair.losses,
             "repeats": pair.repeats,
             "winner": None if pair.winner is None else self.study_of(pair.winner),
-            "outperforms": dict(zip(("probability", "low", "high"), pair.outperforms, strict=True)),
-            "mcnemar_p": pair.mcnemar_p,
-            "bootstrap_over_tracks": None if tracks is None else asdict(tracks),
+            "checkpoints": None
+            if own is None
+            else {"difference": own.value, "low": own.low, "high": own.high, "mcnemar_p": pair.mcnemar_p},
         }
+
+
+def _mean_and_std(accuracies: Sequence[float]) -> tuple[float, float]:
+    return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1))

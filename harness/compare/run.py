@@ -14,6 +14,7 @@ from harness.compare.repeats import candidate_view
 from harness.compare.result import Comparison, Outcome
 from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler
 from harness.compare.verdict import ResamplingScheme
+from harness.compare.warnings import look_warnings
 from harness.core.errors import CheckpointError, StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
 from harness.core.records import new_name
@@ -138,6 +139,7 @@ def _collect(
             _outcome(tracker, log, run, curves=candidate.study is not None) for run in runs
         )
     spec = plan.compared[0].spec
+    looks = log.looks_with(plan.settings.repeats)
     return Comparison(
         name=plan.name,
         run_id=log.parent,
@@ -153,18 +155,25 @@ def _collect(
         labels=dict(zip(plan.tracks.ids, plan.tracks.labels.tolist(), strict=True)),
         own={name: guesses == plan.labels_of(plan.split.test) for name, guesses in own.items()},
         trial_values=_trial_values(plan),
-        warnings=(*plan.warnings, *_divergence_warnings(outcomes)),
+        looks=looks,
+        warnings=(*plan.warnings, *look_warnings(looks), *_divergence_warnings(outcomes)),
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
         parameters=parameters,
     )
 
 
 def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
+    number_of = {track: row for row, track in enumerate(plan.tracks.ids)}
+    for group in plan.tracks.duplicates:  # identical tracks count as one
+        number_of |= dict.fromkeys(group, number_of[group[0]])
     return ResamplingScheme(
         redrawn=plan.split.drawn,
         train=float(np.mean([len(split.train) for split in plan.splits])),
         valid=float(np.mean([len(split.valid) for split in plan.splits])),
         test=float(np.mean([len(split.test) for split in plan.splits])),
+        pool=len({track for split in plan.splits for track in split.test}),  # a round tests on each once
+        clusters=tuple(np.array([number_of[track] for track in split.test]) for split in plan.splits),
+        own_clusters=np.array([number_of[track] for track in plan.split.test]),
     )
 
 
@@ -212,7 +221,7 @@ def _figures(comparison: Comparison) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for row in comparison.rows:
         name = row.name.replace(" ", "_")
-        metrics |= {f"test_accuracy_{name}": row.test.mean, f"val_accuracy_{name}": row.val.mean}
+        metrics |= {f"test_accuracy_{name}": row.test.mean, f"val_accuracy_{name}": row.val[0]}
     return metrics
 
 

@@ -1,8 +1,8 @@
 """The verdict of a comparison: which candidate is better, by how much, and whether chance explains it.
 
-On redrawn splits the corrected resampled t interval of the difference decides. On a fixed split the bootstrap
-interval over tracks and seeds decides. Both are Holm-corrected over the pairs. The other statistics are reported,
-but do not change the verdict.
+One rule decides on redrawn splits and on a fixed one: the interval of the difference over tracks and fits
+(`tracks_by_fits`), at Holm's levels if there are several pairs. The other statistics are reported, but do not
+change the verdict.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from harness.core.stats import (
     Booleans,
@@ -20,8 +21,7 @@ from harness.core.stats import (
     holm,
     holm_confidences,
     mcnemar_exact,
-    paired_bootstrap,
-    probability_of_outperforming,
+    tracks_by_fits,
 )
 
 
@@ -29,20 +29,34 @@ from harness.core.stats import (
 class ResamplingScheme:
     """How the repeats were drawn: each on its own split (`redrawn`), or all on the same split.
 
-    `train`, `valid` and `test` are the mean numbers of tracks of the three parts. Test parts are drawn from all
-    tracks except the studies' validation part. Two test parts therefore share test / (train + test) of their
-    tracks, as the correction for redrawn splits assumes.
+    `train`, `valid` and `test` are the mean numbers of tracks of the three parts, `pool` is the number of tracks
+    that the test parts are drawn from. `clusters` has for each repeat the number of each test track's cluster,
+    int [tracks], `own_clusters` the same for the test part of the studies' own split: identical tracks have one
+    number.
     """
 
     redrawn: bool
     train: float
     valid: float
     test: float
+    pool: int
+    clusters: tuple[NDArray[Any], ...]
+    own_clusters: NDArray[Any]
+
+    @property
+    def ratio(self) -> float:
+        """The share of a drawn test part in the pool, over that of the rest; 0 where nothing is redrawn."""
+        return self.test / (self.pool - self.test) if self.redrawn else 0.0
 
     @property
     def drawn(self) -> str:
         """The word for what differs between repeats: splits or seeds."""
         return "splits" if self.redrawn else "seeds"
+
+    @property
+    def scope(self) -> str:
+        """What a verdict speaks of: the settings, and on a fixed split its train list."""
+        return "these settings" if self.redrawn else "these settings and this train list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,10 +81,12 @@ class Scores:
 class Pair:
     """The comparison of two candidates; differences are `a` minus `b`, as fractions.
 
-    `low` and `high` are the ends of the difference's interval. The interval and `p` are Holm-corrected over the
-    pairs. `wins` counts the repeats in which `a` scored higher, `losses` those in which `b` did.
-    `outperforms` is the probability that `a` scores higher in a repeat, with its interval. `mcnemar_p` and
-    `tracks_difference` (a bootstrap over tracks) compare the best checkpoints on the study's own test part.
+    `low` and `high` are the ends of the difference's interval, `confidence` is its own coverage: with several
+    pairs it follows Holm's steps, so that the interval excludes zero exactly if `p`, which is Holm-corrected, is
+    at most 0.05. `exact` is True if the exact sign test gave them. `wins` counts the repeats in which `a` scored
+    higher, `losses` those in which `b` did. `checkpoints` is the difference of the two best checkpoints on the
+    studies' own test part, with its interval over tracks, and `mcnemar_p` its exact test. `scope` is what the
+    verdict speaks of.
     """
 
     a: str
@@ -78,14 +94,16 @@ class Pair:
     difference: float
     low: float
     high: float
+    confidence: float
     p: float
+    exact: bool
     wins: int
     losses: int
     repeats: int
-    outperforms: tuple[float, float, float]
     mcnemar_p: float | None
-    tracks_difference: Estimate | None
+    checkpoints: Estimate | None
     drawn: str
+    scope: str
 
     @property
     def winner(self) -> str | None:
@@ -94,11 +112,21 @@ class Pair:
             return self.a
         return self.b if self.high < 0 else None
 
+    @property
+    def level(self) -> str:
+        """The coverage of the interval as it is printed: `95 %`, `98.3 %`."""
+        return f"{100 * self.confidence:.3g} %"
+
+    @property
+    def within(self) -> float:
+        """The larger end of the interval: a larger difference than this, to either side, is excluded."""
+        return max(abs(self.low), abs(self.high))
+
     def leader_first(self) -> Pair:
         """Return the same pair with the candidate of the higher mean as `a`."""
         if self.difference >= 0:
             return self
-        (chance, low, high), tracks = self.outperforms, self.tracks_difference
+        own = self.checkpoints
         return replace(
             self,
             a=self.b,
@@ -108,38 +136,43 @@ class Pair:
             high=-self.low,
             wins=self.losses,
             losses=self.wins,
-            outperforms=(1 - chance, 1 - high, 1 - low),
-            tracks_difference=tracks and Estimate(-tracks.value, -tracks.high, -tracks.low, tracks.p),
+            checkpoints=own and replace(own, value=-own.value, low=-own.high, high=-own.low),
         )
 
     def sentence(self, corrected: bool = False) -> str:
-        """Return the verdict on the pair in percentage points; `corrected`: name the Holm correction."""
+        """Return the verdict on the pair in percentage points; `corrected`: name the Holm correction of p."""
         pair = self.leader_first()
-        leader, other, low, high = pair.a, pair.b, pair.low, pair.high
-        label = "95 % CI" + (" (Holm-corrected)" if corrected else "")
+        low, high = pair.low, pair.high
         digits = 1 if round(100 * low, 1) else 2  # "0.0 to 7.6" does not show whether the interval contains 0
-        interval = f"{label} {100 * low:.{digits}f} to {100 * high:.{digits}f}"
+        interval = f"{pair.level} CI {100 * low:.{digits}f} to {100 * high:.{digits}f}"
         points = f"{100 * pair.difference:.1f} points"
-        on = f"{pair.wins} of {self.repeats} {self.drawn}, p = {self.p:.2g}"
+        by = " by the exact sign test" if self.exact else ""
+        won = f"{pair.wins} of {self.repeats} {self.drawn}, {show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
         if self.winner is None:
             return (
-                f"no difference shown between {leader} and {other}: {points}, {interval}, {leader} ahead on {on}"
+                f"no difference shown between {pair.a} and {pair.b} with {self.scope}: {points}, {interval}, "
+                f"so they lie within ±{100 * self.within:.1f} points of one another, {pair.a} ahead on {won}"
             )
-        return f"{leader} beats {other} by {points}, {interval}, on {on}"
+        return f"{pair.a} beats {pair.b} by {points} with {self.scope}, {interval}, on {won}"
 
 
-def estimate_accuracy(scores: Scores, scheme: ResamplingScheme, tracks: float) -> Estimate:
-    """Return a candidate's mean accuracy with its 95 % interval; `tracks` is the mean size of the measured parts.
+def show_p(p: float) -> str:
+    """Return a p-value as it is printed; below 0.0001 no digit of it means anything."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
-    The method depends on the scheme: over the splits, or over tracks and seeds.
+
+def estimate_accuracy(scores: Scores, scheme: ResamplingScheme) -> Estimate:
+    """Return a candidate's mean test accuracy with its 95 % interval, over the splits or over tracks and fits.
+
+    The corrected resampled t is right for a single accuracy: most of its variance is shared by all repeats, as the
+    correction assumes. For a difference it is far too wide.
     """
     if scheme.redrawn:
-        estimate = _over_splits(scores.accuracies, scheme.train, tracks, 0.95)
+        resolution = 1 / round(scheme.test)
+        estimate = corrected_resampled_t(scores.accuracies, scheme.ratio, resolution=resolution)
     else:
-        correct = np.stack(scores.correct)
-        estimate = paired_bootstrap(correct, np.zeros_like(correct))
-    low, high = max(0.0, estimate.low), min(1.0, estimate.high)
-    return Estimate(estimate.value, low, high, estimate.p)
+        estimate = tracks_by_fits(scores.correct, scheme.clusters, scheme.ratio)
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
 def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair, ...]:
@@ -153,7 +186,7 @@ def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair,
     for (a, b), p, confidence in zip(pairs, holm(p_values), holm_confidences(p_values), strict=True):
         decided = _decide(a, b, scheme, confidence)
         ahead = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
-        own = (a.own, b.own)
+        both = None if a.own is None or b.own is None else (a.own, b.own)
         judged.append(
             Pair(
                 a=a.name,
@@ -161,16 +194,18 @@ def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair,
                 difference=decided.value,
                 low=max(-1.0, decided.low),
                 high=min(1.0, decided.high),
+                confidence=confidence,
                 p=p,
+                exact=decided.exact,
                 wins=sum(difference > 0 for difference in ahead),
                 losses=sum(difference < 0 for difference in ahead),
                 repeats=len(ahead),
-                outperforms=probability_of_outperforming(a.accuracies, b.accuracies),
-                mcnemar_p=None if own[0] is None or own[1] is None else mcnemar_exact(own[0], own[1]),
-                tracks_difference=None
-                if own[0] is None or own[1] is None
-                else paired_bootstrap(own[0][None], own[1][None]),
+                mcnemar_p=None if both is None else mcnemar_exact(*both),
+                checkpoints=None
+                if both is None
+                else _difference([both[0]], [both[1]], [scheme.own_clusters], 0.0),
                 drawn=scheme.drawn,
+                scope=scheme.scope,
             )
         )
     return tuple(judged)
@@ -182,13 +217,20 @@ def verdict_of(pairs: Sequence[Pair]) -> str:
 
 
 def _decide(a: Scores, b: Scores, scheme: ResamplingScheme, confidence: float) -> Estimate:
-    if scheme.redrawn:
-        differences = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
-        return _over_splits(differences, scheme.train, scheme.test, confidence)
-    return paired_bootstrap(np.stack(a.correct), np.stack(b.correct), confidence=confidence)
+    return _difference(a.correct, b.correct, scheme.clusters, scheme.ratio, confidence)
 
 
-def _over_splits(values: Sequence[float], train: float, judged: float, confidence: float) -> Estimate:
-    return corrected_resampled_t(
-        values, round(train), round(judged), confidence=confidence, resolution=1 / round(judged)
-    )
+def _between_checkpoints(a: Booleans, b: Booleans, scheme: ResamplingScheme) -> Estimate:
+    """Return the difference of two trained networks; with one fit each the interval is over tracks alone."""
+    return _difference([a], [b], [scheme.own_clusters], 0.0)
+
+
+def _difference(
+    a: Sequence[Booleans],
+    b: Sequence[Booleans],
+    clusters: Sequence[NDArray[Any]],
+    ratio: float,
+    confidence: float = 0.95,
+) -> Estimate:
+    differences = [x.astype(float) - y for x, y in zip(a, b, strict=True)]
+    return tracks_by_fits(differences, clusters, ratio, confidence=confidence)

@@ -13,7 +13,7 @@ from harness.data import Tracks
 
 EDGE = 0.025  # share of the searched range (on its own scale): a best value nearer to an end gets a warning
 FAILURE_GAP = 0.1  # a larger difference between the failure rates of two studies gets a warning
-ENOUGH_SEEDS = 8  # measured: with fewer seeds, the bootstrap over seeds finds differences that do not exist
+ENOUGH_SEEDS = 8  # measured: with fewer seeds, where trainings vary much, the rule errs in 8 to 18 %, not in 5 %
 
 
 def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
@@ -50,6 +50,17 @@ def few_repeats(split: Split, repeats: int) -> list[str]:
     return [
         f"{repeats} repeats on one split: the interval is too narrow with so few seeds; "
         f"{ENOUGH_SEEDS} or more are advised"
+    ]
+
+
+def look_warnings(looks: Sequence[int]) -> list[str]:
+    """Warn of a result that was seen before with another number of repeats."""
+    if len(looks) < 2:
+        return []
+    seen = ", then ".join(str(number) for number in looks)
+    return [
+        f"this is look {len(looks)} at the result, which was seen with {seen} repeats: to look, add repeats and "
+        "look again errs more often than the interval says"
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,21 @@ from scipy.stats import binomtest, t
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
+FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them can be far too small
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its interval, and the two-sided p-value of the hypothesis that it is zero."""
+    """A value with its interval, and the two-sided p-value of the hypothesis that it is zero.
+
+    `exact` is True if the exact sign test gave interval and p-value, because few tracks differ.
+    """
 
     value: float
     low: float
     high: float
     p: float
+    exact: bool = False
 
     @property
     def excludes_zero(self) -> bool:
@@ -42,25 +48,105 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 
 def corrected_resampled_t(
-    differences: Sequence[float], train: int, test: int, *, confidence: float = 0.95, resolution: float = 0.0
+    values: Sequence[float], redrawn: float, *, confidence: float = 0.95, resolution: float = 0.0
 ) -> Estimate:
-    """Return the mean difference over redrawn splits with its corrected resampled t interval.
+    """Return the mean of a figure over redrawn splits with its corrected resampled t interval.
 
-    `differences` has one value per split, `train` and `test` are the sizes of the parts. Redrawn splits share
-    tracks, so the k differences are not independent: the variance of their mean is the sample variance times
-    (1/k + test/train) instead of 1/k. `resolution` is the step between possible values of a difference. The
-    sample variance is at least that of rounding to this step, so that a few equal differences prove nothing.
+    `values` has one value per split. Redrawn splits share tracks, so the k values are not independent: the
+    variance of their mean is the sample variance times (1/k + redrawn) instead of 1/k. `redrawn` is test / (pool
+    - test): the mean size of a test part over that of the rest of the pool that the test parts are drawn from.
+    `resolution` is the step between possible values. The sample variance is at least that of rounding to this
+    step, so that a few equal values prove nothing.
 
-    Raises ValueError for fewer than two differences.
+    Raises ValueError for fewer than two values.
     Source: Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
     """
-    values = np.asarray(differences, dtype=float)
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} difference(s); the variance needs two")
-    mean = float(values.mean())
-    variance = max(float(values.var(ddof=1)), resolution**2 / 12)  # of a uniform distribution one step wide
-    error = math.sqrt(variance * (1 / len(values) + test / train))
-    degrees = len(values) - 1
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        raise ValueError(f"{len(sample)} value(s); the variance needs two")
+    mean = float(sample.mean())
+    variance = max(float(sample.var(ddof=1)), resolution**2 / 12)  # of a uniform distribution one step wide
+    return _t_estimate(mean, variance * (1 / len(sample) + redrawn), len(sample) - 1, confidence)
+
+
+def tracks_by_fits(
+    differences: Sequence[NDArray[Any]],
+    clusters: Sequence[NDArray[Any]],
+    redrawn: float,
+    *,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Return a mean over tracks and fits with its interval; the tracks and the fits are both taken as a sample.
+
+    `differences` has for each fit (repeat) one value a test track, for example the correctness of one classifier
+    minus that of another: numbers [tracks of the fit]. `clusters` has in the same order the number of each
+    track's cluster: int [tracks of the fit]; identical tracks have one number. `redrawn` is test / (pool - test)
+    if the test parts were drawn from a pool (see `corrected_resampled_t`), and 0 if all fits have the same train
+    and test part.
+
+    The variance has two parts. What stays with a track from fit to fit is read directly from the sums over the
+    fits of each track: it holds the part that the fits share because they are tested on the same tracks. What a
+    fit has beyond its tracks is read from the sums over the tracks of each fit, less what single answers add by
+    chance. Only this part is multiplied by (1 + fits * redrawn), because the train parts of redrawn splits share
+    tracks. The degrees of freedom are Satterthwaite's. With one fit the interval holds for this one alone.
+
+    Where fewer than FEW_TRACKS clusters have any value but zero, no variance can be told from them: the exact sign
+    test decides. So it does where the variance is zero.
+
+    Source: Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering, and Owen (2007), The
+    pigeonhole bootstrap, for two crossed factors; Nadeau and Bengio (2003) for the factor; Satterthwaite (1946)
+    for the degrees of freedom. The combination is this project's own; docs/comparison.md says how often it errs.
+    """
+    size = 1 + max(int(numbers.max()) for numbers in clusters)
+    sums, asked = np.zeros((len(clusters), size)), np.zeros((len(clusters), size), dtype=np.int64)
+    differing = np.zeros(size, dtype=bool)
+    for fit, (values, numbers) in enumerate(zip(differences, clusters, strict=True)):
+        sums[fit] = np.bincount(numbers, weights=values, minlength=size)
+        asked[fit] = np.bincount(numbers, minlength=size)
+        differing[numbers[np.asarray(values) != 0]] = True
+    seen = asked.any(axis=0)
+    sums, asked = sums[:, seen], asked[:, seen]
+    (fits, tracks), answers = asked.shape, int(asked.sum())
+    if int(differing.sum()) < FEW_TRACKS:
+        return _sign_test(sums.sum(axis=0) / answers, confidence)
+    mean = float(sums.sum() / answers)
+    cells = (sums - mean * asked) / answers  # what each track adds to the mean's error in each fit
+    of_tracks = tracks / (tracks - 1) * float((cells.sum(axis=0) ** 2).sum())
+    of_fits = 0.0
+    if fits > 1:
+        within_fits = fits / (fits - 1) * float((cells.sum(axis=1) ** 2).sum())
+        of_fits = max(0.0, within_fits - float((cells**2).sum())) * (1 + fits * redrawn)
+    variance = of_tracks + of_fits
+    if variance < 1e-24:  # rounding alone leaves less
+        return _sign_test(sums.sum(axis=0) / answers, confidence)
+    degrees = variance**2 / (of_tracks**2 / (tracks - 1) + of_fits**2 / max(1, fits - 1))
+    return _t_estimate(mean, variance, degrees, confidence)
+
+
+def _sign_test(shares: Floats, confidence: float) -> Estimate:
+    """Return the sum of the tracks' shares in a mean difference, judged by how many favour each side.
+
+    `shares` is float [tracks]. p is the exact sign test's. The interval is that of Clopper and Pearson for the
+    share of tracks that favour the first, times the size of what differs; the outer ends allow for more tracks
+    that differ than there were. It excludes zero exactly if p is at most 1 - `confidence`.
+    """
+    mean, size = float(shares.sum()), float(np.abs(shares).sum())
+    favour, against = int((shares > 0).sum()), int((shares < 0).sum())
+    differing, tracks = favour + against, len(shares)
+    most = float(binomtest(differing, tracks).proportion_ci(confidence, method="exact").high)
+    if differing == 0:
+        return Estimate(0.0, -most, most, 1.0, exact=True)
+    outer = size * most * tracks / differing
+    test = binomtest(favour, differing)
+    ends = test.proportion_ci(confidence, method="exact")
+    low, high = (2 * float(end) - 1 for end in (ends.low, ends.high))
+    low, high = low * (size if low > 0 else outer), high * (size if high < 0 else outer)
+    agree = mean * (favour - against) > 0  # the tracks that differ in most fits may outweigh those that are more
+    return Estimate(mean, min(low, mean), max(high, mean), float(test.pvalue) if agree else 1.0, exact=True)
+
+
+def _t_estimate(mean: float, variance: float, degrees: float, confidence: float) -> Estimate:
+    error = math.sqrt(variance)
     half = float(t.ppf((1 + confidence) / 2, degrees)) * error
     statistic = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf
     return Estimate(mean, mean - half, mean + half, float(2 * t.sf(statistic, degrees)))
@@ -76,51 +162,6 @@ def mcnemar_exact(correct_a: Booleans, correct_b: Booleans) -> float:
     """
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
-
-
-def paired_bootstrap(
-    correct_a: Booleans, correct_b: Booleans, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Estimate:
-    """Return the difference of two accuracies on one test part, with a bootstrap interval over tracks and seeds.
-
-    Both arguments are bool [seeds, tracks]; row i of both was trained with the same seed. Tracks and seeds are
-    drawn with replacement, independently of one another. Both classifiers get the same draw, so that the
-    difficulty of a track cancels. One seed fewer than there are is drawn, because drawing all of a few seeds gives
-    too small a variance. The interval is the percentile interval. The p-value counts the resamples on the other
-    side of zero: it is at most 1 - `confidence` exactly if the interval excludes zero.
-    Source: Efron and Tibshirani (1993), An introduction to the bootstrap, chapters 8, 13 and 16; Owen (2007),
-    The pigeonhole bootstrap, for two crossed factors; McCarthy and Snowden (1985), The bootstrap and finite
-    population sampling, for the number drawn.
-    """
-    difference = correct_a.astype(float) - correct_b.astype(float)
-    seeds, tracks = difference.shape
-    chance = np.random.default_rng(seed)
-    # How often each seed and each track is drawn. The products weight the table, which equals drawing its rows.
-    drawn = max(1, seeds - 1)
-    of_seeds = chance.multinomial(drawn, np.full(seeds, 1 / seeds), size=resamples)
-    of_tracks = chance.multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples)
-    means = np.einsum("rs,st,rt->r", of_seeds, difference, of_tracks, optimize=True) / (drawn * tracks)
-    beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p = min(1.0, 2 * (beyond + 1) / (resamples + 1))
-    rank = max(1, math.floor((1 - confidence) / 2 * (resamples + 1) + 1e-9))
-    ordered = np.sort(means)
-    return Estimate(float(difference.mean()), float(ordered[rank - 1]), float(ordered[-rank]), p)
-
-
-def probability_of_outperforming(
-    scores_a: Sequence[float], scores_b: Sequence[float], *, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the probability that A scores higher than B in a repeat, and the ends of its bootstrap interval.
-
-    Scores are paired (same split, same seed). A tie counts half. The authors call a difference meaningful if the
-    probability is above 0.75 and the lower end of its interval above 0.5.
-    Source: Bouthillier et al. (2021), Accounting for variance in machine learning benchmarks, MLSys.
-    """
-    a, b = np.asarray(scores_a, dtype=float), np.asarray(scores_b, dtype=float)
-    wins = (a > b) + 0.5 * (a == b)
-    drawn = np.random.default_rng(seed).integers(len(wins), size=(10_000, len(wins)))
-    low, high = np.quantile(wins[drawn].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(wins.mean()), float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

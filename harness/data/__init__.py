@@ -17,7 +17,7 @@ from harness.data.images import (
 from harness.data.importing import fetch_data, import_data
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 from harness.data.parts import Part, TrainingData, View, used_columns
-from harness.data.splits import read_split, stratified_split
+from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split
 from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_crop
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "DEMO_FOLDER",
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
+    "FOLDS",
     "MARKER_FILE",
     "MAX_COLUMNS",
     "MAX_SIDE",
@@ -40,6 +41,7 @@ __all__ = [
     "demo_data_folder",
     "fetch_data",
     "find_pictures",
+    "fold_splits",
     "import_data",
     "load_tracks",
     "make_demo",

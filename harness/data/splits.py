@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from harness.core.errors import DataError
 from harness.core.files import regular
@@ -16,59 +17,93 @@ from harness.data.tracks import Tracks
 
 PARTS = ("train", "valid", "test")
 FRACTIONS = (0.64, 0.16, 0.20)
+FOLDS = 5  # of a comparison's round: a fifth is tested on, as FRACTIONS has it
 LINE = re.compile(r"(?:(?P<folder>[^/]+)/)?(?P<track>(?P<genre>[^/]+)\.\d+)\.wav")
 
 
-def stratified_split(
-    tracks: Tracks,
-    *,
-    seed: int,
-    fractions: tuple[float, float, float] = FRACTIONS,
-    exclude_from_test: Collection[str] = (),
-) -> Split:
+def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
     """Split by track into train, validation and test parts, with the same proportions of genres in each.
 
     Tracks with identical content go to the same part: such a group is drawn as one track with the genre of its
-    first. The split depends only on the ids, the genres, the duplicates and the arguments. `exclude_from_test`
-    names tracks that were used for model selection: they and their duplicates go to train or valid, and the test
-    part keeps its size.
+    first. The split depends only on the ids, the genres, the duplicates and the arguments.
 
     Raises DataError if a genre has too few tracks to be in every part, and ValueError if the fractions are not
     positive or do not sum to 1.
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
-    group_of = {group[0]: group for group in tracks.duplicates}
-    repeats = {track for group in tracks.duplicates for track in group[1:]}
-    genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
-    drawn = [track for track in tracks.ids if track not in repeats]
+    drawn = list(_groups(tracks))
+    rest, test = _draw(tracks, drawn, math.ceil(fractions[2] * len(drawn)), seed)
+    train, valid = _draw(tracks, rest, fractions[1] / (fractions[0] + fractions[1]), seed)
+    return _drawn_split(tracks, f"stratified, seed {seed}", train, valid, test)
 
-    excluded = set(exclude_from_test)
-    not_in_test = [track for track in drawn if excluded.intersection(group_of.get(track, (track,)))]
 
-    def draw(candidates: list[str], size: int | float) -> tuple[list[str], list[str]]:
-        try:
-            rest, part = train_test_split(
-                candidates,
-                test_size=size,
-                random_state=seed,
-                stratify=[genre_of[track] for track in candidates],
-            )
-        except ValueError as error:
+def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) -> tuple[Split, ...]:
+    """Return the splits of one round: each track that may be tested on is in the test part of exactly one.
+
+    There are FOLDS splits, stratified, with identical tracks in the same part. `never_test` names tracks that were
+    used for model selection: they and their duplicates are in no test part. What is not tested on is drawn into
+    train and validation part, in the proportion that FRACTIONS has.
+
+    Raises DataError if fewer than FOLDS tracks of a genre may be tested on.
+    """
+    groups, excluded = _groups(tracks), set(never_test)
+    judges = [first for first, group in groups.items() if not excluded.intersection(group)]
+    others = [first for first in groups if first not in set(judges)]
+    genre_of = _genre_of(tracks)
+    counts = Counter(genre_of[track] for track in judges)
+    for index, genre in enumerate(tracks.genres):
+        if counts[index] < FOLDS:
             raise DataError(
-                f"{tracks.folder} cannot be split {fractions}: {error}", expected="more tracks in each genre"
-            ) from error
-        return rest, part
+                f"{tracks.folder}: {counts[index]} tracks of genre {genre!r} may be tested on "
+                "(those of the validation part, and their duplicates, may not)",
+                expected=f"{FOLDS} tracks of every genre, one for each fold",
+                hint="add tracks of that genre, or sweep on split lists (harness sweep --split DIR)",
+            )
+    kept_out = f", {len(excluded)} tracks kept out of test" if excluded else ""
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    found = []
+    for number, (rest, test) in enumerate(folds.split(judges, [genre_of[track] for track in judges]), start=1):
+        trained = [judges[row] for row in rest] + others
+        train, valid = _draw(tracks, trained, FRACTIONS[1] / (FRACTIONS[0] + FRACTIONS[1]), seed)
+        name = f"fold {number} of {FOLDS}, seed {seed}{kept_out}"
+        found.append(_drawn_split(tracks, name, train, valid, [judges[row] for row in test]))
+    return tuple(found)
 
-    candidates = [track for track in drawn if track not in set(not_in_test)]
-    rest, test = draw(candidates, math.ceil(fractions[2] * len(drawn)))
-    train, valid = draw(rest + not_in_test, fractions[1] / (fractions[0] + fractions[1]))
-    parts = [
-        tuple(sorted(t for first in part for t in group_of.get(first, (first,)))) for part in (train, valid, test)
-    ]
-    for name, part in zip(PARTS, parts, strict=True):
-        _check_all_genres(tracks, name, part, genre_of)
-    name = f"stratified, seed {seed}" + (f", {len(excluded)} tracks kept out of test" if excluded else "")
+
+def _groups(tracks: Tracks) -> dict[str, tuple[str, ...]]:
+    """Return the tracks that are drawn, each with the group of identical tracks that goes where it goes."""
+    group_of = {group[0]: group for group in tracks.duplicates}
+    followers = {track for group in tracks.duplicates for track in group[1:]}
+    return {track: group_of.get(track, (track,)) for track in tracks.ids if track not in followers}
+
+
+def _genre_of(tracks: Tracks) -> dict[str, int]:
+    return dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
+
+
+def _draw(tracks: Tracks, candidates: list[str], size: int | float, seed: int) -> tuple[list[str], list[str]]:
+    """Draw a stratified part of this size, a number or a share; return the rest and the part."""
+    genre_of = _genre_of(tracks)
+    try:
+        rest, part = train_test_split(
+            candidates, test_size=size, random_state=seed, stratify=[genre_of[track] for track in candidates]
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{tracks.folder} cannot be split: {error}", expected="more tracks in each genre"
+        ) from error
+    return rest, part
+
+
+def _drawn_split(
+    tracks: Tracks, name: str, train: Sequence[str], valid: Sequence[str], test: Sequence[str]
+) -> Split:
+    """Return the split of these drawn tracks, with their groups; raise DataError if a part lacks a genre."""
+    groups, genre_of = _groups(tracks), _genre_of(tracks)
+    parts = [tuple(sorted(t for first in part for t in groups[first])) for part in (train, valid, test)]
+    for what, part in zip(PARTS, parts, strict=True):
+        _check_all_genres(tracks, what, part, genre_of)
     return Split(name=name, drawn=True, train=parts[0], valid=parts[1], test=parts[2])
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from harness.core.records import TrialRow
 from harness.core.space import Choice, Range, Space
 from harness.core.tables import write_table
+from harness.study.overview import ENOUGH_TRIALS
 
 # Colours that most colour-blind readers can tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
@@ -39,8 +40,8 @@ def write_study_report(
         return
     _save(_history(title, scored), folder / "optimization_history.png")
     _save(_slices(title, scored, space), folder / "slice.png")
-    if importances:
-        _save(_importances(title, importances), folder / "param_importances.png")
+    complete = sum(row.state == "COMPLETE" for row in rows)
+    _save(_importances(title, importances, complete), folder / "param_importances.png")
 
 
 def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space) -> None:
@@ -84,8 +85,14 @@ def _slices(title: str, rows: Sequence[TrialRow], space: Space) -> Figure:
     return figure
 
 
-def _importances(title: str, importances: dict[str, float]) -> Figure:
+def _importances(title: str, importances: dict[str, float], complete: int) -> Figure:
+    """Draw a bar for each parameter, or say why there is none."""
     figure, (axes,) = _figure(title, 1)
+    if not importances:
+        few = f"too few: {complete} complete trials, importances need {ENOUGH_TRIALS}"
+        axes.text(0.5, 0.5, few if complete < ENOUGH_TRIALS else "all trials are equal", ha="center", va="center")
+        axes.set_axis_off()
+        return figure
     names = sorted(importances, key=lambda name: importances[name])
     bars = axes.barh([plain(name) for name in names], [importances[name] for name in names], color=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3)

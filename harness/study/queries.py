@@ -6,6 +6,7 @@ Each function sends one statement, however many studies and trials there are, an
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from harness.core.records import TrialCounts
 from harness.core.space import Value
 from harness.study.attributes import (
     CONTEXT_KEY,
+    RESULT_KEY,
     SPEC_KEY,
     TARGETS_KEY,
     StudyAttributes,
@@ -39,6 +41,7 @@ _ATTRIBUTES = models.StudyUserAttributeModel.__table__
 _TRIALS = models.TrialModel.__table__
 _VALUES = models.TrialValueModel.__table__
 _PARAMS = models.TrialParamModel.__table__
+_RESULTS = models.TrialUserAttributeModel.__table__
 # As a text: a state that this Optuna does not know is an error only where it matters.
 _STATE = sqlalchemy.type_coerce(_TRIALS.c.state, sqlalchemy.String)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -156,34 +159,57 @@ def count_trials(storage: RDBStorage, study_id: int) -> TrialCounts:
 
 
 def best_trials(storage: RDBStorage) -> dict[int, BestTrial]:
-    """Return the complete trial with the highest value of each study, of equals the first, by the study's id."""
-    order = func.row_number().over(
-        partition_by=_TRIALS.c.study_id, order_by=(_VALUES.c.value.desc(), _TRIALS.c.number)
-    )
+    """Return the best complete trial of each study, by the study's id; ties as `tie_break` has them."""
+    place = func.rank().over(partition_by=_TRIALS.c.study_id, order_by=_VALUES.c.value.desc())
     ranked = (
-        select(_TRIALS.c.study_id, _TRIALS.c.trial_id, _VALUES.c.value, order.label("place"))
+        select(_TRIALS.c.study_id, _TRIALS.c.trial_id, _TRIALS.c.number, _VALUES.c.value, place.label("place"))
         .join(_VALUES, _VALUES.c.trial_id == _TRIALS.c.trial_id)
         .where(_TRIALS.c.state == TrialState.COMPLETE, _VALUES.c.objective == 0, _VALUES.c.value.is_not(None))
         .subquery()
     )
+    of_trial, is_result = _RESULTS.c.trial_id == ranked.c.trial_id, _RESULTS.c.key == RESULT_KEY
     query = (
-        select(ranked.c.study_id, ranked.c.value, _PARAMS.c.param_name, _PARAMS.c.param_value)
-        .add_columns(_PARAMS.c.distribution_json)
+        select(ranked.c.study_id, ranked.c.number, ranked.c.value, _RESULTS.c.value_json)
+        .add_columns(_PARAMS.c.param_name, _PARAMS.c.param_value, _PARAMS.c.distribution_json)
+        .outerjoin(_RESULTS, of_trial & is_result)
         .outerjoin(_PARAMS, _PARAMS.c.trial_id == ranked.c.trial_id)
         .where(ranked.c.place == 1)
-        .order_by(ranked.c.study_id, _PARAMS.c.param_id)
+        .order_by(ranked.c.study_id, ranked.c.number, _PARAMS.c.param_id)
     )
-    values: dict[int, float] = {}
-    params: dict[int, dict[str, Value] | None] = {}
-    for study, value, name, number, distribution in _rows(storage, query):
-        values[study] = value
-        known = params.setdefault(study, {})
-        if name is not None and known is not None:
-            try:
-                known[name] = optuna.distributions.json_to_distribution(distribution).to_external_repr(number)
-            except (*UNREADABLE, IndexError):
-                params[study] = None
-    return {study: BestTrial(value, params[study]) for study, value in values.items()}
+    equals: dict[int, dict[int, list[Any]]] = {}  # the rows of each trial, by study and number
+    for row in _rows(storage, query):
+        equals.setdefault(row.study_id, {}).setdefault(row.number, []).append(row)
+    found = {}
+    for study, trials in equals.items():
+        number = min(trials, key=lambda n: tie_break(_val_loss(trials[n][0].value_json), n))
+        found[study] = BestTrial(trials[number][0].value, _params(trials[number]))
+    return found
+
+
+def tie_break(val_loss: float | None, number: int) -> tuple[float, int]:
+    """Return the key by which trials of equal accuracy are sorted: the lower loss first, as between epochs."""
+    return (math.inf if val_loss is None else val_loss, number)
+
+
+def _val_loss(text: str | None) -> float | None:
+    try:
+        loss = json.loads(text or "")["best"]["val_loss"]
+    except UNREADABLE:
+        return None
+    return loss if isinstance(loss, float) else None
+
+
+def _params(rows: list[Any]) -> dict[str, Value] | None:
+    try:
+        return {
+            row.param_name: optuna.distributions.json_to_distribution(row.distribution_json).to_external_repr(
+                row.param_value
+            )
+            for row in rows
+            if row.param_name is not None
+        }
+    except (*UNREADABLE, IndexError):
+        return None
 
 
 def find_trials(

@@ -276,7 +276,7 @@ class Study:
         return [trial_row(trial) for trial in self._trials()]
 
     def ranked(self) -> list[TrialRow]:
-        """Return the complete trials, sorted by falling validation accuracy, ties by number."""
+        """Return the complete trials, sorted by falling accuracy; ties by loss, then number."""
         return ranked(self.rows())
 
     def best(self) -> TrialRow | None:

@@ -118,6 +118,7 @@ class ComparisonLog:
         self._identity = identity
         self._tags = {**origin_tags(), **code_tags(), Tag.COMPARISON: identity, Tag.DATA_DIGEST: data_digest}
         self.parent = ""
+        self._looks: tuple[int, ...] = ()
 
     def begin(self, name: str, description: str, params: dict[str, str], tags: Tags) -> str:
         """Return the id of the comparison's own run, made or reopened, with status RUNNING.
@@ -127,6 +128,7 @@ class ComparisonLog:
         runs, found = self.tracker.runs, self._find(Kind.COMPARISON)
         if found:
             self.parent = found[0].run_id
+            self._looks = found[0].looks
             runs.log(self.parent, tags=tags)
             runs.reopen(self.parent)
         else:
@@ -134,6 +136,13 @@ class ComparisonLog:
             self.parent = runs.create(self._experiment, name, about)
             runs.log(self.parent, params=params)
         return self.parent
+
+    def looks_with(self, repeats: int) -> tuple[int, ...]:
+        """Return with how many repeats the result has been seen, once it is seen with this number too.
+
+        To see it again with the same number of repeats is no new look: it is the same result.
+        """
+        return self._looks if self._looks[-1:] == (repeats,) else (*self._looks, repeats)
 
     def finished(self) -> dict[tuple[str, int], RunInfo]:
         """Return the runs of the repeats that are recorded completely, by candidate and number."""
@@ -168,7 +177,7 @@ class ComparisonLog:
             Tag.TEST_OPENINGS: str(sum(isinstance(event, OpenedTestPart) for event in events)),
             **end_tags(end.result),
         }
-        runs.log(run_id, points=points, params=_params(candidate, start), tags=tags)
+        runs.log(run_id, points=points, params=_params(candidate, start, self._identity), tags=tags)
         predicted = {"valid": end.valid, "test": end.test}
         self.tracker.artifacts.log_json(run_id, predicted, PREDICTIONS_FILE)
         runs.end(run_id, STATUS_OF[end.result.state], time=end.time)
@@ -199,7 +208,12 @@ class ComparisonLog:
     def conclude(
         self, folder: Path, metrics: dict[str, float], *, note: str, verdict: str, warnings: str, repeats: int
     ) -> None:
-        """Write the files, metrics and tags of the comparison's run, and set its status FINISHED."""
+        """Write the files, metrics and tags of the comparison's run, and set its status FINISHED.
+
+        The look is put on record before anything of the result is.
+        """
+        looks = ", ".join(map(str, self.looks_with(repeats)))
+        self.tracker.runs.log(self.parent, tags={Tag.LOOKS: looks})
         self.tracker.artifacts.log_files(self.parent, folder)
         self.tracker.runs.add_metrics(self.parent, metrics)
         tags: dict[str, str] = {
@@ -223,8 +237,10 @@ def _own_results(recorded: Mapping[str, Any]) -> dict[str, OwnResult]:
     return {name: checked(OwnResult(**{**kept, "test": tuple(kept["test"])})) for name, kept in recorded.items()}
 
 
-def _params(candidate: Candidate, start: RepeatStarted) -> dict[str, object]:
-    params: dict[str, object] = {"model": candidate.model, "seed": start.seed, "split": start.split}
+def _params(candidate: Candidate, start: RepeatStarted, comparison: str) -> dict[str, object]:
+    # What the UI groups runs by, to show the repeats of a candidate as one line with a band, is a param.
+    params: dict[str, object] = {"candidate": candidate.name, "comparison": comparison, "repeat": start.repeat}
+    params |= {"model": candidate.model, "seed": start.seed, "split": start.split}
     if candidate.config is not None:
         config = candidate.config
         params |= {**config.params, "epochs": config.epochs}

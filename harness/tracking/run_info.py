@@ -140,6 +140,12 @@ class RunInfo:
         return self.tags.get(Tag.COMPARISON)
 
     @property
+    def looks(self) -> tuple[int, ...]:
+        """With how many repeats the result of a comparison has been seen; what is no number does not count."""
+        found = (whole_number(word.strip()) for word in self.tags.get(Tag.LOOKS, "").split(","))
+        return tuple(number for number in found if number is not None)
+
+    @property
     def candidate(self) -> str:
         """The candidate that a repeat trained."""
         return self._required(Tag.CANDIDATE)

@@ -66,6 +66,7 @@ class Tag(StrEnum):
     VERDICT = "verdict"
     WARNINGS = "warnings"
     REPEATS = "repeats"
+    LOOKS = "looks"  # with how many repeats the result has been seen, in that order
     # Repeats.
     CANDIDATE = "candidate"
     REPEAT = "repeat"

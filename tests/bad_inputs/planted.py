@@ -151,7 +151,7 @@ def _studies(base: Base) -> Iterator[Case]:
 
     commands: dict[str, tuple[str, ...]] = {
         "worker": ("worker", "--study", STUDY, "--data", str(base.data), "--jobs", "1"),
-        "compare": ("compare", "--study", STUDY, "--study", "demo-cnn", "--repeats", "2", "--jobs", "1"),
+        "compare": ("compare", "--study", STUDY, "--study", "demo-cnn", "--repeats", "5", "--jobs", "1"),
         "sweep": (*SWEEP, "--trials", "3"),
     }
     for name, digest in (("no digest", None), ("its own digest", "right")):

@@ -208,7 +208,12 @@ def _other_commands(base: Base) -> Iterator[tuple[str, ...]]:
     yield from (("export", "--out", "best"), ("export", "--run", "x", "--study", "y", "--out", "best"))
     yield from (("export", "--run", "../x", "--out", "best"), ("export", "--study", "x", "--out", "/dev/null"))
     yield from (("export", "--study", "x", "--out", "best", "--format", "exe"), ("worker", "--study", "x"))
-    yield from (("compare", "--repeats", "1"), ("compare", "--jobs", "\u00b2"), ("compare", "--out", "/dev/null"))
+    yield from (
+        ("compare", "--repeats", "1"),
+        ("compare", "--repeats", "12"),
+        ("compare", "--jobs", "\u00b2"),
+        ("compare", "--out", "/dev/null"),
+    )
     yield from (("delete", "../x", "--yes"), ("delete", "x", "--yes"), ("reproduce", "../x"), ("reproduce", ""))
     yield from (
         ("reproduce", "x\x1b[2J"),

@@ -36,7 +36,7 @@ def cases(base: Base, seed: int) -> Iterator[Case]:
         change = _attributes()[name]
         for arguments in (_sweep(), ("worker", "--study", STUDY, "--data", str(base.data))):
             yield _case(base, f"{name} ({arguments[0]})", change, arguments, None)
-        yield _case(base, f"{name} (compare)", change, ("compare", "--experiment", "demo", "--repeats", "2"), None)
+        yield _case(base, f"{name} (compare)", change, ("compare", "--experiment", "demo", "--repeats", "5"), None)
         yield _case(base, f"{name} (delete)", change, ("delete", STUDY, "--yes"), prints("deleted"), True)
     delete = ("delete", FOREIGN, "--yes")
     yield _case(

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from harness.compare.choose import draw_split
+from harness.compare.choose import draw_splits
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.run import run_comparison
-from harness.core.errors import StudyError
+from harness.core.errors import SettingsError, StudyError
 from harness.core.events import EpochDone, OpenedTestPart, RepeatEnded, RepeatStarted
-from harness.core.stats import corrected_resampled_t
+from harness.core.stats import tracks_by_fits
 from harness.data import Tracks, stratified_split
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import BASELINES, plan, repeats
@@ -34,7 +34,7 @@ def artifact(run_id: str, name: str, folder: Path) -> Path:
 
 
 def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks) -> None:
-    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "3", "--json")
+    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5", "--json")
     found = last_json(process)
     assert [(model["name"], model["study"]) for model in found["models"]] == [("one", "one"), ("two", "two")]
     assert [row["name"] for row in found["baselines"]] == BASELINES
@@ -45,19 +45,23 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     assert found["verdict"] in parent.data.tags["mlflow.note.content"]
 
     runs = repeats(found["run_id"])
-    assert len(runs) == 3 * 7
+    assert len(runs) == 5 * 11
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert {run.data.tags["test_openings"] for run in runs} == {"1"}
+    for run in runs:  # what MLflow's UI can group them by
+        named = {key: run.data.params[key] for key in ("candidate", "comparison", "repeat")}
+        assert named == {key: run.data.tags[key] for key in named}
     accuracies: dict[str, list[float]] = {}
     for run in runs:
         accuracies.setdefault(run.data.tags["candidate"], []).append(run.data.metrics["test_accuracy"])
     # The same split and, for studies of the same seed, the same seed in the same repeat.
     splits = {(run.data.tags["repeat"], run.data.tags["split_digest"]) for run in runs}
-    assert len(splits) == 3
+    assert len(splits) == 5
     for model in found["models"] + found["baselines"]:
         values = accuracies[model["name"]]
         assert model["test"]["mean"] == pytest.approx(np.mean(values))
         assert model["test"]["std"] == pytest.approx(np.std(values, ddof=1))
+        assert set(model["val"]) == {"mean", "std"}  # chosen on: an interval would promise too much
         low, high = model["test"]["interval"]
         assert 0 <= low <= model["test"]["mean"] <= high <= 1
     majority = found["baselines"][0]
@@ -65,12 +69,28 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
 
     # The pair, by hand: from the repeats on record to the interval.
     (pair,) = found["pairs"]
-    assert (pair["a"], pair["b"], pair["repeats"]) == ("one", "two", 3)
+    assert (pair["a"], pair["b"], pair["repeats"]) == ("one", "two", 5)
+    with artifact(found["run_id"], "predictions.csv", tmp_path).open() as file:
+        lines = list(csv.DictReader(file))
+    row_of = {track: row for row, track in enumerate(demo_tracks.ids)}
+    flags: dict[str, list[dict[int, int]]] = {name: [{} for _ in range(5)] for name in ("one", "two")}
+    for line in lines:
+        if line["name"] in flags:
+            flags[line["name"]][int(line["repeat"])][row_of[line["track"]]] = int(line["correct"])
+    clusters = [np.array(list(repeat)) for repeat in flags["one"]]
+    by_track = [
+        np.array([a[row] - b[row] for row in a], dtype=float)
+        for a, b in zip(flags["one"], flags["two"], strict=True)
+    ]
+    # The folds cut the tracks that may judge into five parts.
+    judges = set(demo_tracks.ids) - set(stratified_split(demo_tracks, seed=0).valid)
+    assert sorted(row for repeat in flags["one"] for row in repeat) == sorted(row_of[track] for track in judges)
+    expected = tracks_by_fits(by_track, clusters, (len(judges) / 5) / (len(judges) * 4 / 5))
     differences = [x - y for x, y in zip(accuracies["one"], accuracies["two"], strict=True)]
-    split = stratified_split(demo_tracks, seed=0)
-    expected = corrected_resampled_t(differences, len(split.train), len(split.test))
-    assert pair["difference"] == pytest.approx(np.mean(differences))
-    assert (pair["low"], pair["high"]) == pytest.approx((expected.low, expected.high))
+    assert (pair["difference"], pair["low"], pair["high"]) == pytest.approx(
+        (expected.value, max(-1, expected.low), min(1, expected.high))
+    )
+    assert (pair["confidence"], pair["rule"]) == (0.95, "exact sign test" if expected.exact else "tracks x fits")
     assert pair["wins"] == sum(difference > 0 for difference in differences)
     assert pair["winner"] is None or {"one": pair["low"] > 0, "two": pair["high"] < 0}[pair["winner"]]
 
@@ -81,11 +101,9 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
             assert sorted(point.step for point in points) == [1, 2, 3, 4]
             assert run.data.metrics["best_val_accuracy"] == max(point.value for point in points)
 
-    with artifact(found["run_id"], "predictions.csv", tmp_path).open() as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == 7 * 3 * len(split.test)
+    assert len(lines) == 11 * len(judges)
     for name in ("one", "random forest"):
-        for number in range(3):
+        for number in range(5):
             mine = [line for line in lines if (line["name"], line["repeat"]) == (name, str(number))]
             assert np.mean([line["genre"] == line["predicted"] for line in mine]) == accuracies[name][number]
             assert all(line["track"].startswith(f"{line['genre']}.") for line in mine)
@@ -99,21 +117,27 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
 
 def test_again_trains_nothing_and_more_repeats_only_those(studies: Path, inside: Harness) -> None:
     arguments = ["compare", "--study", "one", "--study", "two", "--no-baselines", "--json", "--repeats"]
-    first = last_json(inside(*arguments, "2"))
+    first = last_json(inside(*arguments, "5"))
     before = {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])}
-    again = last_json(inside(*arguments, "2"))
+    again = last_json(inside(*arguments, "5"))
     assert again == first
     assert {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])} == before
-    more = last_json(inside(*arguments, "4"))
+    more = last_json(inside(*arguments, "10"))
     assert more["run_id"] == first["run_id"]
+    # Every look is on record, and one at the same repeats is no new one.
+    assert (first["looks"], more["looks"]) == ([5], [5, 10])
+    (looked,) = [warning for warning in more["warnings"] if "look 2 at the result" in warning]
+    assert "seen with 5, then 10 repeats" in looked
+    assert not [warning for warning in first["warnings"] if "look" in warning]
+    assert Stores.here().client().get_run(first["run_id"]).data.tags["looks"] == "5, 10"
     after = {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])}
     assert before.items() <= after.items()
     studied = [run for run in repeats(first["run_id"]) if run.data.tags["of_study"]]
-    assert len(studied) == 2 * 4
+    assert len(studied) == 2 * 10
 
 
 def test_what_is_printed_fits_80_columns(studies: Path, inside: Harness) -> None:
-    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "2")
+    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5")
     tables, _, rest = process.stdout.partition("the data are SYNTHETIC")
     assert all(len(line) <= 80 for line in tables.splitlines())
     assert "\x1b" not in process.stdout
@@ -135,7 +159,7 @@ class Page(HTMLParser):
 def test_the_page_stands_alone(studies: Path, inside: Harness, tmp_path: Path) -> None:
     out = tmp_path / "report"
     found = last_json(
-        inside("compare", "--study", "one", "--study", "two", "--repeats", "2", "--json", "--out", str(out))
+        inside("compare", "--study", "one", "--study", "two", "--repeats", "5", "--json", "--out", str(out))
     )
     text = (out / "report.html").read_text()
     page = Page(text)
@@ -156,12 +180,15 @@ def test_the_page_stands_alone(studies: Path, inside: Harness, tmp_path: Path) -
     assert found["verdict"] in text
     assert "Synthetic data" in text
     assert len(list(out.glob("*.png"))) == 6
+    assert {len(list(out.glob(f"*.{suffix}"))) for suffix in ("pdf", "svg")} == {6}
+    assert {path.name for path in out.glob("*.tex")} == {"table.tex", "numbers.tex", "methods.tex"}
+    assert f"{found['models'][0]['test']['mean']:.3f}" in (out / "table.tex").read_text()
 
 
 @pytest.mark.long
 def test_what_deleted_runs_have_seen_stays_seen(studies: Path, inside: Harness) -> None:
     def opened() -> int:
-        found = last_json(inside("compare", *pair, "--repeats", "2", "--no-baselines", "--json"))
+        found = last_json(inside("compare", *pair, "--repeats", "5", "--no-baselines", "--json"))
         return int(found["test_openings"]["own_split"])
 
     sweep(study="seen", trials=1)
@@ -179,20 +206,24 @@ def test_on_lists_the_seed_alone_varies(
     folder = str(write_lists(tmp_path / "lists", stratified_split(demo_tracks, seed=5)))
     sweep(study="listed", split=folder)
     sweep(study="listed-too", split=folder, seed=3)
-    assert draw_split(demo_tracks, plan(studies=("listed", "listed-too")).split, 7).name == "lists, lists"
+    planned = plan(studies=("listed", "listed-too"), repeats=3)
+    assert draw_splits(demo_tracks, planned.split, 3) == (planned.split,) * 3 == planned.splits
+    with pytest.raises(SettingsError, match="repeats is 1"):
+        plan(studies=("listed", "listed-too"), repeats=1)
     pair = ["--study", "listed", "--study", "listed-too"]
     found = last_json(inside("compare", *pair, "--repeats", "3", "--no-baselines", "--json"))
     runs = [run for run in repeats(found["run_id"]) if run.data.tags["of_study"] == "listed"]
     assert len({run.data.tags["split_digest"] for run in runs}) == 1
     assert len({run.data.params["seed"] for run in runs}) == 3
     assert found["split"] == {"name": "lists, lists", "redrawn": False}
-    assert "seeds" in found["verdict"]
+    assert "with these settings and this train list" in found["verdict"]
+    assert "of 3 seeds" in found["verdict"]
     # Both best checkpoints, and three repeats of both, have seen this one test part.
     assert found["test_openings"]["own_split"] == 2 + 3 * 2
 
 
 def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, demo_tracks: Tracks) -> None:
-    found = plan(repeats=2)
+    found = plan(repeats=5)
     candidate = found.candidates[0]
     assert candidate.config is not None
     wild = replace(candidate, config=replace(candidate.config, params={"lr": 1e30}))
@@ -220,8 +251,8 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
 def test_workers_that_end_before_the_repeats_do(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(study="left", trials=1)
     monkeypatch.setattr("harness.compare.scheduling.work_on_repeats", bool)  # ends at once, without an error
-    with pytest.raises(StudyError, match="4 of 4 repeats have not ended, and no worker is left"):
-        run_comparison(plan(studies=("one", "left"), repeats=2, baselines=False))
+    with pytest.raises(StudyError, match="10 of 10 repeats have not ended, and no worker is left"):
+        run_comparison(plan(studies=("one", "left"), repeats=5, baselines=False))
 
 
 def test_on_a_database_server_and_an_mlflow_server(
@@ -231,7 +262,7 @@ def test_on_a_database_server_and_an_mlflow_server(
     for study, seed in (("a", "0"), ("b", "1")):
         words = ["--model", "fcnn", "--data", "demo", "--trials", "1", "--epochs", "2", "--seed", seed]
         assert last_json(harness("sweep", "--study", study, *words, *stores, "--json"))["trials"]["complete"] == 1
-    arguments = ["compare", "--study", "a", "--study", "b", "--repeats", "2", "--no-baselines", "--json", *stores]
+    arguments = ["compare", "--study", "a", "--study", "b", "--repeats", "5", "--no-baselines", "--json", *stores]
     found = last_json(harness(*arguments))
     assert [model["study"] for model in found["models"]] == ["a", "b"]
     client = MlflowClient(mlflow_server.url)

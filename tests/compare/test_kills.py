@@ -28,12 +28,12 @@ def test_a_repeat_whose_workers_die_without_a_new_epoch_stops_the_comparison(stu
         "--study",
         "one",
         "--repeats",
-        "2",
+        "5",
         "--no-baselines",
         "--jobs",
         "1",
     ]
-    planned = plan(studies=("deadly", "one"), repeats=2)
+    planned = plan(studies=("deadly", "one"), repeats=5)
     folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
     journal = repeat_path(folder, planned.candidates[0], 0)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -66,9 +66,9 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     """Every process is killed in mid-repeat; the same command does what is missing, and each repeat once."""
     sweep(study="slow", epochs=60, trials=1)
     sweep(study="slow-too", epochs=60, trials=1, seed=1)
-    arguments = ["compare", "--study", "slow", "--study", "slow-too", "--repeats", "3"]
+    arguments = ["compare", "--study", "slow", "--study", "slow-too", "--repeats", "5"]
     arguments += ["--json", "--no-baselines"]
-    planned = plan(studies=("slow", "slow-too"), repeats=3)
+    planned = plan(studies=("slow", "slow-too"), repeats=5)
     folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
     journal = repeat_path(folder, planned.candidates[1], 0)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -94,25 +94,25 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
 
     found = last_json(inside(*arguments))
     runs = repeats(found["run_id"])
-    assert len(runs) == 3 * 2
-    assert len({(run.data.tags["candidate"], run.data.tags["repeat"]) for run in runs}) == 3 * 2
+    assert len(runs) == 5 * 2
+    assert len({(run.data.tags["candidate"], run.data.tags["repeat"]) for run in runs}) == 5 * 2
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         points = Stores.here().client().get_metric_history(run.info.run_id, "val_loss")
         assert sorted(point.step for point in points) == list(range(1, 61))
 
     process = subprocess.Popen(
-        command(*arguments, "--repeats", "4"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(*arguments, "--repeats", "10"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
-    while b"(8 of 8)" not in (line := process.stderr.readline()):
+    while b"(20 of 20)" not in (line := process.stderr.readline()):
         assert line, "it ended before its last repeat"
     process.send_signal(signal.SIGTERM)  # while it sums up
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert b"error: interrupted; " in errors
     assert Stores.here().client().get_run(found["run_id"]).info.status == "KILLED"
-    inside(*arguments, "--repeats", "4")
+    inside(*arguments, "--repeats", "10")
     assert Stores.here().client().get_run(found["run_id"]).info.status == "FINISHED"
-    assert len(repeats(found["run_id"])) == 4 * 2
+    assert len(repeats(found["run_id"])) == 10 * 2
     assert inside("doctor").stdout == "nothing is wrong\n"

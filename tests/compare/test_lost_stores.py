@@ -25,4 +25,4 @@ def test_a_comparison_ends_with_an_error(
             shutil.rmtree("mlruns", ignore_errors=True)  # a worker may make a file meanwhile
 
     with pytest.raises(TrackingError, match=r"MLflow's database .* was removed or replaced while it was in use"):
-        run_comparison(plan(repeats=2, baselines=False), listen)
+        run_comparison(plan(repeats=5, baselines=False), listen)

@@ -19,14 +19,18 @@ from tests.support.sweeps import sweep
 
 
 def test_redrawn_splits_keep_out_what_chose_the_settings(studies: Path) -> None:
-    found = plan(repeats=6)
-    assert len({split.digest for split in found.splits}) == 6
+    found = plan(repeats=5)
+    assert len({split.digest for split in found.splits}) == 5
     for split in found.splits:
         assert not set(split.test) & set(found.split.valid)
         assert not set(split.train) & set(split.test)
-    longer = plan(repeats=8)
-    assert longer.splits[:6] == found.splits
+    longer = plan(repeats=10)
+    assert longer.splits[:5] == found.splits
+    assert len({split.digest for split in longer.splits}) == 10
     assert longer.identity == found.identity
+    for folds in (longer.splits[:5], longer.splits[5:]):  # in each round each track judges once
+        tested = [track for split in folds for track in split.test]
+        assert sorted(tested) == sorted(set(found.tracks.ids) - set(found.split.valid))
 
 
 def test_by_default_the_newest_finished_study_of_each_model(studies: Path) -> None:
@@ -56,7 +60,9 @@ def test_what_is_refused(studies: Path, demo_copy: Path) -> None:
     refused(StudyError, "two or more different studies", studies=("one",))
     refused(StudyError, "two or more different studies", studies=("one", "one"))
     refused(StudyError, "there is no study 'nothing'", studies=("one", "nothing"))
-    refused(SettingsError, "repeats is 1", repeats=1)
+    for repeats in (0, 1, 4, 12):
+        refused(SettingsError, f"repeats is {repeats}; on drawn splits a round has 5", repeats=repeats)
+    refused(SettingsError, r"(?s)repeats is 12.*--repeats 10 or --repeats 15", repeats=12)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Each statistic against a known value, and the rules made of them against simulations."""
+"""Each statistic against a known value, and what must hold for any values."""
 
 import math
 
@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm, ttest_1samp
+from scipy.stats import norm, t, ttest_1samp
 from sklearn.datasets import make_moons
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
 from harness.core.stats import (
     Booleans,
+    Estimate,
     corrected_resampled_t,
     holm,
     holm_confidences,
     mcnemar_exact,
-    paired_bootstrap,
-    probability_of_outperforming,
+    tracks_by_fits,
     wilson_interval,
 )
 
@@ -39,33 +39,33 @@ def test_corrected_t_gives_the_value_of_scikit_learns_example() -> None:
     folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
     models = (SVC(random_state=0, kernel="rbf"), SVC(random_state=0, kernel="linear"))
     rbf, linear = (cross_val_score(model, x, y, scoring="roc_auc", cv=folds) for model in models)
-    found = corrected_resampled_t(list(rbf - linear), train=90, test=10)
+    found = corrected_resampled_t(list(rbf - linear), 10 / 90)
     assert found.p / 2 == pytest.approx(0.227, abs=5e-4)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))
 def test_corrected_t_with_no_overlap_is_the_plain_one(values: list[float]) -> None:
-    found = corrected_resampled_t(values, train=1, test=0)
+    found = corrected_resampled_t(values, 0)
     if np.var(values) > 1e-12:
         plain = ttest_1samp(values, 0)
         assert found.p == pytest.approx(float(plain.pvalue))
         interval = plain.confidence_interval(0.95)
         assert (found.low, found.high) == pytest.approx((float(interval.low), float(interval.high)))
         assert found.excludes_zero == (found.p < 0.05) or found.p == pytest.approx(0.05)
-    assert corrected_resampled_t(values, train=640, test=200).p >= found.p
+    assert corrected_resampled_t(values, 200 / 640).p >= found.p
 
 
 def test_corrected_t_at_its_edges() -> None:
-    assert corrected_resampled_t([0.0, 0.0, 0.0], train=3, test=1).p == 1
-    same = corrected_resampled_t([0.5, 0.5], train=3, test=1)
+    assert corrected_resampled_t([0.0, 0.0, 0.0], 1 / 3).p == 1
+    same = corrected_resampled_t([0.5, 0.5], 1 / 3)
     assert (same.p, same.low, same.high, same.excludes_zero) == (0, 0.5, 0.5, True)
     # One track of twenty, twice: the spread of rounding alone is 0.05 / sqrt(12), and t with one degree is wide.
-    rounded = corrected_resampled_t([0.05, 0.05], train=80, test=20, resolution=0.05)
+    rounded = corrected_resampled_t([0.05, 0.05], 20 / 80, resolution=0.05)
     error = 0.05 / np.sqrt(12) * np.sqrt(1 / 2 + 20 / 80)
     assert rounded.high - rounded.value == pytest.approx(12.7062 * error)
     assert not rounded.excludes_zero
     with pytest.raises(ValueError, match="needs two"):
-        corrected_resampled_t([0.1], train=3, test=1)
+        corrected_resampled_t([0.1], 1 / 3)
 
 
 def test_mcnemar() -> None:
@@ -77,35 +77,119 @@ def test_mcnemar() -> None:
     assert mcnemar_exact(a, a) == 1
 
 
-def test_paired_bootstrap_of_one_seed_agrees_with_the_normal_interval() -> None:
+def test_one_fit_over_tracks_is_the_t_interval_of_the_tracks_differences() -> None:
     chance = np.random.default_rng(3)
-    a, b = chance.random((1, 1000)) < 0.7, chance.random((1, 1000)) < 0.6
-    difference = a.astype(float) - b.astype(float)
-    half = 1.96 * float(difference.std(ddof=1)) / math.sqrt(1000)
-    found = paired_bootstrap(a, b)
-    assert found.value == pytest.approx(float(difference.mean()))
-    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.002)
-    assert found.p < 0.01
-    assert paired_bootstrap(a, b) == found  # the seed makes it
-    mirrored = paired_bootstrap(b, a)
-    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+    differences = (chance.random(1000) < 0.7).astype(float) - (chance.random(1000) < 0.6)
+    found = tracks_by_fits([differences], [np.arange(1000)], 0.0)
+    plain = ttest_1samp(differences, 0)
+    interval = plain.confidence_interval(0.95)
+    assert (found.value, found.p) == pytest.approx((float(differences.mean()), float(plain.pvalue)))
+    assert (found.low, found.high) == pytest.approx((float(interval.low), float(interval.high)))
+    assert not found.exact
 
 
-def test_paired_bootstrap_counts_seeds_as_well_as_tracks() -> None:
-    # A wins by 20 points with half of the seeds and loses by as much with the others: seeds, not tracks, decide.
-    a, b = np.zeros((4, 500), dtype=bool), np.zeros((4, 500), dtype=bool)
-    a[:2, :100], b[2:, :100] = True, True
-    found = paired_bootstrap(a, b)
+def test_the_parts_of_the_variance_by_hand() -> None:
+    """Four fits of twelve tracks each, with the sums written out."""
+    chance = np.random.default_rng(4)
+    table = chance.integers(-1, 2, size=(4, 12)).astype(float)
+    e = (table - table.mean()) / table.size
+    of_tracks = 12 / 11 * sum(e[:, i].sum() ** 2 for i in range(12))
+    of_fits = 4 / 3 * sum(e[j].sum() ** 2 for j in range(4)) - sum(value**2 for value in e.ravel())
+    assert of_fits > 0
+    for redrawn in (0.0, 0.25):
+        fits = of_fits * (1 + 4 * redrawn)
+        degrees = (of_tracks + fits) ** 2 / (of_tracks**2 / 11 + fits**2 / 3)
+        half = float(t.ppf(0.975, degrees)) * math.sqrt(of_tracks + fits)
+        found = tracks_by_fits(list(table), [np.arange(12)] * 4, redrawn)
+        assert found.value == pytest.approx(table.mean())
+        assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+        assert found.excludes_zero == (found.p < 0.05)
+
+
+def test_fits_count_as_well_as_tracks() -> None:
+    """A wins by 20 points with half of the seeds and loses by as much with the others: the seeds decide."""
+    gain = np.zeros(500)
+    gain[:100] = 1
+    found = tracks_by_fits([gain, gain, -gain, -gain], [np.arange(500)] * 4, 0.0)
     assert found.value == 0
     assert not found.excludes_zero
     assert found.high > 0.15
 
 
-def test_probability_of_outperforming() -> None:
-    assert probability_of_outperforming([0.9] * 4, [0.8] * 4) == (1, 1, 1)
-    value, low, high = probability_of_outperforming([1, 2, 3, 4, 5], [0, 3, 3, 3, 3])
-    assert value == pytest.approx((1 + 0 + 0.5 + 1 + 1) / 5)
-    assert low < value < high
+def test_identical_tracks_are_one() -> None:
+    """Each track there twice: as much is known as with each there once."""
+    chance = np.random.default_rng(5)
+    once = [chance.integers(-1, 2, size=60).astype(float) for _ in range(3)]
+    twice = [np.repeat(values, 2) for values in once]
+    alone = tracks_by_fits(once, [np.arange(60)] * 3, 0.0)
+    assert tracks_by_fits(twice, [np.repeat(np.arange(60), 2)] * 3, 0.0) == alone
+    taken_apart = tracks_by_fits(twice, [np.arange(120)] * 3, 0.0)
+    assert taken_apart.high - taken_apart.low < 0.8 * (alone.high - alone.low)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.25]))
+def test_neither_order_nor_names_of_tracks_matter_and_a_swap_turns_it_round(seed: int, redrawn: float) -> None:
+    chance = np.random.default_rng(seed)
+    clusters = [chance.choice(40, 12, replace=False) for _ in range(3)]
+    differences = [chance.integers(-1, 2, size=12).astype(float) for _ in range(3)]
+    found = tracks_by_fits(differences, clusters, redrawn)
+    order, names = chance.permutation(12), chance.permutation(40)
+    moved = tracks_by_fits([d[order] for d in differences], [names[c][order] for c in clusters], redrawn)
+    swapped = tracks_by_fits([-d for d in differences], clusters, redrawn)
+    assert (moved.value, moved.low, moved.high, moved.p) == pytest.approx(
+        (found.value, found.low, found.high, found.p)
+    )
+    assert (swapped.value, swapped.low, swapped.high, swapped.p) == pytest.approx(
+        (-found.value, -found.high, -found.low, found.p)
+    )
+    assert found.low <= found.value <= found.high
+
+
+def one_fit(favour: int, against: int, tracks: int = 200) -> Estimate:
+    values = np.array([1.0] * favour + [-1.0] * against + [0.0] * (tracks - favour - against))
+    return tracks_by_fits([values], [np.arange(tracks)], 0.0)
+
+
+def test_where_few_tracks_differ_the_sign_test_decides() -> None:
+    # The sign test's tables: 8 of 9 is 0.0391 two-sided, 1 of 8 is 0.0703.
+    assert one_fit(8, 1).p == pytest.approx(0.0391, abs=5e-5)
+    assert one_fit(1, 7).p == pytest.approx(0.0703, abs=5e-5)
+    assert (one_fit(8, 1).exact, one_fit(9, 1).exact) == (True, False)
+    # Five tracks, all for one side, are 0.0625: too few for any difference at 95 %.
+    assert not one_fit(5, 0).excludes_zero
+    assert one_fit(6, 0).excludes_zero
+    # However often they are asked, they stay five tracks.
+    values = np.array([1.0] * 5 + [0.0] * 195)
+    assert not tracks_by_fits([values] * 10, [np.arange(200)] * 10, 0.0).excludes_zero
+
+
+def test_equal_answers_still_leave_room_for_a_difference() -> None:
+    same = one_fit(0, 0)
+    assert (same.value, same.p) == (0, 1)
+    assert same.high == -same.low == pytest.approx(1 - 0.025 ** (1 / 200))  # none of 200: Clopper and Pearson
+    everywhere = one_fit(20, 0, tracks=20)  # a variance of zero proves no more than twenty tracks do
+    assert everywhere.exact
+    assert 0.5 < everywhere.low < everywhere.value == pytest.approx(1)
+    assert everywhere.p == pytest.approx(2 * 0.5**20)
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=2, max_size=9), st.integers(0, 50), st.sampled_from([0.95, 0.99, 0.9])
+)
+def test_the_sign_tests_interval_says_what_its_p_says(nets: list[int], same: int, confidence: float) -> None:
+    table = np.zeros((3, len(nets) + same))
+    for track, net in enumerate(nets):
+        table[: abs(net), track] = np.sign(net)
+    found = tracks_by_fits(list(table), [np.arange(table.shape[1])] * 3, 0.0, confidence=confidence)
+    assert found.exact
+    assert found.low <= found.value <= found.high
+    assert found.excludes_zero == (found.p <= 1 - confidence)
+
+
+def test_of_one_track_nothing_follows() -> None:
+    found = tracks_by_fits([np.ones(2), np.ones(2)], [np.zeros(2, dtype=int)] * 2, 0.0)
+    assert (found.value, found.p, found.exact) == (1, 1, True)
+    assert found.low < 0 < found.high
 
 
 def test_holm() -> None:
@@ -119,27 +203,6 @@ def test_holms_intervals_say_what_holms_p_values_say(p_values: list[float]) -> N
     for p, adjusted, level in zip(p_values, holm(p_values), holm_confidences(p_values), strict=True):
         if abs(adjusted - 0.05) > 1e-9:
             assert (p <= 1 - level) == (adjusted <= 0.05)
-
-
-def compare(chance: np.random.Generator, advantage: float) -> bool:
-    """Simulate ten redrawn splits of 1000 tracks of mixed difficulty; return True if a difference is found."""
-    difficulty = chance.beta(2, 1, 1000)
-    differences = []
-    for _ in range(10):
-        test = chance.choice(1000, 200, replace=False)
-        shared = chance.normal(0, 0.02)  # a lucky or unlucky split for both
-        chances = [
-            np.clip(difficulty[test] + shared + gain + chance.normal(0, 0.02), 0, 1) for gain in (0, advantage)
-        ]
-        a, b = (chance.random(200) < each for each in chances)
-        differences.append(float(b.mean() - a.mean()))
-    return corrected_resampled_t(differences, train=640, test=200).excludes_zero
-
-
-def test_the_rule_for_redrawn_splits() -> None:
-    chance = np.random.default_rng(11)
-    assert sum(compare(chance, 0.0) for _ in range(200)) <= 16
-    assert sum(compare(chance, 0.12) for _ in range(200)) >= 160  # clipping takes the gain to about 10 points
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (7, 10), (150, 199), (10, 10)])

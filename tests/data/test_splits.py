@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import DataError
 from harness.core.records import Split
-from harness.data import Tracks, load_tracks, read_split, stratified_split
+from harness.data import FOLDS, Tracks, fold_splits, load_tracks, read_split, stratified_split
 from tests.support.sweeps import write_lists
 
 
@@ -57,16 +57,32 @@ def test_a_stratified_split_is_complete_disjoint_and_stratified(sizes: list[int]
 
 
 @given(sizes=st.lists(st.integers(20, 60), min_size=2, max_size=5), seed=st.integers(0, 1000))
-def test_excluded_tracks_are_not_in_the_test_part(sizes: list[int], seed: int) -> None:
-    tracks = tracks_of(sizes, (("genre0.00000", "genre1.00000"),))
+def test_a_round_tests_once_on_each_track_that_chose_nothing(sizes: list[int], seed: int) -> None:
+    tracks = tracks_of(sizes, (("genre0.00000", "genre1.00000"), ("genre0.00003", "genre1.00007")))
     first = stratified_split(tracks, seed=0)
-    again = stratified_split(tracks, seed=seed, exclude_from_test=first.valid)
-    assert not set(again.test) & set(first.valid)
-    assert abs(len(again.test) - len(first.test)) <= 1  # the pair counts as one
-    assert sorted((*again.train, *again.valid, *again.test)) == sorted(tracks.ids)
-    for part in (again.train, again.valid, again.test):
-        assert {track.split(".")[0] for track in part} == set(tracks.genres)
-    assert "kept out of test" in again.name
+    twins = {track for group in tracks.duplicates if set(group) & set(first.valid) for track in group}
+    folds = fold_splits(tracks, seed=seed, never_test=first.valid)
+    tested = [track for split in folds for track in split.test]
+    assert sorted(tested) == sorted(set(tracks.ids) - set(first.valid) - twins)
+    assert len(folds) == FOLDS
+    for split in folds:
+        assert sorted((*split.train, *split.valid, *split.test)) == sorted(tracks.ids)
+        assert abs(len(split.test) - len(tested) / FOLDS) <= len(sizes) + 2
+        assert abs(len(split.valid) - 0.2 * (len(tracks.ids) - len(split.test))) <= 3
+        for part in (split.train, split.valid, split.test):
+            assert {track.split(".")[0] for track in part} == set(tracks.genres)
+            for group in tracks.duplicates:
+                assert len(set(group) & set(part)) in (0, len(group))
+        assert split.drawn
+        assert split.name.endswith("tracks kept out of test")
+    assert folds == fold_splits(tracks, seed=seed, never_test=first.valid)
+    assert folds != fold_splits(tracks, seed=seed + 1, never_test=first.valid)
+
+
+def test_a_genre_with_too_few_judges_for_the_folds_is_refused() -> None:
+    tracks = tracks_of([20, 6])
+    with pytest.raises(DataError, match=r"4 tracks of genre 'genre1' may be tested on"):
+        fold_splits(tracks, seed=0, never_test=["genre1.00000", "genre1.00001"])
 
 
 def test_other_seeds_give_other_splits(demo_tracks: Tracks) -> None:

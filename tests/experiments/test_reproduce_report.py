@@ -20,7 +20,7 @@ SCRIPT = EXPERIMENTS / "reproduce_report.py"
 @pytest.mark.slow
 def test_the_whole_script(demo_data: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
     lists = write_lists(tmp_path / "lists", stratified_split(demo_tracks, seed=3))
-    sizes = {"seeds": 2, "epochs": 2, "trials": 2, "cnn-trials": 1, "repeats": 2}
+    sizes = {"seeds": 2, "epochs": 2, "trials": 2, "cnn-trials": 1, "repeats": 5}
     command = [sys.executable, str(SCRIPT), "--data", str(demo_data), "--lists", str(lists)]
     command += ["--out", str(tmp_path / "out"), "--pictures", "synthetic"]
     for name, size in sizes.items():

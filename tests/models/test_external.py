@@ -94,7 +94,7 @@ def test_swept_compared_and_exported_like_the_built_in_ones(place: Path, demo_da
     model = written(GOOD, Path())
     inside("sweep", "--model", model, "--data", "demo", "--trials", "2", "--epochs", "2")
     inside("sweep", "--model", "fcnn", "--data", "demo", "--trials", "2", "--epochs", "2")
-    found = last_json(inside("compare", "--data", "demo", "--repeats", "2", "--no-baselines", "--json"))
+    found = last_json(inside("compare", "--data", "demo", "--repeats", "5", "--no-baselines", "--json"))
     assert [(row["name"], row["study"]) for row in found["models"]] == [
         ("Small", "demo-Small"),
         ("fcnn", "demo-fcnn"),
@@ -132,7 +132,7 @@ def test_a_study_of_others_runs_no_code_before_the_user_agrees(
     Planted.at(planted.path)  # new bytes would be refused by their digest; these are the same
     planted.mark.unlink()
     sys.modules.pop(f"harness_model_{planted.digest}")
-    comparison = ("compare", "--experiment", "demo", "--data", "demo", "--repeats", "2", "--no-baselines")
+    comparison = ("compare", "--experiment", "demo", "--data", "demo", "--repeats", "5", "--no-baselines")
     for command in (("worker", "--study", "demo-Small"), comparison):
         refusal = inside(*command, code=1).stderr.replace("\n", "")
         for words in (str(planted.path), planted.digest, "--trust-code"):

@@ -38,12 +38,15 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 def test_every_picture_of_a_study_takes_every_name(tmp_path: Path) -> None:
     rows = [row(0, ODD), row(1, "=1+1"), row(2, "$")]
+    write_study_report(tmp_path, ODD, rows, {}, {0: "run"}, SPACE)
+    few = (tmp_path / "param_importances.png").read_bytes()
     write_study_report(tmp_path, ODD, rows, {"lr": 0.4, ODD: 0.6}, {0: "run"}, SPACE)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "optimization_history.png",
         "param_importances.png",
         "slice.png",
     ]
+    assert (tmp_path / "param_importances.png").read_bytes() != few
     with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line[ODD] for line in lines] == [ODD, "'=1+1", "$"]

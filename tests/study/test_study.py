@@ -14,9 +14,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.core.errors import StudyError
-from harness.core.records import StudySpec, TrialResult
+from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.study_record import Budget
 from harness.study import Claim, Study, delete_study, list_studies, open_storage
+from harness.study.overview import ENOUGH_TRIALS
 from tests.support.studies import CONTEXT, SPEC, complete, metrics, take
 
 
@@ -243,10 +244,25 @@ def test_list_and_delete(folder: Path) -> None:
     assert list_studies(storage) == []
 
 
+def test_of_equal_trials_the_one_with_the_lower_loss_is_the_best(folder: Path) -> None:
+    study = study_in(folder)
+    for loss, accuracy in ((0.9, 0.7), (0.4, 0.7), (0.4, 0.7), (0.1, 0.6)):
+        best = EpochMetrics(1, 1.0, loss, accuracy, 0.1)
+        take(study).finish(TrialResult(state="complete", best=best))
+    assert [row.number for row in study.ranked()] == [1, 2, 0, 3]
+    found = study.best()
+    (overview,) = list_studies(opened(folder))
+    assert found is not None
+    assert found.number == 1
+    assert overview.best_params == found.params  # `status` shows the same trial
+
+
 def test_importances(workspace: Path) -> None:
     study = study_in(workspace)
     assert study.importances() == {}
-    run_all(study, 12)
+    run_all(study, ENOUGH_TRIALS - 1)
+    assert study.importances() == {}  # of few trials the shares are noise
+    run_all(study, ENOUGH_TRIALS)
     importances = study.importances()
     assert set(importances) == {"lr", "batch_size"}
     assert sum(importances.values()) == pytest.approx(1)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from mlflow.entities import Run
 
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
+from harness.compare.result import Comparison, Outcome
+from harness.compare.verdict import ResamplingScheme
+from harness.core.records import Candidate, Split, TrialConfig
+from harness.tracking import Ledger
 from tests.support.stores import Stores
 
-BASELINES = ["majority", "logistic regression", "RBF SVM", "random forest", "gradient boosting"]
+TRAINED = ["logistic regression", "RBF SVM", "random forest", "gradient boosting"]
+BASELINES = ["majority", *[name for each in TRAINED for name in (each, f"{each} no length")]]
+GENRES = ("$a^$", "=1+1|cmd")
+TRACKS = tuple(f"{genre}.{number:05d}" for genre in GENRES for number in range(6))
+SPLIT = Split(
+    name="s", drawn=True, train=TRACKS[2:4] + TRACKS[8:], valid=TRACKS[4:6], test=TRACKS[:2] + TRACKS[6:8]
+)
 
 
 def repeats(run_id: str) -> list[Run]:
@@ -23,3 +35,59 @@ def repeats(run_id: str) -> list[Run]:
 def plan(**changes: Any) -> ComparisonPlan:
     """The plan of a comparison of the two studies that these tests share, or of what `changes` say."""
     return plan_comparison(CompareSettings(**{"studies": ("one", "two"), **changes}))
+
+
+def scheme_of(repeats: int, tracks: int, *, redrawn: bool) -> ResamplingScheme:
+    """A scheme with so many tracks in each test part: folds of a fifth, in rounds, or one test part for all."""
+    folds = [np.arange(tracks) + tracks * (number % 5 if redrawn else 0) for number in range(repeats)]
+    return ResamplingScheme(
+        redrawn=redrawn,
+        train=3.2 * tracks,
+        valid=0.8 * tracks,
+        test=tracks,
+        pool=5 * tracks,
+        clusters=tuple(folds),
+        own_clusters=np.arange(tracks),
+    )
+
+
+def outcome(wrong: int) -> Outcome:
+    truth = np.array([0, 0, 1, 1])
+    guesses = np.where(np.arange(4) < wrong, 1 - truth, truth)
+    curves = {"val_accuracy": [0.5, 0.75], "train_loss": [1.0, 0.5], "val_loss": [1.0, 0.5]}
+    return Outcome(
+        run_id="r", state="complete", seconds=float("nan"), valid=np.array([0, 0]), test=guesses, curves=curves
+    )
+
+
+def made_up(*names: str) -> Comparison:
+    """A comparison of two candidates in three repeats, on two genres with odd names; the second is the worse."""
+    config = TrialConfig(model="fcnn", params={"lr": 0.1}, epochs=2, seed=0, threads=1)
+    one = Candidate(
+        name="", study=None, model="fcnn", representation="features", columns=(), seed=0, config=config
+    )
+    candidates = tuple(replace(one, name=name, study=name) for name in names)
+    wrong = ((0, 1, 0), (1, 2, 2))
+    right = (np.array([True, True, False, True]), np.array([True, False, False, True]))
+    return Comparison(
+        name="c",
+        run_id="r",
+        experiment="e",
+        data="d",
+        synthetic=True,
+        genres=GENRES,
+        split=SPLIT,
+        splits=(SPLIT, SPLIT, SPLIT),
+        scheme=scheme_of(3, 4, redrawn=True),
+        candidates=candidates,
+        outcomes={
+            name: tuple(outcome(number) for number in numbers) for name, numbers in zip(names, wrong, strict=True)
+        },
+        labels={track: GENRES.index(track.rpartition(".")[0]) for track in TRACKS},
+        own=dict(zip(names, right, strict=True)),
+        looks=(3,),
+        trial_values=dict.fromkeys(names, ((0, 0.5, "COMPLETE"), (1, 0.4, "PRUNED"), (2, 0.7, "COMPLETE"))),
+        warnings=(),
+        ledger=Ledger(own=(), others=()),
+        parameters={},
+    )

@@ -94,11 +94,11 @@ def test_sound_is_drawn_into_the_frame(data: Path, inside: Harness) -> None:
 def test_a_comparison_cuts_the_frame_on_each_split(data: Path, inside: Harness) -> None:
     for crop in ("none", "frame"):
         inside("sweep", *OPTIONS, "--set", f"crop={crop}", "--study", crop, "--trials", "1")
-    options = ["--data", "data", "--repeats", "2", "--no-baselines", "--json"]
+    options = ["--data", "data", "--repeats", "5", "--no-baselines", "--json"]
     found = last_json(inside("compare", "--study", "none", "--study", "frame", *options))
     assert {row["study"]: row["params"]["crop"] for row in found["models"]} == {"none": "none", "frame": "frame"}
     client = Stores.here().client()
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     repeats = client.search_runs(ids, "tags.kind = 'repeat'")
-    assert len(repeats) == 4
-    assert len({run.data.metrics["train_loss"] for run in repeats}) == 4
+    assert len(repeats) == 10
+    assert len({run.data.metrics["train_loss"] for run in repeats}) == 10

@@ -1,0 +1,234 @@
+"""Writes what a paper takes from a comparison: a table, figures as macros, a paragraph of methods, pictures.
+
+The files are LaTeX in UTF-8. `table.tex` needs the package booktabs. Figures are rounded as in `report.html`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.compare.baselines import BASELINES
+from harness.compare.figures import pictures_of
+from harness.compare.result import Comparison
+from harness.compare.verdict import Pair
+from harness.core.space import describe
+from harness.core.stats import FEW_TRACKS
+from harness.data import FOLDS
+
+PICTURE_FORMATS = ("pdf", "svg")
+# What TeX would read as a command, and the letters that stand for it.
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\symbol{34}",
+}
+DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+
+
+def write_paper(comparison: Comparison, folder: Path) -> None:
+    """Write `table.tex`, `numbers.tex`, `methods.tex`, and each picture as PDF and SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("table.tex", table(comparison)),
+        ("numbers.tex", numbers(comparison)),
+        ("methods.tex", methods(comparison)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+    for picture in pictures_of(comparison):
+        for suffix in PICTURE_FORMATS:
+            picture.save(folder / f"{picture.name}.{suffix}")
+
+
+def escape(text: str) -> str:
+    """Return a text as LaTeX prints it; control characters, which it cannot print, become spaces."""
+    escaped = "".join(ESCAPES.get(letter, letter) for letter in _printable(text))
+    return escaped.replace("--", "-{}-").replace("--", "-{}-")  # else two hyphens become a dash
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def table(comparison: Comparison) -> str:
+    """Return the table of models and baselines, best first, as a `tabular` with the rules of booktabs."""
+    lines = [
+        "% Needs \\usepackage{booktabs}. Mean and standard deviation over the repeats, interval of the mean.",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"model & test accuracy & 95\,\% interval & macro F1 \\",
+        r"\midrule",
+    ]
+    for judged in (True, False):
+        rows = [row for row in comparison.rows if (row.study is not None) == judged]
+        if not judged and rows:
+            lines.append(r"\midrule")
+        for row in sorted(rows, key=lambda row: -row.test.mean):
+            cells = [
+                escape(row.name),
+                rf"${row.test.mean:.3f} \pm {row.test.std:.3f}$",
+                rf"{row.test.low:.3f} to {row.test.high:.3f}",
+                f"{row.macro_f1:.3f}",
+            ]
+            lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def numbers(comparison: Comparison) -> str:
+    """Return a macro for each figure; the comment behind it says which."""
+    lines = [
+        f"% {len(comparison.splits)} repeats, MLflow run {comparison.run_id}. Points are hundredths of accuracy."
+    ]
+    taken: set[str] = set()
+    for words, value, meaning in _figures(comparison):
+        name = _macro(words, taken)
+        lines.append(rf"\newcommand{{\{name}}}{{\ensuremath{{{value}}}}} % {_printable(meaning)}")
+    return "\n".join([*lines, ""])
+
+
+def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    """Yield each figure: the words of its macro's name, its value, and what it is."""
+    scheme = comparison.scheme
+    yield "repeats", str(len(comparison.splits)), "trainings of each model"
+    yield "judges", str(scheme.pool), "tracks that judge"
+    yield "train", f"{scheme.train:.0f}", "tracks that a repeat trains on (mean)"
+    yield "valid", f"{scheme.valid:.0f}", "tracks that choose the epoch (mean)"
+    yield "test", f"{scheme.test:.0f}", "test tracks of a repeat (mean)"
+    for row in comparison.rows:
+        for words, value, meaning in (
+            ("test", row.test.mean, "mean test accuracy"),
+            ("test std", row.test.std, "its standard deviation over the repeats"),
+            ("test low", row.test.low, "lower end of its 95 % interval"),
+            ("test high", row.test.high, "upper end of its 95 % interval"),
+            ("valid", row.val[0], "mean validation accuracy, chosen on"),
+            ("macro F", row.macro_f1, "mean macro F1 on the test parts"),
+        ):
+            yield f"{row.name} {words}", f"{value:.3f}", f"{row.name}: {meaning}"
+    for pair in comparison.pairs:  # in their own order, so that a macro's name does not depend on who leads
+        both = f"{pair.a} minus {pair.b}"
+        for words, text, meaning in (
+            ("points", f"{100 * pair.difference:z.1f}", "difference in points"),
+            ("low", f"{100 * pair.low:z.1f}", "lower end of its interval, points"),
+            ("high", f"{100 * pair.high:z.1f}", "upper end of its interval, points"),
+            ("level", f"{100 * pair.confidence:.3g}", "coverage of this interval in per cent"),
+            ("p", _tex_p(pair), "p-value" + (", Holm-corrected" if len(comparison.pairs) > 1 else "")),
+            ("wins", str(pair.wins), f"repeats in which the first is ahead, of {pair.repeats}"),
+        ):
+            yield f"{both} {words}", text, f"{both}: {meaning}"
+
+
+def _macro(words: str, taken: set[str]) -> str:
+    """Return a name for a macro: TeX allows letters alone, so digits are spelt. A name that is taken gets an X."""
+    spelt = re.sub(r"\d", lambda digit: f" {DIGITS[int(digit[0])]} ", words)
+    parts = re.findall(r"[A-Za-z]+", spelt)
+    name = "cmp" + "".join(part[0].upper() + part[1:] for part in parts)
+    while name in taken:
+        name += "X"
+    taken.add(name)
+    return name
+
+
+def _tex_p(pair: Pair) -> str:
+    return "<0.0001" if pair.p < 1e-4 else f"{pair.p:.2g}"
+
+
+def methods(comparison: Comparison) -> str:
+    """Return a paragraph that says how the comparison was made, with its own figures."""
+    scheme, repeats = comparison.scheme, len(comparison.splits)
+    names = [escape(candidate.name) for candidate in comparison.studied]
+    settings = "; ".join(
+        f"{escape(f'{c.name}: {describe(c.config.params)}')}, at most {c.config.epochs} epochs"
+        for c in comparison.studied
+        if c.config is not None
+    )
+    trials = ", ".join(f"{len(comparison.trial_values[c.name])} ({escape(c.name)})" for c in comparison.studied)
+    text = [
+        f"We compared {_listed(names)} on the data set {escape(comparison.data)} "
+        f"({len(comparison.labels)} tracks, {len(comparison.genres)} classes)"
+        + (", which is synthetic." if comparison.synthetic else "."),
+        f"Hyperparameters were chosen by the validation accuracy of a search; trials with a result: {trials}.",
+        f"The chosen settings ({settings}) were then trained {repeats} times each.",
+    ]
+    if scheme.redrawn:
+        rounds = repeats // FOLDS
+        text.append(
+            f"The repeats were {rounds} {'round' if rounds == 1 else 'rounds'} of a stratified "
+            f"{FOLDS}-fold partition "
+            f"of the {scheme.pool} tracks that had not chosen the hyperparameters; identical tracks were kept "
+            f"together. All other tracks were used for training ({scheme.train:.0f} on average) and "
+            f"for choosing the "
+            f"epoch ({scheme.valid:.0f}). Folds and seeds were the same for all models."
+        )
+    else:
+        text.append(
+            f"All repeats used the given split ({len(comparison.split.train)} train, "
+            f"{len(comparison.split.valid)} "
+            f"validation, {len(comparison.split.test)} test tracks) and differ in the seed, which was "
+            f"the same for "
+            "all models; the result is conditional on this train list."
+        )
+    factor = (
+        rf"the latter multiplied by $1 + k\,n_\mathrm{{test}}/(n_\mathrm{{pool}} - n_\mathrm{{test}}) = "
+        rf"{1 + repeats * scheme.ratio:.2f}$ for $k = {repeats}$ trainings with overlapping train parts "
+        "(Nadeau and Bengio, 2003)"
+        if scheme.redrawn
+        else "both as observed, because nothing was redrawn"
+    )
+    text.append(
+        "The difference of two models is the mean over test tracks and repeats of the difference of their "
+        "correctness. Its variance is the sum of a part between tracks (cluster-robust, over all "
+        "repeats of a track; "
+        f"Cameron, Gelbach and Miller, 2011) and a part between repeats, {factor}; intervals are "
+        f"Student's $t$ with "
+        f"Satterthwaite's degrees of freedom. Where fewer than {FEW_TRACKS} tracks differed, the "
+        f"exact sign test was "
+        "used."
+    )
+    if len(comparison.pairs) > 1:
+        text.append(
+            f"The {len(comparison.pairs)} $p$-values are Holm-corrected, and each interval has the "
+            f"level of its step."
+        )
+    baselines = [name for name in BASELINES if any(c.model == name for c in comparison.candidates if not c.study)]
+    if baselines:
+        text.append(f"Untuned baselines from scikit-learn ({_listed(baselines)}) were trained on the same splits.")
+    text.append("Intervals of single accuracies are " + _accuracy_rule(comparison) + ".")
+    if len(comparison.looks) > 1:
+        seen = ", ".join(str(number) for number in comparison.looks)
+        text.append(f"The result was looked at more than once, with {seen} repeats; the intervals ignore this.")
+    else:
+        text.append("The number of repeats was fixed before the result was seen.")
+    text += [
+        f"The test part of the split of the search was opened "
+        f"{sum(o.times for o in comparison.ledger.own)} times in "
+        "all.",
+        *[f"Result: {_tex_sentence(pair, len(comparison.pairs) > 1)}." for pair in comparison.pairs],
+    ]
+    return "\n".join([*text, ""])
+
+
+def _accuracy_rule(comparison: Comparison) -> str:
+    if comparison.scheme.redrawn:
+        return "corrected resampled $t$ intervals (Nadeau and Bengio, 2003)"
+    return "made by the same rule over tracks and repeats"
+
+
+def _tex_sentence(pair: Pair, corrected: bool) -> str:
+    text = escape(pair.sentence(corrected)).replace("±", r"$\pm$")
+    return re.sub(r"(?<=\s)-(?=\d)", "$-$", text)  # a minus sign, not a hyphen
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
