@@ -115,6 +115,7 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     )
 
 
+@pytest.mark.long
 def test_again_trains_nothing_and_more_repeats_only_those(studies: Path, inside: Harness) -> None:
     arguments = ["compare", "--study", "one", "--study", "two", "--no-baselines", "--json", "--repeats"]
     first = last_json(inside(*arguments, "5"))
@@ -156,6 +157,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+@pytest.mark.long
 def test_the_page_stands_alone(studies: Path, inside: Harness, tmp_path: Path) -> None:
     out = tmp_path / "report"
     found = last_json(

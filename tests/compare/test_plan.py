@@ -87,6 +87,7 @@ def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:
         assert repeat_path(folder, fewer_cores, 0) == repeat_path(folder, a, 0)
 
 
+@pytest.mark.long
 def test_what_would_be_missed_after_all_training_is_refused_before(
     studies: Path, tmp_path: Path, inside: Harness
 ) -> None:
@@ -105,6 +106,7 @@ def test_what_would_be_missed_after_all_training_is_refused_before(
     refused(StudyError, "was removed by --keep", studies=("one", "bare"))
 
 
+@pytest.mark.long
 def test_where_studies_and_data_are_looked_for(studies: Path, inside: Harness, demo_data: Path) -> None:
     nothing = inside("compare", "--experiment", "nowhere", code=1).stderr
     assert re.search("there are others in .*demo", nothing)

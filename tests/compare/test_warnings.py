@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.compare.leaks import leak_warnings
 from harness.compare.warnings import split_warnings
 from harness.data import Tracks, load_tracks, stratified_split
@@ -12,6 +14,7 @@ from tests.support.comparisons import plan
 from tests.support.sweeps import sweep
 
 
+@pytest.mark.long
 def test_unlike_studies_are_warned_of(studies: Path) -> None:
     sweep(study="longer", epochs=5, trials=3)
     warnings = plan(studies=("one", "longer")).warnings
