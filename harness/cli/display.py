@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from harness.core.events import Ended, EpochDone, Event, TrialStarted
+from harness.core.events import Ended, EpochDone, Event, FoldEpochDone, TrialStarted
 from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import describe
 
@@ -32,20 +32,29 @@ FINISHED = ("complete", "pruned")
 
 @contextmanager
 def sweep_display(
-    console: Console, study: str, *, total: int, done: int, best: float | None
+    console: Console, study: str, *, total: int, done: int, best: float | None, folds: int = 1
 ) -> Iterator[SweepDisplay]:
     """Show a running sweep: bars for the study and each running trial, or one line for each ended trial."""
     with _bars(console) as progress:
-        yield SweepDisplay(console, progress, study, total=total, done=done, best=best)
+        yield SweepDisplay(console, progress, study, total=total, done=done, best=best, folds=folds)
 
 
 class SweepDisplay:
     """Shows journal events on stderr; stdout is for data."""
 
     def __init__(
-        self, console: Console, progress: Progress, study: str, *, total: int, done: int, best: float | None
+        self,
+        console: Console,
+        progress: Progress,
+        study: str,
+        *,
+        total: int,
+        done: int,
+        best: float | None,
+        folds: int = 1,
     ) -> None:
         self._console = console
+        self._folds = folds
         self._live = console.is_terminal
         self._total = total
         self._done = done
@@ -64,8 +73,11 @@ class SweepDisplay:
             match event:
                 case TrialStarted():
                     self._start(number, event)
-                case EpochDone(metrics=metrics):
-                    self._epoch(number, metrics)
+                case EpochDone(metrics=metrics) if self._folds == 1:
+                    self._epoch(number, metrics, metrics.epoch, "")
+                case FoldEpochDone(fold=fold, metrics=metrics) if number in self._started:
+                    done = (fold - 1) * self._started[number].config.epochs + metrics.epoch
+                    self._epoch(number, metrics, done, f"  fold {fold}")
                 case Ended():
                     self._end(number, event)
 
@@ -74,13 +86,13 @@ class SweepDisplay:
         config = event.config
         if number not in self._rows:
             self._rows[number] = self._progress.add_task(
-                f"trial {number}", total=config.epochs, note=_setting(config)
+                f"trial {number}", total=config.epochs * self._folds, note=_setting(config)
             )
 
-    def _epoch(self, number: int, metrics: EpochMetrics) -> None:
+    def _epoch(self, number: int, metrics: EpochMetrics, done: int, fold: str) -> None:
         if number in self._rows:
-            note = f"{_setting(self._started[number].config)}  acc {metrics.val_accuracy:.3f}"
-            self._progress.update(self._rows[number], completed=metrics.epoch, note=note)
+            note = f"{_setting(self._started[number].config)}{fold}  acc {metrics.val_accuracy:.3f}"
+            self._progress.update(self._rows[number], completed=done, note=note)
 
     def _end(self, number: int, event: Ended) -> None:
         if number in self._rows:

@@ -14,6 +14,7 @@ from harness.core.space import describe
 from harness.core.streams import discard
 
 if TYPE_CHECKING:
+    from harness.core.records import TrialRow
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
 
@@ -74,9 +75,20 @@ def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
         note = f"--keep has no effect: an earlier sweep of study {study.name} is to keep {kept}"
         console.print(f"note: {note}", soft_wrap=True)
     with sweep_display(
-        console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
+        console,
+        study.name,
+        total=total,
+        done=finished,
+        best=None if best is None else best.val_accuracy,
+        folds=study.spec.folds,
     ) as display:
         return run_sweep(plan, study, display)
+
+
+def _spread(best: TrialRow) -> str:
+    if best.std_error is None:
+        return ""
+    return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
 
 
 def _lines(summary: StudySummary) -> list[str]:
@@ -90,8 +102,8 @@ def _lines(summary: StudySummary) -> list[str]:
     if summary.best is not None:
         best = summary.best
         lines.append(
-            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f} at epoch {best.best_epoch}, "
-            f"{describe(best.params)}"
+            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f}{_spread(best)} at epoch "
+            f"{best.best_epoch}, {describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
     if counts.finished < summary.trials_wanted:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from statistics import stdev
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
@@ -19,7 +20,7 @@ Precision = Literal["fp32", "bf16"]
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
 TAKEN_NAMES = (
-    *("sampler", "pruner", "split", "columns", "columns_count", "search", "trial_seed"),
+    *("sampler", "pruner", "folds", "split", "columns", "columns_count", "search", "trial_seed"),
     *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason"),
     *("started", "ended", "seconds", "run_id"),
 )
@@ -147,11 +148,16 @@ class EpochMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
-    """How a trial ended; `best` is the epoch of the objective's value and of the stored checkpoint."""
+    """How a trial ended; `best` is the epoch of the objective's value and of the stored checkpoint.
+
+    With several folds, `best` is the best epoch of the mean curve, and `folds` has the validation accuracy of each
+    fold at that epoch. It is empty for a trial with one validation part.
+    """
 
     state: TrialState
     best: EpochMetrics | None
     reason: str | None = None
+    folds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +179,7 @@ class StudySpec:
     pruner: str
     precision: Precision
     source_digest: str | None = None  # SHA-256 of the model's file, None for a model of the package
+    folds: int = 1  # a trial trains on each; 1: on the split's own train and validation part
 
     def frozen_settings(self) -> JsonObject:
         """Return the settings that a sweep must share with the study that it continues, in their JSON form."""
@@ -212,7 +219,10 @@ class TrialCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One trial as Optuna has it. Times are local; `seconds` is wall time."""
+    """One trial as Optuna has it. Times are local; `seconds` is wall time.
+
+    `folds` has the validation accuracy of each fold at the best epoch; it is empty for one validation part.
+    """
 
     number: int
     state: str
@@ -223,6 +233,12 @@ class TrialRow:
     started: datetime | None
     ended: datetime | None
     reason: str | None
+    folds: tuple[float, ...] = ()
+
+    @property
+    def std_error(self) -> float | None:
+        """Standard error of the validation accuracy over the folds, None for fewer than two."""
+        return stdev(self.folds) / len(self.folds) ** 0.5 if len(self.folds) > 1 else None
 
     @property
     def is_ended(self) -> bool:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from harness.core.errors import DataError
 from harness.core.files import regular
-from harness.core.records import Split
+from harness.core.records import Split, digest_of
 from harness.data.tracks import Tracks
 
 PARTS = ("train", "valid", "test")
@@ -70,6 +70,44 @@ def stratified_split(
         _check_all_genres(tracks, name, part, genre_of)
     name = f"stratified, seed {seed}" + (f", {len(excluded)} tracks kept out of test" if excluded else "")
     return Split(name=name, drawn=True, train=parts[0], valid=parts[1], test=parts[2])
+
+
+def validation_folds(tracks: Tracks, split: Split, folds: int) -> tuple[Split, ...]:
+    """Cut the train and validation part of a split together into folds that validate in turn.
+
+    The folds are stratified, and identical tracks are in the same one. They depend on the tracks and the number of
+    folds only, so that all studies on a split have the same. The test part of the result is empty.
+
+    Raises DataError if a genre has fewer tracks than folds.
+    """
+    pool = set(split.train + split.valid)
+    genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
+    group_of = {track: group for group in tracks.duplicates for track in group}
+    drawn = [t for t in sorted(pool) if t == min(pool.intersection(group_of.get(t, (t,))))]
+    seed = int(digest_of([sorted(pool), folds])[:8], 16)
+    genres = [genre_of[track] for track in drawn]
+    for index, genre in enumerate(tracks.genres):
+        if genres.count(index) < folds:
+            raise DataError(
+                f"{tracks.folder}: the train and validation parts have {genres.count(index)} different tracks of "
+                f"genre {genre!r}, and {folds} folds were requested",
+                expected="a track of every genre in each fold",
+                hint=f"--folds {max(1, genres.count(index))}, or more tracks",
+            )
+    found = []
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(drawn, genres)
+    for number, (_, rows) in enumerate(cut, start=1):
+        chosen = {twin for row in rows for twin in group_of.get(drawn[row], (drawn[row],))} & pool
+        found.append(
+            Split(
+                name=f"{split.name}, fold {number} of {folds}",
+                drawn=split.drawn,
+                train=tuple(sorted(pool - chosen)),
+                valid=tuple(sorted(chosen)),
+                test=(),
+            )
+        )
+    return tuple(found)
 
 
 def _check_all_genres(tracks: Tracks, name: str, part: Sequence[str], genre_of: dict[str, int]) -> None:

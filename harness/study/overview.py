@@ -15,7 +15,7 @@ from harness.core.files import sqlite_path
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
 from harness.core.space import Params
-from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, StudyFault, read_attributes
+from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, StudyFault, read_attributes, recorded_folds
 from harness.study.leases import Leases
 from harness.study.queries import BestTrial, StudyRow, TrialSummary, best_trials, read_studies, summarise_trials
 
@@ -109,7 +109,7 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
     states: dict[TrialState, Literal["complete", "pruned", "failed"]]
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     best, reason = _recorded_end(trial)
-    return TrialResult(state=states[trial.state], best=best, reason=reason)
+    return TrialResult(state=states[trial.state], best=best, reason=reason, folds=recorded_folds(trial))
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
@@ -125,6 +125,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
         reason=reason,
+        folds=recorded_folds(trial),
     )
 
 

@@ -22,7 +22,7 @@ from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
 from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
 from harness.study.queries import ENDED, FoundTrial, check_exists, count_trials, find_trials, read_record
-from harness.study.samplers import PRUNERS, SAMPLERS, len_of_grid, make_pruner, make_sampler
+from harness.study.samplers import SAMPLERS, first_epoch, len_of_grid, make_pruner, make_sampler
 from harness.study.storage import plain_reads
 
 
@@ -149,7 +149,8 @@ class Study:
             _trial=trial,
             _lock=lock,
             _last_step=max(before.intermediate_values, default=0),
-            _first_epoch=PRUNERS[self.spec.pruner].first_epoch(self.spec.epochs),
+            _first_epoch=first_epoch(self.spec.pruner, self.spec.epochs, self.spec.folds),
+            _pruner=self.spec.pruner,
         )
 
     def is_over(self, budget: Budget) -> bool:

@@ -12,7 +12,15 @@ from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores
-from harness.data import Tracks, View, read_split, stratified_split, used_columns, with_crop
+from harness.data import (
+    Tracks,
+    View,
+    read_split,
+    stratified_split,
+    used_columns,
+    validation_folds,
+    with_crop,
+)
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
 from harness.models.registry import model_spec
@@ -89,18 +97,26 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         pruner=check_search(settings.sampler, settings.pruner, space, settings.trials),
         precision=settings.precision,
         source_digest=model.source_digest,
+        folds=settings.folds,
     )
     if model.source_digest is not None:
         check_network(model, len(spec.columns), len(tracks.genres))
     return SweepPlan(
         settings=settings,
         spec=spec,
-        tracks=with_crop(tracks, [split], possible_values("crop", space, fixed)),
+        tracks=with_crop(
+            tracks, training_splits(tracks, split, settings.folds), possible_values("crop", space, fixed)
+        ),
         split=split,
         model=model,
         stores=resolve_stores(settings.tracking_uri, settings.storage),
         devices=devices_of(settings.device),
     )
+
+
+def training_splits(tracks: Tracks, split: Split, folds: int) -> tuple[Split, ...]:
+    """Return the splits that a trial trains on: one for each fold, or the study's own."""
+    return validation_folds(tracks, split, folds) if folds > 1 else (split,)
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:

@@ -232,6 +232,7 @@ def study_params(spec: StudySpec) -> dict[str, object]:
         "seed": spec.seed,
         "sampler": spec.sampler,
         "pruner": spec.pruner,
+        "folds": spec.folds,
         "precision": spec.precision,
         "split": spec.split_name,
         "columns": ", ".join(spec.columns) or "none (pictures)",

@@ -109,7 +109,7 @@ class TrainingState:
     """The state of a training run at the end of an epoch: all that is needed to continue to the same numbers.
 
     It has no random state, because the random numbers of an epoch follow from the trial's seed and the epoch's
-    number. `best_weights` are the weights of the epoch `best`.
+    number. `best_weights` are the weights of the epoch `best`; `curve` has the metrics of every epoch so far.
     """
 
     config: TrialConfig
@@ -118,6 +118,7 @@ class TrainingState:
     epoch: int = 0
     best: EpochMetrics | None = None
     best_weights: dict[str, Tensor] | None = None
+    curve: tuple[EpochMetrics, ...] = ()
 
 
 def start_training(
@@ -187,7 +188,7 @@ def fit(
             if not math.isfinite(value):
                 raise Diverged(f"the {name} loss of epoch {epoch} is {value}")
         metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, time.perf_counter() - started)
-        state.epoch = epoch
+        state.epoch, state.curve = epoch, (*state.curve, metrics)
         if metrics.better_than(state.best):
             state.best = metrics
             state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}
