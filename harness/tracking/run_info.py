@@ -11,6 +11,8 @@ from harness.core.recorded import UNREADABLE, whole_number
 from harness.core.records import TrialConfig
 from harness.tracking.tags import OPENED_PREFIX, REMOVED, Kind, RunStatus, Tag, Tags
 
+FOLD_PREFIX = "val_accuracy_fold_"  # before the number of a fold: the metric with its validation accuracy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
@@ -98,6 +100,17 @@ class RunInfo:
     def trial_state(self) -> str | None:
         """The state of a trial or a repeat."""
         return self.tags.get(Tag.TRIAL_STATE)
+
+    @property
+    def folds(self) -> int:
+        """The number of folds that each trial of the study trains on; 1 if the record names none."""
+        return whole_number(self.params.get("folds")) or 1
+
+    @property
+    def trained_folds(self) -> tuple[int, ...]:
+        """The folds of which the run has figures, sorted."""
+        found = (whole_number(m.removeprefix(FOLD_PREFIX)) for m in self.metrics if m.startswith(FOLD_PREFIX))
+        return tuple(sorted(fold for fold in found if fold is not None))
 
     @property
     def checkpoint_removed(self) -> bool:

@@ -19,10 +19,10 @@ from harness.core.events import (
     ResumeSaved,
     TrialStarted,
 )
-from harness.core.recorded import whole_number
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.study_record import DatasetInfo
 from harness.tracking.client import translated
+from harness.tracking.run_info import FOLD_PREFIX
 from harness.tracking.runs import Point
 from harness.tracking.studies import study_params
 from harness.tracking.tags import INPUT_CONTEXT, STATUS_OF, TAG_LIMIT, Kind, Tag, code_tags, study_tags
@@ -31,7 +31,6 @@ from harness.tracking.tracker import Tracker
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-FOLD_PREFIX = "val_accuracy_fold_"
 EPOCH_METRICS = {
     "train_loss": "train_loss",
     "val_loss": "val_loss",
@@ -95,10 +94,8 @@ class TrialLog:
             if found is not None:
                 last = list(EPOCH_METRICS.values())[-1]  # an epoch with its last metric is complete
                 known = {(0, epoch) for epoch in runs.steps(found.run_id, last)}
-                for metric in found.metrics:
-                    fold = whole_number(metric.removeprefix(FOLD_PREFIX)) if FOLD_PREFIX in metric else None
-                    if fold is not None:
-                        known |= {(fold, epoch) for epoch in runs.steps(found.run_id, metric)}
+                for fold in found.trained_folds:
+                    known |= {(fold, epoch) for epoch in runs.steps(found.run_id, fold_metric(fold))}
                 return found.run_id, frozenset(known)
         name = f"{self._spec.model.rpartition(':')[2]}-{number:03d}"
         tags = study_tags(self._spec, Kind.TRIAL) | {Tag.PARENT_ID: self._parent, Tag.TRIAL: str(number)}
