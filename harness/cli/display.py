@@ -86,12 +86,12 @@ class SweepDisplay:
         config = event.config
         if number not in self._rows:
             self._rows[number] = self._progress.add_task(
-                f"trial {number}", total=config.epochs * self._folds, note=_setting(config)
+                f"trial {number}", total=config.end * self._folds, note=_setting(config)
             )
 
     def _epoch(self, number: int, metrics: EpochMetrics, done: int, fold: str) -> None:
         if number in self._rows:
-            note = f"{_setting(self._started[number].config)}{fold}  acc {metrics.val_accuracy:.3f}"
+            note = f"{_setting(self._started[number].config)}{fold}  {_score(metrics)}"
             self._progress.update(self._rows[number], completed=done, note=note)
 
     def _end(self, number: int, event: Ended) -> None:
@@ -102,7 +102,7 @@ class SweepDisplay:
             self._done += 1
             self._ends.append(time.monotonic())
         if result.state == "complete" and result.best is not None:
-            self._best = max(self._best or 0.0, result.best.val_accuracy)
+            self._best = max(self._best or 0.0, result.best.val_accuracy or 0.0)
         self._show_study()
         if not self._live and start is not None:
             _print(self._console, self._line(number, start, event))
@@ -123,7 +123,7 @@ class SweepDisplay:
         seconds, result = (event.time - start.time) / 1000, event.result
         outcome = (result.reason or "").strip().splitlines()[-1:] if result.state not in FINISHED else []
         if result.best is not None and not outcome:
-            outcome = [f"acc {result.best.val_accuracy:.3f} at epoch {result.best.epoch}"]
+            outcome = [f"{_score(result.best)} at epoch {result.best.epoch}"]
         text = f"trial {number:3d} {result.state:8s} {_setting(start.config)}  {seconds:.1f} s"
         best = "" if self._best is None else f"  best {self._best:.3f}"
         return "  ".join([text, *outcome]) + best
@@ -177,7 +177,7 @@ def epochs_display(console: Console) -> Iterator[Callable[[EpochMetrics, int], N
         bar = progress.add_task("", total=None, note="")
 
         def show(metrics: EpochMetrics, epochs: int) -> None:
-            note = f"acc {metrics.val_accuracy:.3f}"
+            note = _score(metrics)
             progress.update(bar, completed=metrics.epoch, total=epochs, note=note)
 
         yield show
@@ -207,6 +207,13 @@ class _Note(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(task.fields.get("note", ""), overflow="ellipsis", no_wrap=True)
+
+
+def _score(metrics: EpochMetrics) -> str:
+    """Return an epoch's validation accuracy, or its train loss if there is no validation part."""
+    if metrics.val_accuracy is None:
+        return f"train loss {metrics.train_loss:.3f}"
+    return f"acc {metrics.val_accuracy:.3f}"
 
 
 def _setting(config: TrialConfig) -> str:

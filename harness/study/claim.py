@@ -51,6 +51,7 @@ class Claim:
         if self.is_lost:
             return None  # another process reports; training stops before the next batch
         if metrics.epoch > self._last_step:
+            assert metrics.val_accuracy is not None  # a refit has no pruner
             self._trial.report(metrics.val_accuracy, metrics.epoch)
         if metrics.epoch < max(self._last_step, self._first_epoch):  # each call of the pruner reads all trials
             return None
@@ -101,7 +102,9 @@ class Claim:
             self._trial.set_user_attr(RESULT_KEY, attribute)
             if result.state == "complete":
                 assert result.best is not None
-                self._study.tell(self._trial, result.best.val_accuracy)
+                value = result.best.val_accuracy
+                # A refit has no validation part. Optuna wants a value, which nothing reads.
+                self._study.tell(self._trial, -result.best.train_loss if value is None else value)
             else:
                 state = TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL
                 self._study.tell(self._trial, state=state)

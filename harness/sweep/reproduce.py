@@ -52,9 +52,13 @@ class EpochPair:
 
     @property
     def gaps(self) -> dict[str, float]:
-        """The absolute difference of each figure; infinity if a figure is missing."""
+        """The absolute difference of each figure; infinity if one training lacks it."""
         recorded, found = self.recorded or {}, self.found or {}
-        return {name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf)) for name in FIGURES}
+        return {
+            name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf))
+            for name in FIGURES
+            if name in recorded or name in found
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,8 @@ class Reproduction:
     @property
     def gaps(self) -> dict[str, float]:
         """The largest difference of each figure over all epochs."""
-        return {name: max((pair.gaps[name] for pair in self.epochs), default=math.inf) for name in FIGURES}
+        gaps = [pair.gaps for pair in self.epochs]
+        return {name: max((g[name] for g in gaps if name in g), default=math.inf) for name in FIGURES}
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; a gap that is not finite is null."""
@@ -141,7 +146,7 @@ def reproduce(
     finally:
         torch.set_num_threads(before)
     mean = mean_curve(curves)
-    found = {epoch.metrics.epoch: {name: getattr(epoch.metrics, name) for name in FIGURES} for epoch in mean}
+    found = {epoch.metrics.epoch: _figures(epoch.metrics) for epoch in mean}
     numbers = range(1, max(len(recorded), len(found)) + 1)
     return Reproduction(
         run_id=run_id,
@@ -224,6 +229,10 @@ def _environment_differences(run: RunInfo) -> list[Difference]:
 
 def _changed(what: str, recorded: str, found: str) -> list[Difference]:
     return [] if recorded == found else [Difference(what=what, recorded=recorded, found=found)]
+
+
+def _figures(metrics: EpochMetrics) -> dict[str, float]:
+    return {name: value for name in FIGURES if (value := getattr(metrics, name)) is not None}
 
 
 def _train(

@@ -169,7 +169,7 @@ class Worker:
                 folder=folder,
                 report=claim.report,
                 report_fold=lambda fold, curve, mean: claim.report_fold(
-                    fold, max(metrics.val_accuracy for metrics in curve), mean, fold * config.epochs
+                    fold, max(metrics.val_accuracy or 0.0 for metrics in curve), mean, fold * config.epochs
                 ),
                 stop=stop,
             )

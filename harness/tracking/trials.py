@@ -42,7 +42,8 @@ EPOCH_METRICS = {
 def epoch_points(event: EpochDone) -> list[Point]:
     """Return the metric points of an epoch; their time is that of the event, their step is the epoch."""
     metrics = event.metrics
-    points = [Point(name, getattr(metrics, key), event.time, metrics.epoch) for key, name in EPOCH_METRICS.items()]
+    figures = {name: getattr(metrics, key) for key, name in EPOCH_METRICS.items()}
+    points = [Point(name, v, event.time, metrics.epoch) for name, v in figures.items() if v is not None]
     if event.std is not None:
         points.append(Point("val_accuracy_std", event.std, event.time, metrics.epoch))
     return points
@@ -62,7 +63,7 @@ def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
         "best_val_loss": best.val_loss,
         "best_epoch": best.epoch,
     }
-    return [Point(name, value, time) for name, value in figures.items()]
+    return [Point(name, value, time) for name, value in figures.items() if value is not None]
 
 
 def end_tags(result: TrialResult) -> dict[str, str]:
@@ -169,8 +170,8 @@ def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
             case EpochDone():
                 batch.points += epoch_points(event)
             case FoldEpochDone(fold=fold, metrics=metrics):
-                point = Point(fold_metric(fold), metrics.val_accuracy, event.time, metrics.epoch)
-                batch.points.append(point)
+                assert metrics.val_accuracy is not None  # each fold has a validation part
+                batch.points.append(Point(fold_metric(fold), metrics.val_accuracy, event.time, metrics.epoch))
             case Resumed(epoch=epoch):
                 batch.tags[Tag.RESUMED_AFTER] = str(epoch)
             case Ended(result=result):

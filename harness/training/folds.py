@@ -26,7 +26,10 @@ Curve = tuple[EpochMetrics, ...]
 
 @dataclass(frozen=True, slots=True)
 class MeanEpoch:
-    """An epoch of the mean curve: the means of the metrics, and the validation accuracy of each fold."""
+    """An epoch of the mean curve: the means of the metrics, and the validation accuracy of each fold.
+
+    `folds` is empty for trainings without a validation part.
+    """
 
     metrics: EpochMetrics
     folds: tuple[float, ...]
@@ -44,14 +47,19 @@ def mean_curve(curves: Sequence[Curve]) -> list[MeanEpoch]:
             EpochMetrics(
                 epoch=epochs[0].epoch,
                 train_loss=fmean(metrics.train_loss for metrics in epochs),
-                val_loss=fmean(metrics.val_loss for metrics in epochs),
-                val_accuracy=fmean(metrics.val_accuracy for metrics in epochs),
+                val_loss=_mean([metrics.val_loss for metrics in epochs]),
+                val_accuracy=_mean([metrics.val_accuracy for metrics in epochs]),
                 seconds=sum(metrics.seconds for metrics in epochs),
             ),
-            tuple(metrics.val_accuracy for metrics in epochs),
+            tuple(m.val_accuracy for m in epochs if m.val_accuracy is not None),
         )
         for epochs in zip(*curves, strict=False)
     ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def best_of(curve: Sequence[MeanEpoch]) -> MeanEpoch | None:
@@ -120,7 +128,7 @@ def run_folds(
         if curves:  # also after a kill: the attempt before may have died before it asked
             best = best_of(mean_curve(curves))
             assert best is not None
-            reason = report_fold(len(curves), curves[-1], best.metrics.val_accuracy)
+            reason = report_fold(len(curves), curves[-1], best.metrics.val_accuracy or 0.0)
             if reason is not None:
                 break
         fold = len(curves) + 1

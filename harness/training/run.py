@@ -45,6 +45,7 @@ def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params)
         seed=derive_seed(spec.seed, "trial", number),
         threads=min(model.threads, usable_cores()),
         precision=spec.precision,
+        last_epoch=spec.last_epoch,
     )
 
 
@@ -173,7 +174,7 @@ def _train(
         if reason is not None:
             return reason
         saver.after_epoch(metrics.seconds)
-        if metrics.epoch < state.config.epochs:
+        if metrics.epoch < state.config.end:
             if stop():
                 saver.keep()
                 raise Interrupted(f"stopped after epoch {metrics.epoch}")
