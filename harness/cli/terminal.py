@@ -9,27 +9,7 @@ import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-# Control characters but tab and newline, line and paragraph separators, marks that turn the direction of writing,
-# and halves of surrogate pairs, which cannot be printed at all.
-_UNSAFE = (
-    *range(0x00, 0x09),
-    *range(0x0B, 0x20),
-    *range(0x7F, 0xA0),
-    0x061C,
-    *range(0x200E, 0x2010),
-    *range(0x2028, 0x202F),
-    *range(0x2066, 0x206A),
-    *range(0xD800, 0xE000),
-)
-_SHOWN = dict.fromkeys(_UNSAFE, "?")
-
-
-def terminal_text(text: str) -> str:
-    """Return a text that is safe to print: each character that a terminal may take for a command is a `?`.
-
-    A name of a study, a genre or a track may contain anything, an escape sequence too.
-    """
-    return text.translate(_SHOWN)
+from harness.core.streams import terminal_text
 
 
 def print_text(text: str) -> None:

@@ -14,39 +14,60 @@ _WORD = re.compile(r"\S+")
 _LONG_QUOTED = re.compile(rf"(?<![^\s(\[{{=:,])(?:'[^'\n]{{{MAX_QUOTED + 1},}}'|\"[^\"\n]{{{MAX_QUOTED + 1},}}\")")
 _LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
 _LONG_LINE = re.compile(rf"[^\n]{{{MAX_LINE + 1},}}")
-# The lengths are bounded: a search through text without such a setting takes time in proportion to its length.
-_SECRET_SETTING = re.compile(
-    r"([?&][^=&?]{0,40}(?:password|passwd|pwd|token|secret)[^=&?]{0,40}=)[^&]*", re.IGNORECASE
+# The name of a setting whose value is a secret, or the end of one: api_key, sslpassword, X-Amz-Signature. The
+# lengths are bounded: a search through text without such a setting takes time in proportion to its length.
+_SECRET_NAME = (
+    r"(?:(?:passw(?:or)?d|passphrase|pwd|token|secret|credential|signature|(?:api|access|private|auth)[_-]?key)"
+    r"[^\s=&?'\":]{0,40}|[?&;](?:key|sig|auth|pw|pass))"
 )
+_SECRET_SETTING = re.compile(rf"({_SECRET_NAME}=)[^&]*", re.IGNORECASE)
+_QUOTED_SECRET = re.compile(
+    rf"({_SECRET_NAME}['\"]?\s{{0,2}}[=:]\s{{0,2}})(?:'[^'\n]{{0,500}}'|\"[^\"\n]{{0,500}}\")", re.IGNORECASE
+)
+_BEARER = re.compile(r"(\bbearer\s{1,2})\S+", re.IGNORECASE)
 
 
 def mask_password(url: str) -> str:
     """Return a URL with the passwords in its address and its query replaced by `***`.
 
-    Masked is also a user name without a password in a web address, because it may be a token, and the password of
-    a URL whose scheme was forgotten.
+    Masked is also a user name without a password in a web address, because it may be a token, the password of a
+    URL whose scheme was forgotten, and all before the last `@` of two: a password may have an `@`, and a library
+    that cuts the URL there shows the rest as a host.
     """
+    url = _SECRET_SETTING.sub(r"\1***", url)  # first: its value may have an `@`, as a login has
     scheme, separator, rest = url.partition("://")
     if separator:
         url = f"{scheme}://{_without_password(rest, is_web=scheme.endswith(('http', 'https')))}"
     elif "/" not in url.partition(":")[0]:  # else a path
         url = _without_password(url, is_web=False)
-    return _SECRET_SETTING.sub(r"\1***", url)
+    return url
 
 
 def _without_password(address: str, *, is_web: bool) -> str:
     """Mask the password before the last `@` of `user:password@host/...`; a user name may have an `@` too."""
     login, at, host = address.rpartition("@")
-    if not at or address.startswith("/"):  # no login, or the path of an SQLite file
+    if not at or (address.startswith("/") and not is_web):  # no login, or the path of an SQLite file
         return address
     user, colon, password = login.partition(":")
     if colon and password:
         return f"{user}:***@{host}"
-    return f"***@{host}" if is_web else address
+    return f"***@{host}" if is_web or "@" in login else address
+
+
+def mask_login(text: str, url: str) -> str:
+    """Return a text in which no part of the URL's login stands before an `@`.
+
+    A library may cut the URL at another `@` than the last, and say that there is no host `SECRET@host`.
+    """
+    login, _, _ = url.partition("://")[2].rpartition("@")
+    for part in login.split("@")[1:]:
+        text = text.replace(f"{part}@", "***@") if part else text
+    return text
 
 
 def mask_passwords(text: str) -> str:
-    """Return a text with the passwords of all URLs in it replaced by `***`."""
+    """Return a text with the passwords of all URLs and settings in it replaced by `***`."""
+    text = _BEARER.sub(r"\1***", _QUOTED_SECRET.sub(r"\1***", text))
     return _WORD.sub(lambda found: mask_password(found[0]) if {"@", "="} & set(found[0]) else found[0], text)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 # Errors of the operating system for a full or read-only disk, a quota, or missing permissions.
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
+MAX_NOTE = 10_000  # characters of a lock's note that are read; a worker's id has a hundred
 LOOK_SECONDS = 0.01  # before a lock that is taken is tried again
 
 
@@ -151,9 +152,10 @@ class FileLock:
         self._file.flush()
 
     def note(self) -> str:
-        """Return the note of the last owner, empty if there is none."""
+        """Return the note of the last owner, empty if there is none. What is not UTF-8 in it becomes U+FFFD."""
         try:
-            return self.path.read_text(encoding="utf-8")
+            with regular(self.path).open(encoding="utf-8", errors="replace") as file:
+                return file.read(MAX_NOTE)
         except FileNotFoundError:
             return ""
 

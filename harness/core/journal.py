@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from harness.core.errors import StudyError
 from harness.core.events import EpochDone, Event, from_line, to_line
 from harness.core.files import FileLock
 from harness.core.recorded import whole_number
@@ -83,6 +84,18 @@ def find_journals(work_folder: Path) -> dict[int, Path]:
         if number is not None and path == journal_path(work_folder, number) and path.is_file():
             found[number] = path
     return dict(sorted(found.items()))
+
+
+def check_journals(work_folder: Path, n_trials: int) -> None:
+    """Raise StudyError if something else than a file is in the place of the journal of one of the first trials."""
+    for number in range(n_trials):
+        path = journal_path(work_folder, number)
+        if path.exists() and not path.is_file():
+            raise StudyError(
+                f"{path} has the name of a trial's journal, and is not a file",
+                expected="journals that are files",
+                hint="the same command again, once it is moved away",
+            )
 
 
 def odd_files(work_folder: Path) -> list[Path]:

@@ -288,3 +288,8 @@ class WorkerId:
 def new_name() -> str:
     """Return a new unique name (32 hex digits)."""
     return uuid.uuid4().hex
+
+
+def is_name(text: str) -> bool:
+    """Return True if `new_name` may have made the text."""
+    return len(text) == 32 and set(text) <= set("0123456789abcdef")

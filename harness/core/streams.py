@@ -1,4 +1,4 @@
-"""Writing to stderr whose reader may go away: a closed pipe or terminal must not stop the work."""
+"""Writing to a terminal: no text may steer it, and a reader that goes away must not stop the work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,28 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
+
+# Control characters but tab and newline, line and paragraph separators, marks that turn the direction of writing,
+# and halves of surrogate pairs, which cannot be printed at all.
+_UNSAFE = (
+    *range(0x00, 0x09),
+    *range(0x0B, 0x20),
+    *range(0x7F, 0xA0),
+    0x061C,
+    *range(0x200E, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+    *range(0xD800, 0xE000),
+)
+_SHOWN = dict.fromkeys(_UNSAFE, "?")
+
+
+def terminal_text(text: str) -> str:
+    """Return a text that is safe to print: each character that a terminal may take for a command is a `?`.
+
+    A name of a study, a genre or a track may contain anything, an escape sequence too.
+    """
+    return text.translate(_SHOWN)
 
 
 class Messages:
@@ -42,10 +64,10 @@ class Messages:
 
 
 def say(text: str) -> None:
-    """Print a text to stderr, or drop it if nobody reads there any more."""
+    """Print a text to stderr, safely (see `terminal_text`), or drop it if nobody reads there any more."""
     if sys.stderr is not None:
         stream = Messages(sys.stderr)
-        stream.write(f"{text}\n")
+        stream.write(f"{terminal_text(text)}\n")
         stream.flush()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import SettingsError, mask_password
 from harness.core.files import FileLock, sqlite_path
-from harness.core.records import new_name
+from harness.core.records import is_name, new_name
 
 RUNS_FOLDER = Path("mlruns")
 RESUME_FILE = "resume.json"
@@ -60,11 +60,17 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
 
 
 def lasting_name(path: Path) -> str:
-    """Return the unique name in a file, which is made on first use."""
+    """Return the unique name in a file, which is made on first use, and made anew if the file has no such name."""
     with FileLock(path) as lock:
-        if not lock.note():
+        if not recorded_name(path):
             lock.annotate(new_name())
-        return lock.note()
+        return recorded_name(path)
+
+
+def recorded_name(path: Path) -> str:
+    """Return the unique name in a file, empty if there is none."""
+    note = FileLock(path).note()
+    return note if is_name(note) else ""
 
 
 def _absolute(url: str) -> str:
@@ -82,6 +88,12 @@ def _absolute(url: str) -> str:
 def _sqlite_url(path: Path) -> str:
     """Return the URL of an SQLite file, with its absolute path; it is refused before anything is written."""
     path = path.absolute()
+    if not _is_utf8(str(path)):
+        raise SettingsError(
+            f"a store cannot lie at {path}: the path is not UTF-8",
+            expected="a path in UTF-8",
+            hint="the same command in another folder, or with --storage and --tracking-uri",
+        )
     odd = [character for character in NOT_IN_PATHS if character in str(path)]
     if odd:
         raise SettingsError(
@@ -90,6 +102,15 @@ def _sqlite_url(path: Path) -> str:
             hint="the same command in another folder, or with --storage and --tracking-uri",
         )
     return f"sqlite:///{path}"
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether a path is UTF-8; Python has half of a surrogate pair for each byte that is not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_driver(url: str) -> str:

@@ -6,7 +6,7 @@ A track has features (a row of the CSV), a picture, or both. No module here chan
 from harness.data.cache import Pictures, open_pictures
 from harness.data.cropping import CROP, CropBox
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
-from harness.data.features import FEATURE_COLUMNS
+from harness.data.features import FEATURE_COLUMNS, MAX_COLUMNS
 from harness.data.images import (
     MAX_SIDE,
     MIN_SIDE,
@@ -26,6 +26,7 @@ __all__ = [
     "FEATURES_FILE",
     "FEATURE_COLUMNS",
     "MARKER_FILE",
+    "MAX_COLUMNS",
     "MAX_SIDE",
     "MIN_SIDE",
     "PICTURES_FOLDER",

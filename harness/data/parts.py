@@ -86,6 +86,16 @@ class View:
     columns: tuple[str, ...] = ()
     crop: Value = "none"
 
+    def __post_init__(self) -> None:
+        """Raise DataError if the tracks lack one of the columns, which a record may name."""
+        missing = [name for name in self.columns if name not in self.tracks.columns]
+        if missing:
+            shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
+            raise DataError(
+                f"{self.tracks.folder} has no feature column {shown}, which the network was trained on",
+                expected=", ".join(self.tracks.columns) or "a data set with features",
+            )
+
     def for_params(self, params: Params) -> View:
         """Return this view with the `crop` of a trial's hyperparameters."""
         return replace(self, crop=params.get("crop", "none"))

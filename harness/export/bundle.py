@@ -204,6 +204,7 @@ def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path, trust
     tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
     checkpoint = tracker.artifacts.download_checkpoint(run.run_id, working)
     classifier, description = load_checkpoint(checkpoint, trust_code=trust_code)
+    _check_origin(run, description, split)
     parts = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
     exported = Exported(run_id=run.run_id, split=split.name, parts=parts)
     architecture = description.architecture
@@ -215,6 +216,27 @@ def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path, trust
         view=View(tracks, architecture.representation, architecture.columns, crop),
         split=split,
     )
+
+
+def _check_origin(run: RunInfo, description: Description, split: Split) -> None:
+    """Raise CheckpointError if a checkpoint is not known to be that of the run, its data and its split.
+
+    The test part of another split may have trained the network.
+    """
+    origin = description.origin
+    wanted = (run.study, run.trial_number, run.data_digest, split.digest)
+    found = None if origin is None else (origin.study, origin.trial, origin.data_digest, origin.split_digest)
+    if found != wanted:
+        raise CheckpointError(
+            f"the checkpoint of run {run.run_id} is not that of its trial: "
+            + (
+                "it does not say where it comes from"
+                if origin is None
+                else "its study, trial, data or split differ"
+            ),
+            expected=f"a checkpoint of study {run.study!r}, trial {run.trial_number}",
+            hint="harness export of another run, with --run",
+        )
 
 
 def _describe(

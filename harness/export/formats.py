@@ -7,6 +7,7 @@ No file contains a pickle.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
 DEFAULT_FORMATS = ("safetensors", "pt2")
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 METADATA = "metadata.json"  # an extra file in the pt2 archive; in ONNX its keys are metadata properties
+PT2_LOGGERS = ("torch.export", "torch._export.serde.serialize")  # they log tracebacks of files that cannot be read
 # The shape of the example input for the trace. A batch of 1, or the input size of a network, would become a
 # constant of the trace.
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (288, 432)
@@ -160,13 +162,39 @@ def read_format(folder: Path, name: str, architecture: Architecture, *, trust_co
         ).eval()
     if name == "pt2":
         require_trust(str(path), sha256_of(path), str(folder), trust_code)
-        module: Transform = torch.export.load(path).module()
-        return module
+        return _load_pt2(path)
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def _load_pt2(path: Path) -> Transform:
+    """Return the program of a pt2 file.
+
+    PyTorch logs why a file cannot be read, with a traceback, and then raises an error that refers to its log. Here
+    the reason is raised instead.
+    """
+    reasons: list[BaseException] = []
+
+    def keep_reason(record: logging.LogRecord) -> bool:
+        reason = record.exc_info[1] if record.exc_info else None
+        if reason is not None:
+            reasons.append(reason)
+        return reason is None
+
+    loggers = [logging.getLogger(name) for name in PT2_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(keep_reason)
+    try:
+        module: Transform = torch.export.load(path).module()
+    except Exception as error:
+        raise (reasons or [error])[0] from error
+    finally:
+        for logger in loggers:
+            logger.removeFilter(keep_reason)
+    return module
 
 
 def checked_sha256(folder: Path, name: str, description: Description) -> str:

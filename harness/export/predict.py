@@ -167,19 +167,27 @@ def _transform(folder: Path, format_: str, architecture: Architecture, trust_cod
 
 
 def _check_shapes(transform: Transform, path: Path, architecture: Architecture) -> None:
-    """Raise CheckpointError if a file does not take the inputs, or give the genres, that `model.json` names."""
+    """Raise CheckpointError if a file does not take the inputs, or give the genres, that `model.json` names.
+
+    Likewise if what it gives is not finite.
+    """
     columns, wanted = len(architecture.columns), (2, len(architecture.genres))
     is_table = architecture.representation == "features"
     example = torch.zeros(2, columns) if is_table else torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
     try:
         with torch.inference_mode():
-            found = tuple(transform(example).shape)
+            given = transform(example)
+            found, is_finite = tuple(given.shape), bool(torch.isfinite(given).all())
     except Exception as error:  # as above
         raise _damaged(path, error) from error
     if found != wanted:
         raise CheckpointError(
             f"{path} gives {found} for two inputs",
             expected=f"{wanted}, for the genres that {DESCRIPTION_FILE} names",
+        )
+    if not is_finite:
+        raise CheckpointError(
+            f"{path} gives probabilities that are not finite numbers", expected="a network of finite weights"
         )
 
 

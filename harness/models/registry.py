@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.core.errors import SettingsError, TrackingError
+from harness.core.errors import SettingsError
 from harness.core.trust import require_trust
 from harness.models.cnn import GenreClassifierCNN
 from harness.models.external import digest_of_code, model_from_code, read_model_file
@@ -52,18 +52,8 @@ def recorded_model(name: str, digest: str | None, what: str, *, trust_code: bool
     """
     if name in MODELS:
         return MODELS[name]
-    path, class_name = _file_and_class(name)
-    code = read_model_file(name, path)
-    found = digest_of_code(code)
-    if found != digest:
-        raise SettingsError(
-            f"{path} is not the code that {what} was made with "
-            f"(SHA-256 {found[:12]}, recorded {str(digest)[:12]})",
-            expected="the file as it was: it is in context.json of the study's run, under model_source",
-            hint="the same command with that file in its place, or harness sweep --study NEW with this one",
-        )
-    require_trust(str(path), found, what, trust_code)
-    return model_from_code(name, path, class_name, code)
+    path, _ = _file_and_class(name)
+    return _model_of_record(name, read_model_file(name, path), digest, str(path), what, trust_code)
 
 
 def model_of_source(name: str, source: str, digest: str | None, what: str, *, trust_code: bool) -> ModelSpec:
@@ -71,16 +61,24 @@ def model_of_source(name: str, source: str, digest: str | None, what: str, *, tr
 
     `digest` and the errors are those of `recorded_model`.
     """
+    where = f"model_source in context.json of {what}"
+    return _model_of_record(name, source.encode(), digest, where, what, trust_code)
+
+
+def _model_of_record(
+    name: str, code: bytes, digest: str | None, where: str, what: str, trust_code: bool
+) -> ModelSpec:
+    """Return the model of code that was found at `where`, if it is the recorded code and may run."""
     path, class_name = _file_and_class(name)
-    code = source.encode()
     found = digest_of_code(code)
     if found != digest:
-        raise TrackingError(
-            f"the code of {name} that {what} has on record is damaged or was changed "
+        raise SettingsError(
+            f"{where} is not the code that {what} was made with "
             f"(SHA-256 {found[:12]}, recorded {str(digest)[:12]})",
-            expected="the code that the study was made with",
+            expected="the code as it was: a study's run has it in context.json, under model_source",
+            hint="the same command with that code in its place, or harness sweep --study NEW with this one",
         )
-    require_trust(f"model_source in context.json of {what}", found, "reproduce", trust_code)
+    require_trust(where, found, what, trust_code)
     return model_from_code(name, path, class_name, code)
 
 

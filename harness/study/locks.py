@@ -22,7 +22,7 @@ import sqlalchemy
 from harness.core.clock import STEADY_CLOCK
 from harness.core.files import FileLock
 from harness.core.records import WorkerId, new_name
-from harness.core.workspace import lasting_name
+from harness.core.workspace import lasting_name, recorded_name
 from harness.study.leases import LEASE_SECONDS, RENEW_SECONDS, Leases, advisory_lock
 
 MACHINE_FILE = "place"  # in a study's work folder: the machine id that the leases have
@@ -222,7 +222,7 @@ class LeasedTrialLocks(FileTrialLocks):
     @property
     def leases(self) -> Leases:
         """The study's leases, used with the machine's permanent id if it has one."""
-        name = "" if self._is_named else FileLock(self.folder / MACHINE_FILE).note()
+        name = "" if self._is_named else recorded_name(self.folder / MACHINE_FILE)
         if name:
             self._name_machine(name)
             self._is_named = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 
-from harness.core.errors import StudyError, mask_password
-from harness.core.files import make_database, read_only_url, sqlite_path
+from harness.core.errors import StudyError, mask_login, mask_password
+from harness.core.files import make_database, read_only_name, read_only_url, sqlite_path
 from harness.core.watched import WatchedFile
 from harness.study.leases import advisory_lock, make_lease_table
 
@@ -22,6 +23,7 @@ from harness.study.leases import advisory_lock, make_lease_table
 _OPENING = (OSError, ImportError, RuntimeError, ValueError)
 # Exceptions of a storage that can no longer be reached or written.
 STORAGE_ERRORS = (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError)
+OPTUNAS_TABLES = ("studies", "trials", "version_info", "alembic_version")  # of every schema that can be upgraded
 CONNECT_SECONDS = 10  # timeout for connecting to a database server
 
 _ONLY_READS: ContextVar[bool] = ContextVar("only_reads", default=False)
@@ -45,6 +47,8 @@ def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> R
     path = sqlite_path(url)
     if path is not None and not create and not path.exists():
         raise StudyError(f"there are no studies yet: no {path}", hint="harness sweep first, or --storage URL")
+    if path is not None and path.exists():
+        _check_is_optunas(path)
     try:
         if path is not None and read_only:
             return RDBStorage(read_only_url(path), skip_table_creation=True)
@@ -100,6 +104,25 @@ def _log_warnings_only() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def _check_is_optunas(path: Path) -> None:
+    """Raise StudyError if an SQLite file is not a whole database of Optuna.
+
+    Optuna would add what it misses of one, and claim the present schema for it.
+    """
+    try:
+        with closing(sqlite3.connect(read_only_name(path), uri=True)) as connection:
+            found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except (sqlite3.Error, OSError) as error:
+        raise _not_opened(f"sqlite:///{path}", error) from error
+    missing = [name for name in OPTUNAS_TABLES if name not in found]
+    if missing:
+        raise StudyError(
+            f"{path} is not a database of Optuna, or is damaged: it has no table {', '.join(missing)}",
+            expected="a file that harness sweep or Optuna has made",
+            hint="the database from a copy in its place, or --storage URL of another one",
+        )
+
+
 def _open_file(url: str, path: Path) -> RDBStorage:
     make_database(path, lambda new: RDBStorage(new).engine.dispose())
     watched = WatchedFile(path)
@@ -144,7 +167,7 @@ def _not_opened(url: str, error: Exception) -> StudyError:
             hint="pip install -e '.[postgres]'",
         )
     return StudyError(
-        f"cannot open Optuna's storage {shown}: {reason}",
+        f"cannot open Optuna's storage {shown}: {mask_login(reason, url)}",
         expected="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, readable to this Optuna",
     )
 

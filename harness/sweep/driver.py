@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
+from harness.core.journal import check_journals
 from harness.core.records import TrialCounts, WorkerId, new_name
 from harness.core.space import describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
@@ -46,8 +47,10 @@ PATIENCE_SECONDS = 10.0  # to wait at the end of a sweep for a tracking server t
 def open_study(plan: SweepPlan) -> Study:
     """Open the plan's study, or create it, and repair what an earlier crash left behind.
 
-    Raises StudyError if a study of that name has other settings or another experiment.
+    Raises StudyError if a study of that name has other settings or another experiment, or if something else than a
+    file is in the place of a journal.
     """
+    check_journals(plan.work_folder, plan.settings.trials)
     with reaching(plan.stores.storage):
         study = Study.create(
             open_storage(plan.stores.storage),

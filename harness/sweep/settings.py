@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.core.errors import SettingsError
+from harness.core.files import regular
 from harness.core.recorded import whole_number
 from harness.core.records import Precision
 
@@ -121,8 +122,13 @@ def _expected(message: str) -> str:
 
 
 def _read(path: Path) -> dict[str, object]:
+    """Return the settings of a file.
+
+    A pipe is refused, `<(...)` of a shell too: the same command must work again after an interruption, and a pipe
+    can be read once. One that nobody writes to would be waited for without end.
+    """
     try:
-        settings: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, object] = tomllib.loads(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(
             f"there is no settings file {path}", expected="a TOML file, for example experiments/fcnn.toml"

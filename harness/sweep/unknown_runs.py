@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from harness.core.files import FileLock
 from harness.core.journal import comparison_lock
 from harness.sweep.examination import Examination, Finding
 from harness.tracking import Kind, Life, RunInfo, Tracker, forget, utc_text
@@ -51,11 +51,12 @@ def work_of_others(parent: RunInfo, life: Life) -> Finding:
 
 def _dead(examination: Examination, tracker: Tracker, parent: RunInfo, runs: list[RunInfo]) -> Iterator[Finding]:
     """Report the runs of a study or a comparison that no process writes to; with `fix`, end them."""
-    with _comparison_locked(examination, parent) as locked:
+    with _comparison_lock(examination, parent) as lock:
         # Read again as late as possible: the same command may have been started again meanwhile.
         parent = _parent_of(tracker, parent.run_id, runs)
-        life = examination.judge(tracker, parent, _lock_of(examination, parent) if locked else None)
-        if not locked or not life.is_dead:
+        is_run_here = lock is not None and not lock.held
+        life = examination.judge(tracker, parent, lock.path if lock is not None and lock.held else None)
+        if is_run_here or not life.is_dead:
             return
         for run in runs:
             found = _found_dead(run)
@@ -74,26 +75,20 @@ def _found_dead(run: RunInfo) -> str:
     return f"run {run.run_id} was RUNNING, and Optuna has no study {run.study!r}"
 
 
-def _lock_of(examination: Examination, parent: RunInfo) -> Path | None:
-    """Return the lock file of a comparison that is to be ended, None for anything else."""
-    if parent.comparison is None or not examination.fix:
-        return None
-    return comparison_lock(examination.machine.work_root, parent.comparison).path
-
-
 @contextmanager
-def _comparison_locked(examination: Examination, parent: RunInfo) -> Iterator[bool]:
-    """Lock the comparison, so that no process of this machine starts it; yield False if one runs it already.
+def _comparison_lock(examination: Examination, parent: RunInfo) -> Iterator[FileLock | None]:
+    """Lock the comparison, so that no process of this machine starts it, and yield the lock.
 
-    Without `fix` no run is ended, so no lock is needed.
+    It is not held if a process runs the comparison already. Yield None for anything that needs no lock: a study,
+    and without `fix` no run is ended.
     """
     if parent.comparison is None or not examination.fix:
-        yield True
+        yield None
         return
     lock = comparison_lock(examination.machine.work_root, parent.comparison)
-    locked = lock.acquire(wait=False)
+    lock.acquire(wait=False)
     try:
-        yield locked
+        yield lock
     finally:
         lock.release(remove=True)
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 from harness.core.errors import TrackingError
 from harness.core.files import FileLock
-from harness.core.workspace import lasting_name
+from harness.core.workspace import lasting_name, recorded_name
 from harness.tracking.run_info import RunInfo
 from harness.tracking.tags import ALIVE_PREFIX
 from harness.tracking.tracker import Tracker
@@ -50,7 +50,7 @@ class Machine:
         The id contains the file's inode, so that a copy of the folder counts as another machine.
         """
         path = work_root / MACHINE_FILE
-        name = lasting_name(path) if create else FileLock(path).note()
+        name = lasting_name(path) if create else recorded_name(path)
         return cls(
             host=socket.gethostname(),
             work_folder=f"{name[:12]}-{path.stat().st_ino}" if name else "",

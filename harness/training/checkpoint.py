@@ -23,9 +23,10 @@ from harness import __version__
 from harness.core.errors import CheckpointError
 from harness.core.files import new_folder, regular, sha256_of
 from harness.core.json_types import JsonObject
+from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
-from harness.data import CropBox
+from harness.data import MAX_COLUMNS, CropBox
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.registry import recorded_model
@@ -33,6 +34,8 @@ from harness.models.registry import recorded_model
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 FORMAT = 1
+# A description of more would take gigabytes to build a network from. Ours have kilobytes.
+MAX_BYTES, MAX_GENRES = 16 << 20, 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +57,14 @@ class Architecture:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Architecture:
-        """Return the architecture of a JSON form. Raises KeyError or TypeError if it is not valid."""
-        box, texts = recorded["box"], [recorded["model"], *recorded["columns"], *recorded["genres"]]
-        if recorded["representation"] not in NORMALISERS or not all(isinstance(text, str) for text in texts):
-            raise TypeError("architecture has no known representation, or names that are no texts")
+        """Return the architecture of a JSON form; raises one of UNREADABLE if it is not valid."""
+        box = recorded["box"]
+        for name, most in (("columns", MAX_COLUMNS), ("genres", MAX_GENRES)):
+            if len(recorded[name]) > most:
+                raise ValueError(f"{len(recorded[name])} {name}, and at most {most} are read")
         sequences = {name: tuple(recorded[name]) for name in ("columns", "genres")}
-        return cls(**{**recorded, **sequences, "box": None if box is None else CropBox(**box)})
+        crop = None if box is None else checked(CropBox(**box))
+        return checked(cls(**{**recorded, **sequences, "box": crop}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,31 +164,34 @@ class Description:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Description:
-        """Return the description of a JSON form. Raises KeyError or TypeError if it is not valid."""
+        """Return the description of a JSON form; raises one of UNREADABLE if it is not valid."""
         metrics = dict(recorded["metrics"])
         test = metrics.pop("test", None)
         exported = None
         if "run_id" in recorded:
+            formats = tuple(checked(FormatCheck(**check)) for check in recorded["formats"])
             exported = Exported(
                 run_id=recorded["run_id"],
                 split=recorded["split"],
                 parts=recorded["parts"],
-                test=None if test is None else TestResult(**test),
-                formats=tuple(FormatCheck(**check) for check in recorded["formats"]),
+                test=None if test is None else checked(TestResult(**test)),
+                formats=formats,
                 registered=recorded["registered"],
             )
+            checked(exported)
         origin = None
         if "study" in recorded:
-            origin = Origin(**{each.name: recorded[each.name] for each in fields(Origin)})
-        return cls(
+            origin = checked(Origin(**{each.name: recorded[each.name] for each in fields(Origin)}))
+        found = cls(
             architecture=Architecture.of(recorded["architecture"]),
             config=TrialConfig.of(recorded["config"]),
-            metrics=EpochMetrics(**metrics),
+            metrics=checked(EpochMetrics(**metrics)),
             origin=origin,
             exported=exported,
             versions=recorded["versions"],
             sha256=recorded["sha256"],
         )
+        return checked(found)
 
 
 def save_checkpoint(folder: Path, weights: dict[str, Tensor], description: Description) -> Description:
@@ -231,12 +239,20 @@ def load_checkpoint(folder: Path, *, trust_code: bool = False) -> tuple[Classifi
     normalise = NORMALISERS[architecture.representation].blank(inputs)
     classifier = build_classifier(spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters)
     try:
-        classifier.load_state_dict(load_file(weights_path))
+        weights = load_file(weights_path)
+        classifier.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             f"{weights_path} does not have the weights of the network in {DESCRIPTION_FILE}: {error}",
             expected="a folder as harness export wrote it",
         ) from error
+    odd = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if odd:
+        raise CheckpointError(
+            f"{weights_path} has weights that are not finite numbers: {', '.join(odd[:6])}",
+            expected="the weights of a training that ended well",
+            hint="harness export of another run",
+        )
     return classifier.eval(), description
 
 
@@ -247,7 +263,9 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION_FILE
     try:
-        recorded = json.loads(regular(path).read_text(encoding="utf-8"))
+        if regular(path).stat().st_size > MAX_BYTES:
+            raise CheckpointError(f"{path} is too large", expected=f"at most {MAX_BYTES >> 20} MiB")
+        recorded = json.loads(path.read_text(encoding="utf-8"))
         found = recorded["format"]
         if found != FORMAT:
             raise CheckpointError(f"{path} has format {found!r}", expected=str(FORMAT), hint="a newer harness")
@@ -258,7 +276,7 @@ def read_description(folder: Path) -> Description:
             expected="a folder that harness export wrote",
             hint="harness export --model MODEL --out DIR",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise CheckpointError(f"{path} is not a checkpoint's description: {error}") from error
 
 

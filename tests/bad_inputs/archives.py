@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.bad_inputs.base import Base
-from tests.bad_inputs.case import Case, Outcome, Prepare, prints
+from tests.bad_inputs.case import Case, Outcome, Prepare, cases_of, prints
 from tests.bad_inputs.sets import FEATURES, NAMES, PICTURES, Bytes, png, rows, table, whole, write
 
 KIND = "zip archives"
@@ -68,12 +68,10 @@ def imported(outcome: Outcome) -> str | None:
 
 def cases(base: Base, seed: int) -> Iterator[Case]:
     """Yield the cases."""
-    for name, data in {**_names(), **_kinds_of_entry(), **_damaged(), **_wrong_fields(), **_content()}.items():
-        yield Case(KIND, name, _writes(data))
-    for name, data in _doubtful().items():
-        yield Case(KIND, name, _writes(data), right=imported, may_refuse=True)
-    for name, data in _sound().items():
-        yield Case(KIND, name, _writes(data), right=imported)
+    refused = {**_names(), **_kinds_of_entry(), **_damaged(), **_wrong_fields(), **_content()}
+    yield from cases_of(KIND, refused, _writes)
+    yield from cases_of(KIND, _doubtful(), _writes, right=imported, may_refuse=True)
+    yield from cases_of(KIND, _sound(), _writes, right=imported)
     yield from _destinations()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 SECONDS, MEGABYTES = 20.0, 1500.0  # of computing and of memory, for one command
 LONGEST_MESSAGE = 4000  # characters
@@ -84,6 +84,21 @@ class Case:
     program: Program = command_line
     seconds: float = SECONDS
     megabytes: float = MEGABYTES
+
+
+Input = TypeVar("Input")
+
+
+def cases_of(
+    kind: str,
+    inputs: Mapping[str, Input],
+    prepare: Callable[[Input], Prepare],
+    right: Check | None = None,
+    may_refuse: bool = False,
+) -> Iterator[Case]:
+    """Yield a case for each input by its name."""
+    for name, content in inputs.items():
+        yield Case(kind, name, prepare(content), right, may_refuse)
 
 
 Result = Literal["right result", "clear error", "failed"]

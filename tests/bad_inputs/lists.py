@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.bad_inputs.base import Base
-from tests.bad_inputs.case import Case, Prepare, prints
+from tests.bad_inputs.case import Case, Prepare, cases_of, prints
 from tests.bad_inputs.sets import FEATURES, ODD_FILES, Make, rows, table
 
 KIND = "split lists"
@@ -21,12 +21,10 @@ Lists = Mapping[str, bytes]
 
 def cases(base: Base, seed: int) -> Iterator[Case]:
     """Yield the cases."""
-    for name, lists in {**_missing(), **_broken(), **_lines(), **_tracks()}.items():
-        yield _check(name, lists)
-    for name, lists in _sound().items():
-        yield _check(name, lists, right=True)
-    for name, make in ODD_FILES.items():
-        yield Case(KIND, f"the list is {name}", _with_odd_file(make))
+    yield from cases_of(KIND, {**_missing(), **_broken(), **_lines(), **_tracks()}, _writes)
+    yield from cases_of(KIND, _sound(), _writes, right=prints("4 train, 2 validation"))
+    odd = {f"the list is {name}": make for name, make in ODD_FILES.items()}
+    yield from cases_of(KIND, odd, _with_odd_file)
     yield Case(KIND, "no such folder", lambda here: [*_write(here, SOUND)[:-1], "missing"])
     yield Case(KIND, "the folder is a file", lambda here: [*_write(here, SOUND)[:-1], "lists/train.txt"])
     yield Case(KIND, "a sweep on lists of other tracks", lambda here: _sweep(base, here))
@@ -55,8 +53,8 @@ def _sweep(base: Base, here: Path) -> list[str]:
     return ["sweep", "--model", "fcnn", "--data", str(base.data), "--split", "lists"]
 
 
-def _check(name: str, lists: Lists, right: bool = False) -> Case:
-    return Case(KIND, name, lambda here: _write(here, lists), prints("4 train, 2 validation") if right else None)
+def _writes(lists: Lists) -> Prepare:
+    return lambda here: _write(here, lists)
 
 
 def _missing() -> dict[str, Lists]:

@@ -49,6 +49,7 @@ def _databases() -> dict[str, str]:
         "a password without a user": f"postgresql://:{SECRET}@{there}",
         "a user with an at sign": f"postgresql://me@firm.com:{SECRET}@{there}",
         "a password with an at sign": f"postgresql://me:a@{SECRET}@{there}",
+        "a password with two at signs": f"postgresql://me:a@b@{SECRET}@{there}",
         "a password with a colon": f"postgresql://me:a:{SECRET}@{there}",
         "a password with a slash": f"postgresql://me:a/{SECRET}@{there}",
         "a password with a hash": f"postgresql://me:a#{SECRET}@{there}",
@@ -72,6 +73,8 @@ def _servers() -> dict[str, str]:
         "a token as a user": f"http://{SECRET}@{NOWHERE}",
         "a token as a user with a colon": f"http://{SECRET}:@{NOWHERE}",
         "a token in the query": f"http://{NOWHERE}?token={SECRET}",
+        "a key with a dash in the query": f"https://{NOWHERE}?API-Key={SECRET}",
+        "a token in the fragment": f"https://{NOWHERE}#access_token={SECRET}",
         "a key in the query": f"https://{NOWHERE}?api_key={SECRET}",
         "a server without a scheme": f"me:{SECRET}@{NOWHERE}",
     }

@@ -37,6 +37,7 @@ def cases(base: Base, seed: int) -> Iterator[Case]:
     yield from _checkpoints(base)
     yield from _contexts(base)
     yield from _studies(base)
+    yield _stored_pickle(base)
     for module in MODULES:
         yield Case(
             KIND,
@@ -61,6 +62,30 @@ def _pickled(base: Base, here: Path) -> list[str]:
     (folder / "model.pt2").write_bytes(b"\x80\x04cbuiltins\nopen\n(V" + str(mark).encode() + b"\nVw\ntR.")
     sign(folder, "model.pt2")
     return ["predict", "shared", str(base.rows)]
+
+
+def _stored_pickle(base: Base) -> Case:
+    """Optuna keeps the state of its sampler CMA-ES as a pickle in the storage; somebody has put another there."""
+
+    def change(here: Path, planted: Planted) -> None:
+        pickled = b"\x80\x04cbuiltins\nopen\n(V" + str(planted.mark).encode() + b"\nVw\ntR."
+        database = here / "mlruns" / "optuna.db"
+        change_rows(
+            database,
+            "INSERT INTO trial_system_attributes (trial_id, key, value_json) "
+            "SELECT trial_id, 'cma:optimizer:0', ? FROM trials",
+            json.dumps(pickled.hex()),
+        )
+        # A study of this sampler, whose search space has numbers only: CMA-ES draws no others.
+        change_rows(
+            database,
+            "UPDATE study_user_attributes SET value_json = json_set(value_json, '$.sampler', 'cmaes') "
+            "WHERE key = 'spec' AND value_json LIKE '%fcnn%'",
+        )
+
+    options = ("--trials", "4", "--sampler", "cmaes")
+    case = _in_place(base, "a pickle of the sampler in the storage (sweep)", change, (*SWEEP, *options))
+    return Case(KIND, case.name, case.prepare, prints("4 of 4"), seconds=90)
 
 
 def _checkpoints(base: Base) -> Iterator[Case]:

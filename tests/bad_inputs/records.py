@@ -128,7 +128,9 @@ def _checkpoints() -> dict[str, Change]:
         "a checkpoint of an unknown network": partial(changed, "architecture.model", "vgg"),
         "a checkpoint of too few genres": partial(changed, "architecture.genres", ["blues"]),
         "a checkpoint of other columns": partial(changed, "architecture.columns", ["a"] * 58),
-        "a checkpoint without an origin": partial(changed, "study", None),
+        "a checkpoint of no study": partial(changed, "study", None),
+        "a checkpoint of another trial": partial(changed, "trial", 99),
+        "a checkpoint of another split": partial(changed, "split_digest", "0" * 64),
     }
 
 

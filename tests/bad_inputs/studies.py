@@ -184,6 +184,10 @@ def _files() -> dict[str, Change]:
     def is_the_other(database: Path) -> None:
         shutil.copy(database.with_name("mlflow.db"), database)
 
+    def is_foreign(database: Path) -> None:
+        database.unlink()
+        change_rows(database, "CREATE TABLE notes (text TEXT)")
+
     def statement(text: str) -> Change:
         return lambda database: change_rows(database, text)
 
@@ -194,6 +198,7 @@ def _files() -> dict[str, Change]:
         "the first half of the file": cut,
         "a folder": is_folder,
         "MLflow's database": is_the_other,
+        "the database of another program": is_foreign,
         "an older schema": statement("UPDATE alembic_version SET version_num = 'v2.6.0.a'"),
         "no version of the schema": statement("DROP TABLE alembic_version"),
         "an unknown version of the schema": statement("UPDATE alembic_version SET version_num = 'v99'"),

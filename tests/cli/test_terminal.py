@@ -9,7 +9,8 @@ from rich.table import Table
 
 import harness.cli
 from harness.cli.display import file_display
-from harness.cli.terminal import Console, print_text, terminal_text
+from harness.cli.terminal import Console, print_text
+from harness.core.streams import terminal_text
 
 HOSTILE = "a\x1b[2J\x07\x9b1m\r\u202eb\u2028\ud800\x7f\x00"
 SHOWN = "a?[2J??1m??b????"

@@ -1,6 +1,8 @@
 """Errors as text: the masking of passwords, and the length of a message."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.errors import HarnessError, mask_password
 
@@ -51,3 +53,66 @@ def test_what_a_message_quotes_is_cut_in_the_middle() -> None:
     assert found.endswith("word end' is it, and don't forget 'short'")
     path = "/".join(["folder"] * 50)
     assert HarnessError(f"there is no {path}").found == f"there is no {path}"
+
+
+SECRET = "S3CRETword"
+# In a setting a secret may have any character but those that end it, in a login any at all.
+IN_LOGIN = st.text("ab1@:/#?=+%!$;,", max_size=8)
+IN_SETTING = st.text("ab1@:/#?=+%!$;,", max_size=8)
+
+
+@given(
+    before=IN_LOGIN,
+    after=IN_LOGIN,
+    form=st.sampled_from(
+        ["postgresql://me:{}@db/optuna", "http://me:{}@mlflow:5000", "me:{}@host", "http://{}@host", "a@{}@host"]
+    ),
+    text=st.sampled_from(["{}", "cannot reach '{}'", "no host ({}), and no port", "url={}"]),
+)
+def test_no_secret_of_a_login_is_shown(before: str, after: str, form: str, text: str) -> None:
+    if not form.startswith(("me:", "postgresql")):  # a `:` would end a user name, a `/` begin a path
+        before, after = (part.replace(":", "").replace("/", "") for part in (before, after))
+    url = form.format(f"{before}{SECRET}{after}")
+    assert SECRET not in mask_password(url)
+    assert SECRET not in str(HarnessError(text.format(url), hint=text.format(url)))
+
+
+@given(
+    before=IN_SETTING,
+    after=IN_SETTING,
+    name=st.sampled_from(
+        ["password", "sslpassword", "token", "access_token", "api_key", "apikey", "API-Key", "client_secret"]
+    ),
+    text=st.sampled_from(
+        [
+            "{}={}",
+            "https://host?{}={}",
+            "https://host/path#{}={}&x=1",
+            "x=1;{}={}",
+            "'{}={}'",
+            "({}={})",
+            "{} = '{}'",
+        ]
+    ),
+)
+def test_no_secret_of_a_setting_is_shown(before: str, after: str, name: str, text: str) -> None:
+    assert SECRET not in str(HarnessError(text.format(name, f"{before}{SECRET}{after}")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dbname=optuna user=me password='S3CRETword and more'",
+        '{"user": "me", "token": "S3CRETword"}',
+        "{'api_key': 'S3CRETword'}",
+        "Authorization: Bearer S3CRETword",
+        "https://maps?key=S3CRETword",
+    ],
+)
+def test_no_secret_in_another_form_is_shown(text: str) -> None:
+    assert SECRET not in str(HarnessError(text, hint=text))
+
+
+@pytest.mark.parametrize("text", ["--seed=3 and x=1", "write to me@firm.com", "rows.csv: 'a@b' has 3 tokens"])
+def test_other_texts_stay(text: str) -> None:
+    assert str(HarnessError(text)) == text

@@ -142,3 +142,12 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         regular(tmp_path / "none")
     assert regular(tmp_path) == tmp_path
+
+
+def test_the_note_of_a_lock_may_be_anything(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    assert lock.note() == ""
+    lock.path.write_bytes(b"\xff\xfe")
+    assert lock.note() == "\ufffd\ufffd"
+    lock.path.write_bytes(b"a" * 1_000_000)
+    assert len(lock.note()) < 20_000

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.errors import StudyError
 from harness.core.events import (
     Acknowledged,
     Ended,
@@ -23,7 +24,7 @@ from harness.core.events import (
     has_ended,
     to_line,
 )
-from harness.core.journal import Journal, read_events
+from harness.core.journal import Journal, check_journals, read_events
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 from harness.core.space import Params
 
@@ -151,3 +152,11 @@ def test_an_interrupted_run_has_not_ended() -> None:
     assert not has_ended([RepeatEnded(result=interrupted, seconds=1.0)])
     assert has_ended([EVENTS[0], Ended(result=COMPLETE)])
     assert has_ended([Ended(result=COMPLETE), Acknowledged()])
+
+
+def test_a_folder_with_the_name_of_a_journal_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "trial-00001.jsonl").touch()
+    (tmp_path / "trial-00002.jsonl").mkdir()
+    check_journals(tmp_path, 2)
+    with pytest.raises(StudyError, match=r"trial-00002\.jsonl has the name of a trial's journal"):
+        check_journals(tmp_path, 3)

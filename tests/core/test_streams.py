@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.core.streams import Messages
+from harness.core.streams import Messages, say
 
 
 def test_what_nobody_reads_is_dropped() -> None:
@@ -54,3 +54,8 @@ sys.exit({code})
     assert process.wait(timeout=60) == code
     process.stdin.close()
     process.stdout.close()
+
+
+def test_no_text_of_a_worker_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("error: a genre \x1b[2J\x9b1m\u202e\nwith a line more")
+    assert capsys.readouterr().err == "error: a genre ?[2J?1m?\nwith a line more\n"

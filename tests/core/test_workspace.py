@@ -1,12 +1,13 @@
 """The locations of the stores and the legal names in them."""
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import SettingsError
-from harness.core.workspace import check_name, resolve_stores
+from harness.core.workspace import check_name, lasting_name, recorded_name, resolve_stores
 from harness.study import open_storage
 from harness.tracking import Tracker
 from tests.support.sweeps import make_workspace
@@ -69,3 +70,22 @@ def test_other_odd_folders_hold_both_stores(
     open_storage(stores.storage, create=False).engine.dispose()
     Tracker(stores.tracking_uri, create=False).close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a" * 1_000_000, b"", b"0" * 31 + b"\n"])
+def test_a_file_without_a_name_gets_one(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / ".machine"
+    path.write_bytes(content)
+    assert recorded_name(path) == ""
+    name = lasting_name(path)
+    assert path.read_text() == name == lasting_name(path) == recorded_name(path)
+    assert len(name) == 32
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"a\xffb")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        resolve_stores(None, None)
+    assert list(folder.iterdir()) == []

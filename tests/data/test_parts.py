@@ -141,3 +141,9 @@ def test_pickled_tracks_do_not_contain_the_pictures(demo_tracks: Tracks, split: 
     arrived = pickle.loads(sent)  # noqa: S301 - our own bytes
     ours, theirs = (View(tracks, "pictures").training(split) for tracks in (demo_tracks, arrived))
     assert torch.equal(ours.train.inputs, theirs.train.inputs)
+
+
+def test_columns_that_the_data_lack_are_named(demo_tracks: Tracks) -> None:
+    with pytest.raises(DataError, match="no feature column 'loudness', which the network") as error:
+        View(demo_tracks, "features", ("tempo", "loudness"))
+    assert "chroma_stft_mean" in str(error.value)

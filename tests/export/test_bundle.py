@@ -164,7 +164,7 @@ def test_only_the_chosen_formats_are_kept(swept: StudySummary, inside: Harness) 
     assert MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "").data.tags["test_openings"] == "2"
 
 
-def test_a_network_with_nan_outputs_is_not_exported(swept: StudySummary) -> None:
+def test_a_network_with_nan_weights_is_not_exported(swept: StudySummary) -> None:
     client = MlflowClient(swept.tracking_uri)
     run = client.get_run(swept.best_run_id or "")
     folder = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoint")
@@ -174,7 +174,7 @@ def test_a_network_with_nan_outputs_is_not_exported(swept: StudySummary) -> None
     about = json.loads((folder / "model.json").read_text())
     about["sha256"] = sha256_of(folder / "model.safetensors")
     (folder / "model.json").write_text(json.dumps(about))
-    with pytest.raises(CheckpointError, match="differs from the original by nan"):
+    with pytest.raises(CheckpointError, match="not finite numbers"):
         export_best(Path("best"), study="demo-fcnn", formats=("safetensors", "pt2", "onnx"))
     assert not list(Path.cwd().glob("*best*"))
     assert client.search_registered_models() == []
@@ -220,3 +220,34 @@ def test_an_export_has_the_permissions_that_the_umask_leaves(swept: StudySummary
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (Path("out"), *Path("out").iterdir())}
     assert modes == {"out": 0o750, "model.safetensors": 0o640, "model.json": 0o640, "README.md": 0o640}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"trial": 99}, "its study, trial, data or split differ"),
+        ({"split_digest": "another"}, "its study, trial, data or split differ"),
+        (None, "does not say where it comes from"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    swept: StudySummary, changes: dict[str, Any] | None, found: str
+) -> None:
+    run = MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "")
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoint" / "model.json"
+    description = json.loads(path.read_text())
+    if changes is None:
+        for name in ("study", "trial", "data_digest", "split_digest", "synthetic"):
+            del description[name]
+    path.write_text(json.dumps(description | (changes or {})))
+    refused(found, CheckpointError, study="demo-fcnn")
+    assert "test_accuracy" not in MlflowClient(swept.tracking_uri).get_run(run.info.run_id).data.metrics
+
+
+def test_a_checkpoint_of_other_columns_is_refused(swept: StudySummary) -> None:
+    run = MlflowClient(swept.tracking_uri).get_run(swept.best_run_id or "")
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoint" / "model.json"
+    description = json.loads(path.read_text())
+    description["architecture"]["columns"][3] = "loudness"
+    path.write_text(json.dumps(description))
+    refused("no feature column 'loudness'", DataError, study="demo-fcnn")

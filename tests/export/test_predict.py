@@ -338,3 +338,27 @@ def test_values_that_give_no_probability_are_null_in_json(
     text = inside("predict", str(fcnn), str(tmp_path / "a.csv"), "--json").stdout
     found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in {text}"))
     assert found["predictions"][0]["genres"][0]["probability"] is None
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n" * 100, b"PK\x05\x06" + bytes(18)])
+def test_a_broken_pt2_file_is_one_error_and_no_log(
+    portable: Path, tmp_path: Path, content: bytes, inside: Harness
+) -> None:
+    shutil.copy(portable / "model.json", tmp_path)
+    (tmp_path / "model.pt2").write_bytes(content)
+    error = inside("predict", str(tmp_path), "rows.csv", "--trust-code", code=1).stderr
+    assert error.startswith("error: ")
+    assert "model.pt2 cannot be read" in error
+    assert "warnings above" not in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("format_", ["pt2", "onnx"])
+def test_a_file_that_gives_nan_is_refused(fcnn: Path, tmp_path: Path, format_: str) -> None:
+    shutil.copy(fcnn / "model.json", tmp_path)
+    classifier, about = load_checkpoint(fcnn)
+    with torch.no_grad():
+        next(classifier.parameters()).fill_(torch.nan)
+    write_formats(tmp_path, (format_,), Source(classifier, "features", len(about.architecture.columns), {}))
+    with pytest.raises(CheckpointError, match="not finite numbers"):
+        open_bundle(tmp_path, trust_code=True)

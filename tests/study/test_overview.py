@@ -2,7 +2,9 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,33 @@ def test_a_sweep_does_not_take_a_foreign_study_over(workspace: Path) -> None:
         made_in(storage, workspace)
     assert optuna.load_study(study_name=SPEC.name, storage=storage).user_attrs == {}
     storage.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [("DROP TABLE alembic_version", "no table alembic_version"), ("DROP TABLE trials", "no table trials")],
+)
+def test_a_database_that_is_not_whole_is_one_error_and_stays_as_it_is(
+    workspace: Path, inside: Harness, statement: str, found: str
+) -> None:
+    fabricate(Stores.here(), 1, 5)
+    database = workspace / "mlruns" / "optuna.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(statement)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = database.read_bytes()
+    for command in (("status",), ("sweep", "--model", "fcnn", "--data", "demo", "--trials", "1")):
+        error = inside(*command, code=1).stderr
+        assert error.count("error: ") == 1
+        assert found in " ".join(error.split())
+    assert database.read_bytes() == before
+
+
+def test_the_database_of_another_program_is_one_error(workspace: Path) -> None:
+    path = workspace / "mlruns" / "optuna.db"
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    for create in (False, True):
+        with pytest.raises(StudyError, match="not a database of Optuna"):
+            open_storage(Stores.here().storage, create=create)

@@ -1,10 +1,18 @@
 """Samplers and pruners by name: legal combinations, and each one in a study."""
 
+import json
+import pickle
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from optuna._transform import _SearchSpaceTransform
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 
 from harness.core.errors import SettingsError
@@ -12,12 +20,13 @@ from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Condition, Distribution, Range
 from harness.core.study_record import Budget
 from harness.study import Study, open_storage
-from harness.study.samplers import PRUNERS, SAMPLERS, check_search
+from harness.study.samplers import PRUNERS, SAMPLERS, check_search, make_sampler
 from tests.support import studies
 
 CONDITION = Condition("optimizer", ("sgd",))
 LISTS: dict[str, Distribution] = {"lr": Choice((0.1, 0.01)), "batch_size": Choice((16, 32, 64))}
 RANGES: dict[str, Distribution] = {"lr": Range(1e-5, 1e-1, log=True), "batch_size": Choice((16, 32))}
+PLAIN: dict[str, Distribution] = {"lr": Range(1e-5, 1e-1, log=True), "dropout": Range(0.0, 0.6)}
 CONDITIONAL: dict[str, Distribution] = {
     "optimizer": Choice(("adam", "sgd")),
     "momentum": Range(0.5, 0.9, when=Condition("optimizer", ("sgd",))),
@@ -56,6 +65,60 @@ def test_each_sampler_stays_in_the_space(workspace: Path, sampler: str, space: d
             assert ("momentum" in trial.params) == (trial.params["optimizer"] == "sgd")
     if sampler != "gp":
         assert len({tuple(trial.params.values()) for trial in trials}) > 5
+
+
+class Planted:
+    """An object whose pickle makes a file when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+def test_cmaes_runs_no_pickle_of_the_storage_and_stores_none(workspace: Path) -> None:
+    spec = replace(SPEC, sampler="cmaes", space=PLAIN)
+    assert not any("optimizer" in key for trial in run(workspace, spec, 12) for key in trial.system_attrs)
+    mark = workspace / "pickle.ran"
+    with closing(sqlite3.connect(workspace / "mlruns" / "optuna.db")) as connection, connection:
+        connection.execute(
+            "INSERT INTO trial_system_attributes (trial_id, key, value_json) "
+            "SELECT trial_id, 'cma:optimizer:0', ? FROM trials",
+            (json.dumps(pickle.dumps(Planted(mark)).hex()),),
+        )
+    assert len(run(workspace, spec, 15)) == 15
+    assert not mark.exists()
+
+
+def test_the_state_of_cmaes_follows_from_the_trials(workspace: Path) -> None:
+    """The state that Optuna pickles, and the state that is told the same trials, agree."""
+    study = optuna.create_study(direction="maximize")
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+    study.sampler = optuna.samplers.CmaEsSampler(seed=1)
+    study.optimize(
+        lambda trial: -((trial.suggest_float("x", 0, 1) - 0.2) ** 2) - trial.suggest_float("y", 0, 1), 40
+    )
+    trials, trans = study.get_trials(), _SearchSpaceTransform(space, transform_0_1=True)
+    pickled = study.sampler._restore_optimizer(trials)
+    ours = make_sampler("cmaes", 1, 40, {"x": Range(0, 1), "y": Range(0, 1)})
+    assert isinstance(ours, optuna.samplers.CmaEsSampler)
+    assert ours._restore_optimizer(trials) is None
+    told = ours._init_optimizer(trans, study.direction)
+    # Trials that ended since the last state was pickled may fill one more generation.
+    assert pickled is not None
+    assert told.generation - pickled.generation in (0, 1)
+    assert pickled.generation >= 4
+    if told.generation > pickled.generation:
+        solutions = [(trans.transform(t.params), -t.values[0]) for t in trials]
+        last = [
+            s
+            for t, s in zip(trials, solutions, strict=True)
+            if t.system_attrs.get("cma:generation") == pickled.generation
+        ]
+        pickled.tell(last[: pickled.population_size])
+    for name in ("_mean", "_sigma", "_C", "_p_sigma", "_pc"):
+        assert np.allclose(getattr(told, name), getattr(pickled, name), rtol=1e-12, atol=0), name
 
 
 def test_grid_visits_every_point_once(workspace: Path) -> None:

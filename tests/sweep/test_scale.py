@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.files import FileLock
-from harness.study import Study, open_storage
+from harness.study import Study, open_storage, plots
 from harness.study.plots import write_study_report
-from harness.sweep import reconcile
 from harness.sweep.driver import open_study
 from harness.tracking import StudyState
 from tests.support.commands import Harness
@@ -69,7 +68,7 @@ def test_the_report_is_drawn_without_the_studys_lock_and_again_if_the_study_has_
             complete(take(open_study(unsent.plan), total=3), 0.5)
         write_study_report(folder, title, rows, *rest)
 
-    monkeypatch.setattr(reconcile, "write_study_report", draw)
+    monkeypatch.setattr(plots, "write_study_report", draw)
     unsent.record.conclude(StudyState.COMPLETE)
     assert drawn == [(2, False), (3, False)]
     (parent,) = Stores.here().runs(unsent.study.name, "study")

@@ -92,3 +92,14 @@ def test_a_settings_file_is_utf_8_in_every_locale(tmp_path: Path) -> None:
 def test_numbers_out_of_range(changes: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match=next(iter(changes))):
         load_settings(None, {"model": "fcnn", **changes})
+
+
+def test_a_settings_file_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """One that is never written to, one of a shell's process substitution, and an endless device."""
+    os.mkfifo(tmp_path / "pipe")
+    reading, writing = os.pipe()
+    os.close(writing)
+    for path in (tmp_path / "pipe", Path(f"/dev/fd/{reading}"), Path("/dev/zero")):
+        with pytest.raises(SettingsError, match="not a regular file"):
+            load_settings(path, {"model": "fcnn"})
+    os.close(reading)

@@ -143,3 +143,45 @@ def test_another_format_and_no_checkpoint(saved: Path, tmp_path: Path) -> None:
         load_checkpoint(saved)
     with pytest.raises(CheckpointError, match=r"holds no model\.json"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(state: TrainingState, tmp_path: Path, value: float) -> None:
+    weights = {name: tensor.clone() for name, tensor in state.classifier.state_dict().items()}
+    weights["network.fc1.weight"][0, 0] = value
+    save_checkpoint(tmp_path / "bad", weights, describe(state, "s"))
+    with pytest.raises(CheckpointError, match=r"not finite numbers: network\.fc1\.weight"):
+        load_checkpoint(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("columns", ["tempo"] * 1_000_000, "1000000 columns"),
+        ("genres", ["blues"] * 1_000_000, "1000000 genres"),
+        ("genres", [1, 2], "genres is"),
+        ("representation", "sound", "representation is 'sound'"),
+    ],
+)
+def test_an_architecture_that_no_network_has_is_refused(
+    saved: Path, name: str, value: list[object], found: str
+) -> None:
+    description = json.loads((saved / "model.json").read_text())
+    description["architecture"][name] = value
+    (saved / "model.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match=found):
+        read_description(saved)
+
+
+def test_a_description_of_more_than_16_mib_is_not_read(saved: Path) -> None:
+    with (saved / "model.json").open("ab") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(CheckpointError, match="too large"):
+        read_description(saved)
+
+
+def test_an_origin_of_other_types_is_refused(saved: Path) -> None:
+    description = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps({**description, "study": None}))
+    with pytest.raises(CheckpointError, match="study is None"):
+        read_description(saved)
