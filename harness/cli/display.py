@@ -101,8 +101,8 @@ class SweepDisplay:
         if result.state in FINISHED:
             self._done += 1
             self._ends.append(time.monotonic())
-        if result.state == "complete" and result.best is not None:
-            self._best = max(self._best or 0.0, result.best.val_accuracy or 0.0)
+        if result.state == "complete" and result.best is not None and result.best.val_accuracy is not None:
+            self._best = max(self._best or 0.0, result.best.val_accuracy)
         self._show_study()
         if not self._live and start is not None:
             _print(self._console, self._line(number, start, event))

@@ -88,7 +88,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
     chosen: dict[str, str] = {}
     for line in found:  # the study with the latest change comes first
-        if line.experiment == experiment and line.is_finished and line.model is not None:
+        if line.experiment == experiment and line.is_finished and line.model is not None and not line.refit_of:
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
         has = ", ".join(f"{study} ({model})" for model, study in chosen.items()) or "none"
@@ -122,13 +122,8 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
 
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
-    """Raise StudyError if the best checkpoint was removed, so that the comparison fails before any training."""
-    run = tracker.studies.best_trial_run(study.spec.name, study.context.identity)
-    if run.checkpoint_removed:
-        raise StudyError(
-            f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",
-            expected="a study whose best checkpoint is stored",
-        )
+    """Raise CheckpointError, before any training, if the network of a study is not stored."""
+    tracker.studies.require_checkpoint(tracker.studies.network_run(study.spec.name, study.context.identity))
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:

@@ -66,6 +66,10 @@ class Split:
         """SHA-256 of the three lists of ids: equal exactly if all three parts are equal."""
         return digest_of({"train": self.train, "valid": self.valid, "test": self.test})
 
+    def merged(self) -> Split:
+        """Return the split with the validation part added to the train part, as a refit uses it."""
+        return replace(self, train=tuple(sorted(self.train + self.valid)), valid=())
+
     def without_test(self) -> Split:
         """Return the split with an empty test part, for the workers of a sweep."""
         return replace(self, test=())
@@ -198,12 +202,14 @@ class StudySpec:
     precision: Precision
     source_digest: str | None = None  # SHA-256 of the model's file, None for a model of the package
     folds: int = 1  # a trial trains on each; 1: on the split's own train and validation part
-    last_epoch: int | None = None  # of a refit, which trains on both parts together and validates on nothing
+    # Of a refit, which trains on both parts together and validates on nothing; None for a search.
+    last_epoch: int | None = None
+    refit_of: str | None = None  # the study whose best setting a refit trains
 
     @property
     def is_refit(self) -> bool:
         """Whether the trials are networks of one setting, trained on train and validation part together."""
-        return self.last_epoch is not None
+        return self.refit_of is not None
 
     def frozen_settings(self) -> JsonObject:
         """Return the settings that a sweep must share with the study that it continues, in their JSON form."""

@@ -18,7 +18,7 @@ from harness.study.samplers import PRUNERS, SAMPLERS
 
 # User attributes of studies and of trials.
 SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
-RESULT_KEY, DEATHS_KEY = "result", "deaths"
+RESULT_KEY, DEATHS_KEY, BEGUN_KEY = "result", "deaths", "begun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ class Claim:
             if fold > self._last_step:
                 self._trial.report(accuracy, fold)
             return f"wilcoxon pruner, fold {fold}" if self._trial.should_prune() else None
-        if step > self._last_step:
+        if fold > 1 and step > self._last_step:  # the first fold has reported its epochs
             self._trial.report(mean, step)
         best = self._best_folds()
         if fold < FOLDS_BEFORE_PRUNING or not best or mean >= min(best):

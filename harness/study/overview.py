@@ -25,6 +25,7 @@ class StudyOverview:
     """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first.
 
     `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
+    `refit_of` is the study whose best setting this one trains, None for a search.
     """
 
     name: str
@@ -37,6 +38,7 @@ class StudyOverview:
     best_params: Params
     last_touched: datetime | None
     fault: StudyFault | None = None
+    refit_of: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -82,6 +84,7 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         best=None if best is None else best.value,
         best_params=(best.params if best is not None else None) or {},
         last_touched=trials.last_touched,
+        refit_of=record.spec.refit_of,
     )
 
 

@@ -15,7 +15,7 @@ from harness.core.attempts import Deaths
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
 from harness.core.space import Params
 from harness.core.study_record import Budget, StudyContext, Targets
-from harness.study.attributes import DEATHS_KEY, RESULT_KEY, TARGETS_KEY, StudyFault
+from harness.study.attributes import BEGUN_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY, StudyFault
 from harness.study.claim import Claim, suggest
 from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
@@ -140,10 +140,12 @@ class Study:
             assert trial.number == number
             lock = self._locks.take(number, trial._trial_id)
         before = self._study._storage.get_trial(trial._trial_id)
+        if not self.spec.space:  # a trial without parameters does not show by them that it was begun
+            trial.set_user_attr(BEGUN_KEY, True)
         return Claim(
             number=number,
             params=suggest(trial, self.spec.space),
-            resumed=bool(before.params),
+            resumed=bool(before.params) or BEGUN_KEY in before.user_attrs,
             moved=lock.moved,
             _study=self._study,
             _trial=trial,

@@ -183,7 +183,7 @@ def join_study(
         settings=own,
         spec=spec,
         tracks=with_crop(
-            tracks, training_splits(tracks, split, spec.folds), possible_values("crop", spec.space, spec.fixed)
+            tracks, training_splits(tracks, split, spec), possible_values("crop", spec.space, spec.fixed)
         ),
         split=split,
         model=recorded_model(spec.model, spec.source_digest, f"study {name!r}", trust_code=trust_code),
@@ -228,7 +228,7 @@ def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[
         spec=plan.spec,
         stores=plan.stores,
         view=plan.view.select(plan.split.train + plan.split.valid),
-        splits=tuple(s.without_test() for s in training_splits(plan.tracks, plan.split, plan.spec.folds)),
+        splits=tuple(s.without_test() for s in training_splits(plan.tracks, plan.split, plan.spec)),
         budget=plan.budget,
         device=plan.devices[0],
         worker_id=study.worker_id,

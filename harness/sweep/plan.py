@@ -52,6 +52,12 @@ class SweepPlan:
         return View(self.tracks, self.model.representation, self.spec.columns)
 
     @property
+    def refits(self) -> bool:
+        """Whether the best setting is trained on train and validation part together when the search is over."""
+        wanted = self.settings.refit
+        return self.spec.folds > 1 if wanted is None else wanted
+
+    @property
     def first_params(self) -> Params:
         """The parameters of the first trial: the report's own, or what of the space is nearest to them."""
         return first_params(self.spec.space, accepted_by(self.model))
@@ -104,9 +110,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     return SweepPlan(
         settings=settings,
         spec=spec,
-        tracks=with_crop(
-            tracks, training_splits(tracks, split, settings.folds), possible_values("crop", space, fixed)
-        ),
+        tracks=with_crop(tracks, training_splits(tracks, split, spec), possible_values("crop", space, fixed)),
         split=split,
         model=model,
         stores=resolve_stores(settings.tracking_uri, settings.storage),
@@ -114,9 +118,14 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     )
 
 
-def training_splits(tracks: Tracks, split: Split, folds: int) -> tuple[Split, ...]:
-    """Return the splits that a trial trains on: one for each fold, or the study's own."""
-    return validation_folds(tracks, split, folds) if folds > 1 else (split,)
+def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Split, ...]:
+    """Return the splits that a trial trains on: one for each fold, or the study's own.
+
+    A refit trains on the train and the validation part together.
+    """
+    if spec.is_refit:
+        return (split.merged(),)
+    return validation_folds(tracks, split, spec.folds) if spec.folds > 1 else (split,)
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:

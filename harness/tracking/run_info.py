@@ -70,6 +70,17 @@ class RunInfo:
         return self.tags.get(Tag.BEST_RUN_ID)
 
     @property
+    def refit(self) -> tuple[int, str] | None:
+        """The trial of a study that was refitted last, and the run of that refit; None if there is no refit."""
+        trial, run_id = whole_number(self.tags.get(Tag.REFIT_TRIAL)), self.tags.get(Tag.REFIT_RUN_ID)
+        return None if trial is None or run_id is None else (trial, run_id)
+
+    @property
+    def refit_of(self) -> str | None:
+        """The study that a refit belongs to, None for any other run."""
+        return self.tags.get(Tag.REFIT_OF)
+
+    @property
     def is_whole(self) -> bool:
         """Whether a study's run has all params and files of its start."""
         return Tag.WHOLE in self.tags
