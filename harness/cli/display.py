@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from harness.core.events import Ended, EpochDone, Event, TrialStarted
+from harness.core.events import Ended, EpochDone, Event, FoldEpochDone, TrialStarted
 from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import describe
 
@@ -32,20 +32,29 @@ FINISHED = ("complete", "pruned")
 
 @contextmanager
 def sweep_display(
-    console: Console, study: str, *, total: int, done: int, best: float | None
+    console: Console, study: str, *, total: int, done: int, best: float | None, folds: int = 1
 ) -> Iterator[SweepDisplay]:
     """Show a running sweep: bars for the study and each running trial, or one line for each ended trial."""
     with _bars(console) as progress:
-        yield SweepDisplay(console, progress, study, total=total, done=done, best=best)
+        yield SweepDisplay(console, progress, study, total=total, done=done, best=best, folds=folds)
 
 
 class SweepDisplay:
     """Shows journal events on stderr; stdout is for data."""
 
     def __init__(
-        self, console: Console, progress: Progress, study: str, *, total: int, done: int, best: float | None
+        self,
+        console: Console,
+        progress: Progress,
+        study: str,
+        *,
+        total: int,
+        done: int,
+        best: float | None,
+        folds: int = 1,
     ) -> None:
         self._console = console
+        self._folds = folds
         self._live = console.is_terminal
         self._total = total
         self._done = done
@@ -64,8 +73,11 @@ class SweepDisplay:
             match event:
                 case TrialStarted():
                     self._start(number, event)
-                case EpochDone(metrics=metrics):
-                    self._epoch(number, metrics)
+                case EpochDone(metrics=metrics) if self._folds == 1:
+                    self._epoch(number, metrics, metrics.epoch, "")
+                case FoldEpochDone(fold=fold, metrics=metrics) if number in self._started:
+                    done = (fold - 1) * self._started[number].config.epochs + metrics.epoch
+                    self._epoch(number, metrics, done, f"  fold {fold}")
                 case Ended():
                     self._end(number, event)
 
@@ -74,13 +86,13 @@ class SweepDisplay:
         config = event.config
         if number not in self._rows:
             self._rows[number] = self._progress.add_task(
-                f"trial {number}", total=config.epochs, note=_setting(config)
+                f"trial {number}", total=config.end * self._folds, note=_setting(config)
             )
 
-    def _epoch(self, number: int, metrics: EpochMetrics) -> None:
+    def _epoch(self, number: int, metrics: EpochMetrics, done: int, fold: str) -> None:
         if number in self._rows:
-            note = f"{_setting(self._started[number].config)}  acc {metrics.val_accuracy:.3f}"
-            self._progress.update(self._rows[number], completed=metrics.epoch, note=note)
+            note = f"{_setting(self._started[number].config)}{fold}  {_score(metrics)}"
+            self._progress.update(self._rows[number], completed=done, note=note)
 
     def _end(self, number: int, event: Ended) -> None:
         if number in self._rows:
@@ -89,7 +101,7 @@ class SweepDisplay:
         if result.state in FINISHED:
             self._done += 1
             self._ends.append(time.monotonic())
-        if result.state == "complete" and result.best is not None:
+        if result.state == "complete" and result.best is not None and result.best.val_accuracy is not None:
             self._best = max(self._best or 0.0, result.best.val_accuracy)
         self._show_study()
         if not self._live and start is not None:
@@ -111,7 +123,7 @@ class SweepDisplay:
         seconds, result = (event.time - start.time) / 1000, event.result
         outcome = (result.reason or "").strip().splitlines()[-1:] if result.state not in FINISHED else []
         if result.best is not None and not outcome:
-            outcome = [f"acc {result.best.val_accuracy:.3f} at epoch {result.best.epoch}"]
+            outcome = [f"{_score(result.best)} at epoch {result.best.epoch}"]
         text = f"trial {number:3d} {result.state:8s} {_setting(start.config)}  {seconds:.1f} s"
         best = "" if self._best is None else f"  best {self._best:.3f}"
         return "  ".join([text, *outcome]) + best
@@ -165,7 +177,7 @@ def epochs_display(console: Console) -> Iterator[Callable[[EpochMetrics, int], N
         bar = progress.add_task("", total=None, note="")
 
         def show(metrics: EpochMetrics, epochs: int) -> None:
-            note = f"acc {metrics.val_accuracy:.3f}"
+            note = _score(metrics)
             progress.update(bar, completed=metrics.epoch, total=epochs, note=note)
 
         yield show
@@ -195,6 +207,13 @@ class _Note(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(task.fields.get("note", ""), overflow="ellipsis", no_wrap=True)
+
+
+def _score(metrics: EpochMetrics) -> str:
+    """Return an epoch's validation accuracy, or its train loss if there is no validation part."""
+    if metrics.val_accuracy is None:
+        return f"train loss {metrics.train_loss:.3f}"
+    return f"acc {metrics.val_accuracy:.3f}"
 
 
 def _setting(config: TrialConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +15,7 @@ from harness.core.space import describe
 from harness.core.streams import discard
 
 if TYPE_CHECKING:
+    from harness.core.records import TrialRow
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
 
@@ -74,9 +76,33 @@ def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
         note = f"--keep has no effect: an earlier sweep of study {study.name} is to keep {kept}"
         console.print(f"note: {note}", soft_wrap=True)
     with sweep_display(
-        console, study.name, total=total, done=finished, best=None if best is None else best.val_accuracy
+        console,
+        study.name,
+        total=total,
+        done=finished,
+        best=None if best is None else best.val_accuracy,
+        folds=study.spec.folds,
     ) as display:
-        return run_sweep(plan, study, display)
+        summary = run_sweep(plan, study, display)
+    if not (plan.refits and summary.is_complete):
+        return summary
+    from harness.sweep.refit import refit
+
+    tracks = len(plan.split.train) + len(plan.split.valid)
+    console.print(
+        f"refit: the best setting on {tracks} tracks (train and validation part together)", soft_wrap=True
+    )
+    with sweep_display(console, "refit", total=1, done=0, best=None) as display:
+        refitted = refit(plan, study, display)
+    if refitted is None or refitted.signal is None:
+        return replace(summary, refit=refitted)
+    return replace(summary, refit=refitted, signal=refitted.signal, unsent=refitted.unsent)
+
+
+def _spread(best: TrialRow) -> str:
+    if best.std_error is None:
+        return ""
+    return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
 
 
 def _lines(summary: StudySummary) -> list[str]:
@@ -90,10 +116,15 @@ def _lines(summary: StudySummary) -> list[str]:
     if summary.best is not None:
         best = summary.best
         lines.append(
-            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f} at epoch {best.best_epoch}, "
-            f"{describe(best.params)}"
+            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f}{_spread(best)} at epoch "
+            f"{best.best_epoch}, {describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
+    if summary.refit is not None:
+        found = summary.refit.best_run_id
+        lines.append(
+            "refit: interrupted: the same command again ends it" if found is None else f"refit: run {found}"
+        )
     if counts.finished < summary.trials_wanted:
         stopped = "interrupted" if summary.signal is not None else "time is up"
         lines.append(

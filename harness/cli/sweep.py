@@ -26,6 +26,18 @@ def sweep(
         str | None, option("--experiment", "gtzan, or demo", "MLflow experiment for the runs.")
     ] = None,
     epochs: Annotated[int | None, option("--epochs", "30", "Number of epochs of each trial.")] = None,
+    folds: Annotated[
+        int | None,
+        option("--folds", "1", "Measure each trial on so many folds of the train and validation tracks."),
+    ] = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            show_default="refit with --folds",
+            help="At the end, train the best setting on train and validation part together.",
+        ),
+    ] = None,
     seed: Annotated[int | None, option("--seed", "0", "Seed of the search and the trainings.")] = None,
     split: Annotated[str | None, option("--split", "none", "Folder with train/valid/test lists.")] = None,
     split_seed: Annotated[int | None, option("--split-seed", "0", "Seed of the 64/16/20 split.")] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harness.compare.baselines import BASELINES, USES_NO_COLUMN
 from harness.compare.leaks import NOT_MUSIC
@@ -51,7 +51,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         tracks or load_data(recorded_folder(compared[0].context)), compared[0].spec.data_digest
     )
     candidates = _candidates(compared, tracks, settings.baselines)
-    splits = draw_splits(tracks, split, settings.repeats)
+    has_folds = any(study.spec.folds > 1 for study in compared)
+    splits = draw_splits(tracks, split, settings.repeats, chose=split.merged().train if has_folds else split.valid)
     crops = [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
     return ComparisonPlan(
         settings=settings,
@@ -71,11 +72,12 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     )
 
 
-def draw_splits(tracks: Tracks, split: Split, repeats: int) -> tuple[Split, ...]:
+def draw_splits(tracks: Tracks, split: Split, repeats: int, *, chose: Collection[str]) -> tuple[Split, ...]:
     """Return the split of each repeat: rounds of FOLDS new ones if the studies' split was drawn, else that split.
 
-    In a round each track judges once, but those of the studies' validation part never, because they chose the
-    hyperparameters. A round follows from the studies' split and its number.
+    In a round each track judges once, but those of `chose` never: by their accuracy the settings were chosen. They
+    are the studies' validation part, or with folds the train and the validation part. A round follows from the
+    studies' split and its number.
 
     Raises SettingsError if the repeats are too few, or no whole rounds; DataError if a genre has too few tracks.
     """
@@ -91,7 +93,7 @@ def draw_splits(tracks: Tracks, split: Split, repeats: int) -> tuple[Split, ...]
             hint=f"--repeats {near} or --repeats {near + FOLDS}",
         )
     rounds = [
-        fold_splits(tracks, seed=derive_seed(0, split.digest, "round", number), never_test=split.valid)
+        fold_splits(tracks, seed=derive_seed(0, split.digest, "round", number), never_test=chose)
         for number in range(repeats // FOLDS)
     ]
     return tuple(fold for folds in rounds for fold in folds)
@@ -101,7 +103,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
     chosen: dict[str, str] = {}
     for line in found:  # the study with the latest change comes first
-        if line.experiment == experiment and line.is_finished and line.model is not None:
+        if line.experiment == experiment and line.is_finished and line.model is not None and not line.refit_of:
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
         has = ", ".join(f"{study} ({model})" for model, study in chosen.items()) or "none"
@@ -135,13 +137,8 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
 
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
-    """Raise StudyError if the best checkpoint was removed, so that the comparison fails before any training."""
-    run = tracker.studies.best_trial_run(study.spec.name, study.context.identity)
-    if run.checkpoint_removed:
-        raise StudyError(
-            f"the best checkpoint of study {study.spec.name!r} (run {run.run_id}) was removed by --keep",
-            expected="a study whose best checkpoint is stored",
-        )
+    """Raise CheckpointError, before any training, if the network of a study is not stored."""
+    tracker.studies.require_checkpoint(tracker.studies.network_run(study.spec.name, study.context.identity))
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:

@@ -15,7 +15,7 @@ from harness.compare.result import Comparison, Outcome
 from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler
 from harness.compare.verdict import ResamplingScheme
 from harness.compare.warnings import look_warnings
-from harness.core.errors import CheckpointError, StudyError, TrackingError
+from harness.core.errors import StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
 from harness.core.records import new_name
 from harness.tracking import (
@@ -104,16 +104,18 @@ def _measure_own_split(
     for candidate in plan.candidates:
         if candidate.study is None or candidate.config is None:
             continue
-        run = tracker.studies.best_trial_run(candidate.study, identities[candidate.study])
+        run = tracker.studies.network_run(candidate.study, identities[candidate.study])
         measured = known.get(candidate.name)
         if measured is None or measured.run_id != run.run_id:
-            if run.checkpoint_removed:
-                raise CheckpointError(f"the checkpoint of run {run.run_id} was removed by --keep")
+            tracker.studies.require_checkpoint(run)
             with tempfile.TemporaryDirectory() as name:
                 folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name))
                 classifier, _ = load_checkpoint(folder, trust_code=plan.settings.trust_code)
             tracker.runs.count_test_opening(run.run_id)
-            part = candidate_view(plan.tracks, candidate).open_test(plan.split)
+            split = (
+                plan.split if run.refit_of is None else plan.split.merged()
+            )  # the crop is fitted on its train part
+            part = candidate_view(plan.tracks, candidate).open_test(split)
             predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)
             weights = sum(parameter.numel() for parameter in classifier.network.parameters())
             measured = OwnResult(run_id=run.run_id, test=tuple(predicted.tolist()), parameters=weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.core.events import EpochDone, Event, RepeatStarted, TrialStarted
+from harness.core.events import EpochDone, Event, FoldEpochDone, RepeatStarted, TrialStarted
 
 ATTEMPTS = 3  # the default N
 
@@ -31,12 +31,19 @@ class Deaths:
 
 
 def last_new_epoch(events: Sequence[Event]) -> int:
-    """Return the last new epoch of the last attempt in a journal, 0 for none."""
-    epoch = 0
+    """Return the last new epoch of the last attempt in a journal, 0 for none.
+
+    The epochs of a trial with several folds are counted through: those of the second fold follow the first's.
+    """
+    epoch = length = 0
     for event in events:
         match event:
-            case TrialStarted() | RepeatStarted():
+            case TrialStarted(config=config):
+                epoch, length = 0, config.epochs
+            case RepeatStarted():
                 epoch = 0
-            case EpochDone():
-                epoch = event.metrics.epoch
+            case FoldEpochDone(fold=fold, metrics=metrics):
+                epoch = (fold - 1) * length + metrics.epoch
+            case EpochDone(metrics=metrics):
+                epoch = max(epoch, metrics.epoch)
     return epoch

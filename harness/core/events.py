@@ -51,9 +51,31 @@ class RepeatStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochDone:
-    """An epoch has ended for the first time."""
+    """An epoch has ended for the first time.
+
+    For a trial with several folds it is an epoch of the mean curve, written when the last fold has ended; `std` is
+    the standard deviation of the validation accuracy over the folds, None for fewer than two.
+    """
 
     metrics: EpochMetrics
+    std: float | None = None
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldEpochDone:
+    """An epoch of one fold of a trial has ended for the first time; folds are numbered from 1."""
+
+    fold: int
+    metrics: EpochMetrics
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldEnded:
+    """A fold of a trial has been trained to its end, and its curve is on disk."""
+
+    fold: int
     time: int = field(default_factory=now)
 
 
@@ -126,6 +148,8 @@ Event: TypeAlias = (
     TrialStarted
     | RepeatStarted
     | EpochDone
+    | FoldEpochDone
+    | FoldEnded
     | EpochRepeated
     | Resumed
     | ResumeSaved
@@ -139,6 +163,8 @@ _KINDS: dict[str, Callable[..., Event]] = {
     "start": TrialStarted,
     "repeat": RepeatStarted,
     "epoch": EpochDone,
+    "fold_epoch": FoldEpochDone,
+    "fold_end": FoldEnded,
     "again": EpochRepeated,
     "resumed": Resumed,
     "saved": ResumeSaved,
@@ -155,8 +181,8 @@ def _metrics(recorded: Mapping[str, Any]) -> EpochMetrics:
 
 
 def _result(recorded: Mapping[str, Any]) -> TrialResult:
-    best = recorded["best"]
-    return TrialResult(**{**recorded, "best": None if best is None else _metrics(best)})
+    best, folds = recorded["best"], tuple(recorded.get("folds", ()))
+    return TrialResult(**{**recorded, "best": None if best is None else _metrics(best), "folds": folds})
 
 
 # Functions that read the JSON form of a field, for fields that are not plain numbers or texts.

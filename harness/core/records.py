@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from statistics import stdev
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
@@ -19,7 +20,7 @@ Precision = Literal["fp32", "bf16"]
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
 TAKEN_NAMES = (
-    *("sampler", "pruner", "split", "columns", "columns_count", "search", "trial_seed"),
+    *("sampler", "pruner", "folds", "last_epoch", "split", "columns", "columns_count", "search", "trial_seed"),
     *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason"),
     *("started", "ended", "seconds", "run_id"),
 )
@@ -65,6 +66,10 @@ class Split:
         """SHA-256 of the three lists of ids: equal exactly if all three parts are equal."""
         return digest_of({"train": self.train, "valid": self.valid, "test": self.test})
 
+    def merged(self) -> Split:
+        """Return the split with the validation part added to the train part, as a refit uses it."""
+        return replace(self, train=tuple(sorted(self.train + self.valid)), valid=())
+
     def without_test(self) -> Split:
         """Return the split with an empty test part, for the workers of a sweep."""
         return replace(self, test=())
@@ -76,7 +81,8 @@ class TrialConfig:
 
     `params` has the hyperparameters that were set or searched; all others have their defaults. `seed` is the
     trial's, derived from the study's seed and the trial's number. `threads` is the number of intra-op threads; it
-    changes the last digits of sums.
+    changes the last digits of sums. `epochs` is the length of the learning rate's schedule; the training ends
+    with it, or earlier after `last_epoch`.
     """
 
     model: str
@@ -85,17 +91,26 @@ class TrialConfig:
     seed: int
     threads: int
     precision: Precision = "fp32"
+    last_epoch: int | None = None
+
+    @property
+    def end(self) -> int:
+        """The epoch after which the training ends."""
+        return self.epochs if self.last_epoch is None else self.last_epoch
 
     def as_dict(self) -> dict[str, Value]:
         """Return the JSON form: a flat mapping with the hyperparameters beside the other fields."""
         rest: dict[str, Value] = {name: getattr(self, name) for name in CONFIG_FIELDS}
+        if self.last_epoch is not None:
+            rest["last_epoch"] = self.last_epoch
         return {**self.params, **rest}
 
     @classmethod
     def of(cls, recorded: Mapping[str, Value]) -> TrialConfig:
         """Return the configuration of a JSON form that `as_dict` made; raises one of UNREADABLE for any other."""
         rest: Any = {name: recorded[name] for name in CONFIG_FIELDS}
-        return checked(cls(params={k: v for k, v in recorded.items() if k not in CONFIG_FIELDS}, **rest))
+        rest["last_epoch"] = recorded.get("last_epoch")
+        return checked(cls(params={name: value for name, value in recorded.items() if name not in rest}, **rest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,28 +145,41 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """The metrics of an epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds."""
+    """The metrics of an epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds.
+
+    A training without a validation part has neither validation loss nor accuracy.
+    """
 
     epoch: int
     train_loss: float
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
     seconds: float
 
     def better_than(self, other: EpochMetrics | None) -> bool:
-        """Return True if this epoch has the higher accuracy, or on a tie the lower validation loss."""
-        if other is None:
+        """Return True if this epoch has the higher accuracy, or on a tie the lower validation loss.
+
+        Without validation the later epoch counts as the better one.
+        """
+        if other is None or self.val_accuracy is None or other.val_accuracy is None:
             return True
+        assert self.val_loss is not None
+        assert other.val_loss is not None
         return (self.val_accuracy, -self.val_loss) > (other.val_accuracy, -other.val_loss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
-    """How a trial ended; `best` is the epoch of the objective's value and of the stored checkpoint."""
+    """How a trial ended; `best` is the epoch of the objective's value and of the stored checkpoint.
+
+    With several folds, `best` is the best epoch of the mean curve, and `folds` has the validation accuracy of each
+    fold at that epoch. It is empty for a trial with one validation part.
+    """
 
     state: TrialState
     best: EpochMetrics | None
     reason: str | None = None
+    folds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +201,15 @@ class StudySpec:
     pruner: str
     precision: Precision
     source_digest: str | None = None  # SHA-256 of the model's file, None for a model of the package
+    folds: int = 1  # a trial trains on each; 1: on the split's own train and validation part
+    # Of a refit, which trains on both parts together and validates on nothing; None for a search.
+    last_epoch: int | None = None
+    refit_of: str | None = None  # the study whose best setting a refit trains
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether the trials are networks of one setting, trained on train and validation part together."""
+        return self.refit_of is not None
 
     def frozen_settings(self) -> JsonObject:
         """Return the settings that a sweep must share with the study that it continues, in their JSON form."""
@@ -212,7 +249,10 @@ class TrialCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One trial as Optuna has it. Times are local; `seconds` is wall time."""
+    """One trial as Optuna has it. Times are local; `seconds` is wall time.
+
+    `folds` has the validation accuracy of each fold at the best epoch; it is empty for one validation part.
+    """
 
     number: int
     state: str
@@ -223,6 +263,12 @@ class TrialRow:
     started: datetime | None
     ended: datetime | None
     reason: str | None
+    folds: tuple[float, ...] = ()
+
+    @property
+    def std_error(self) -> float | None:
+        """Standard error of the validation accuracy over the folds, None for fewer than two."""
+        return stdev(self.folds) / len(self.folds) ** 0.5 if len(self.folds) > 1 else None
 
     @property
     def is_ended(self) -> bool:

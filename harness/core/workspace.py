@@ -13,6 +13,7 @@ from harness.core.records import is_name, new_name
 
 RUNS_FOLDER = Path("mlruns")
 RESUME_FILE = "resume.json"
+FOLDS_FILE = "folds.json"  # the curves of the folds that a trial has ended
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # What SQLAlchemy, Optuna or MLflow would not take for a part of a file's name in a URL or a statement.
 NOT_IN_PATHS = '?%{}"'

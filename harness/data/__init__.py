@@ -17,7 +17,7 @@ from harness.data.images import (
 from harness.data.importing import fetch_data, import_data
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 from harness.data.parts import Part, TrainingData, View, used_columns
-from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split
+from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split, validation_folds
 from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_crop
 
 __all__ = [
@@ -51,5 +51,6 @@ __all__ = [
     "resize",
     "stratified_split",
     "used_columns",
+    "validation_folds",
     "with_crop",
 ]

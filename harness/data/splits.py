@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from harness.core.errors import DataError
 from harness.core.files import regular
-from harness.core.records import Split
+from harness.core.records import Split, digest_of
 from harness.data.tracks import Tracks
 
 PARTS = ("train", "valid", "test")
@@ -105,6 +105,42 @@ def _drawn_split(
     for what, part in zip(PARTS, parts, strict=True):
         _check_all_genres(tracks, what, part, genre_of)
     return Split(name=name, drawn=True, train=parts[0], valid=parts[1], test=parts[2])
+
+
+def validation_folds(tracks: Tracks, split: Split, folds: int) -> tuple[Split, ...]:
+    """Cut the train and validation part of a split together into folds that validate in turn.
+
+    The folds are stratified, and identical tracks are in the same one. They depend on the tracks and the number of
+    folds only, so that all studies on a split have the same. The test part of the result is empty.
+
+    Raises DataError if a genre has fewer tracks than folds.
+    """
+    pool, genre_of = set(split.train + split.valid), _genre_of(tracks)
+    groups = [sorted(pool.intersection(group)) for group in _groups(tracks).values() if pool.intersection(group)]
+    seed = int(digest_of([sorted(pool), folds])[:8], 16)
+    genres = [genre_of[group[0]] for group in groups]
+    for index, genre in enumerate(tracks.genres):
+        if genres.count(index) < folds:
+            raise DataError(
+                f"{tracks.folder}: the train and validation parts have {genres.count(index)} different tracks of "
+                f"genre {genre!r}, and {folds} folds were requested",
+                expected="a track of every genre in each fold",
+                hint=f"--folds {max(1, genres.count(index))}, or more tracks",
+            )
+    found = []
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(genres, genres)
+    for number, (_, rows) in enumerate(cut, start=1):
+        chosen = {track for row in rows for track in groups[row]}
+        found.append(
+            Split(
+                name=f"{split.name}, fold {number} of {folds}",
+                drawn=split.drawn,
+                train=tuple(sorted(pool - chosen)),
+                valid=tuple(sorted(chosen)),
+                test=(),
+            )
+        )
+    return tuple(found)
 
 
 def _check_all_genres(tracks: Tracks, name: str, part: Sequence[str], genre_of: dict[str, int]) -> None:

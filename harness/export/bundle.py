@@ -52,7 +52,7 @@ class ExportResult:
     model: str
     split_name: str
     synthetic: bool
-    val_accuracy: float
+    val_accuracy: float | None
     test: TestResult
     ledger: Ledger
     formats: tuple[FormatCheck, ...]
@@ -67,7 +67,9 @@ class ExportResult:
         test = self.test
         lines = [
             f"exported {self.model} (study {self.study}, run {self.run_id}) to {self.folder}",
-            f"validation accuracy {self.val_accuracy:.3f}",
+            "trained on train and validation part together"
+            if self.val_accuracy is None
+            else f"validation accuracy {self.val_accuracy:.3f}",
             f"test accuracy {test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), "
             f"95 % interval {test.low:.3f} to {test.high:.3f}, split: {self.split_name}",
             *(
@@ -96,7 +98,9 @@ def export_best(
     register: bool | None = None,
     trust_code: bool = False,
 ) -> ExportResult:
-    """Export the best complete trial of a study, or the trial of one run, to the folder `out`.
+    """Export the network of a study, or that of one run, to the folder `out`.
+
+    A study's network is the refit of its best complete trial, or that trial's own if there is no refit.
 
     The network is measured on the test part of the study's split. Each file is read back, and its outputs there
     are compared with those of the network. `out` is complete, with the measurements in its description and its
@@ -113,11 +117,8 @@ def export_best(
             f"{out} exists and is not an empty folder", expected="a new folder name", hint="--out OTHER"
         )
     tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
-    run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.best_trial_run(study or "")
-    if run.checkpoint_removed:
-        raise CheckpointError(
-            f"the checkpoint of run {run.run_id} was removed by --keep", hint="export another run with --run"
-        )
+    run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.network_run(study or "")
+    tracker.studies.require_checkpoint(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -162,7 +163,8 @@ class _Trained:
     classifier: Classifier
     description: Description
     view: View
-    split: Split
+    split: Split  # that of the training: a refit has the validation part among its train tracks
+    split_digest: str
 
 
 def _write(
@@ -191,7 +193,7 @@ def _write(
         synthetic=trained.view.tracks.synthetic,
         val_accuracy=description.metrics.val_accuracy,
         test=test,
-        ledger=read_ledger(tracker, run.data_digest, trained.split.digest),
+        ledger=read_ledger(tracker, run.data_digest, trained.split_digest),
         formats=checks,
         registered=registered,
     )
@@ -205,6 +207,9 @@ def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path, trust
     checkpoint = tracker.artifacts.download_checkpoint(run.run_id, working)
     classifier, description = load_checkpoint(checkpoint, trust_code=trust_code)
     _check_origin(run, description, split)
+    digest = split.digest
+    if run.refit_of is not None:
+        split = split.merged()
     parts = {name: len(getattr(split, name)) for name in ("train", "valid", "test")}
     exported = Exported(run_id=run.run_id, split=split.name, parts=parts)
     architecture = description.architecture
@@ -215,6 +220,7 @@ def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path, trust
         description=replace(description, exported=exported),
         view=View(tracks, architecture.representation, architecture.columns, crop),
         split=split,
+        split_digest=digest,
     )
 
 

@@ -68,7 +68,7 @@ def model_card(description: Description) -> str:
         sections.append("**The data are synthetic: these figures say nothing about music.**")
     sections += [
         _figures(description, exported, exported.test, origin),
-        "The epoch and the trial were chosen on the validation part, so the validation accuracy is optimistic. "
+        "The epoch and the setting were chosen on validation tracks, so a validation accuracy is optimistic. "
         "Nothing was chosen on the test part. Other splits and other collections give other accuracies: name the "
         "split with them.",
         f"Genres, in the order of the probabilities: {', '.join(architecture.genres)}.",
@@ -101,14 +101,12 @@ def _cropped(architecture: Architecture) -> str:
 
 
 def _figures(description: Description, exported: Exported, test: TestResult, origin: Origin) -> str:
-    metrics, parts, config = description.metrics, exported.parts, description.config
-    low, high = wilson_interval(round(metrics.val_accuracy * parts["valid"]), parts["valid"])
+    parts, config = exported.parts, description.config
     opened = "once" if test.openings == 1 else f"{test.openings} times"
     rows = {
         "test accuracy": f"{test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), 95 % interval "
         f"{test.low:.3f} to {test.high:.3f}; opened {opened} by this run",
-        "validation accuracy": f"{metrics.val_accuracy:.3f} ({parts['valid']} tracks), 95 % interval "
-        f"{low:.3f} to {high:.3f}; at epoch {metrics.epoch} of {config.epochs}",
+        "validation accuracy": _validation(description, parts["valid"]),
         "split": f"{exported.split}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
         "data": f"{'synthetic' if origin.synthetic else 'GTZAN layout'}, digest `{origin.data_digest[:16]}`",
         "setting": f"{describe(config.params)}, trial seed {config.seed}",
@@ -116,6 +114,17 @@ def _figures(description: Description, exported: Exported, test: TestResult, ori
         "versions": ", ".join(f"{name} {version}" for name, version in description.versions.items()),
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _validation(description: Description, tracks: int) -> str:
+    metrics, epochs = description.metrics, description.config.epochs
+    if metrics.val_accuracy is None:
+        return f"none: a refit, trained on train and validation part together; epoch {metrics.epoch} of {epochs}"
+    low, high = wilson_interval(round(metrics.val_accuracy * tracks), tracks)
+    return (
+        f"{metrics.val_accuracy:.3f} ({tracks} tracks), 95 % interval {low:.3f} to {high:.3f}; at epoch "
+        f"{metrics.epoch} of {epochs}"
+    )
 
 
 def _files(exported: Exported) -> str:

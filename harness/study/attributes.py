@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from harness.core.errors import HarnessError, StudyError
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import StudySpec
@@ -16,7 +18,7 @@ from harness.study.samplers import PRUNERS, SAMPLERS
 
 # User attributes of studies and of trials.
 SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
-RESULT_KEY, DEATHS_KEY = "result", "deaths"
+RESULT_KEY, DEATHS_KEY, BEGUN_KEY = "result", "deaths", "begun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,14 @@ class StudyFault(StrEnum):
         if self is StudyFault.INTERRUPTED:
             hint = f"harness sweep --study {name}, which finishes it, or {hint}"
         return StudyError(f"study {name!r} cannot be used: {self}", expected=expected[self], hint=hint)
+
+
+def recorded_folds(trial: FrozenTrial) -> tuple[float, ...]:
+    """Return the validation accuracy of each fold at the best epoch of a trial; () if it has none on record."""
+    try:
+        return tuple(float(accuracy) for accuracy in trial.user_attrs[RESULT_KEY].get("folds", ()))
+    except UNREADABLE:
+        return ()
 
 
 def read_attributes(name: str, attributes: Mapping[str, Any], objectives: int) -> StudyAttributes | StudyFault:

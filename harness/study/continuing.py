@@ -35,7 +35,7 @@ def make_or_check(
     if record is StudyFault.DAMAGED or (record is StudyFault.FOREIGN and not _is_new(study)):
         raise record.error(study.study_name)
     study.set_user_attr(CONTEXT_KEY, context.as_json())
-    starts = first_trial is not None and not SAMPLERS[spec.sampler].covers_all
+    starts = bool(first_trial) and not SAMPLERS[spec.sampler].covers_all
     if starts and not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(first_trial or {}))
     study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: it marks the study as complete

@@ -15,7 +15,7 @@ from harness.core.files import sqlite_path
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
 from harness.core.space import Params
-from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, StudyFault, read_attributes
+from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, StudyFault, read_attributes, recorded_folds
 from harness.study.leases import Leases
 from harness.study.queries import (
     BestTrial,
@@ -36,6 +36,7 @@ class StudyOverview:
     """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first.
 
     `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
+    `refit_of` is the study whose best setting this one trains, None for a search.
     """
 
     name: str
@@ -48,6 +49,7 @@ class StudyOverview:
     best_params: Params
     last_touched: datetime | None
     fault: StudyFault | None = None
+    refit_of: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -93,6 +95,7 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         best=None if best is None else best.value,
         best_params=(best.params if best is not None else None) or {},
         last_touched=trials.last_touched,
+        refit_of=record.spec.refit_of,
     )
 
 
@@ -120,7 +123,7 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
     states: dict[TrialState, Literal["complete", "pruned", "failed"]]
     states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     best, reason = _recorded_end(trial)
-    return TrialResult(state=states[trial.state], best=best, reason=reason)
+    return TrialResult(state=states[trial.state], best=best, reason=reason, folds=recorded_folds(trial))
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
@@ -136,6 +139,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
         reason=reason,
+        folds=recorded_folds(trial),
     )
 
 

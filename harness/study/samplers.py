@@ -178,6 +178,16 @@ def make_sampler(name: str, seed: int, number: int, space: Space) -> samplers.Ba
         return SAMPLERS[name].make(seeds, space)
 
 
+def first_epoch(pruner: str, epochs: int, folds: int) -> int | None:
+    """Return the first epoch at which a pruner is called, None if it is not called for epochs.
+
+    The Wilcoxon pruner compares equal tests of two trials: with several folds it is called for folds only.
+    """
+    if pruner == "wilcoxon" and folds > 1:
+        return None
+    return PRUNERS[pruner].first_epoch(epochs)
+
+
 def make_pruner(name: str, epochs: int) -> pruners.BasePruner:
     """Return the pruner of that name for trials of `epochs` epochs."""
     with _quiet():

@@ -15,14 +15,14 @@ from harness.core.attempts import Deaths
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
 from harness.core.space import Params
 from harness.core.study_record import Budget, StudyContext, Targets
-from harness.study.attributes import DEATHS_KEY, RESULT_KEY, TARGETS_KEY, StudyFault
+from harness.study.attributes import BEGUN_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY, StudyFault
 from harness.study.claim import Claim, suggest
 from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
 from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
 from harness.study.queries import ENDED, FoundTrial, check_exists, count_trials, find_trials, read_record
-from harness.study.samplers import PRUNERS, SAMPLERS, len_of_grid, make_pruner, make_sampler
+from harness.study.samplers import SAMPLERS, first_epoch, len_of_grid, make_pruner, make_sampler
 from harness.study.storage import plain_reads
 
 
@@ -140,16 +140,19 @@ class Study:
             assert trial.number == number
             lock = self._locks.take(number, trial._trial_id)
         before = self._study._storage.get_trial(trial._trial_id)
+        if not self.spec.space:  # a trial without parameters does not show by them that it was begun
+            trial.set_user_attr(BEGUN_KEY, True)
         return Claim(
             number=number,
             params=suggest(trial, self.spec.space),
-            resumed=bool(before.params),
+            resumed=bool(before.params) or BEGUN_KEY in before.user_attrs,
             moved=lock.moved,
             _study=self._study,
             _trial=trial,
             _lock=lock,
             _last_step=max(before.intermediate_values, default=0),
-            _first_epoch=PRUNERS[self.spec.pruner].first_epoch(self.spec.epochs),
+            _first_epoch=first_epoch(self.spec.pruner, self.spec.epochs, self.spec.folds),
+            _pruner=self.spec.pruner,
         )
 
     def is_over(self, budget: Budget) -> bool:

@@ -21,7 +21,7 @@ from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, open_storage, reaching
-from harness.sweep.plan import SweepPlan
+from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.sweep.settings import SweepSettings
@@ -182,7 +182,9 @@ def join_study(
     return SweepPlan(
         settings=own,
         spec=spec,
-        tracks=with_crop(tracks, [split], possible_values("crop", spec.space, spec.fixed)),
+        tracks=with_crop(
+            tracks, training_splits(tracks, split, spec), possible_values("crop", spec.space, spec.fixed)
+        ),
         split=split,
         model=recorded_model(spec.model, spec.source_digest, f"study {name!r}", trust_code=trust_code),
         stores=stores,
@@ -226,7 +228,7 @@ def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[
         spec=plan.spec,
         stores=plan.stores,
         view=plan.view.select(plan.split.train + plan.split.valid),
-        split=plan.split.without_test(),
+        splits=tuple(s.without_test() for s in training_splits(plan.tracks, plan.split, plan.spec)),
         budget=plan.budget,
         device=plan.devices[0],
         worker_id=study.worker_id,

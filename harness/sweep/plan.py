@@ -12,7 +12,15 @@ from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_name, resolve_stores
-from harness.data import Tracks, View, read_split, stratified_split, used_columns, with_crop
+from harness.data import (
+    Tracks,
+    View,
+    read_split,
+    stratified_split,
+    used_columns,
+    validation_folds,
+    with_crop,
+)
 from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
 from harness.models.registry import model_spec
@@ -42,6 +50,12 @@ class SweepPlan:
     def view(self) -> View:
         """The tracks as the study's networks see them."""
         return View(self.tracks, self.model.representation, self.spec.columns)
+
+    @property
+    def refits(self) -> bool:
+        """Whether the best setting is trained on train and validation part together when the search is over."""
+        wanted = self.settings.refit
+        return self.spec.folds > 1 if wanted is None else wanted
 
     @property
     def first_params(self) -> Params:
@@ -89,18 +103,29 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         pruner=check_search(settings.sampler, settings.pruner, space, settings.trials),
         precision=settings.precision,
         source_digest=model.source_digest,
+        folds=settings.folds,
     )
     if model.source_digest is not None:
         check_network(model, len(spec.columns), len(tracks.genres))
     return SweepPlan(
         settings=settings,
         spec=spec,
-        tracks=with_crop(tracks, [split], possible_values("crop", space, fixed)),
+        tracks=with_crop(tracks, training_splits(tracks, split, spec), possible_values("crop", space, fixed)),
         split=split,
         model=model,
         stores=resolve_stores(settings.tracking_uri, settings.storage),
         devices=devices_of(settings.device),
     )
+
+
+def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Split, ...]:
+    """Return the splits that a trial trains on: one for each fold, or the study's own.
+
+    A refit trains on the train and the validation part together.
+    """
+    if spec.is_refit:
+        return (split.merged(),)
+    return validation_folds(tracks, split, spec.folds) if spec.folds > 1 else (split,)
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:

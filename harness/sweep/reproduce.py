@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -14,13 +14,14 @@ from harness.core.records import EpochMetrics, Split, TrialConfig
 from harness.core.space_parsing import parse_fixed
 from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
-from harness.data import Tracks, TrainingData, View, with_crop
+from harness.data import Tracks, TrainingData, View, validation_folds, with_crop
 from harness.data.open import load_data, recorded_folder
 from harness.models.registry import MODELS, model_of_source
 from harness.models.spec import ModelSpec
 from harness.tracking import RunInfo, Tracker
 from harness.tracking.environment import code_version, environment
 from harness.training.devices import choose_device, gpu_name
+from harness.training.folds import Curve, fold_config, mean_curve
 from harness.training.loop import accepted_by, fit, start_training
 
 MAX_THREADS = 1024  # of a recorded training: more than any machine has a use for
@@ -51,9 +52,13 @@ class EpochPair:
 
     @property
     def gaps(self) -> dict[str, float]:
-        """The absolute difference of each figure; infinity if a figure is missing."""
+        """The absolute difference of each figure; infinity if one training lacks it."""
         recorded, found = self.recorded or {}, self.found or {}
-        return {name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf)) for name in FIGURES}
+        return {
+            name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf))
+            for name in FIGURES
+            if name in recorded or name in found
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,8 @@ class Reproduction:
     @property
     def gaps(self) -> dict[str, float]:
         """The largest difference of each figure over all epochs."""
-        return {name: max((pair.gaps[name] for pair in self.epochs), default=math.inf) for name in FIGURES}
+        gaps = [pair.gaps for pair in self.epochs]
+        return {name: max((g[name] for g in gaps if name in g), default=math.inf) for name in FIGURES}
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; a gap that is not finite is null."""
@@ -128,14 +134,19 @@ def reproduce(
     differences += [*differs, *_changed("gpu", run.gpu or "none", gpu_name(where) or "none")]
     config = run.config
     _check_config(run_id, config, model)
-    tracks = with_crop(tracks, [split], [config.params.get("crop", "none")])
+    splits = _splits(run, tracks, split)
+    tracks = with_crop(tracks, splits, [config.params.get("crop", "none")])
     view = View(tracks, model.representation, context.columns).for_params(config.params)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        found, ended = _train(config, model, view.training(split).to(where), len(recorded), listener)
+        parts = [view.training(one).to(where) for one in splits]
+        configs = [fold_config(config, n) for n in range(1, len(splits) + 1)] if run.folds > 1 else [config]
+        curves, ended = _train(configs, model, parts, len(recorded), listener)
     finally:
         torch.set_num_threads(before)
+    mean = mean_curve(curves)
+    found = {epoch.metrics.epoch: _figures(epoch.metrics) for epoch in mean}
     numbers = range(1, max(len(recorded), len(found)) + 1)
     return Reproduction(
         run_id=run_id,
@@ -145,6 +156,18 @@ def reproduce(
         differences=tuple(differences),
         ended=ended,
     )
+
+
+def _splits(run: RunInfo, tracks: Tracks, split: Split) -> tuple[Split, ...]:
+    """Return the splits that the trial was trained on: its folds, or that of the study."""
+    if run.folds == 1:
+        return (split,)
+    trained = len(run.trained_folds)  # fewer than the study's if the trial was pruned
+    if run.trained_folds != tuple(range(1, trained + 1)) or not 1 <= trained <= run.folds:
+        raise TrackingError(
+            f"run {run.run_id} has the figures of the folds {run.trained_folds}", expected=f"1 to {run.folds}"
+        )
+    return validation_folds(tracks, split, run.folds)[:trained]
 
 
 def _model(run: RunInfo, context: StudyContext, trust_code: bool) -> ModelSpec:
@@ -208,20 +231,27 @@ def _changed(what: str, recorded: str, found: str) -> list[Difference]:
     return [] if recorded == found else [Difference(what=what, recorded=recorded, found=found)]
 
 
+def _figures(metrics: EpochMetrics) -> dict[str, float]:
+    return {name: value for name in FIGURES if (value := getattr(metrics, name)) is not None}
+
+
 def _train(
-    config: TrialConfig,
+    configs: Sequence[TrialConfig],
     model: ModelSpec,
-    data: TrainingData,
+    parts: Sequence[TrainingData],
     epochs: int,
     listener: Callable[[EpochMetrics, int], None],
-) -> tuple[dict[int, dict[str, float]], str | None]:
-    found: dict[int, dict[str, float]] = {}
-    try:
-        for metrics in fit(start_training(config, model, data, data.train.inputs.device), data):
-            found[metrics.epoch] = {name: getattr(metrics, name) for name in FIGURES}
-            listener(metrics, epochs)
-            if metrics.epoch == epochs:
-                break
-    except Diverged as divergence:
-        return found, str(divergence)
-    return found, None
+) -> tuple[list[Curve], str | None]:
+    """Train each configuration on its part for so many epochs; return the curves, and why the last ended early."""
+    curves: list[Curve] = []
+    for number, (config, data) in enumerate(zip(configs, parts, strict=True)):
+        state = start_training(config, model, data, data.train.inputs.device)
+        try:
+            for metrics in fit(state, data):
+                listener(replace(metrics, epoch=number * epochs + metrics.epoch), epochs * len(configs))
+                if metrics.epoch == epochs:
+                    break
+        except Diverged as divergence:
+            return [*curves, state.curve], str(divergence)
+        curves.append(state.curve)
+    return curves, None

@@ -61,6 +61,8 @@ class SweepSettings(BaseModel):
     experiment: str | None = None
     study: str | None = None
     epochs: Count = 30
+    folds: Annotated[int, Field(ge=1, le=20)] = 1
+    refit: bool | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     split: str | None = None
     split_seed: Seed = 0

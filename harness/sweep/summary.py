@@ -16,7 +16,7 @@ class StudySummary:
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
     `signal` is the number of the signal that interrupted the sweep (None: no signal). `unsent` is the error of an
     interrupted sweep that could not send everything to MLflow. `listener_error` is what the sweep's listener
-    raised; it was told nothing more afterwards.
+    raised; it was told nothing more afterwards. `refit` is the summary of the refit, None for none.
     """
 
     spec: StudySpec
@@ -31,6 +31,12 @@ class StudySummary:
     signal: int | None = None
     unsent: TrackingError | None = None
     listener_error: Exception | SystemExit | None = None
+    refit: StudySummary | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the study has all its trials, and the sweep was not interrupted."""
+        return self.signal is None and self.best is not None and self.counts.finished >= self.trials_wanted
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
@@ -54,6 +60,7 @@ class StudySummary:
                 "failed": self.counts.failed,
             },
             "best": best,
+            "refit": None if self.refit is None else {"run_id": self.refit.best_run_id},
             "parent_run_id": self.parent_run_id,
             "seconds": round(self.seconds, 3),
             "tracking_uri": self.tracking_uri,

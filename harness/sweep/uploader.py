@@ -18,7 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.errors import HarnessError, TrackingError
-from harness.core.events import Acknowledged, Ended, EpochDone, Event, ResumeSaved, TrialStarted, has_ended
+from harness.core.events import (
+    Acknowledged,
+    Ended,
+    EpochDone,
+    Event,
+    FoldEnded,
+    FoldEpochDone,
+    ResumeSaved,
+    TrialStarted,
+    has_ended,
+)
 from harness.core.files import FileLock
 from harness.core.journal import find_journals, read_events, remove_journal
 from harness.study import Study, reaching
@@ -28,6 +38,8 @@ READ_SECONDS = 0.2
 SEND_SECONDS = 5.0
 HANG_SECONDS = 1.0  # a request that fails only after this time had no answer
 HURRY_SECONDS = 4.0  # for a request to the tracking server, once the sweep is stopping
+
+URGENT = (ResumeSaved, FoldEnded, Ended, Acknowledged)  # events that are sent at once
 
 Listener = Callable[[int, Event], None]
 
@@ -43,7 +55,7 @@ class _Tail:
     sweep: str = ""  # the sweep that runs the trial, by the last start on record
     run_id: str | None = None
     looked: bool = False  # whether a run was requested before: it may exist although the answer was lost
-    on_record: frozenset[int] = frozenset()  # epochs that the run had when this uploader found it
+    on_record: frozenset[tuple[int, int]] = frozenset()  # (fold, epoch) that the run had when it was found
     pending: list[Event] = field(default_factory=list)
     waiting_since: float = 0.0
     not_before: float = 0.0
@@ -111,7 +123,7 @@ class JournalUploader:
     def _unsent(self, error: HarnessError) -> TrackingError:
         tails = [tail for tail in self._tails.values() if tail.pending and self._is_ours(tail)]
         numbers = ", ".join(str(number) for number in sorted(tail.number for tail in tails))
-        points = sum(isinstance(event, EpochDone) for tail in tails for event in tail.pending)
+        points = sum(isinstance(event, EpochDone | FoldEpochDone) for tail in tails for event in tail.pending)
         return TrackingError(
             f"{error.found}\n  study {self._study.name!r}: {points} epochs of the trials {numbers} "
             f"are not in MLflow yet; they are safe in {self._folder}",
@@ -142,7 +154,7 @@ class JournalUploader:
                 tail = self._read(number, path)
                 if tail is None or not tail.pending:
                     continue
-                urgent = any(isinstance(event, ResumeSaved | Ended | Acknowledged) for event in tail.pending)
+                urgent = any(isinstance(event, URGENT) for event in tail.pending)
                 waited = time.monotonic() - tail.waiting_since
                 due = flush or ((urgent or waited > SEND_SECONDS) and time.monotonic() > tail.not_before)
                 if due and not self._hangs and self._is_ours(tail):
@@ -204,7 +216,7 @@ class JournalUploader:
             return
         if tail.run_id is None:
             tail.run_id, tail.on_record = self._find_run(tail)
-        news = [e for e in tail.pending if not (isinstance(e, EpochDone) and e.metrics.epoch in tail.on_record)]
+        news = [event for event in tail.pending if _epoch_of(event) not in tail.on_record]
         resume = folder if self._study.is_shared else None
         self._trials.send(tail.run_id, news, checkpoint=folder / "checkpoint", resume=resume)
         if has_ended(tail.pending):
@@ -216,7 +228,7 @@ class JournalUploader:
             remove_journal(tail.path)  # both stores have the end: the journal is no longer needed
             del self._tails[tail.number]
 
-    def _find_run(self, tail: _Tail) -> tuple[str, frozenset[int]]:
+    def _find_run(self, tail: _Tail) -> tuple[str, frozenset[tuple[int, int]]]:
         """Return the trial's run, made where it has none, and the epochs that it has on record.
 
         Unless the trial is certainly new, MLflow is searched: an earlier attempt may have made the run, or a dead
@@ -228,6 +240,16 @@ class JournalUploader:
         tail.looked = True
         with FileLock(self._folder / "runs.lock"):
             return self._trials.run_of(tail.number, first.time, search=not new)
+
+
+def _epoch_of(event: Event) -> tuple[int, int] | None:
+    """Return the fold (0 for none) and the epoch that an event reports, None if it reports no epoch."""
+    match event:
+        case EpochDone(metrics=metrics):
+            return 0, metrics.epoch
+        case FoldEpochDone(fold=fold, metrics=metrics):
+            return fold, metrics.epoch
+    return None
 
 
 def _first_line(path: Path) -> bytes:

@@ -18,7 +18,7 @@ import torch
 from harness.core.errors import TrackingError
 from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
-from harness.core.records import Split, StudySpec, TrialResult, WorkerId
+from harness.core.records import Split, StudySpec, TrialConfig, TrialResult, WorkerId
 from harness.core.space import Params, Value
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores
@@ -27,6 +27,7 @@ from harness.models.registry import recorded_model
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
 from harness.training.checkpoint import Origin
 from harness.training.devices import choose_device, gpu_name
+from harness.training.folds import run_folds
 from harness.training.resume import clear_resume
 from harness.training.run import run_trial, trial_config
 from harness.workers.child import is_machine_fault, worker_main
@@ -40,14 +41,15 @@ WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished 
 class WorkerTask:
     """All that a worker process needs, sent to it when it starts.
 
-    Nothing of the test part is in it: `view` has the train and validation tracks only, `split` no test ids.
+    Nothing of the test part is in it: `view` has the train and validation tracks only, `splits` no test ids. A
+    trial trains on each of `splits`, its folds; without folds there is one.
     `deadline` is a time of `time.monotonic`, which all processes of a machine share: no trial is begun after it.
     """
 
     spec: StudySpec
     stores: Stores
     view: View
-    split: Split
+    splits: tuple[Split, ...]
     budget: Budget
     device: str
     worker_id: WorkerId
@@ -75,7 +77,7 @@ class Worker:
         self.model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}", trust_code=True)
         torch.set_num_threads(min(self.model.threads, usable_cores()))
         self.device = choose_device(task.device)
-        self._data: dict[Value, TrainingData] = {}
+        self._data: dict[tuple[Value, int], TrainingData] = {}
         storage = open_storage(task.stores.storage)
         self.study = Study.open(storage, task.spec.name, task.work_folder, task.worker_id)
 
@@ -91,12 +93,18 @@ class Worker:
             else:  # other workers run the last trials; if one dies, its trial is run here
                 self.stopping.wait(WAIT_SECONDS)
 
-    def _training_data(self, params: Params) -> TrainingData:
-        """Return the training data for these hyperparameters; they are cached for the next trial."""
-        view = self.task.view.for_params(params)
-        if view.crop not in self._data:
-            self._data[view.crop] = view.training(self.task.split).to(self.device)
-        return self._data[view.crop]
+    def _training_data(self, params: Params, fold: int = 1) -> TrainingData:
+        """Return the training data for these hyperparameters; they are cached for the next trial.
+
+        With several folds only the data of the last one are kept: those of all of them would fill the memory.
+        """
+        view, splits = self.task.view.for_params(params), self.task.splits
+        key = view.crop, fold
+        if key not in self._data:
+            if len(splits) > 1:
+                self._data.clear()
+            self._data[key] = view.training(splits[fold - 1]).to(self.device)
+        return self._data[key]
 
     def run_claim(self, claim: Claim) -> None:
         """Run a claimed trial, and write its end to the journal and then to the study.
@@ -134,17 +142,7 @@ class Worker:
             )
         )
         try:
-            result = run_trial(
-                config,
-                self.model,
-                self._training_data(config.params),
-                self.device,
-                journal=journal,
-                folder=folder,
-                origin=self._origin(claim.number),
-                report=claim.report,
-                stop=lambda: self.stopping.is_set() or claim.is_lost,
-            )
+            result = self._run(claim, config, journal, folder)
         except Exception as error:
             if is_machine_fault(error, also=STORAGE_ERRORS):
                 claim.leave()  # its sweep requeues it
@@ -154,6 +152,38 @@ class Worker:
             self._end(claim, journal, result)
             raise
         self._end(claim, journal, result)
+
+    def _run(self, claim: Claim, config: TrialConfig, journal: Journal, folder: Path) -> TrialResult:
+        def stop() -> bool:
+            return self.stopping.is_set() or claim.is_lost
+
+        folds = len(self.task.splits)
+        if folds > 1:
+            return run_folds(
+                config,
+                self.model,
+                lambda fold: self._training_data(config.params, fold),
+                folds,
+                self.device,
+                journal=journal,
+                folder=folder,
+                report=claim.report,
+                report_fold=lambda fold, curve, mean: claim.report_fold(
+                    fold, max(metrics.val_accuracy or 0.0 for metrics in curve), mean, fold * config.epochs
+                ),
+                stop=stop,
+            )
+        return run_trial(
+            config,
+            self.model,
+            self._training_data(config.params),
+            self.device,
+            journal=journal,
+            folder=folder,
+            origin=self._origin(claim.number),
+            report=claim.report,
+            stop=stop,
+        )
 
     def _origin(self, number: int) -> Origin:
         spec = self.task.spec

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from harness.core.errors import TrackingError, mask_password
 from harness.core.recorded import UNREADABLE
-from harness.core.workspace import RESUME_FILE
+from harness.core.workspace import FOLDS_FILE, RESUME_FILE
 from harness.tracking.artifact_paths import is_run_folder, remove_run_folder
 from harness.tracking.client import translated
 from harness.tracking.tags import REMOVED, Tag
@@ -81,8 +81,13 @@ class Artifacts:
             self._client.set_tag(run_id, Tag.CHECKPOINT.value, REMOVED)
 
     def store_resume(self, run_id: str, folder: Path) -> None:
-        """Upload the resume point in `folder` to a run: first its tensors, then the file that names them."""
+        """Upload the resume point in `folder` to a run: first its tensors, then the file that names them.
+
+        The curves of the folds that have ended go with it.
+        """
         with translated(f"storing the resume point of run {run_id}"):
+            if (folder / FOLDS_FILE).is_file():
+                self._client.log_artifact(run_id, str(folder / FOLDS_FILE), RESUME_FOLDER)
             try:
                 pointer = (folder / RESUME_FILE).read_text(encoding="utf-8")
                 name = json.loads(pointer)["file"]
@@ -91,7 +96,7 @@ class Artifacts:
             except FileNotFoundError:
                 return  # replaced or removed meanwhile: a newer resume point follows, or the trial is over
             self._client.log_text(run_id, pointer, f"{RESUME_FOLDER}/{RESUME_FILE}")
-            for stale in older - {name, RESUME_FILE}:
+            for stale in older - {name, RESUME_FILE, FOLDS_FILE}:
                 self._remove(run_id, f"{RESUME_FOLDER}/{stale}")
 
     def fetch_resume(self, run_id: str, folder: Path) -> bool:

@@ -11,6 +11,8 @@ from harness.core.recorded import UNREADABLE, whole_number
 from harness.core.records import TrialConfig
 from harness.tracking.tags import OPENED_PREFIX, REMOVED, Kind, RunStatus, Tag, Tags
 
+FOLD_PREFIX = "val_accuracy_fold_"  # before the number of a fold: the metric with its validation accuracy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
@@ -68,6 +70,17 @@ class RunInfo:
         return self.tags.get(Tag.BEST_RUN_ID)
 
     @property
+    def refit(self) -> tuple[int, str] | None:
+        """The trial of a study that was refitted last, and the run of that refit; None if there is no refit."""
+        trial, run_id = whole_number(self.tags.get(Tag.REFIT_TRIAL)), self.tags.get(Tag.REFIT_RUN_ID)
+        return None if trial is None or run_id is None else (trial, run_id)
+
+    @property
+    def refit_of(self) -> str | None:
+        """The study that a refit belongs to, None for any other run."""
+        return self.tags.get(Tag.REFIT_OF)
+
+    @property
     def is_whole(self) -> bool:
         """Whether a study's run has all params and files of its start."""
         return Tag.WHOLE in self.tags
@@ -98,6 +111,17 @@ class RunInfo:
     def trial_state(self) -> str | None:
         """The state of a trial or a repeat."""
         return self.tags.get(Tag.TRIAL_STATE)
+
+    @property
+    def folds(self) -> int:
+        """The number of folds that each trial of the study trains on; 1 if the record names none."""
+        return whole_number(self.params.get("folds")) or 1
+
+    @property
+    def trained_folds(self) -> tuple[int, ...]:
+        """The folds of which the run has figures, sorted."""
+        found = (whole_number(m.removeprefix(FOLD_PREFIX)) for m in self.metrics if m.startswith(FOLD_PREFIX))
+        return tuple(sorted(fold for fold in found if fold is not None))
 
     @property
     def checkpoint_removed(self) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from harness.core.errors import StudyError, TrackingError, mask_password
+from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
 from harness.core.study_record import StudyContext
 from harness.core.workspace import check_name
@@ -94,6 +94,41 @@ class Studies:
     def end_trial(self, run_id: str, state: TrialState, *, mended: str) -> None:
         """End the run of a trial that its worker has not ended; `mended` says why."""
         self._runs.end(run_id, STATUS_OF[state], tags={Tag.TRIAL_STATE: state, Tag.MENDED: mended})
+
+    def note_refit(self, study: str, identity: str, refit: str, run_id: str, trial: int) -> None:
+        """Record in a study's run which trial was refitted, and in which run; `refit` is the refit's study run.
+
+        That run becomes a child of the study's run.
+        """
+        parent = self.require_run(study, identity).run_id
+        self._runs.log(refit, tags={Tag.PARENT_ID: parent})
+        self._runs.log(parent, tags={Tag.REFIT_RUN_ID: run_id, Tag.REFIT_TRIAL: str(trial)})
+
+    def network_run(self, study: str, identity: str | None = None) -> RunInfo:
+        """Return the run with the network to use: the refit of the best trial, or the best trial itself.
+
+        Raises StudyError as `best_trial_run` does.
+        """
+        best = self.best_trial_run(study, identity)
+        refit = self._runs.get(best.parent_id).refit
+        if refit is not None and refit[0] == best.trial_number:
+            return self._runs.get(refit[1])
+        return best
+
+    def require_checkpoint(self, run: RunInfo) -> None:
+        """Raise CheckpointError if a run has no checkpoint: it was removed, or the trial has folds."""
+        if run.checkpoint_removed:
+            raise CheckpointError(
+                f"the checkpoint of run {run.run_id} was removed by --keep",
+                expected="a run whose checkpoint is stored",
+                hint="export another run with --run",
+            )
+        if run.folds > 1:
+            raise CheckpointError(
+                f"trial {run.trial_number} of study {run.study!r} has no network: its folds only measure it",
+                expected="a study whose best setting was refitted",
+                hint=f"harness sweep --study {run.study}, with the settings of the study and --refit",
+            )
 
     def runs_named(
         self, study: str, *, identity: str | None = None, experiment: str | None = None
@@ -197,7 +232,8 @@ class Studies:
 
     def names(self) -> list[str]:
         """Return the names of all studies."""
-        return sorted(run.study or "" for run in self._runs.find({Tag.KIND: Kind.STUDY}))
+        found = self._runs.find({Tag.KIND: Kind.STUDY})
+        return sorted(run.study or "" for run in found if run.refit_of is None)
 
     def delete(self, study: str, identity: str) -> Deleted:
         """Delete the runs of a study with their files.
@@ -232,6 +268,7 @@ def study_params(spec: StudySpec) -> dict[str, object]:
         "seed": spec.seed,
         "sampler": spec.sampler,
         "pruner": spec.pruner,
+        "folds": spec.folds,
         "precision": spec.precision,
         "split": spec.split_name,
         "columns": ", ".join(spec.columns) or "none (pictures)",

@@ -51,6 +51,9 @@ class Tag(StrEnum):
     WHOLE = "whole"
     BEST_RUN_ID = "best_run_id"
     BEST_TRIAL = "best_trial"
+    REFIT_RUN_ID = "refit_run_id"
+    REFIT_TRIAL = "refit_trial"  # the trial whose setting was refitted
+    REFIT_OF = "refit_of"  # of a refit: the study that it belongs to
     # Trials, and the first three of repeats too.
     TRIAL_STATE = "trial_state"
     REASON = "reason"
@@ -146,6 +149,7 @@ def study_tags(spec: StudySpec, kind: Kind) -> dict[str, str]:
         Tag.MODEL: spec.model,
         Tag.DATA_DIGEST: spec.data_digest,
         Tag.SPLIT_DIGEST: spec.split_digest,
+        **({} if spec.refit_of is None else {Tag.REFIT_OF: spec.refit_of}),
         **origin_tags(),
     }
 

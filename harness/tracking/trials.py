@@ -6,12 +6,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING
 
-from harness.core.events import Ended, EpochDone, Event, Resumed, ResumeSaved, TrialStarted
+from harness.core.events import (
+    Ended,
+    EpochDone,
+    Event,
+    FoldEnded,
+    FoldEpochDone,
+    Resumed,
+    ResumeSaved,
+    TrialStarted,
+)
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.study_record import DatasetInfo
 from harness.tracking.client import translated
+from harness.tracking.run_info import FOLD_PREFIX
 from harness.tracking.runs import Point
 from harness.tracking.studies import study_params
 from harness.tracking.tags import INPUT_CONTEXT, STATUS_OF, TAG_LIMIT, Kind, Tag, code_tags, study_tags
@@ -31,7 +42,16 @@ EPOCH_METRICS = {
 def epoch_points(event: EpochDone) -> list[Point]:
     """Return the metric points of an epoch; their time is that of the event, their step is the epoch."""
     metrics = event.metrics
-    return [Point(name, getattr(metrics, key), event.time, metrics.epoch) for key, name in EPOCH_METRICS.items()]
+    figures = {name: getattr(metrics, key) for key, name in EPOCH_METRICS.items()}
+    points = [Point(name, v, event.time, metrics.epoch) for name, v in figures.items() if v is not None]
+    if event.std is not None:
+        points.append(Point("val_accuracy_std", event.std, event.time, metrics.epoch))
+    return points
+
+
+def fold_metric(fold: int) -> str:
+    """Return the name of the metric with the validation accuracy of a fold."""
+    return f"{FOLD_PREFIX}{fold}"
 
 
 def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
@@ -43,7 +63,7 @@ def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
         "best_val_loss": best.val_loss,
         "best_epoch": best.epoch,
     }
-    return [Point(name, value, time) for name, value in figures.items()]
+    return [Point(name, value, time) for name, value in figures.items() if value is not None]
 
 
 def end_tags(result: TrialResult) -> dict[str, str]:
@@ -61,8 +81,10 @@ class TrialLog:
         self._dataset = dataset
         self._experiment = tracker.experiment_id(spec.experiment)
 
-    def run_of(self, number: int, time: int, *, search: bool) -> tuple[str, frozenset[int]]:
-        """Return the id of a trial's run, and the epochs that MLflow already has.
+    def run_of(self, number: int, time: int, *, search: bool) -> tuple[str, frozenset[tuple[int, int]]]:
+        """Return the id of a trial's run, and the epochs that MLflow already has, as (fold, epoch).
+
+        The fold is 0 for an epoch of the trial's own curve.
 
         `search`: look for an existing run first. If there is none, make it, with `time` (ms since 1970) as its
         start.
@@ -72,7 +94,10 @@ class TrialLog:
             found = self._tracker.studies.trial_run(self._parent, number, self._experiment)
             if found is not None:
                 last = list(EPOCH_METRICS.values())[-1]  # an epoch with its last metric is complete
-                return found.run_id, runs.steps(found.run_id, last)
+                known = {(0, epoch) for epoch in runs.steps(found.run_id, last)}
+                for fold in found.trained_folds:
+                    known |= {(fold, epoch) for epoch in runs.steps(found.run_id, fold_metric(fold))}
+                return found.run_id, frozenset(known)
         name = f"{self._spec.model.rpartition(':')[2]}-{number:03d}"
         tags = study_tags(self._spec, Kind.TRIAL) | {Tag.PARENT_ID: self._parent, Tag.TRIAL: str(number)}
         return runs.create(self._experiment, name, tags, time), frozenset()
@@ -94,7 +119,7 @@ class TrialLog:
             artifacts.log_checkpoint(run_id, checkpoint)
         if resume is not None and batch.is_over:
             artifacts.remove_resume(run_id)
-        elif resume is not None and any(isinstance(event, ResumeSaved) for event in events):
+        elif resume is not None and any(isinstance(event, ResumeSaved | FoldEnded) for event in events):
             artifacts.store_resume(run_id, resume)
         if batch.end is not None:
             runs.end(run_id, STATUS_OF[batch.end.result.state], time=batch.end.time)
@@ -144,6 +169,9 @@ def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
                 batch.started, batch.end = True, None
             case EpochDone():
                 batch.points += epoch_points(event)
+            case FoldEpochDone(fold=fold, metrics=metrics):
+                assert metrics.val_accuracy is not None  # each fold has a validation part
+                batch.points.append(Point(fold_metric(fold), metrics.val_accuracy, event.time, metrics.epoch))
             case Resumed(epoch=epoch):
                 batch.tags[Tag.RESUMED_AFTER] = str(epoch)
             case Ended(result=result):
@@ -152,6 +180,8 @@ def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
                     batch.tags[Tag.MENDED] = event.mended
                 if result.state != "interrupted":
                     batch.points += best_points(result.best, event.time)
+                    if len(result.folds) > 1:
+                        batch.points.append(Point("best_val_accuracy_std", stdev(result.folds), event.time))
                 batch.end = event
     return batch
 

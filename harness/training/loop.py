@@ -109,7 +109,7 @@ class TrainingState:
     """The state of a training run at the end of an epoch: all that is needed to continue to the same numbers.
 
     It has no random state, because the random numbers of an epoch follow from the trial's seed and the epoch's
-    number. `best_weights` are the weights of the epoch `best`.
+    number. `best_weights` are the weights of the epoch `best`; `curve` has the metrics of every epoch so far.
     """
 
     config: TrialConfig
@@ -118,6 +118,7 @@ class TrainingState:
     epoch: int = 0
     best: EpochMetrics | None = None
     best_weights: dict[str, Tensor] | None = None
+    curve: tuple[EpochMetrics, ...] = ()
 
 
 def start_training(
@@ -147,7 +148,7 @@ def seed_everything(seed: int, device: torch.device) -> None:
 def fit(
     state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[EpochMetrics]:
-    """Train from `state` to the configured number of epochs; yield the metrics at the end of each epoch.
+    """Train from `state` to the configured last epoch; yield the metrics at the end of each epoch.
 
     At each yield `state` is that at the end of the epoch. `data` is on the device of the classifier. The consumer
     logs, saves and prunes; it may stop iterating at any time.
@@ -161,7 +162,7 @@ def fit(
     device = train.inputs.device
     precision = autocast(config.precision, device)
     params = _loop_params(config)
-    while state.epoch < config.epochs:
+    while state.epoch < config.end:
         epoch, started = state.epoch + 1, time.perf_counter()
         seed_everything(derive_seed(config.seed, "epoch", epoch), device)
         order = torch.randperm(len(train)).to(device)
@@ -182,12 +183,14 @@ def fit(
             state.optimizer.step()
             total.add_(loss.detach(), alpha=len(targets))
         train_loss = total.item() / len(train)
-        val_loss, val_accuracy = _loss_and_accuracy(_logits(forward, network, valid.inputs, precision), valid)
+        val_loss = val_accuracy = None
+        if len(valid):  # a refit has no validation part
+            val_loss, val_accuracy = _loss_and_accuracy(_logits(forward, network, valid.inputs, precision), valid)
         for name, value in (("train", train_loss), ("validation", val_loss)):
-            if not math.isfinite(value):
+            if value is not None and not math.isfinite(value):
                 raise Diverged(f"the {name} loss of epoch {epoch} is {value}")
         metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, time.perf_counter() - started)
-        state.epoch = epoch
+        state.epoch, state.curve = epoch, (*state.curve, metrics)
         if metrics.better_than(state.best):
             state.best = metrics
             state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}

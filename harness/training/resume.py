@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.core.files import replacing, sha256_of
 from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import Value
-from harness.core.workspace import RESUME_FILE
+from harness.core.workspace import FOLDS_FILE, RESUME_FILE
 from harness.training.checkpoint import save_tensors
 from harness.training.loop import TrainingState
 
@@ -26,6 +26,7 @@ class ResumePoint:
     config: TrialConfig
     epoch: int
     best: EpochMetrics | None
+    curve: tuple[EpochMetrics, ...]
     tensors: dict[str, Tensor]
 
     @classmethod
@@ -34,7 +35,7 @@ class ResumePoint:
         tensors = {f"weights.{name}": t.clone() for name, t in state.classifier.state_dict().items()}
         tensors |= {f"optimizer.{name}": t.clone() for name, t in state.optimizer.tensors().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (state.best_weights or {}).items()}
-        return cls(state.config, state.epoch, state.best, tensors)
+        return cls(state.config, state.epoch, state.best, state.curve, tensors)
 
 
 def save_resume(folder: Path, point: ResumePoint) -> None:
@@ -51,6 +52,7 @@ def save_resume(folder: Path, point: ResumePoint) -> None:
         "config": point.config.as_dict(),
         "epoch": point.epoch,
         "best": None if point.best is None else asdict(point.best),
+        "curve": [asdict(metrics) for metrics in point.curve],
         "file": path.name,
         "sha256": sha256_of(path),
     }
@@ -71,7 +73,7 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
         pointer = json.loads((folder / RESUME_FILE).read_text(encoding="utf-8"))
         path = folder / pointer["file"]
         # Another number of threads changes sums in the last digit; starting again would cost the whole training.
-        if _without_threads(pointer["config"]) != _without_threads(state.config.as_dict()):
+        if without_threads(pointer["config"]) != without_threads(state.config.as_dict()):
             return False
         if sha256_of(path) != pointer["sha256"]:
             return False
@@ -85,15 +87,21 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
     state.optimizer.load(optimizer)
     state.epoch = pointer["epoch"]
     state.best = None if pointer["best"] is None else EpochMetrics(**pointer["best"])
+    state.curve = tuple(EpochMetrics(**metrics) for metrics in pointer.get("curve", ()))
     device = next(state.classifier.parameters()).device
     state.best_weights = {name: tensor.to(device) for name, tensor in _under("best", tensors).items()} or None
     return True
 
 
-def clear_resume(folder: Path) -> None:
-    """Remove the resume point of a folder, if there is one; `resume.json` first."""
+def clear_resume(folder: Path, *, folds: bool = True) -> None:
+    """Remove the resume point of a folder, if there is one; `resume.json` first.
+
+    `folds`: also the curves of the folds that have ended.
+    """
     if not folder.is_dir():
         return
+    if folds:
+        (folder / FOLDS_FILE).unlink(missing_ok=True)
     (folder / RESUME_FILE).unlink(missing_ok=True)
     for path in folder.glob("resume-*.safetensors"):
         path.unlink()
@@ -107,5 +115,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _without_threads(config: Mapping[str, Value]) -> dict[str, Value]:
+def without_threads(config: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the JSON form of a configuration without the number of threads, which a machine decides."""
     return {name: value for name, value in config.items() if name != "threads"}

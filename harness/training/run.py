@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from harness.core.errors import Diverged, Interrupted
-from harness.core.events import EpochDone, EpochRepeated, Resumed, ResumeSaved
+from harness.core.events import EpochDone, EpochRepeated, Event, Resumed, ResumeSaved
 from harness.core.journal import Journal
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult, derive_seed
 from harness.core.space import Params
@@ -24,6 +25,17 @@ RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials wr
 LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
 
 
+class EventLog(Protocol):
+    """Where a training run writes its events: a journal, or the part of it that belongs to a fold."""
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that is written, 0 before the first."""
+
+    def append(self, event: Event, *, sync: bool = False) -> None:
+        """Append an event; with `sync` it is on disk when the method returns."""
+
+
 def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params) -> TrialConfig:
     """Return the configuration of a trial; its seed follows from the study's seed and the trial's number."""
     return TrialConfig(
@@ -33,6 +45,7 @@ def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params)
         seed=derive_seed(spec.seed, "trial", number),
         threads=min(model.threads, usable_cores()),
         precision=spec.precision,
+        last_epoch=spec.last_epoch,
     )
 
 
@@ -45,28 +58,15 @@ def run_trial(
     journal: Journal,
     folder: Path,
     origin: Origin | None = None,
-    report: Callable[[EpochMetrics], bool] = lambda _: True,
+    report: Callable[[EpochMetrics], str | None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
-    """Train one configuration, from the resume point in `folder` if there is one, and return the result.
+    """Train one configuration as `train` does, and save the weights of the best epoch in `folder/checkpoint`.
 
-    Each epoch is appended to `journal`. The weights of the best epoch are saved in `folder/checkpoint`, with
-    `origin` in their description. If `report` returns False, the trial is pruned. If `stop` returns True, the
-    trial is interrupted and a resume point after the last epoch that ended in this process is left in `folder`. A
-    loss that is not finite gives a `diverged` result. All other exceptions are raised.
+    Their description has `origin`. A run that is interrupted or diverges leaves no checkpoint.
     """
-    state = start_training(config, model, data, device)
-    if load_resume(folder, state):
-        journal.append(Resumed(epoch=state.epoch))
-    saver = _ResumeSaver(state, folder, journal)
-    try:
-        is_complete = _train(state, data, journal, saver, report, stop)
-    except Diverged as divergence:
-        return TrialResult(state="diverged", best=state.best, reason=str(divergence))
-    except Interrupted as interruption:
-        saver.save_kept()
-        return TrialResult(state="interrupted", best=state.best, reason=str(interruption))
-    if state.best is not None and state.best_weights is not None:
+    state, result = train(config, model, data, device, journal=journal, folder=folder, report=report, stop=stop)
+    if result.state in ("complete", "pruned") and state.best is not None and state.best_weights is not None:
         architecture = Architecture(
             model=config.model,
             representation=model.representation,
@@ -78,7 +78,39 @@ def run_trial(
         )
         description = Description(architecture=architecture, config=config, metrics=state.best, origin=origin)
         save_checkpoint(folder / "checkpoint", state.best_weights, description)
-    return TrialResult(state="complete" if is_complete else "pruned", best=state.best)
+    return result
+
+
+def train(
+    config: TrialConfig,
+    model: ModelSpec,
+    data: TrainingData,
+    device: torch.device,
+    *,
+    journal: EventLog,
+    folder: Path,
+    report: Callable[[EpochMetrics], str | None],
+    stop: Callable[[], bool],
+) -> tuple[TrainingState, TrialResult]:
+    """Train one configuration, from the resume point in `folder` if there is one; return its state and result.
+
+    Each epoch is appended to `journal`. If `report` returns a reason, the training is pruned. If `stop` returns
+    True, it is interrupted and a resume point after the last epoch that ended in this process is left in `folder`.
+    A loss that is not finite gives a `diverged` result. All other exceptions are raised.
+    """
+    state = start_training(config, model, data, device)
+    if load_resume(folder, state):
+        journal.append(Resumed(epoch=state.epoch))
+    saver = _ResumeSaver(state, folder, journal)
+    try:
+        reason = _train(state, data, journal, saver, report, stop)
+    except Diverged as divergence:
+        return state, TrialResult(state="diverged", best=state.best, reason=str(divergence))
+    except Interrupted as interruption:
+        saver.save_kept()
+        return state, TrialResult(state="interrupted", best=state.best, reason=str(interruption))
+    end = "complete" if reason is None else "pruned"
+    return state, TrialResult(state=end, best=state.best, reason=reason)
 
 
 class _ResumeSaver:
@@ -88,7 +120,7 @@ class _ResumeSaver:
     epoch, so a copy of the state after the last epoch is kept.
     """
 
-    def __init__(self, state: TrainingState, folder: Path, journal: Journal) -> None:
+    def __init__(self, state: TrainingState, folder: Path, journal: EventLog) -> None:
         self._state, self._folder, self._journal = state, folder, journal
         self._saved_at = time.monotonic()
         self._kept: ResumePoint | None = None
@@ -122,12 +154,12 @@ class _ResumeSaver:
 def _train(
     state: TrainingState,
     data: TrainingData,
-    journal: Journal,
+    journal: EventLog,
     saver: _ResumeSaver,
-    report: Callable[[EpochMetrics], bool],
+    report: Callable[[EpochMetrics], str | None],
     stop: Callable[[], bool],
-) -> bool:
-    """Train to the last epoch and return True, or return False if `report` ends the trial.
+) -> str | None:
+    """Train to the last epoch and return None, or return the reason with which `report` ends the training.
 
     Raises Diverged and Interrupted as `fit` does.
     """
@@ -138,12 +170,13 @@ def _train(
         # An epoch that is trained again is in the journal already.
         event = EpochDone if metrics.epoch > recorded else EpochRepeated
         journal.append(event(metrics=metrics))
-        if not report(metrics):
-            return False
+        reason = report(metrics)
+        if reason is not None:
+            return reason
         saver.after_epoch(metrics.seconds)
-        if metrics.epoch < state.config.epochs:
+        if metrics.epoch < state.config.end:
             if stop():
                 saver.keep()
                 raise Interrupted(f"stopped after epoch {metrics.epoch}")
             saver.save_if_due()
-    return True
+    return None

@@ -209,7 +209,7 @@ def test_on_lists_the_seed_alone_varies(
     sweep(study="listed", split=folder)
     sweep(study="listed-too", split=folder, seed=3)
     planned = plan(studies=("listed", "listed-too"), repeats=3)
-    assert draw_splits(demo_tracks, planned.split, 3) == (planned.split,) * 3 == planned.splits
+    assert draw_splits(demo_tracks, planned.split, 3, chose=()) == (planned.split,) * 3 == planned.splits
     with pytest.raises(SettingsError, match="repeats is 1"):
         plan(studies=("listed", "listed-too"), repeats=1)
     pair = ["--study", "listed", "--study", "listed-too"]
