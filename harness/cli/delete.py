@@ -30,19 +30,24 @@ def delete(
             f"nothing was deleted: --yes deletes study {study!r} with its runs and checkpoints",
             hint=f"harness delete {study} --yes",
         )
-    from harness.study import Study, delete_study, no_running_trials, open_storage, read_identity
-    from harness.tracking import Deleted, Tracker
+    from harness.study import Study, delete_study, list_studies, no_running_trials, open_storage, read_identity
+    from harness.tracking import Tracker
 
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
-    with no_running_trials(opened, study, stores.work_folder(study)):
-        identity = read_identity(opened, study)
-        studies = Tracker(stores.tracking_uri).studies
-        deleted = Deleted() if identity is None else studies.delete(study, identity)
-        delete_study(opened, study)
-    shutil.rmtree(stores.work_root / study, ignore_errors=True)
-    files = f", but not all their files ({len(deleted.kept)} folders)" if deleted.kept else " with their files"
-    print(f"deleted study {study} and {deleted.runs} runs{files}")
+    studies = Tracker(stores.tracking_uri).studies
+    refits = [line.name for line in list_studies(opened) if line.refit_of == study]
+    deleted = []
+    for name in (*refits, study):  # the study last: its refits are found by it
+        with no_running_trials(opened, name, stores.work_folder(name)):
+            identity = read_identity(opened, name)
+            if identity is not None:
+                deleted.append(studies.delete(name, identity))
+            delete_study(opened, name)
+        shutil.rmtree(stores.work_root / name, ignore_errors=True)
+    runs, kept = sum(each.runs for each in deleted), [place for each in deleted for place in each.kept]
+    files = f", but not all their files ({len(kept)} folders)" if kept else " with their files"
+    print(f"deleted study {study} and {runs} runs{files}")
     console = MessageConsole(soft_wrap=True)
-    for place in deleted.kept:
+    for place in kept:
         console.print(f"warning: not deleted, because it is no folder of this store: {place!r}", style="yellow")

@@ -266,9 +266,14 @@ class TrialRow:
     folds: tuple[float, ...] = ()
 
     @property
+    def val_accuracy_std(self) -> float | None:
+        """Standard deviation of the validation accuracy over the folds, None for fewer than two."""
+        return stdev(self.folds) if len(self.folds) > 1 else None
+
+    @property
     def std_error(self) -> float | None:
         """Standard error of the validation accuracy over the folds, None for fewer than two."""
-        return stdev(self.folds) / len(self.folds) ** 0.5 if len(self.folds) > 1 else None
+        return None if self.val_accuracy_std is None else self.val_accuracy_std / len(self.folds) ** 0.5
 
     @property
     def is_ended(self) -> bool:

@@ -46,7 +46,10 @@ def write_study_report(
 
 def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space) -> None:
     """Write one line per trial: number, state, parameters, results, the id of its MLflow run."""
-    names = [field.name for field in fields(TrialRow) if field.name not in ("number", "state", "params")]
+    left_out = ("number", "state", "params", "folds")
+    names = [field.name for field in fields(TrialRow) if field.name not in left_out]
+    if any(row.folds for row in rows):
+        names.insert(names.index("val_accuracy") + 1, "val_accuracy_std")
     lines: list[list[object]] = [["number", "state", *space, *names, "seconds", "run_id"]]
     for row in rows:
         params, values = [row.params.get(name) for name in space], [getattr(row, name) for name in names]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.conditions import resolve
-from harness.core.errors import DataError
+from harness.core.errors import DataError, SettingsError
 from harness.core.records import Split, StudySpec
 from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
@@ -31,6 +32,7 @@ from harness.training.devices import devices_of
 from harness.training.loop import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
+REFIT_NAME = re.compile(r"\.refit-\d+$")  # see harness/sweep/refit.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     space, fixed = _space(settings, model)
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
     spec = StudySpec(
-        name=check_name("study", settings.study or f"{experiment}-{model.label}"),
+        name=_study_name(settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
         model=model.name,
         data_digest=tracks.digest,
@@ -126,6 +128,14 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
     if spec.is_refit:
         return (split.merged(),)
     return validation_folds(tracks, split, spec.folds) if spec.folds > 1 else (split,)
+
+
+def _study_name(name: str) -> str:
+    if REFIT_NAME.search(name):
+        raise SettingsError(
+            f"study {name!r} has the name of a refit", expected="a name that does not end in .refit-NUMBER"
+        )
+    return check_name("study", name)
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:

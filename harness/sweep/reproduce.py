@@ -159,7 +159,9 @@ def reproduce(
 
 
 def _splits(run: RunInfo, tracks: Tracks, split: Split) -> tuple[Split, ...]:
-    """Return the splits that the trial was trained on: its folds, or that of the study."""
+    """Return the splits that the trial was trained on: its folds, or that of the study, merged for a refit."""
+    if run.refit_of is not None:
+        return (split.merged(),)
     if run.folds == 1:
         return (split,)
     trained = len(run.trained_folds)  # fewer than the study's if the trial was pruned
