@@ -108,6 +108,7 @@ def train_recipe(recipe: Recipe, data: Path, lists: Path, epochs: int) -> float:
     if recipe.recipe == "as_published" and spec.representation == "features":
         use_raw_features(state.classifier, len(columns))
     *_, last = fit(state, parts)
+    assert last.val_accuracy is not None
     return last.val_accuracy
 
 

@@ -161,8 +161,9 @@ def run_folds(
             journal.append(EpochDone(metrics=epoch.metrics, std=epoch.std))
     best = best_of(mean)
     assert best is not None
-    state_name = "complete" if reason is None else "pruned"
-    return TrialResult(state=state_name, best=best.metrics, reason=reason, folds=best.folds)
+    return TrialResult(
+        state="complete" if reason is None else "pruned", best=best.metrics, reason=reason, folds=best.folds
+    )
 
 
 def _read_curves(folder: Path, config: TrialConfig) -> list[Curve]:

@@ -109,8 +109,7 @@ def train(
     except Interrupted as interruption:
         saver.save_kept()
         return state, TrialResult(state="interrupted", best=state.best, reason=str(interruption))
-    end = "complete" if reason is None else "pruned"
-    return state, TrialResult(state=end, best=state.best, reason=reason)
+    return state, TrialResult(state="complete" if reason is None else "pruned", best=state.best, reason=reason)
 
 
 class _ResumeSaver:

@@ -1,5 +1,6 @@
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +15,8 @@ from harness.core.events import (
     EpochDone,
     EpochRepeated,
     Event,
+    FoldEnded,
+    FoldEpochDone,
     OpenedTestPart,
     RepeatEnded,
     RepeatStarted,
@@ -40,11 +43,16 @@ EVENTS: list[Event] = [
         candidate="svm", repeat=1, seed=5, config=None, split="a", split_digest="d", device="cpu", threads=2
     ),
     EpochDone(metrics=EpochMetrics(1, 0.5, 1 / 3, 0.25, 0.125)),
+    EpochDone(metrics=EpochMetrics(1, 0.5, None, None, 0.125)),
+    EpochDone(metrics=EpochMetrics(1, 0.5, 1 / 3, 0.25, 0.125), std=0.1),
+    FoldEpochDone(fold=2, metrics=EpochMetrics(1, 0.5, 1 / 3, 0.25, 0.125)),
+    FoldEnded(fold=2),
     EpochRepeated(metrics=EpochMetrics(1, 0.5, 1 / 3, 0.25, 0.125)),
     Resumed(epoch=4),
     ResumeSaved(epoch=5),
     OpenedTestPart(),
     Ended(result=COMPLETE),
+    Ended(result=replace(COMPLETE, folds=(0.5, 0.0))),
     Ended(result=TrialResult(state="failed", best=None, reason="\u2028 \n no"), mended="why"),
     RepeatEnded(result=COMPLETE, seconds=1.5, valid=(0, 1), test=(2,)),
     Acknowledged(),

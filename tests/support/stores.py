@@ -77,7 +77,11 @@ class Stores:
                 assert steps == list(range(1, epochs + 1)), (run.info.run_name, metric)
             assert run.data.metrics["best_val_accuracy"] == trial.value
             kept = {file.path for file in self.client().list_artifacts(run.info.run_id, "checkpoint")}
-            assert kept == {"checkpoint/model.json", "checkpoint/model.safetensors"}
+            folds = int(run.data.params["folds"])
+            assert kept == (set() if folds > 1 else {"checkpoint/model.json", "checkpoint/model.safetensors"})
+            for fold in range(1, folds + 1) if folds > 1 else ():
+                steps = sorted(step for step, _ in self.history(run, f"val_accuracy_fold_{fold}"))
+                assert steps == list(range(1, epochs + 1)), (run.info.run_name, fold)
             assert not self.client().list_artifacts(run.info.run_id, "resume")
 
     def same_numbers(self, broken: str, whole: str) -> None:
@@ -98,5 +102,6 @@ def epochs_on_record(work_folder: Path) -> int:
     found = 0
     for path in work_folder.glob("*.jsonl"):
         with suppress(FileNotFoundError):  # its trial has just ended
-            found += path.read_bytes().count(b'"event":"epoch"')
+            lines = path.read_bytes()
+            found += lines.count(b'"event":"epoch"') + lines.count(b'"event":"fold_epoch"')
     return found

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.training.checkpoint import read_description
 from tests.support.commands import command
 from tests.support.processes import workers
-from tests.support.stores import Stores, epochs_on_record, left_behind
+from tests.support.stores import Stores, artifacts, epochs_on_record, left_behind
 
 pytestmark = pytest.mark.process
 
@@ -59,6 +60,12 @@ def run_with_kills(arguments: tuple[str, ...], study: str, kills: int, chance: r
 CASES = {
     "fcnn-one-job": (("--model", "fcnn", "--trials", "4", "--epochs", "150", "--jobs", "1"), 4, 150, 8),
     "fcnn-two-jobs": (("--model", "fcnn", "--trials", "8", "--epochs", "120", "--jobs", "2"), 8, 120, 10),
+    "folds-one-job": (
+        ("--model", "fcnn", "--folds", "3", "--trials", "2", "--epochs", "100", "--jobs", "1"),
+        2,
+        100,
+        6,
+    ),
     "cnn-one-job": (("--model", "cnn", "--trials", "2", "--epochs", "6", "--jobs", "1"), 2, 6, 3),
     "cnn-two-jobs": (("--model", "cnn", "--trials", "3", "--epochs", "5", "--jobs", "2"), 3, 5, 4),
 }
@@ -95,3 +102,12 @@ def kill_and_check(case: str, arguments: tuple[str, ...], total: int, epochs: in
         subprocess.run(sweep_command(*arguments, "--study", whole), check=True, capture_output=True)
         stores.check(whole, total, epochs)
         stores.same_numbers(case, whole)
+        if case.startswith("folds"):
+            assert refitted(stores, case) == refitted(stores, whole)
+
+
+def refitted(stores: Stores, study: str) -> tuple[str, str]:
+    """The trial that was refitted, and the SHA-256 of the refit's weights."""
+    (parent,) = stores.runs(study, "study")
+    run = stores.client().get_run(parent.data.tags["refit_run_id"])
+    return parent.data.tags["refit_trial"], read_description(artifacts(run) / "checkpoint").sha256

@@ -64,7 +64,7 @@ def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
 
 @pytest.mark.long
 def test_learning_happens(features: TrainingData, pictures: TrainingData) -> None:
-    assert train(FCNN, features)[-1].val_accuracy > 0.35
+    assert (train(FCNN, features)[-1].val_accuracy or 0.0) > 0.35
     epochs = train(replace(CNN, epochs=8), pictures)
     assert epochs[-1].train_loss < epochs[0].train_loss
 

@@ -46,7 +46,7 @@ def test_value_epoch_and_checkpoint_name_the_same_epoch(features: TrainingData, 
     journal = Journal(tmp_path / "trial-00000.jsonl")
     epochs = [event for event in journal.events if isinstance(event, EpochDone)]
     journal.close()
-    best = max(epochs, key=lambda event: (event.metrics.val_accuracy, -event.metrics.val_loss))
+    best = max(epochs, key=lambda event: (event.metrics.val_accuracy, -(event.metrics.val_loss or 0.0)))
     assert best.metrics.epoch == result.best.epoch
 
 
