@@ -134,6 +134,8 @@ class Record:
         targets = self.study.targets
         if state != StudyState.COMPLETE or targets is None or targets.keep is None:
             return
+        if self.study.spec.folds > 1:  # its trials have no checkpoints
+            return
         kept = {row.number for row in ranked(rows)[: targets.keep]}
         for row in rows:
             run = runs.get(row.number)

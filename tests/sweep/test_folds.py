@@ -98,7 +98,7 @@ def test_the_refit_is_the_network_that_is_trained_by_hand(schedule: str, demo_tr
 
 
 def test_export_takes_the_refit_and_refuses_a_trial_with_folds() -> None:
-    summary = swept(trials=2)
+    summary = swept(trials=2, keep="best:1")  # of trials that have no checkpoint
     assert summary.refit is not None
     with pytest.raises(CheckpointError, match="has no network"):
         export_best(Path("fold"), run_id=summary.best_run_id)
