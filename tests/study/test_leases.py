@@ -71,7 +71,7 @@ def test_who_has_lost_a_trial_writes_nothing_about_it(storage: RDBStorage, tmp_p
     new = take(there)
     assert not old.finish(TrialResult(state="complete", best=metrics(3, 0.9)))
     assert old.is_lost
-    assert old.report(metrics(20, 0.1))  # neither reported nor judged
+    assert old.report(metrics(20, 0.1)) is None  # neither reported nor judged
     assert not here.owns_upload(0)
     assert trials(storage)[0].state == TrialState.RUNNING
     assert trials(storage)[0].intermediate_values == {}

@@ -43,7 +43,7 @@ def run(folder: Path, spec: StudySpec, total: int) -> list[optuna.trial.FrozenTr
         state = "complete"
         for epoch in range(1, spec.epochs + 1):
             metrics = EpochMetrics(epoch, 1.0, 1.0, epoch / 10 / (1 + claim.number), 0.1)
-            if not claim.report(metrics):
+            if claim.report(metrics) is not None:
                 state = "pruned"
                 break
         claim.finish(TrialResult(state="pruned" if state == "pruned" else "complete", best=metrics))
