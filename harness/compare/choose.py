@@ -58,7 +58,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         settings=settings,
         compared=compared,
         candidates=candidates,
-        tracks=with_crop(tracks, [split, *splits], crops),
+        tracks=with_crop(tracks, [split, split.merged(), *splits], crops),
         split=split,
         splits=splits,
         warnings=(

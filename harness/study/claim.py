@@ -80,11 +80,13 @@ class Claim:
         return f"mean of {fold} folds {mean:.3f}, below the worst fold of the best trial ({min(best):.3f})"
 
     def _best_folds(self) -> Sequence[float]:
-        """Return the accuracies of the folds of the best complete trial, none if there is no such trial."""
+        """Return the accuracy of the worst fold of the best complete trial, () if there is no such trial."""
         states = (TrialState.COMPLETE,)
         complete = self._study.get_trials(deepcopy=False, states=states)
-        best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
-        return () if best is None else recorded_folds(best)
+        best = max((trial.value or 0.0 for trial in complete), default=None)
+        worst = (min(recorded_folds(t), default=0.0) for t in complete if (t.value or 0.0) == best)
+        # Of several best trials the one with the worst fold: a tie ends fewer trials.
+        return () if best is None else (min(worst),)
 
     def finish(self, result: TrialResult) -> bool:
         """Store the trial's result in Optuna: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.

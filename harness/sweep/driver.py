@@ -177,6 +177,7 @@ def join_study(
         jobs=jobs,
         device=device,
         timeout=timeout,
+        refit=False,  # the sweep refits
     )
     split = tracker.studies.split(run.run_id)
     return SweepPlan(

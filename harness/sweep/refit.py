@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.core.records import TrialRow, derive_seed
+from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import SweepPlan
@@ -39,7 +40,9 @@ def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
         refit_of=plan.spec.name,
     )
     settings = plan.settings.model_copy(update={"study": spec.name, "trials": 1, "keep": None, "refit": False})
-    return replace(plan, settings=settings, spec=spec)
+    # The crop of pictures is fitted on the train part, which is a larger one here.
+    tracks = with_crop(plan.tracks, [plan.split.merged()], [spec.fixed.get("crop", "none")])
+    return replace(plan, settings=settings, spec=spec, tracks=tracks, joins=False)
 
 
 def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -> StudySummary | None:
