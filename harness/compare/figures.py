@@ -1,10 +1,8 @@
 """The pictures of a comparison, each with a text alternative."""
 
-# Over 300 lines: one function for each of seven pictures, and what they share.
-
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.compare.result import Comparison, Outcome
+from harness.compare.counts import band, confusion, recalls, tracks_apart
+from harness.compare.result import Comparison
 from harness.study.plots import BLUE, GREY, ORANGE, plain
 
 # Okabe and Ito (2008): most colour-blind readers can tell them apart, and they show on both backgrounds.
@@ -129,7 +128,7 @@ def _curves(comparison: Comparison) -> Picture:
         for axes, metric in zip(panels, ("val_accuracy", "train_loss"), strict=True):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             for candidate in comparison.studied:
-                mean, std = _band(comparison.outcomes[candidate.name], metric)
+                mean, std = band(comparison.outcomes[candidate.name], metric)
                 epochs, colour = np.arange(1, len(mean) + 1), _colour(comparison, candidate.name)
                 axes.plot(epochs, mean, color=colour, label=plain(candidate.name))
                 axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
@@ -140,7 +139,7 @@ def _curves(comparison: Comparison) -> Picture:
 
     said = []
     for candidate in comparison.studied:
-        mean, _ = _band(comparison.outcomes[candidate.name], "val_accuracy")
+        mean, _ = band(comparison.outcomes[candidate.name], "val_accuracy")
         if len(mean):
             best = int(np.nanargmax(mean))
             said.append(
@@ -154,38 +153,6 @@ def _curves(comparison: Comparison) -> Picture:
         + ".",
         draw=draw,
     )
-
-
-def _band(outcomes: Sequence[Outcome], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation by epoch; a diverged repeat counts in the epochs that it has."""
-    curves = [outcome.curves[metric] for outcome in outcomes if outcome.curves.get(metric)]
-    longest = max((len(curve) for curve in curves), default=0)
-    table = np.full((len(curves), longest), np.nan)
-    for row, curve in zip(table, curves, strict=True):
-        row[: len(curve)] = curve
-    return (np.nanmean(table, axis=0), np.nanstd(table, axis=0)) if longest else (np.array([]), np.array([]))
-
-
-def confusion(comparison: Comparison, name: str) -> np.ndarray:
-    """Return how often each genre (rows) was predicted as each genre (columns), over all repeats.
-
-    Shape: [genres, genres].
-    """
-    size = len(comparison.genres)
-    counts = np.zeros((size, size), dtype=np.int64)
-    for outcome, split in zip(comparison.outcomes[name], comparison.splits, strict=True):
-        np.add.at(counts, (comparison.truth(split.test), outcome.test), 1)
-    return counts
-
-
-def recalls(comparison: Comparison, name: str) -> np.ndarray:
-    """Return the recall of each genre in each repeat: [repeats, genres], NaN for a genre without test tracks."""
-    found = []
-    for outcome, split in zip(comparison.outcomes[name], comparison.splits, strict=True):
-        truth = comparison.truth(split.test)
-        masks = [truth == genre for genre in range(len(comparison.genres))]
-        found.append([float((outcome.test[m] == truth[m]).mean()) if m.any() else np.nan for m in masks])
-    return np.array(found)
 
 
 def _confusions(comparison: Comparison) -> Picture:
@@ -298,19 +265,6 @@ def _trials(comparison: Comparison) -> Picture:
         alt="Validation accuracy of each trial: " + "; ".join(said) + ".",
         draw=draw,
     )
-
-
-def tracks_apart(comparison: Comparison, a: str, b: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Return the test tracks of the studies' own split that both, only `a`, only `b`, or neither gets right."""
-    right = {name: dict(zip(comparison.split.test, comparison.own[name], strict=True)) for name in (a, b)}
-    both: list[str] = []
-    only_a: list[str] = []
-    only_b: list[str] = []
-    neither: list[str] = []
-    for track in comparison.split.test:
-        ours, theirs = right[a][track], right[b][track]
-        ((both if theirs else only_a) if ours else (only_b if theirs else neither)).append(track)
-    return both, only_a, only_b, neither
 
 
 def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
