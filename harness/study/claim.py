@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -74,19 +73,19 @@ class Claim:
             return f"wilcoxon pruner, fold {fold}" if self._trial.should_prune() else None
         if fold > 1 and step > self._last_step:  # the first fold has reported its epochs
             self._trial.report(mean, step)
-        best = self._best_folds()
-        if fold < FOLDS_BEFORE_PRUNING or not best or mean >= min(best):
+        worst = self._worst_fold_of_best() if fold >= FOLDS_BEFORE_PRUNING else None
+        if worst is None or mean >= worst:
             return None
-        return f"mean of {fold} folds {mean:.3f}, below the worst fold of the best trial ({min(best):.3f})"
+        return f"mean of {fold} folds {mean:.3f}, below the worst fold of the best trial ({worst:.3f})"
 
-    def _best_folds(self) -> Sequence[float]:
-        """Return the accuracy of the worst fold of the best complete trial, () if there is no such trial."""
+    def _worst_fold_of_best(self) -> float | None:
+        """Return the accuracy of the worst fold of the best complete trial, None if there is no such trial."""
         states = (TrialState.COMPLETE,)
         complete = self._study.get_trials(deepcopy=False, states=states)
         best = max((trial.value or 0.0 for trial in complete), default=None)
-        worst = (min(recorded_folds(t), default=0.0) for t in complete if (t.value or 0.0) == best)
         # Of several best trials the one with the worst fold: a tie ends fewer trials.
-        return () if best is None else (min(worst),)
+        worst = (min(recorded_folds(trial), default=0.0) for trial in complete if (trial.value or 0.0) == best)
+        return min(worst, default=None)
 
     def finish(self, result: TrialResult) -> bool:
         """Store the trial's result in Optuna: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.

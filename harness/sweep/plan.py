@@ -32,7 +32,7 @@ from harness.training.devices import devices_of
 from harness.training.loop import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
-REFIT_NAME = re.compile(r"\.refit-\d+$")  # see harness/sweep/refit.py
+REFIT_NAME = re.compile(r"\.refit-\d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +128,11 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
     if spec.is_refit:
         return (split.merged(),)
     return validation_folds(tracks, split, spec.folds) if spec.folds > 1 else (split,)
+
+
+def refit_name(study: str, trial: int) -> str:
+    """Return the name of the study that refits a trial; REFIT_NAME recognises it."""
+    return f"{study}.refit-{trial}"
 
 
 def _study_name(name: str) -> str:

@@ -13,15 +13,10 @@ from harness.core.records import TrialRow, derive_seed
 from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep
-from harness.sweep.plan import SweepPlan
+from harness.sweep.plan import SweepPlan, refit_name
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import Listener
 from harness.tracking import Tracker
-
-
-def refit_name(study: str, trial: int) -> str:
-    """Return the name of the study that refits a trial."""
-    return f"{study}.refit-{trial}"
 
 
 def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
