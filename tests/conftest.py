@@ -10,21 +10,27 @@ import uuid
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
-from optuna.storages import RDBStorage
 
-from harness.data import DEMO_FOLDER, Tracks, load_tracks, make_demo
-from harness.export.bundle import export_best
 from tests.support.commands import Harness, command
-from tests.support.exports import ALL, Export
-from tests.support.servers import Server, running_mlflow_server, running_postgres
-from tests.support.sweeps import make_workspace, sweep
+from tests.support.scheduling import SharedFixtures
+
+# pytest-xdist's own process reads this file too, so the fixtures import what takes seconds.
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+    from xdist.remote import Producer  # type: ignore[import-untyped]
+
+    from harness.data import Tracks
+    from tests.support.exports import Export
+    from tests.support.servers import Server
 
 # How long an example takes says nothing here: the machine that runs the tests is shared.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile("tests", COMMON, max_examples=30)
+settings.register_profile("thorough", COMMON, max_examples=300)
 settings.load_profile("tests")
 
 
@@ -39,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in MARKED_BY_FIXTURE:
                 item.add_marker(MARKED_BY_FIXTURE[fixture])
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist can be switched off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedFixtures:
+    """Keep the tests that share a slow fixture in one process."""
+    return SharedFixtures(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +68,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo set; for reading only."""
+    from harness.data import make_demo
+
     folder = tmp_path_factory.mktemp("data") / "demo"
     make_demo(folder)
     return folder
@@ -63,6 +77,8 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_tracks(demo_data: Path) -> Tracks:
+    from harness.data import load_tracks
+
     return load_tracks(demo_data)
 
 
@@ -96,6 +112,8 @@ def empty_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(empty_stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, as the current one, with empty stores under `mlruns/`."""
+    from tests.support.sweeps import make_workspace
+
     folder = make_workspace(tmp_path / "workspace", empty_stores)
     monkeypatch.chdir(folder)
     return folder
@@ -104,6 +122,8 @@ def workspace(empty_stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def place(workspace: Path, demo_data: Path) -> Path:
     """A workspace in which `--data demo` is there already."""
+    from harness.data import DEMO_FOLDER
+
     (workspace / "input").mkdir()
     (workspace / DEMO_FOLDER).symlink_to(demo_data)
     return workspace
@@ -112,6 +132,8 @@ def place(workspace: Path, demo_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server of our own."""
+    from tests.support.servers import running_postgres
+
     with running_postgres() as server:
         yield server.get_uri()
 
@@ -119,6 +141,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def new_database(postgres: str) -> Callable[[], str]:
     """Make a database of its own on the server, and return its URL."""
+
+    import psycopg
 
     def make() -> str:
         name = f"test_{uuid.uuid4().hex}"
@@ -158,6 +182,8 @@ def new_fork_server(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Server]:
     """A real `mlflow server` on PostgreSQL, artifacts proxied, on a free port of 127.0.0.1."""
+    from tests.support.servers import running_mlflow_server
+
     with running_mlflow_server(new_database(), tmp_path) as server:
         yield server
 
@@ -166,7 +192,7 @@ def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[S
     scope="session",
     params=[
         "demo-fcnn",
-        "demo-cnn",
+        pytest.param("demo-cnn", marks=pytest.mark.long),
         pytest.param("gtzan-fcnn", marks=pytest.mark.data),
         pytest.param("gtzan-cnn", marks=pytest.mark.data),
     ],
@@ -175,6 +201,10 @@ def exported(
     request: pytest.FixtureRequest, empty_stores: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Export:
     """The best of a small study, exported in every format and registered; for reading only."""
+    from harness.export.bundle import export_best
+    from tests.support.exports import ALL, Export
+    from tests.support.sweeps import sweep
+
     name, model = request.param.split("-")
     data: Path = request.getfixturevalue("demo_data" if name == "demo" else "gtzan")
     folder = tmp_path_factory.mktemp("exported")

@@ -36,7 +36,7 @@ def mask_password(url: str) -> str:
     """
     url = _SECRET_SETTING.sub(r"\1***", url)  # first: its value may have an `@`, as a login has
     scheme, separator, rest = url.partition("://")
-    if separator:
+    if separator and ":" not in scheme:  # else the `://` is within a password
         url = f"{scheme}://{_without_password(rest, is_web=scheme.endswith(('http', 'https')))}"
     elif "/" not in url.partition(":")[0]:  # else a path
         url = _without_password(url, is_web=False)

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from harness.core.errors import DataError
 from harness.core.files import regular
@@ -43,6 +41,10 @@ def resize(pictures: Tensor) -> Tensor:
 
     Bilinear with antialiasing. The picture cache and the export use this same resize.
     """
+    # Imported here: torchvision takes 2.4 s of a processor, and studies of the features do without it.
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
     resized: Tensor = transforms.resize(
         pictures, list(PICTURE_SIZE), interpolation=InterpolationMode.BILINEAR, antialias=True
     )
@@ -215,8 +217,7 @@ def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
             raise DataError(
                 f"{path} cannot be decoded: {error}", expected="a whole PNG file", hint=CHECK_HINT
             ) from error
-    pixels: Tensor = transforms.pil_to_tensor(rgb)
-    return pixels
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -33,11 +33,16 @@ def artifact(run_id: str, name: str, folder: Path) -> Path:
     return Path(Stores.here().client().download_artifacts(run_id, name, str(folder)))
 
 
-def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks) -> None:
-    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5", "--json")
+@pytest.mark.parametrize("baselines", [pytest.param(BASELINES, marks=pytest.mark.long), []], ids=["all", "none"])
+def test_the_whole_of_it(
+    studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks, baselines: list[str]
+) -> None:
+    chosen = [] if baselines else ["--no-baselines"]
+    process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5", "--json", *chosen)
+    candidates = 2 + len(baselines)
     found = last_json(process)
     assert [(model["name"], model["study"]) for model in found["models"]] == [("one", "one"), ("two", "two")]
-    assert [row["name"] for row in found["baselines"]] == BASELINES
+    assert [row["name"] for row in found["baselines"]] == baselines
     assert found["synthetic"] is True
     client = Stores.here().client()
     parent = client.get_run(found["run_id"])
@@ -45,7 +50,7 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
     assert found["verdict"] in parent.data.tags["mlflow.note.content"]
 
     runs = repeats(found["run_id"])
-    assert len(runs) == 5 * 11
+    assert len(runs) == 5 * candidates
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert {run.data.tags["test_openings"] for run in runs} == {"1"}
     for run in runs:  # what MLflow's UI can group them by
@@ -64,8 +69,8 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
         assert set(model["val"]) == {"mean", "std"}  # chosen on: an interval would promise too much
         low, high = model["test"]["interval"]
         assert 0 <= low <= model["test"]["mean"] <= high <= 1
-    majority = found["baselines"][0]
-    assert majority["test"]["mean"] == pytest.approx(0.1, abs=0.02)
+    for majority in found["baselines"][:1]:
+        assert majority["test"]["mean"] == pytest.approx(0.1, abs=0.02)
 
     # The pair, by hand: from the repeats on record to the interval.
     (pair,) = found["pairs"]
@@ -101,8 +106,8 @@ def test_the_whole_of_it(studies: Path, inside: Harness, tmp_path: Path, demo_tr
             assert sorted(point.step for point in points) == [1, 2, 3, 4]
             assert run.data.metrics["best_val_accuracy"] == max(point.value for point in points)
 
-    assert len(lines) == 11 * len(judges)
-    for name in ("one", "random forest"):
+    assert len(lines) == candidates * len(judges)
+    for name in ("one", *baselines[-1:]):
         for number in range(5):
             mine = [line for line in lines if (line["name"], line["repeat"]) == (name, str(number))]
             assert np.mean([line["genre"] == line["predicted"] for line in mine]) == accuracies[name][number]
@@ -137,6 +142,7 @@ def test_again_trains_nothing_and_more_repeats_only_those(studies: Path, inside:
     assert len(studied) == 2 * 10
 
 
+@pytest.mark.long
 def test_what_is_printed_fits_80_columns(studies: Path, inside: Harness) -> None:
     process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5")
     tables, _, rest = process.stdout.partition("the data are SYNTHETIC")
@@ -250,6 +256,7 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
     assert "is nan" in reason or "is inf" in reason
 
 
+@pytest.mark.long
 def test_workers_that_end_before_the_repeats_do(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(study="left", trials=1)
     monkeypatch.setattr("harness.compare.scheduling.work_on_repeats", bool)  # ends at once, without an error

@@ -1,7 +1,7 @@
 """Errors as text: the masking of passwords, and the length of a message."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.core.errors import HarnessError, mask_password
@@ -61,6 +61,7 @@ IN_LOGIN = st.text("ab1@:/#?=+%!$;,", max_size=8)
 IN_SETTING = st.text("ab1@:/#?=+%!$;,", max_size=8)
 
 
+@example(before="", after="://", form="me:{}@host", text="{}")
 @given(
     before=IN_LOGIN,
     after=IN_LOGIN,

@@ -68,6 +68,7 @@ def test_a_small_archive_of_commas_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_split_list_with_a_line_of_megabytes_is_refused(tmp_path: Path, demo_tracks: Tracks) -> None:
     for name in ("train", "valid", "test"):
         (tmp_path / f"{name}.txt").write_text("a.b+" * 2_500_000, encoding="utf-8")

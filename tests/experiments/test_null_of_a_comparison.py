@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support import EXPERIMENTS
 
@@ -19,6 +20,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_a_table_with_a_row_for_each_pair(tmp_path: Path) -> None:
     """Two models that disagree at random, in two rounds of five folds; a third one equals the first."""
     chance = np.random.default_rng(0)

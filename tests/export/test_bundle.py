@@ -148,6 +148,7 @@ def test_a_run_gets_one_version(swept: StudySummary, inside: Harness) -> None:
     assert not Path("mlflow.db").exists()  # nothing was written to a default store
 
 
+@pytest.mark.long
 def test_only_the_chosen_formats_are_kept(swept: StudySummary, inside: Harness) -> None:
     out = last_json(inside("export", "--study", "demo-fcnn", "--out", "a", "--format", "onnx", "--json"))
     assert [check["file"] for check in out["formats"]] == ["model.onnx"]

@@ -147,6 +147,7 @@ def cropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (217, 1000)])
 def test_every_format_cuts_the_frame(cropped: Path, name: str, size: tuple[int, int]) -> None:

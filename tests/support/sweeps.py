@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from harness.core.records import Split
 from harness.data import DEMO_FOLDER
@@ -44,10 +47,19 @@ def changed(settings: SweepSettings = FAST, **changes: Any) -> SweepSettings:
     return SweepSettings(**{**settings.model_dump(exclude_unset=True), **changes})
 
 
-def sweep(settings: SweepSettings = FAST, **changes: Any) -> StudySummary:
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Draw no pictures of a study in this process: few tests look at them, and each sweep spends 0.6 s on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.study.plots._save", lambda _figure, _path: None)
+        yield
+
+
+def sweep(settings: SweepSettings = FAST, *, pictures: bool = False, **changes: Any) -> StudySummary:
     """Run a small sweep in the stores under the current folder, or in those that `changes` name."""
     plan = plan_sweep(changed(settings, **changes))
-    return run_sweep(plan, open_study(plan))
+    with nullcontext() if pictures else no_pictures():
+        return run_sweep(plan, open_study(plan))
 
 
 def make_workspace(folder: Path, empty_stores: Path, demo_data: Path | None = None) -> Path:

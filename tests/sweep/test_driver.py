@@ -82,7 +82,7 @@ def test_what_a_sweep_leaves_in_both_stores() -> None:
 
 
 def test_what_the_parent_run_shows() -> None:
-    summary = sweep(trials=6)
+    summary = sweep(trials=6, pictures=True)
     (parent,) = runs("demo-fcnn", "study")
     best = max(trials("demo-fcnn"), key=lambda trial: trial.value or 0)
     assert summary.best is not None
@@ -168,6 +168,7 @@ def test_running_it_again_continues_and_then_is_done() -> None:
     assert [t.value for t in trials("whole")] == [t.value for t in trials("demo-fcnn")]
 
 
+@pytest.mark.long
 def test_both_models_see_the_same_tracks_in_one_experiment() -> None:
     sweep(trials=1)
     sweep(trials=1, model="cnn", epochs=1)
@@ -224,9 +225,9 @@ def test_workers_that_end_before_the_trials_do(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_pruned_trials() -> None:
-    summary = sweep(trials=16, epochs=9, pruner="median")
+    summary = sweep(trials=10, epochs=9, pruner="median")
     assert summary.counts.pruned > 0
-    assert summary.counts.finished == 16
+    assert summary.counts.finished == 10
     states = {TrialState.COMPLETE: ("complete", "FINISHED"), TrialState.PRUNED: ("pruned", "KILLED")}
     for trial, run in zip(trials("demo-fcnn"), runs("demo-fcnn"), strict=True):
         assert (run.data.tags["trial_state"], run.info.status) == states[trial.state]

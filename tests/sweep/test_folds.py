@@ -28,7 +28,7 @@ from harness.training.checkpoint import read_description
 from harness.training.loop import fit, start_training
 from tests.support.commands import Harness, last_json
 from tests.support.stores import Stores, artifacts
-from tests.support.sweeps import FAST, changed
+from tests.support.sweeps import FAST, changed, no_pictures
 
 pytestmark = pytest.mark.usefixtures("place")
 FOLDED = changed(FAST, folds=3, epochs=4, trials=3)
@@ -37,8 +37,9 @@ FOLDED = changed(FAST, folds=3, epochs=4, trials=3)
 def swept(**changes: object) -> StudySummary:
     plan = plan_sweep(changed(FOLDED, **changes))
     study = open_study(plan)
-    summary = run_sweep(plan, study)
-    return replace(summary, refit=refit(plan, study)) if plan.refits else summary
+    with no_pictures():
+        summary = run_sweep(plan, study)
+        return replace(summary, refit=refit(plan, study)) if plan.refits else summary
 
 
 def trial_runs(study: str = "demo-fcnn") -> list[Run]:
@@ -74,7 +75,7 @@ def test_reproduce_agrees() -> None:
         assert found.agrees, found.as_json()
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.long), "cosine"])
 def test_the_refit_is_the_network_that_is_trained_by_hand(schedule: str, demo_tracks: Tracks) -> None:
     summary = swept(trials=2, set={"schedule": schedule})
     assert summary.best is not None
@@ -109,6 +110,7 @@ def test_export_takes_the_refit_and_refuses_a_trial_with_folds() -> None:
     assert "none: a refit" in Path("best/README.md").read_text()
 
 
+@pytest.mark.long
 def test_a_refit_is_made_once_for_a_trial() -> None:
     first, again = swept(trials=2), swept(trials=2)
     assert first.refit is not None
@@ -139,16 +141,15 @@ def test_status_doctor_and_delete(inside: Harness) -> None:
 
 
 def test_a_bad_trial_ends_after_two_folds(inside: Harness) -> None:
-    """Two epochs at a tiny learning rate are far behind the first trial, which has the report's setting."""
-    swept(trials=2, sampler="grid", search={"lr": [0.003, 1e-6], "batch_size": [32]}, pruner="median")
-    states = {run.data.params["lr"]: run.data.tags for run in trial_runs()}
-    assert states["0.003"]["trial_state"] == "complete"
-    bad = next(run for run in trial_runs() if run.data.params["lr"] == "1e-06")
-    if bad.data.params["lr"] == trial_runs()[1].data.params["lr"]:  # the grid has its own order
-        assert bad.data.tags["trial_state"] == "pruned"
-        assert "below the worst fold of the best trial" in bad.data.tags["reason"]
-        assert "val_accuracy_fold_2" in bad.data.metrics
-        assert "val_accuracy_fold_3" not in bad.data.metrics
+    """Two folds at a tiny learning rate are far behind the first trial, which has the report's setting."""
+    swept(trials=2, sampler="grid", search={"lr": [0.001, 1e-6], "batch_size": [32]}, pruner="median")
+    good, bad = trial_runs()
+    assert (good.data.params["lr"], bad.data.params["lr"]) == ("0.001", "1e-06")
+    assert good.data.tags["trial_state"] == "complete"
+    assert bad.data.tags["trial_state"] == "pruned"
+    assert "below the worst fold of the best trial" in bad.data.tags["reason"]
+    assert "val_accuracy_fold_2" in bad.data.metrics
+    assert "val_accuracy_fold_3" not in bad.data.metrics
 
 
 def test_what_is_refused(demo_tracks: Tracks) -> None:

@@ -53,6 +53,7 @@ def test_a_sweep_ends_with_an_error(lose: Callable[[], object], named: str) -> N
     assert not (MLRUNS / "optuna.db").exists() or (MLRUNS / "optuna.db").stat().st_size
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_a_sweep_after_that_begins_anew() -> None:
     def listen(_number: int, event: Event) -> None:

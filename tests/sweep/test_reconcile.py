@@ -51,7 +51,7 @@ def test_a_study_that_was_not_summed_up_is_by_the_next_sweep() -> None:
     (parent,) = stores.runs(STUDY, "study")
     assert parent.info.status == "RUNNING"
     assert "best_val_accuracy" not in parent.data.metrics
-    assert sweep().counts.finished == 2
+    assert sweep(pictures=True).counts.finished == 2
     (parent,) = stores.runs(STUDY, "study")
     assert (parent.info.status, parent.data.tags["study_state"]) == ("FINISHED", "complete")
     assert parent.data.metrics["best_val_accuracy"] == max(trial.value or 0 for trial in stores.trials(STUDY))

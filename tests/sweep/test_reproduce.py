@@ -47,6 +47,7 @@ def test_the_same_to_the_last_digit(place: Path, inside: Harness, model: str) ->
     assert "every loss and accuracy is identical to the last digit" in text
 
 
+@pytest.mark.long
 def test_a_pruned_trial_is_trained_as_far_as_it_went(place: Path, inside: Harness) -> None:
     inside(*SWEEP, "--model", "fcnn", "--trials", "12", "--epochs", "9")
     pruned = [r for r in Stores.here().runs("demo-fcnn", "trial") if r.data.tags["trial_state"] == "pruned"]

@@ -28,6 +28,7 @@ def best(studies: Studies, storage: str) -> str:
     return studies.best_trial_run(NAME, read_identity(open_storage(storage), NAME)).run_id
 
 
+@pytest.mark.long
 def test_each_storage_has_its_own_study(place: Path, empty_stores: Path, inside: Harness) -> None:
     mine, theirs = (f"sqlite:///{place}/mlruns/{name}.db" for name in ("optuna", "theirs"))
     (place / "mlruns" / "theirs.db").write_bytes((empty_stores / "optuna.db").read_bytes())

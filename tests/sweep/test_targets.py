@@ -33,6 +33,7 @@ def asked() -> str:
     return str(Stores.here().runs(STUDY, "study")[0].data.tags["trials_asked"])
 
 
+@pytest.mark.long
 def test_no_checkpoint_goes_that_an_earlier_sweep_was_to_keep(place: Path, inside: Harness) -> None:
     sweep(trials=2, epochs=1)
     shown = inside(*SWEEP, "--model", "fcnn", "--trials", "3", "--epochs", "1", "--keep", "best:1", "--jobs", "1")
@@ -44,6 +45,7 @@ def test_no_checkpoint_goes_that_an_earlier_sweep_was_to_keep(place: Path, insid
     assert (kept(), targets().keep) == (3, None)
 
 
+@pytest.mark.long
 def test_a_study_keeps_what_it_was_told_until_it_is_told_to_keep_more(place: Path) -> None:
     sweep(trials=2, epochs=1, keep="best:1")
     assert (kept(), targets().keep) == (1, 1)

@@ -53,10 +53,12 @@ def python(code: str, folder: os.PathLike[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_importing_the_harness_sets_no_environment_variable_and_no_logger(tmp_path: os.PathLike[str]) -> None:
     python(IMPORT_ALL, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["", "import mlflow"], ids=["harness first", "mlflow first"])
 def test_telemetry_is_off_once_a_store_is_open(tmp_path: os.PathLike[str], first: str) -> None:
     python(TELEMETRY.format(first=first), tmp_path)

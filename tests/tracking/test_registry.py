@@ -39,6 +39,7 @@ print(json.dumps(table.to_dict("records")))
 """
 
 
+@pytest.mark.long
 def test_the_registered_model_loads(exported: Export, tmp_path: Path, stranger: dict[str, str]) -> None:
     picture, track = exported.sample()
     registered = exported.bundle.registered

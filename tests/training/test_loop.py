@@ -29,7 +29,9 @@ def train(config: TrialConfig, data: TrainingData) -> list[EpochMetrics]:
     return list(fit(start_training(config, model_spec(config.model), data, CPU), data))
 
 
-@pytest.mark.parametrize("config", [FCNN, CNN], ids=["fcnn", "cnn"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(FCNN, id="fcnn"), pytest.param(CNN, id="cnn", marks=pytest.mark.long)]
+)
 def test_twice_the_same(config: TrialConfig, request: pytest.FixtureRequest) -> None:
     data = request.getfixturevalue("features" if config.model == "fcnn" else "pictures")
     once = numbers(train(config, data))
