@@ -44,6 +44,7 @@ def test_check_exits_1_on_a_fault_and_quotes_it(demo_copy: Path, inside: Harness
     assert "line 272, column label: 'pop' contradicts the track's name 'jade.00000.wav'" in done.stderr
 
 
+@pytest.mark.long
 def test_check_demo_makes_the_demo_set_if_it_is_missing(
     tmp_path: Path, demo_tracks: Tracks, inside: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

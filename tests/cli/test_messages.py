@@ -65,6 +65,7 @@ def test_a_sweep_whose_stderr_is_a_pipe_that_is_closed(place: Path, lines: int) 
     Stores.here().check(STUDY, 8, 20)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(1)])
 def test_a_listener_that_fails_hears_nothing_more(error: Exception) -> None:

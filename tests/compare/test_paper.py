@@ -90,6 +90,7 @@ def test_the_paragraph_of_methods_says_what_was_done(comparison: Comparison) -> 
     assert "looked at more than once, with 3, 5 repeats" in again
 
 
+@pytest.mark.long
 def test_the_files_of_a_paper(tmp_path: Path) -> None:
     comparison = made_up("$x_$", "net 2")
     write_paper(comparison, tmp_path)

@@ -49,7 +49,8 @@ def refused(kind: type[HarnessError], match: str, **changes: Any) -> None:
     assert len(Stores.here().client().search_runs(["0", "1"], "tags.kind = 'comparison'")) == len(before)
 
 
-def test_what_is_refused(studies: Path, demo_copy: Path) -> None:
+@pytest.mark.long
+def test_studies_of_other_splits_or_data_are_refused(studies: Path, demo_copy: Path) -> None:
     sweep(study="other-split", split_seed=1)
     refused(StudyError, r"differ in split.*(?s:.)*--split-seed", studies=("one", "other-split"))
     csv_file = demo_copy / "features_30_sec.csv"
@@ -57,6 +58,9 @@ def test_what_is_refused(studies: Path, demo_copy: Path) -> None:
     sweep(study="other-data", data=str(demo_copy), experiment="demo")
     refused(StudyError, "differ in data", studies=("one", "other-data"))
     refused(DataError, "holds other data", data=str(demo_copy))
+
+
+def test_what_is_refused(studies: Path) -> None:
     refused(StudyError, "two or more different studies", studies=("one",))
     refused(StudyError, "two or more different studies", studies=("one", "one"))
     refused(StudyError, "there is no study 'nothing'", studies=("one", "nothing"))

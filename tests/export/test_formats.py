@@ -119,7 +119,7 @@ def expected(folder: Path, inputs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("batch", [1, 2, 5, 70])
+@pytest.mark.parametrize("batch", [1, 2, 5, pytest.param(70, marks=pytest.mark.long)])
 def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None:
     inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
     wanted = expected(folder, inputs)

@@ -45,6 +45,7 @@ def test_a_damaged_configuration(swept: Path, inside: Harness) -> None:
     assert "the tag 'config'" in inside("reproduce", run, code=1).stderr
 
 
+@pytest.mark.long
 def test_runs_of_somebody_else(swept: Path, inside: Harness) -> None:
     stores, client = Stores.here(), Stores.here().client()
     (parent,) = stores.runs(STUDY, "study")

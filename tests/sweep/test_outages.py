@@ -68,6 +68,7 @@ def test_a_tracking_server_that_stays_down(place: Path, mlflow_server: Server, i
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["sweep", "doctor", "export", "reproduce"])
 def test_a_tracking_server_that_is_hung_at_the_start(place: Path, inside: Harness, command: str) -> None:
     arguments = {

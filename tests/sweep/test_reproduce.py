@@ -57,6 +57,7 @@ def test_a_pruned_trial_is_trained_as_far_as_it_went(place: Path, inside: Harnes
     assert 0 < len(found["epochs"]) < 9
 
 
+@pytest.mark.long
 def test_other_data_are_named_with_how_far_apart_the_numbers_are(
     place: Path, inside: Harness, demo_copy: Path
 ) -> None:
