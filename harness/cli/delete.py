@@ -36,9 +36,9 @@ def delete(
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
     studies = Tracker(stores.tracking_uri).studies
-    refits = [line.name for line in list_studies(opened) if line.refit_of == study]
+    parts = [line.name for line in list_studies(opened) if line.part_of == study]
     deleted = []
-    for name in (*refits, study):  # the study last: its refits are found by it
+    for name in (*parts, study):  # the study last: its parts are found by it
         with no_running_trials(opened, name, stores.work_folder(name)):
             identity = read_identity(opened, name)
             if identity is not None:

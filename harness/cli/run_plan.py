@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +17,8 @@ from harness.core.streams import discard
 
 if TYPE_CHECKING:
     from harness.core.records import TrialRow
+    from harness.core.study_record import Confirmation
+    from harness.study import Study
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
 
@@ -84,6 +87,8 @@ def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
         folds=study.spec.folds,
     ) as display:
         summary = run_sweep(plan, study, display)
+    if plan.confirms and summary.is_complete:
+        summary = _confirm(console, plan, study, summary)
     if not (plan.refits and summary.is_complete):
         return summary
     from harness.sweep.refit import refit
@@ -99,10 +104,29 @@ def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
     return replace(summary, refit=refitted, signal=refitted.signal, unsent=refitted.unsent)
 
 
+def _confirm(console: MessageConsole, plan: SweepPlan, study: Study, summary: StudySummary) -> StudySummary:
+    """Measure the best trials again, and return the summary with the choice that is made on both."""
+    from harness.cli.display import sweep_display
+    from harness.sweep.confirm import confirm
+
+    wanted = min(plan.confirms, summary.counts.complete)
+    console.print(f"confirmation: the {wanted} best trials on fresh folds", soft_wrap=True)
+    with sweep_display(console, "confirmation", total=wanted, done=0, best=None, folds=plan.spec.folds) as display:
+        return confirm(plan, study, summary, display)
+
+
 def _spread(best: TrialRow) -> str:
     if best.std_error is None:
         return ""
     return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
+
+
+def _confirmed(confirmation: Confirmation) -> list[str]:
+    search, fresh = (fmean(getattr(trial, name) for trial in confirmation.trials) for name in ("search", "fresh"))
+    return [
+        f"confirmed: the {len(confirmation.trials)} best trials have {search:.3f} in the search and {fresh:.3f} "
+        f"on fresh folds: the search flatters them by {100 * confirmation.flattered_by:.1f} points"
+    ]
 
 
 def _lines(summary: StudySummary) -> list[str]:
@@ -113,6 +137,8 @@ def _lines(summary: StudySummary) -> list[str]:
     ]
     if summary.synthetic:
         lines.append("data: synthetic")
+    if summary.confirmation is not None:
+        lines += _confirmed(summary.confirmation)
     if summary.best is not None:
         best = summary.best
         lines.append(

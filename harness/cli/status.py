@@ -26,7 +26,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         from harness.study import list_studies, reading_storage
 
         with reading_storage(url) as opened:
-            studies = [study for study in list_studies(opened) if study.refit_of is None]
+            studies = [study for study in list_studies(opened) if study.part_of is None]
     if as_json:
         print_json([asdict(study) for study in studies])
         return

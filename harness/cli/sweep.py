@@ -30,6 +30,14 @@ def sweep(
         int | None,
         option("--folds", "1", "Measure each trial on so many folds of the train and validation tracks."),
     ] = None,
+    confirm: Annotated[
+        int | None,
+        option(
+            "--confirm",
+            "5 with --folds",
+            "At the end, measure so many of the best trials on fresh folds; 0: none.",
+        ),
+    ] = None,
     refit: Annotated[
         bool | None,
         typer.Option(

@@ -103,7 +103,7 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
     chosen: dict[str, str] = {}
     for line in found:  # the study with the latest change comes first
-        if line.experiment == experiment and line.is_finished and line.model is not None and not line.refit_of:
+        if line.experiment == experiment and line.is_finished and line.model is not None and not line.part_of:
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
         has = ", ".join(f"{study} ({model})" for model, study in chosen.items()) or "none"

@@ -205,6 +205,17 @@ class StudySpec:
     # Of a refit, which trains on both parts together and validates on nothing; None for a search.
     last_epoch: int | None = None
     refit_of: str | None = None  # the study whose best setting a refit trains
+    confirms: str | None = None  # the study whose best trials a confirmation repeats, on folds of another round
+
+    @property
+    def part_of(self) -> str | None:
+        """The study that this one is a part of, as its refit or its confirmation; None for a search."""
+        return self.refit_of or self.confirms
+
+    @property
+    def fold_round(self) -> int:
+        """Which folds the trials train on: those of the search (0), or the fresh ones of a confirmation (1)."""
+        return 0 if self.confirms is None else 1
 
     @property
     def is_refit(self) -> bool:

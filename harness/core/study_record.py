@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from harness.core.json_types import JsonObject
 from harness.core.recorded import checked
+from harness.core.space import Params
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,60 @@ class Targets:
         if keeps and keep is not None:
             keep = None if self.keep is None else max(self.keep, keep)
         return Targets(n_trials=wanted, attempts=self.attempts, keep=keep)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmedTrial:
+    """One of the best trials of a search, measured again on fresh folds and with another seed.
+
+    `search` and `fresh` are its validation accuracies in the search and in the confirmation, `val_loss` is the
+    mean of both losses, `epoch` the mean of both best epochs, and `folds` has the accuracies of the folds of both.
+    """
+
+    trial: int
+    params: Params
+    search: float
+    fresh: float
+    val_loss: float
+    epoch: int
+    folds: tuple[float, ...]
+
+    @property
+    def val_accuracy(self) -> float:
+        """The validation accuracy over the folds of both, on which the choice is made."""
+        return fmean(self.folds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The confirmation of a study's best trials; it counts as long as the study has `finished` finished trials."""
+
+    finished: int
+    trials: tuple[ConfirmedTrial, ...]
+
+    @property
+    def chosen(self) -> ConfirmedTrial:
+        """The trial with the highest accuracy over all folds; ties by loss, then by number."""
+        return min(self.trials, key=lambda trial: (-trial.val_accuracy, trial.val_loss, trial.trial))
+
+    @property
+    def flattered_by(self) -> float:
+        """By how much the accuracies of the search lie above those of the fresh folds, in the mean."""
+        return fmean(trial.search - trial.fresh for trial in self.trials)
+
+    def as_json(self) -> JsonObject:
+        """Return the JSON form of the confirmation."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Confirmation:
+        """Return the confirmation of a JSON form that `as_json` made; raises one of UNREADABLE for any other."""
+        trials = tuple(
+            checked(ConfirmedTrial(**{**trial, "folds": tuple(trial["folds"])})) for trial in recorded["trials"]
+        )
+        if not trials or not all(trial.folds for trial in trials):
+            raise ValueError("a confirmation without a trial, or a trial without folds")
+        return checked(cls(finished=recorded["finished"], trials=trials))
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,17 +107,18 @@ def _drawn_split(
     return Split(name=name, drawn=True, train=parts[0], valid=parts[1], test=parts[2])
 
 
-def validation_folds(tracks: Tracks, split: Split, folds: int) -> tuple[Split, ...]:
+def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) -> tuple[Split, ...]:
     """Cut the train and validation part of a split together into folds that validate in turn.
 
-    The folds are stratified, and identical tracks are in the same one. They depend on the tracks and the number of
-    folds only, so that all studies on a split have the same. The test part of the result is empty.
+    The folds are stratified, and identical tracks are in the same one. They depend on the tracks, on the number of
+    folds and on the `number` of the cut only, so that all studies on a split have the same. The test part of the
+    result is empty.
 
     Raises DataError if a genre has fewer tracks than folds.
     """
     pool, genre_of = set(split.train + split.valid), _genre_of(tracks)
     groups = [sorted(pool.intersection(group)) for group in _groups(tracks).values() if pool.intersection(group)]
-    seed = int(digest_of([sorted(pool), folds])[:8], 16)
+    seed = int(digest_of([sorted(pool), folds, *([number] if number else [])])[:8], 16)
     genres = [genre_of[group[0]] for group in groups]
     for index, genre in enumerate(tracks.genres):
         if genres.count(index) < folds:
@@ -129,11 +130,11 @@ def validation_folds(tracks: Tracks, split: Split, folds: int) -> tuple[Split, .
             )
     found = []
     cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(genres, genres)
-    for number, (_, rows) in enumerate(cut, start=1):
+    for fold, (_, rows) in enumerate(cut, start=1):
         chosen = {track for row in rows for track in groups[row]}
         found.append(
             Split(
-                name=f"{split.name}, fold {number} of {folds}",
+                name=f"{split.name}, fold {fold} of {folds}",
                 drawn=split.drawn,
                 train=tuple(sorted(pool - chosen)),
                 valid=tuple(sorted(chosen)),

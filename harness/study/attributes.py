@@ -12,22 +12,28 @@ from optuna.trial import FrozenTrial
 from harness.core.errors import HarnessError, StudyError
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import StudySpec
-from harness.core.study_record import StudyContext, Targets
+from harness.core.study_record import Confirmation, StudyContext, Targets
 from harness.core.workspace import check_name
 from harness.study.samplers import PRUNERS, SAMPLERS
 
 # User attributes of studies and of trials.
 SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
+CONFIRMATION_KEY = "confirmation"  # of a study: its best trials, measured again
 RESULT_KEY, DEATHS_KEY, BEGUN_KEY = "result", "deaths", "begun"
+CONFIRMS_KEY = "confirms"  # of a trial of a confirmation: the number of the trial that it repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyAttributes:
-    """What the harness has stored with a study; `targets` is None before its first sweep."""
+    """What the harness has stored with a study.
+
+    `targets` is None before its first sweep, `confirmation` as long as no trial was measured again.
+    """
 
     spec: StudySpec
     context: StudyContext
     targets: Targets | None
+    confirmation: Confirmation | None = None
 
 
 class StudyFault(StrEnum):
@@ -70,8 +76,9 @@ def read_attributes(name: str, attributes: Mapping[str, Any], objectives: int) -
         context = StudyContext.of(attributes[CONTEXT_KEY])
         spec = StudySpec.of(name, context.experiment, attributes[SPEC_KEY])
         targets = None if TARGETS_KEY not in attributes else checked(Targets(**attributes[TARGETS_KEY]))
+        confirmation = Confirmation.of(attributes[CONFIRMATION_KEY]) if CONFIRMATION_KEY in attributes else None
     except (*UNREADABLE, HarnessError):
         return StudyFault.DAMAGED
     if objectives != 1 or spec.pruner not in PRUNERS or spec.sampler not in SAMPLERS:
         return StudyFault.DAMAGED
-    return StudyAttributes(spec=spec, context=context, targets=targets)
+    return StudyAttributes(spec=spec, context=context, targets=targets, confirmation=confirmation)

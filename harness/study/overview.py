@@ -36,7 +36,8 @@ class StudyOverview:
     """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first.
 
     `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
-    `refit_of` is the study whose best setting this one trains, None for a search.
+    `part_of` is the study whose best setting this one trains or confirms, None for a search. `best` and
+    `best_params` are those of the trial that a confirmation chose, if trials have not finished since.
     """
 
     name: str
@@ -49,7 +50,7 @@ class StudyOverview:
     best_params: Params
     last_touched: datetime | None
     fault: StudyFault | None = None
-    refit_of: str | None = None
+    part_of: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -85,6 +86,10 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
             last_touched=trials.last_touched,
             fault=record,
         )
+    value, params = (None, None) if best is None else (best.value, best.params)
+    confirmation = record.confirmation
+    if confirmation is not None and confirmation.finished == trials.counts.finished:
+        value, params = confirmation.chosen.val_accuracy, dict(confirmation.chosen.params)
     return StudyOverview(
         name=row.name,
         model=record.spec.model,
@@ -92,10 +97,10 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         identity=record.context.identity,
         n_trials=None if record.targets is None else record.targets.n_trials,
         counts=trials.counts,
-        best=None if best is None else best.value,
-        best_params=(best.params if best is not None else None) or {},
+        best=value,
+        best_params=params or {},
         last_touched=trials.last_touched,
-        refit_of=record.spec.refit_of,
+        part_of=record.spec.part_of,
     )
 
 

@@ -25,6 +25,7 @@ from harness.core.recorded import UNREADABLE
 from harness.core.records import TrialCounts
 from harness.core.space import Value
 from harness.study.attributes import (
+    CONFIRMATION_KEY,
     CONTEXT_KEY,
     RESULT_KEY,
     SPEC_KEY,
@@ -91,7 +92,7 @@ class FoundTrial:
 
 def read_studies(storage: RDBStorage, study_id: int | None = None) -> dict[int, StudyRow]:
     """Return all studies, or the one of that id, by their id, with the attributes that the harness reads."""
-    keys = (SPEC_KEY, CONTEXT_KEY, TARGETS_KEY)
+    keys = (SPEC_KEY, CONTEXT_KEY, TARGETS_KEY, CONFIRMATION_KEY)
     objectives = (
         select(func.count())
         .where(_DIRECTIONS.c.study_id == _STUDIES.c.study_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
@@ -14,8 +14,16 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.core.attempts import Deaths
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
 from harness.core.space import Params
-from harness.core.study_record import Budget, StudyContext, Targets
-from harness.study.attributes import BEGUN_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY, StudyFault
+from harness.core.study_record import Budget, Confirmation, StudyContext, Targets
+from harness.study.attributes import (
+    BEGUN_KEY,
+    CONFIRMATION_KEY,
+    CONFIRMS_KEY,
+    DEATHS_KEY,
+    RESULT_KEY,
+    TARGETS_KEY,
+    StudyFault,
+)
 from harness.study.claim import Claim, suggest
 from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
@@ -166,7 +174,12 @@ class Study:
         return counts.finished >= self._reachable(counts, n_trials)
 
     def _reachable(self, counts: TrialCounts, n_trials: int) -> int:
-        """Return how many of `n_trials` can finish. A grid has no other point in place of one that failed."""
+        """Return how many of `n_trials` can finish.
+
+        A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
+        """
+        if self.spec.confirms is not None:
+            return min(n_trials, counts.total - counts.failed)
         if not SAMPLERS[self.spec.sampler].covers_all:
             return n_trials
         return min(n_trials, len_of_grid(self.spec.space) - counts.failed)
@@ -283,8 +296,52 @@ class Study:
         return ranked(self.rows())
 
     def best(self) -> TrialRow | None:
-        """Return the first of the ranked trials, None if there is none."""
-        return next(iter(self.ranked()), None)
+        """Return the trial to use: the one that a confirmation chose, else the first of the ranked; None for none.
+
+        The row of a confirmed trial has the accuracy, the loss, the folds and the epoch of both measurements.
+        """
+        found, confirmation = self.ranked(), self.confirmation
+        if confirmation is not None:
+            chosen = confirmation.chosen
+            for row in found:
+                if row.number == chosen.trial:
+                    return replace(
+                        row,
+                        val_accuracy=chosen.val_accuracy,
+                        val_loss=chosen.val_loss,
+                        best_epoch=chosen.epoch,
+                        folds=chosen.folds,
+                    )
+        return next(iter(found), None)
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """The confirmation of the study's best trials; None if there is none, or trials have finished since."""
+        record = read_record(self._storage, self._study._study_id)
+        found = None if isinstance(record, StudyFault) else record.confirmation
+        return found if found is not None and found.finished == self.counts().finished else None
+
+    def set_confirmation(self, confirmation: Confirmation) -> None:
+        """Store the confirmation of the study's best trials in place of an earlier one."""
+        with self._locks.study_lock():
+            self._study.set_user_attr(CONFIRMATION_KEY, confirmation.as_json())
+
+    def enqueue(self, rows: Sequence[TrialRow]) -> None:
+        """Add a waiting trial for each of these trials of the study that this one confirms, once for each."""
+        with self._locks.study_lock():
+            have = set(self.repeated())
+            for row in rows:
+                if row.number not in have:
+                    attributes = {CONFIRMS_KEY: row.number}
+                    self._study.enqueue_trial(dict(row.params), user_attrs=attributes)
+
+    def repeated(self) -> dict[int, TrialRow]:
+        """Return the trials of a confirmation, by the number of the trial that each repeats."""
+        return {
+            number: trial_row(trial)
+            for trial in self._trials()
+            if isinstance(number := trial.user_attrs.get(CONFIRMS_KEY), int)
+        }
 
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter (see `parameter_importances`)."""

@@ -248,6 +248,6 @@ def _unended_study(examination: Examination, record: Record, parent: RunInfo) ->
         return
     yield examination.fixable(study.name, "the study's run was RUNNING, and no process runs it")
     if examination.fix:
-        short = study.targets is not None and study.counts().finished < study.targets.n_trials
+        short = study.targets is not None and not study.is_complete(study.targets.n_trials)
         record.conclude(StudyState.INTERRUPTED if short else StudyState.COMPLETE)
         forget(record.tracker, parent)

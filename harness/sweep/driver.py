@@ -13,7 +13,7 @@ from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.journal import check_journals
 from harness.core.records import TrialCounts, WorkerId, new_name
-from harness.core.space import describe, possible_values
+from harness.core.space import Params, describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.trust import remember
 from harness.core.workspace import Stores, check_name
@@ -44,8 +44,10 @@ from harness.workers.supervisor import WorkerSupervisor
 PATIENCE_SECONDS = 10.0  # to wait at the end of a sweep for a tracking server that is down
 
 
-def open_study(plan: SweepPlan) -> Study:
+def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
     """Open the plan's study, or create it, and repair what an earlier crash left behind.
+
+    `first_params` are those of the first trial of a new study: by default the plan's, none if it is empty.
 
     Raises StudyError if a study of that name has other settings or another experiment, or if something else than a
     file is in the place of a journal.
@@ -58,7 +60,7 @@ def open_study(plan: SweepPlan) -> Study:
             _context(plan),
             plan.work_folder,
             WorkerId(sweep=new_name()),
-            plan.first_params,
+            plan.first_params if first_params is None else first_params,
         )
         study.recover()
         close_journals(study)
@@ -177,7 +179,8 @@ def join_study(
         jobs=jobs,
         device=device,
         timeout=timeout,
-        refit=False,  # the sweep refits
+        refit=False,  # the sweep refits, and confirms
+        confirm=0,
     )
     split = tracker.studies.split(run.run_id)
     return SweepPlan(

@@ -32,7 +32,8 @@ from harness.training.devices import devices_of
 from harness.training.loop import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
-REFIT_NAME = re.compile(r"\.refit-\d+$")
+PART_NAME = re.compile(r"\.(?:refit-\d+|confirm)$")
+CONFIRMED_BY_DEFAULT = 5  # trials, where folds are used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,14 @@ class SweepPlan:
         """Whether the best setting is trained on train and validation part together when the search is over."""
         wanted = self.settings.refit
         return self.spec.folds > 1 if wanted is None else wanted
+
+    @property
+    def confirms(self) -> int:
+        """How many of the best trials are measured again on fresh folds when the search is over."""
+        wanted = self.settings.confirm
+        if self.spec.folds == 1 or self.spec.part_of is not None:
+            return 0
+        return CONFIRMED_BY_DEFAULT if wanted is None else wanted
 
     @property
     def first_params(self) -> Params:
@@ -87,6 +96,12 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         split = stratified_split(tracks, seed=settings.split_seed)
     else:
         split = read_split(Path(settings.split), tracks)
+    if settings.confirm and settings.folds == 1:
+        raise SettingsError(
+            f"confirm is {settings.confirm}, and folds is 1",
+            expected="--confirm with --folds: the best trials are measured again on fresh folds",
+            hint="--folds 5",
+        )
     space, fixed = _space(settings, model)
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
     spec = StudySpec(
@@ -127,18 +142,30 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
     """
     if spec.is_refit:
         return (split.merged(),)
-    return validation_folds(tracks, split, spec.folds) if spec.folds > 1 else (split,)
+    return validation_folds(tracks, split, spec.folds, spec.fold_round) if spec.folds > 1 else (split,)
+
+
+def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSettings:
+    """Return the settings of a part of a study, its refit or its confirmation, which has no parts of its own."""
+    own = {"study": name, "trials": trials, "keep": None, "refit": False, "confirm": 0}
+    return settings.model_copy(update=own)
 
 
 def refit_name(study: str, trial: int) -> str:
-    """Return the name of the study that refits a trial; REFIT_NAME recognises it."""
+    """Return the name of the study that refits a trial; PART_NAME recognises it."""
     return f"{study}.refit-{trial}"
 
 
+def confirmation_name(study: str) -> str:
+    """Return the name of the study that confirms the best trials of a study; PART_NAME recognises it."""
+    return f"{study}.confirm"
+
+
 def _study_name(name: str) -> str:
-    if REFIT_NAME.search(name):
+    if PART_NAME.search(name):
         raise SettingsError(
-            f"study {name!r} has the name of a refit", expected="a name that does not end in .refit-NUMBER"
+            f"study {name!r} has the name of a part of a study",
+            expected="a name that does not end in .refit-NUMBER or .confirm",
         )
     return check_name("study", name)
 

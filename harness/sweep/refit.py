@@ -13,7 +13,7 @@ from harness.core.records import TrialRow, derive_seed
 from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep
-from harness.sweep.plan import SweepPlan, refit_name
+from harness.sweep.plan import SweepPlan, part_settings, refit_name
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import Listener
 from harness.tracking import Tracker
@@ -34,7 +34,7 @@ def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
         last_epoch=best.best_epoch,
         refit_of=plan.spec.name,
     )
-    settings = plan.settings.model_copy(update={"study": spec.name, "trials": 1, "keep": None, "refit": False})
+    settings = part_settings(plan.settings, spec.name, trials=1)
     # The crop of pictures is fitted on the train part, which is a larger one here.
     tracks = with_crop(plan.tracks, [plan.split.merged()], [spec.fixed.get("crop", "none")])
     return replace(plan, settings=settings, spec=spec, tracks=tracks, joins=False)

@@ -169,7 +169,7 @@ def _splits(run: RunInfo, tracks: Tracks, split: Split) -> tuple[Split, ...]:
         raise TrackingError(
             f"run {run.run_id} has the figures of the folds {run.trained_folds}", expected=f"1 to {run.folds}"
         )
-    return validation_folds(tracks, split, run.folds)[:trained]
+    return validation_folds(tracks, split, run.folds, 0 if run.confirms is None else 1)[:trained]
 
 
 def _model(run: RunInfo, context: StudyContext, trust_code: bool) -> ModelSpec:

@@ -62,6 +62,7 @@ class SweepSettings(BaseModel):
     study: str | None = None
     epochs: Count = 30
     folds: Annotated[int, Field(ge=1, le=20)] = 1
+    confirm: Annotated[int | None, Field(ge=0, le=100)] = None
     refit: bool | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     split: str | None = None

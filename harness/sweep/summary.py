@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from harness.core.errors import TrackingError
 from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialRow
+from harness.core.study_record import Confirmation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,8 @@ class StudySummary:
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
     `signal` is the number of the signal that interrupted the sweep (None: no signal). `unsent` is the error of an
     interrupted sweep that could not send everything to MLflow. `listener_error` is what the sweep's listener
-    raised; it was told nothing more afterwards. `refit` is the summary of the refit, None for none.
+    raised; it was told nothing more afterwards. `confirmation` has the best trials as they were measured again,
+    and `refit` is the summary of the refit; None for none.
     """
 
     spec: StudySpec
@@ -31,6 +33,7 @@ class StudySummary:
     signal: int | None = None
     unsent: TrackingError | None = None
     listener_error: Exception | SystemExit | None = None
+    confirmation: Confirmation | None = None
     refit: StudySummary | None = None
 
     @property
@@ -60,6 +63,7 @@ class StudySummary:
                 "failed": self.counts.failed,
             },
             "best": best,
+            "confirmation": None if self.confirmation is None else self.confirmation.as_json(),
             "refit": None if self.refit is None else {"run_id": self.refit.best_run_id},
             "parent_run_id": self.parent_run_id,
             "seconds": round(self.seconds, 3),

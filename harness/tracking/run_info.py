@@ -81,6 +81,16 @@ class RunInfo:
         return self.tags.get(Tag.REFIT_OF)
 
     @property
+    def confirms(self) -> str | None:
+        """The study whose best trials a confirmation repeats, None for any other run."""
+        return self.tags.get(Tag.CONFIRMS)
+
+    @property
+    def confirmed_trial(self) -> int | None:
+        """The number of the trial that a study's confirmation chose, None if there is none."""
+        return whole_number(self.tags.get(Tag.CONFIRMED_TRIAL))
+
+    @property
     def is_whole(self) -> bool:
         """Whether a study's run has all params and files of its start."""
         return Tag.WHOLE in self.tags

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
-from harness.core.study_record import StudyContext
+from harness.core.study_record import Confirmation, StudyContext
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
@@ -68,6 +68,8 @@ class Studies:
             )
         else:
             run_id = found.run_id
+            if found.confirmed_trial is not None:
+                tags[Tag.CONFIRMED_TRIAL] = ""  # trials may be added, which a new confirmation has to see
             self._runs.log(run_id, tags=tags)
             self._runs.reopen(run_id)
         if found is None or not found.is_whole:  # or the process that made it was stopped
@@ -103,6 +105,23 @@ class Studies:
         parent = self.require_run(study, identity).run_id
         self._runs.log(refit, tags={Tag.PARENT_ID: parent})
         self._runs.log(parent, tags={Tag.REFIT_RUN_ID: run_id, Tag.REFIT_TRIAL: str(trial)})
+
+    def note_confirmation(self, study: str, identity: str, part: str, confirmation: Confirmation) -> None:
+        """Record the confirmation of a study in the study's run; `part` is the confirmation's own study run.
+
+        That run becomes a child of the study's run.
+        """
+        parent = self.require_run(study, identity).run_id
+        self._runs.log(part, tags={Tag.PARENT_ID: parent})
+        chosen = confirmation.chosen
+        figures = {
+            "confirmation_flattered_by": confirmation.flattered_by,
+            "best_val_accuracy": chosen.val_accuracy,
+            "best_val_loss": chosen.val_loss,
+            "best_epoch": float(chosen.epoch),
+        }
+        self._runs.add_metrics(parent, figures)
+        self._runs.log(parent, tags={Tag.CONFIRMED_TRIAL: str(chosen.trial)})
 
     def network_run(self, study: str, identity: str | None = None) -> RunInfo:
         """Return the run with the network to use: the refit of the best trial, or the best trial itself.
@@ -199,7 +218,9 @@ class Studies:
         return run
 
     def best_trial_run(self, study: str, identity: str | None = None) -> RunInfo:
-        """Return the run of the complete trial with the highest validation accuracy; of equals, the first trial.
+        """Return the run of the complete trial that the study's confirmation chose.
+
+        Without a confirmation it is the trial with the highest validation accuracy; of equals, the first.
 
         `identity` selects one of several studies of that name. Raises StudyError if the study does not exist or
         has no complete trial, and, without `identity`, if there are several studies of that name.
@@ -228,12 +249,17 @@ class Studies:
         complete = [
             run for run in self.trial_runs(parent) if run.trial_state == "complete" and BEST in run.metrics
         ]
-        return max(complete, key=lambda run: (run.metrics[BEST], -run.trial_number), default=None)
+        confirmed = self._runs.get(parent).confirmed_trial
+        return max(
+            complete,
+            key=lambda run: (run.trial_number == confirmed, run.metrics[BEST], -run.trial_number),
+            default=None,
+        )
 
     def names(self) -> list[str]:
         """Return the names of all studies."""
         found = self._runs.find({Tag.KIND: Kind.STUDY})
-        return sorted(run.study or "" for run in found if run.refit_of is None)
+        return sorted(run.study or "" for run in found if run.refit_of is None and run.confirms is None)
 
     def delete(self, study: str, identity: str) -> Deleted:
         """Delete the runs of a study with their files.

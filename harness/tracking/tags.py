@@ -54,6 +54,8 @@ class Tag(StrEnum):
     REFIT_RUN_ID = "refit_run_id"
     REFIT_TRIAL = "refit_trial"  # the trial whose setting was refitted
     REFIT_OF = "refit_of"  # of a refit: the study that it belongs to
+    CONFIRMS = "confirms"  # of a confirmation: the study whose best trials it repeats
+    CONFIRMED_TRIAL = "confirmed_trial"  # of a study: the trial that its confirmation chose
     # Trials, and the first three of repeats too.
     TRIAL_STATE = "trial_state"
     REASON = "reason"
@@ -150,6 +152,7 @@ def study_tags(spec: StudySpec, kind: Kind) -> dict[str, str]:
         Tag.DATA_DIGEST: spec.data_digest,
         Tag.SPLIT_DIGEST: spec.split_digest,
         **({} if spec.refit_of is None else {Tag.REFIT_OF: spec.refit_of}),
+        **({} if spec.confirms is None else {Tag.CONFIRMS: spec.confirms}),
         **origin_tags(),
     }
 

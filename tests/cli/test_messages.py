@@ -31,6 +31,7 @@ def unread_stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_sweep_goes_on(

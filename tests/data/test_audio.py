@@ -82,6 +82,7 @@ def test_the_recipe_gives_kaggles_rows(gtzan: Path, genre: str) -> None:
     assert far == {}
 
 
+@pytest.mark.long
 def test_a_picture_is_drawn_and_reproduced(tmp_path: Path) -> None:
     clip = load_clip(write(tmp_path / "a.wav", tune()))
     picture = clip_picture(clip)
@@ -92,6 +93,7 @@ def test_a_picture_is_drawn_and_reproduced(tmp_path: Path) -> None:
     assert picture.mean((1, 2)).argmax() > 250
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "au"])
 def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a.{suffix}", tune())

@@ -119,7 +119,7 @@ def expected(folder: Path, inputs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("batch", [1, 2, 5, pytest.param(70, marks=pytest.mark.long)])
+@pytest.mark.parametrize("batch", [1, 5, pytest.param(70, marks=pytest.mark.long)])
 def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None:
     inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
     wanted = expected(folder, inputs)
@@ -129,6 +129,7 @@ def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None
     assert wanted.max() > 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", ["pictures"], indirect=True)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("size", [(288, 432), (216, 144), (16, 16), (144, 216), (217, 1000), (1500, 40)])

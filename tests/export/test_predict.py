@@ -141,6 +141,7 @@ def test_pictures_of_any_size(cnn: Path, demo_data: Path, demo_tracks: Tracks, t
     assert len(predict(open_bundle(cnn), [tmp_path / "small.png"]).made) == 1
 
 
+@pytest.mark.long
 def test_sound_files_are_predicted(fcnn: Path, cnn: Path, song: Path, inside: Harness) -> None:
     for bundle in (fcnn, cnn):
         done = inside("predict", str(bundle), str(song), "--top", "2")

@@ -309,7 +309,7 @@ def test_another_fingerprint_is_refused_and_changes_nothing() -> None:
     assert sweep(trials=1, epochs=5, study="new").counts.finished == 1
 
 
-@pytest.mark.parametrize("sampler", ["gp", "random"])
+@pytest.mark.parametrize("sampler", [pytest.param("gp", marks=pytest.mark.long), "random"])
 def test_samplers(sampler: str) -> None:
     assert sweep(trials=12, epochs=1, sampler=sampler, pruner=None).counts.finished == 12
     assert runs("demo-fcnn")[0].data.params["sampler"] == sampler

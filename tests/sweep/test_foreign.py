@@ -19,6 +19,7 @@ def swept(place: Path, inside: Harness) -> Path:
     return place
 
 
+@pytest.mark.long
 def test_damaged_files_of_a_study(swept: Path, inside: Harness) -> None:
     stores = Stores.here()
     (parent,), trials = stores.runs(STUDY, "study"), stores.runs(STUDY, "trial")

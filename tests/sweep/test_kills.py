@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 from harness.training.checkpoint import read_description
@@ -64,7 +65,7 @@ CASES = {
         ("--model", "fcnn", "--folds", "3", "--trials", "2", "--epochs", "100", "--jobs", "1"),
         2,
         100,
-        6,
+        8,
     ),
     "cnn-one-job": (("--model", "cnn", "--trials", "2", "--epochs", "6", "--jobs", "1"), 2, 6, 3),
     "cnn-two-jobs": (("--model", "cnn", "--trials", "3", "--epochs", "5", "--jobs", "2"), 3, 5, 4),
@@ -104,6 +105,13 @@ def kill_and_check(case: str, arguments: tuple[str, ...], total: int, epochs: in
         stores.same_numbers(case, whole)
         if case.startswith("folds"):
             assert refitted(stores, case) == refitted(stores, whole)
+            stores.same_numbers(f"{case}.confirm", f"{whole}.confirm")
+            assert confirmed(stores, case) == confirmed(stores, whole)
+
+
+def confirmed(stores: Stores, study: str) -> object:
+    """What the confirmation of a study's best trials has stored with the study."""
+    return optuna.load_study(study_name=study, storage=stores.storage).user_attrs["confirmation"]
 
 
 def refitted(stores: Stores, study: str) -> tuple[str, str]:

@@ -61,6 +61,7 @@ def test_each_storage_has_its_own_study(place: Path, empty_stores: Path, inside:
     assert best(tracker.studies, mine) == first.best_run_id
 
 
+@pytest.mark.long
 def test_the_resume_point_of_another_study_is_not_fetched(place: Path, tmp_path: Path) -> None:
     summary = sweep(study=NAME, trials=1, epochs=1)
     tracker = Tracker(f"sqlite:///{place}/mlruns/mlflow.db")

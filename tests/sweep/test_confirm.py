@@ -1,0 +1,200 @@
+"""The confirmation of a study: what is measured again, what is chosen, and who uses the choice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from statistics import fmean
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.entities import Run
+
+from harness.core.errors import SettingsError
+from harness.core.study_record import Confirmation, ConfirmedTrial
+from harness.data import Tracks, stratified_split, validation_folds
+from harness.sweep.confirm import confirm
+from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.plan import plan_sweep
+from harness.sweep.refit import refit
+from harness.sweep.reproduce import reproduce
+from harness.sweep.summary import StudySummary
+from harness.tracking import Tracker
+from tests.support.commands import Harness, last_json
+from tests.support.stores import Stores, artifacts
+from tests.support.sweeps import FAST, changed, no_pictures
+
+STUDY, PART = "demo-fcnn", "demo-fcnn.confirm"
+CONFIRMED = changed(FAST, folds=3, epochs=4, trials=4, confirm=2)
+
+
+def swept(**changes: object) -> StudySummary:
+    plan = plan_sweep(changed(CONFIRMED, **changes))
+    study = open_study(plan)
+    with no_pictures():
+        summary = confirm(plan, study, run_sweep(plan, study))
+        return replace(summary, refit=refit(plan, study)) if plan.refits else summary
+
+
+def by_trial(study: str) -> dict[int, Run]:
+    return {int(run.data.tags["trial"]): run for run in Stores.here().runs(study, "trial")}
+
+
+def of_folds(run: Run) -> list[float]:
+    """The validation accuracy of each fold at the best epoch."""
+    best = int(run.data.metrics["best_epoch"])
+    return [dict(Stores.here().history(run, f"val_accuracy_fold_{fold}"))[best] for fold in (1, 2, 3)]
+
+
+@pytest.mark.usefixtures("place")
+def test_the_choice_is_made_on_both_measurements() -> None:
+    summary = swept(refit=False)
+    searched, repeated, stores = by_trial(STUDY), by_trial(PART), Stores.here()
+    best = sorted(searched, key=lambda n: (-searched[n].data.metrics["best_val_accuracy"], n))[:2]
+    assert len(repeated) == 2
+    found = {}
+    for (number, run), trial in zip(repeated.items(), stores.trials(PART), strict=True):
+        first = searched[trial.user_attrs["confirms"]]
+        assert trial.user_attrs["confirms"] == best[number]
+        for name in ("lr", "batch_size"):
+            assert run.data.params[name] == first.data.params[name]
+        assert run.data.params["trial_seed"] != first.data.params["trial_seed"]
+        found[best[number]] = fmean(of_folds(first) + of_folds(run))
+    chosen = max(found, key=lambda n: found[n])
+    assert summary.best is not None
+    assert summary.confirmation is not None
+    assert summary.best.number == chosen
+    assert summary.best.val_accuracy == pytest.approx(found[chosen])
+    assert len(summary.best.folds) == 6
+    (parent,) = stores.runs(STUDY, "study")
+    assert parent.data.tags["confirmed_trial"] == parent.data.tags["best_trial"] == str(chosen)
+    assert parent.data.tags["best_run_id"] == summary.best_run_id == searched[chosen].info.run_id
+    assert parent.data.metrics["best_val_accuracy"] == pytest.approx(found[chosen])
+    drops = [
+        searched[n].data.metrics["best_val_accuracy"] - repeated[place].data.metrics["best_val_accuracy"]
+        for place, n in enumerate(best)
+    ]
+    assert parent.data.metrics["confirmation_flattered_by"] == pytest.approx(fmean(drops))
+    (part,) = stores.runs(PART, "study")
+    assert part.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    with (artifacts(parent) / "confirmation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == best
+    assert [row["trial"] for row in rows if row["chosen"] == "1"] == [str(chosen)]
+
+
+def test_the_folds_are_other_ones(demo_tracks: Tracks) -> None:
+    split = stratified_split(demo_tracks, seed=0)
+    search, fresh = (validation_folds(demo_tracks, split, 3, number) for number in (0, 1))
+    assert search == validation_folds(demo_tracks, split, 3)
+    assert {track for fold in fresh for track in fold.valid} == {track for fold in search for track in fold.valid}
+    assert not {fold.valid for fold in fresh} & {fold.valid for fold in search}
+
+
+@pytest.mark.usefixtures("place")
+def test_the_choice_is_what_all_commands_use(inside: Harness) -> None:
+    summary = swept(trials=2)
+    (first, second), study = summary.confirmation.trials if summary.confirmation else (), STUDY
+    # A choice that differs from the best of the search, as fresh folds make it.
+    other = replace(second, folds=tuple(min(1.0, accuracy + 0.5) for accuracy in second.folds))
+    plan = plan_sweep(changed(CONFIRMED, trials=2))
+    opened = open_study(plan)
+    opened.set_confirmation(Confirmation(finished=2, trials=(first, other)))
+    best = opened.best()
+    assert best is not None
+    assert (best.number, best.val_accuracy, best.best_epoch) == (second.trial, other.val_accuracy, second.epoch)
+    (line,) = last_json(inside("status", "--json"))
+    assert (line["name"], line["best"], line["best_params"]) == (study, other.val_accuracy, dict(second.params))
+    with no_pictures():
+        refitted = refit(plan, opened)
+    assert refitted is not None
+    assert refitted.spec.last_epoch == second.epoch
+    assert {**refitted.spec.fixed} == dict(second.params)
+    tracker = Tracker(summary.tracking_uri)
+    (parent,) = Stores.here().runs(STUDY, "study")
+    tracker.runs.log(parent.info.run_id, tags={"confirmed_trial": str(second.trial)})
+    assert tracker.studies.best_trial_run(STUDY).trial_number == second.trial
+    assert tracker.studies.network_run(STUDY).run_id == refitted.best_run_id
+
+
+@pytest.mark.usefixtures("place")
+def test_more_trials_void_the_choice_and_train_only_what_is_new() -> None:
+    first = swept(refit=False)
+    before = {run.info.run_id: run.info.end_time for run in Stores.here().runs(PART, "trial")}
+    again = swept(refit=False)
+    assert again.confirmation == first.confirmation
+    plan = plan_sweep(changed(CONFIRMED, trials=5))
+    study = open_study(plan)
+    with no_pictures():
+        run_sweep(plan, study)
+    assert study.confirmation is None
+    assert study.best() == study.ranked()[0]
+    assert Stores.here().runs(STUDY, "study")[0].data.tags["confirmed_trial"] == ""
+    more = swept(trials=5, confirm=4, refit=False)
+    assert more.confirmation is not None
+    assert [trial.trial for trial in more.confirmation.trials] == [row.number for row in study.ranked()[:4]]
+    after = {run.info.run_id: run.info.end_time for run in Stores.here().runs(PART, "trial")}
+    assert before.items() <= after.items()
+    repeats = [trial.user_attrs["confirms"] for trial in Stores.here().trials(PART)]
+    assert len(repeats) == len(set(repeats)) == len(after)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_confirmations_trial_is_reproduced_and_goes_with_its_study(inside: Harness) -> None:
+    swept(trials=2, refit=False)
+    (run, *_) = by_trial(PART).values()
+    found = reproduce(run.info.run_id)
+    assert found.agrees, found.as_json()
+    assert last_json(inside("doctor", "--json")) == []
+    inside("delete", STUDY, "--yes")
+    assert optuna.get_all_study_names(Stores.here().storage) == []
+    assert Stores.here().runs(PART, "trial") == []
+
+
+@pytest.mark.usefixtures("place")
+def test_from_the_command_line(inside: Harness) -> None:
+    arguments = ["--model", "fcnn", "--data", "demo", "--trials", "3", "--epochs", "2", "--folds", "2"]
+    printed = inside("sweep", *arguments, "--confirm", "2", "--jobs", "1", "--no-refit")
+    assert "confirmation: the 2 best trials on fresh folds" in printed.stderr
+    assert "confirmed: the 2 best trials have 0." in printed.stdout
+    assert "(mean of 4 folds, standard error 0." in printed.stdout
+    found = last_json(inside("sweep", *arguments, "--confirm", "2", "--jobs", "1", "--no-refit", "--json"))
+    confirmation = Confirmation.of(found["confirmation"])
+    assert found["best"]["trial"] == confirmation.chosen.trial
+    assert found["best"]["val_accuracy"] == confirmation.chosen.val_accuracy
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_refused() -> None:
+    with pytest.raises(SettingsError, match="folds is 1"):
+        plan_sweep(changed(FAST, confirm=3))
+    with pytest.raises(SettingsError, match=r"name of a part"):
+        plan_sweep(changed(FAST, study="mine.confirm"))
+    assert plan_sweep(FAST).confirms == 0
+    assert plan_sweep(changed(FAST, folds=3)).confirms == 5
+    assert plan_sweep(changed(FAST, folds=3, confirm=0)).confirms == 0
+
+
+ACCURACIES = st.floats(0, 1)
+TRIALS = st.builds(
+    ConfirmedTrial,
+    trial=st.integers(0, 99),
+    params=st.fixed_dictionaries({"lr": st.floats(1e-5, 1)}),
+    search=ACCURACIES,
+    fresh=ACCURACIES,
+    val_loss=st.floats(0, 9),
+    epoch=st.integers(1, 99),
+    folds=st.lists(ACCURACIES, min_size=2, max_size=10).map(tuple),
+)
+
+
+@given(st.lists(TRIALS, min_size=1, max_size=6, unique_by=lambda trial: trial.trial))
+def test_a_confirmation_is_read_as_it_was_written(trials: list[ConfirmedTrial]) -> None:
+    confirmation = Confirmation(finished=7, trials=tuple(trials))
+    assert Confirmation.of(json.loads(json.dumps(confirmation.as_json()))) == confirmation
+    assert confirmation.chosen.val_accuracy == max(trial.val_accuracy for trial in trials)
+    shuffled = Confirmation(finished=7, trials=tuple(reversed(trials)))
+    assert shuffled.chosen == confirmation.chosen
