@@ -27,6 +27,9 @@ def print_table(table: Table, *, folds: bool = False) -> None:
     table has a column whose long names are folded.
     """
     console = Console()
+    if _fits(table, console.width):
+        console.print(table)
+        return
     if not console.is_terminal:
         names = table.columns[0]
         names.no_wrap = True
@@ -40,8 +43,26 @@ def print_table(table: Table, *, folds: bool = False) -> None:
     console.print(table)
 
 
+def _fits(table: Table, width: int) -> bool:
+    """Return whether every cell fits on one line; if so, fix the widths of the columns.
+
+    rich measures each cell of a column without a width, several times: a second for 500 lines.
+    """
+    widest = [
+        max(cell_len(line) for cell in (column.header, *column.cells) for line in str(cell).split("\n"))
+        for column in table.columns
+    ]
+    fits = sum(widest) + 3 * len(widest) + 1 <= width  # a space on both sides of each cell, and the lines
+    if fits:
+        for column, needed in zip(table.columns, widest, strict=True):
+            column.width = needed
+    return fits
+
+
 def _print_cells(console: Console, table: Table) -> None:
+    lines = []
     for row in zip(*(column.cells for column in table.columns), strict=True):
         for column, cell in zip(table.columns, row, strict=True):
-            console.print(f"{column.header}: {cell}", soft_wrap=True)
-        console.print()
+            lines.append(f"{column.header}: {cell}")
+        lines.append("")
+    console.print("\n".join(lines), soft_wrap=True)

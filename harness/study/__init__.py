@@ -10,7 +10,7 @@ from harness.study.attributes import StudyFault
 from harness.study.claim import Claim
 from harness.study.locking import no_running_trials
 from harness.study.overview import StudyOverview, delete_study, list_studies, ranked, read_identity
-from harness.study.storage import STORAGE_ERRORS, open_storage, reaching, reading_storage
+from harness.study.storage import STORAGE_ERRORS, open_storage, reaching, reading_database, reading_storage
 from harness.study.study import Study
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "ranked",
     "reaching",
     "read_identity",
+    "reading_database",
     "reading_storage",
 ]

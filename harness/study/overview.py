@@ -26,6 +26,7 @@ from harness.study.queries import (
     summarise_trials,
     tie_break,
 )
+from harness.study.storage import HasEngine
 
 # Measured: of 12 trials of pure noise one of two parameters gets a share of 0.24 to 0.54.
 ENOUGH_TRIALS = 30
@@ -58,7 +59,7 @@ class StudyOverview:
         return self.best is not None and self.n_trials is not None and self.counts.finished >= self.n_trials
 
 
-def list_studies(storage: RDBStorage) -> list[StudyOverview]:
+def list_studies(storage: HasEngine) -> list[StudyOverview]:
     """Return all studies of this storage, the last used first; nothing is locked or written.
 
     A study that the harness did not make, or whose record is damaged, has a `fault`.

@@ -15,7 +15,6 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import func, select
@@ -34,7 +33,7 @@ from harness.study.attributes import (
     StudyFault,
     read_attributes,
 )
-from harness.study.storage import plain_reads
+from harness.study.storage import HasEngine, plain_reads
 
 _STUDIES = models.StudyModel.__table__
 _DIRECTIONS = models.StudyDirectionModel.__table__
@@ -90,7 +89,7 @@ class FoundTrial:
     state: str
 
 
-def read_studies(storage: RDBStorage, study_id: int | None = None) -> dict[int, StudyRow]:
+def read_studies(storage: HasEngine, study_id: int | None = None) -> dict[int, StudyRow]:
     """Return all studies, or the one of that id, by their id, with the attributes that the harness reads."""
     keys = (SPEC_KEY, CONTEXT_KEY, TARGETS_KEY, CONFIRMATION_KEY)
     objectives = (
@@ -114,7 +113,7 @@ def read_studies(storage: RDBStorage, study_id: int | None = None) -> dict[int, 
     return found
 
 
-def read_record(storage: RDBStorage, study_id: int) -> StudyAttributes | StudyFault:
+def read_record(storage: HasEngine, study_id: int) -> StudyAttributes | StudyFault:
     """Return the record of a study, or why it has none that can be used.
 
     Raises KeyError if there is no study of that id.
@@ -123,7 +122,7 @@ def read_record(storage: RDBStorage, study_id: int) -> StudyAttributes | StudyFa
     return read_attributes(row.name, row.attributes, row.objectives)
 
 
-def check_exists(storage: RDBStorage, name: str) -> None:
+def check_exists(storage: HasEngine, name: str) -> None:
     """Raise StudyError, with the existing names, if there is no study of that name."""
     names = sorted(row.name for row in read_studies(storage).values())
     if name not in names:
@@ -134,7 +133,7 @@ def check_exists(storage: RDBStorage, name: str) -> None:
         )
 
 
-def summarise_trials(storage: RDBStorage, study_id: int | None = None) -> dict[int, TrialSummary]:
+def summarise_trials(storage: HasEngine, study_id: int | None = None) -> dict[int, TrialSummary]:
     """Return the summary of each study that has trials, or of one study, by the study's id."""
     times = func.max(_TRIALS.c.datetime_start), func.max(_TRIALS.c.datetime_complete)
     query = select(_TRIALS.c.study_id, _STATE, func.count(), *times).group_by(_TRIALS.c.study_id, _STATE)
@@ -153,13 +152,13 @@ def summarise_trials(storage: RDBStorage, study_id: int | None = None) -> dict[i
     }
 
 
-def count_trials(storage: RDBStorage, study_id: int) -> TrialCounts:
+def count_trials(storage: HasEngine, study_id: int) -> TrialCounts:
     """Return the number of trials of a study in each state."""
     found = summarise_trials(storage, study_id).get(study_id)
     return TrialCounts() if found is None else found.counts
 
 
-def best_trials(storage: RDBStorage) -> dict[int, BestTrial]:
+def best_trials(storage: HasEngine) -> dict[int, BestTrial]:
     """Return the best complete trial of each study, by the study's id; ties as `tie_break` has them."""
     place = func.rank().over(partition_by=_TRIALS.c.study_id, order_by=_VALUES.c.value.desc())
     ranked = (
@@ -214,7 +213,7 @@ def _params(rows: list[Any]) -> dict[str, Value] | None:
 
 
 def find_trials(
-    storage: RDBStorage,
+    storage: HasEngine,
     study_id: int,
     *,
     states: Collection[TrialState] | None = None,
@@ -235,13 +234,13 @@ def _chunks(numbers: list[int]) -> list[list[int]]:
     return [numbers[first : first + CHUNK] for first in range(0, len(numbers), CHUNK)]
 
 
-def _rows(storage: RDBStorage, query: sqlalchemy.Select[Any]) -> list[Any]:
+def _rows(storage: HasEngine, query: sqlalchemy.Select[Any]) -> list[Any]:
     with _connected(storage) as connection:
         return list(connection.execute(query).all())
 
 
 @contextmanager
-def _connected(storage: RDBStorage) -> Iterator[sqlalchemy.Connection]:
+def _connected(storage: HasEngine) -> Iterator[sqlalchemy.Connection]:
     with plain_reads(), storage.engine.connect() as connection:
         yield connection
 
