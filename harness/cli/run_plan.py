@@ -151,7 +151,9 @@ def _lines(summary: StudySummary) -> list[str]:
         lines.append(
             "refit: interrupted: the same command again ends it" if found is None else f"refit: run {found}"
         )
-    if counts.finished < summary.trials_wanted:
+    if summary.stall is not None:
+        lines.append(f"stopped by --patience: {summary.stall}; without it the same command goes on")
+    elif counts.finished < summary.trials_wanted:
         stopped = "interrupted" if summary.signal is not None else "time is up"
         lines.append(
             f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command again runs them"

@@ -79,6 +79,10 @@ def sweep(
     timeout: Annotated[
         float | None, option("--timeout", "none", "Start no new trial after this many minutes.")
     ] = None,
+    patience: Annotated[
+        int | None,
+        option("--patience", "none", "Stop when so many trials in a row gain no more than the standard error."),
+    ] = None,
     attempts: Annotated[
         int | None,
         option(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from harness.core.json_types import JsonObject
 from harness.core.recorded import checked
+from harness.core.records import TrialRow
 from harness.core.space import Params
 
 
@@ -55,12 +57,14 @@ class Targets:
     """The targets of the last sweep of a study, for workers that join it from elsewhere.
 
     `n_trials` is the total number of finished trials. `attempts` is the number of deaths in a row without a new
-    epoch after which a trial is given up. `keep` is the number of checkpoints to keep, None for all.
+    epoch after which a trial is given up. `keep` is the number of checkpoints to keep, None for all. `patience` is
+    that of the sweep.
     """
 
     n_trials: int
     attempts: int
     keep: int | None
+    patience: int | None = None
 
     def after(self, earlier: Targets | None, *, finished: int, is_alone: bool, keeps: bool) -> Targets:
         """Return the study's targets once a sweep with these targets begins; `earlier` are those before it.
@@ -75,7 +79,7 @@ class Targets:
         keep = earlier.keep
         if keeps and keep is not None:
             keep = None if self.keep is None else max(self.keep, keep)
-        return Targets(n_trials=wanted, attempts=self.attempts, keep=keep)
+        return Targets(n_trials=wanted, attempts=self.attempts, keep=keep, patience=self.patience)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,55 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The limits at which a study is over: `n_trials` finished trials or `max_failures` failed ones."""
+    """The limits at which a study is over: `n_trials` finished trials or `max_failures` failed ones.
+
+    With a `patience` it is also over when so many trials in a row have gained nothing (see `Stall`).
+    `valid_tracks` is the number of tracks on which a trial without folds is measured.
+    """
 
     n_trials: int
     max_failures: int
+    patience: int | None = None
+    valid_tracks: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stall:
+    """The end of a search by patience: its last `trials` have gained no more than the standard error.
+
+    `gain` is by how much the best accuracy has grown in these trials, `error` the standard error of the best
+    accuracy before them.
+    """
+
+    trials: int
+    gain: float
+    error: float
+
+    @classmethod
+    def of(cls, rows: Sequence[TrialRow], budget: Budget) -> Stall | None:
+        """Return the stall of the trials of a study, None if the search is worth going on."""
+        if budget.patience is None:
+            return None
+        ended = sorted(
+            (row for row in rows if row.state in ("COMPLETE", "PRUNED") and row.ended is not None),
+            key=lambda row: (row.ended, row.number),
+        )
+        complete = [
+            [row for row in part if row.state == "COMPLETE"] for part in (ended[: -budget.patience], ended)
+        ]
+        if not complete[0]:
+            return None
+        before, now = (max(part, key=lambda row: row.val_accuracy or 0.0) for part in complete)
+        accuracy = before.val_accuracy or 0.0
+        error = before.std_error
+        if error is None:
+            error = math.sqrt(accuracy * (1 - accuracy) / max(1, budget.valid_tracks))
+        gain = (now.val_accuracy or 0.0) - accuracy
+        return cls(trials=budget.patience, gain=gain, error=error) if gain <= error else None
+
+    def __str__(self) -> str:
+        """Return the sentence that messages and the record have."""
+        return (
+            f"the last {self.trials} trials gained {100 * self.gain:.1f} points, no more than the standard error "
+            f"of the best accuracy ({100 * self.error:.1f} points)"
+        )

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.core.attempts import Deaths
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
 from harness.core.space import Params
-from harness.core.study_record import Budget, Confirmation, StudyContext, Targets
+from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets
 from harness.study.attributes import (
     BEGUN_KEY,
     CONFIRMATION_KEY,
@@ -133,14 +133,18 @@ class Study:
     def claim(self, budget: Budget) -> Claim | None:
         """Claim the next trial, a waiting one first.
 
-        Return None if running, finished and failed trials use up the budget.
+        Return None if running, finished and failed trials use up the budget, or if the search has stalled. A
+        trial that waits is run in any case: it was begun before.
         """
+        is_stalled = self.stall(budget) is not None
         self._trials()  # before the lock is taken: the first time, Optuna reads every trial of the study
         with self._locks.study_lock():
             self._recover()
             counts = self.counts()
             wanted = self._reachable(counts, budget.n_trials)
             if counts.finished + counts.running >= wanted or counts.failed >= budget.max_failures:
+                return None
+            if is_stalled and not counts.waiting:
                 return None
             number = min(self._in_state(TrialState.WAITING), default=counts.total)
             self._study.sampler = make_sampler(self.spec.sampler, self.spec.seed, number, self.spec.space)
@@ -166,7 +170,21 @@ class Study:
     def is_over(self, budget: Budget) -> bool:
         """Return True if no more trials will be claimed: enough have finished, or too many have failed."""
         counts = self.counts()
+        if self.stall(budget) is not None and not counts.waiting + counts.running:
+            return True
         return self.is_complete(budget.n_trials) or counts.failed >= budget.max_failures
+
+    def stall(self, budget: Budget) -> Stall | None:
+        """Return why the search is over before its number of trials, None if it is not."""
+        return None if budget.patience is None else Stall.of(self.rows(), budget)
+
+    def accept_stall(self) -> None:
+        """Lower the target to the trials that have finished, so that the study counts as complete."""
+        with self._locks.study_lock():
+            targets = self.targets
+            if targets is not None:
+                lowered = replace(targets, n_trials=self.counts().finished)
+                self._study.set_user_attr(TARGETS_KEY, asdict(lowered))
 
     def is_complete(self, n_trials: int) -> bool:
         """Return True if `n_trials` trials have finished, or as many as can."""

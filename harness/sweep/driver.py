@@ -68,7 +68,12 @@ def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
             settings = plan.settings
             if plan.model.source_digest is not None:  # the user has named the file
                 remember(plan.model.source_digest, Path(plan.model.name.rpartition(":")[0]))
-            targets = Targets(n_trials=settings.trials, attempts=settings.attempts, keep=settings.keep)
+            targets = Targets(
+                n_trials=settings.trials,
+                attempts=settings.attempts,
+                keep=settings.keep,
+                patience=settings.patience,
+            )
             study.set_targets(targets, keeps="keep" in settings.model_fields_set)
     return study
 
@@ -97,7 +102,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if sweep.signal is None:
             with uploader.paused():
                 close_journals(study)  # also those of trials that other machines took over
-        state, best_run_id, is_sent = StudyState.INTERRUPTED, None, False
+        state, best_run_id, is_sent, stall = StudyState.INTERRUPTED, None, False, None
         try:
             unsent = _close_upload(uploader, heartbeat, interrupted=sweep.signal is not None)
             is_sent = unsent is None
@@ -106,7 +111,13 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if unsent is None:
             record.end_orphaned_runs()
             timed_out = deadline is not None and time.monotonic() >= deadline
-            state = _outcome(sweep, not study.is_complete(plan.settings.trials), timed_out)
+            short = not study.is_complete(plan.settings.trials)
+            went_well = sweep.signal is None and not sweep.fault
+            stall = study.stall(plan.budget) if short and went_well else None
+            if stall is not None:
+                study.accept_stall()
+                record.tracker.studies.note_stall(record.parent, stall)
+            state = _outcome(sweep, short and stall is None, timed_out)
             best_run_id = record.conclude(state)
     if state == StudyState.FAILED:
         raise _failure(plan, study, sweep.fault)
@@ -121,6 +132,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         tracking_uri=mask_password(plan.stores.tracking_uri),
         synthetic=plan.tracks.synthetic,
         signal=sweep.signal,
+        stall=stall,
         unsent=unsent,
         listener_error=uploader.listener_error,
     )
@@ -179,6 +191,7 @@ def join_study(
         jobs=jobs,
         device=device,
         timeout=timeout,
+        patience=targets.patience,
         refit=False,  # the sweep refits, and confirms
         confirm=0,
     )

@@ -80,8 +80,9 @@ class SweepPlan:
 
     @property
     def budget(self) -> Budget:
-        """When the sweep is over: at so many finished trials, or at so many failed ones."""
-        return Budget(self.settings.trials, max(MINIMUM_ALLOWED_FAILURES, self.settings.trials))
+        """When the sweep is over: at so many finished or failed trials, or when so many have gained nothing."""
+        trials, valid = self.settings.trials, len(self.split.valid)
+        return Budget(trials, max(MINIMUM_ALLOWED_FAILURES, trials), self.settings.patience, valid)
 
 
 def plan_sweep(settings: SweepSettings) -> SweepPlan:
@@ -147,7 +148,7 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
 
 def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSettings:
     """Return the settings of a part of a study, its refit or its confirmation, which has no parts of its own."""
-    own = {"study": name, "trials": trials, "keep": None, "refit": False, "confirm": 0}
+    own = {"study": name, "trials": trials, "keep": None, "patience": None, "refit": False, "confirm": 0}
     return settings.model_copy(update=own)
 
 

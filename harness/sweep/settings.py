@@ -74,6 +74,7 @@ class SweepSettings(BaseModel):
     jobs: Annotated[Count | None, BeforeValidator(parse_jobs)] = None
     device: str = "auto"
     timeout: Minutes | None = None
+    patience: Count | None = None
     attempts: Count = 3
     keep: Annotated[Count | None, BeforeValidator(parse_keep)] = None
     tracking_uri: str | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.core.errors import TrackingError
 from harness.core.json_types import JsonObject
 from harness.core.records import StudySpec, TrialCounts, TrialRow
-from harness.core.study_record import Confirmation
+from harness.core.study_record import Confirmation, Stall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +15,9 @@ class StudySummary:
     """The result of a sweep: the counts of its trials, the best trial with its MLflow run, and an early stop.
 
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
-    `signal` is the number of the signal that interrupted the sweep (None: no signal). `unsent` is the error of an
-    interrupted sweep that could not send everything to MLflow. `listener_error` is what the sweep's listener
+    `signal` is the number of the signal that interrupted the sweep, `stall` says that it ended by patience (None:
+    neither). `unsent` is the error of an interrupted sweep that could not send everything to MLflow.
+    `listener_error` is what the sweep's listener
     raised; it was told nothing more afterwards. `confirmation` has the best trials as they were measured again,
     and `refit` is the summary of the refit; None for none.
     """
@@ -31,6 +32,7 @@ class StudySummary:
     tracking_uri: str
     synthetic: bool
     signal: int | None = None
+    stall: Stall | None = None
     unsent: TrackingError | None = None
     listener_error: Exception | SystemExit | None = None
     confirmation: Confirmation | None = None
@@ -38,8 +40,9 @@ class StudySummary:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the study has all its trials, and the sweep was not interrupted."""
-        return self.signal is None and self.best is not None and self.counts.finished >= self.trials_wanted
+        """Whether the study has all its trials, or has stalled, and the sweep was not interrupted."""
+        is_over = self.counts.finished >= self.trials_wanted or self.stall is not None
+        return self.signal is None and self.best is not None and is_over
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
@@ -62,6 +65,7 @@ class StudySummary:
                 "pruned": self.counts.pruned,
                 "failed": self.counts.failed,
             },
+            "stopped": None if self.stall is None else str(self.stall),
             "best": best,
             "confirmation": None if self.confirmation is None else self.confirmation.as_json(),
             "refit": None if self.refit is None else {"run_id": self.refit.best_run_id},

@@ -81,6 +81,11 @@ class RunInfo:
         return self.tags.get(Tag.REFIT_OF)
 
     @property
+    def stopped(self) -> str | None:
+        """Why the search of a study was over before its number of trials, None or empty if it was not."""
+        return self.tags.get(Tag.STOPPED)
+
+    @property
     def confirms(self) -> str | None:
         """The study whose best trials a confirmation repeats, None for any other run."""
         return self.tags.get(Tag.CONFIRMS)

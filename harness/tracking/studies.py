@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
-from harness.core.study_record import Confirmation, StudyContext
+from harness.core.study_record import Confirmation, Stall, StudyContext
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
@@ -68,6 +68,8 @@ class Studies:
             )
         else:
             run_id = found.run_id
+            if found.stopped:
+                tags[Tag.STOPPED] = ""
             if found.confirmed_trial is not None:
                 tags[Tag.CONFIRMED_TRIAL] = ""  # trials may be added, which a new confirmation has to see
             self._runs.log(run_id, tags=tags)
@@ -105,6 +107,10 @@ class Studies:
         parent = self.require_run(study, identity).run_id
         self._runs.log(refit, tags={Tag.PARENT_ID: parent})
         self._runs.log(parent, tags={Tag.REFIT_RUN_ID: run_id, Tag.REFIT_TRIAL: str(trial)})
+
+    def note_stall(self, parent: str, stall: Stall) -> None:
+        """Record in a study's run why its search was over before its number of trials."""
+        self._runs.log(parent, tags={Tag.STOPPED: str(stall)})
 
     def note_confirmation(self, study: str, identity: str, part: str, confirmation: Confirmation) -> None:
         """Record the confirmation of a study in the study's run; `part` is the confirmation's own study run.

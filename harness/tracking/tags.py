@@ -54,6 +54,7 @@ class Tag(StrEnum):
     REFIT_RUN_ID = "refit_run_id"
     REFIT_TRIAL = "refit_trial"  # the trial whose setting was refitted
     REFIT_OF = "refit_of"  # of a refit: the study that it belongs to
+    STOPPED = "stopped"  # of a study: why its search was over before its number of trials
     CONFIRMS = "confirms"  # of a confirmation: the study whose best trials it repeats
     CONFIRMED_TRIAL = "confirmed_trial"  # of a study: the trial that its confirmation chose
     # Trials, and the first three of repeats too.
