@@ -11,8 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from harness.compare.canvas import DARK, LIGHT, Picture
 from harness.compare.counts import tracks_apart
-from harness.compare.figures import DARK, LIGHT, PAIRS_SHOWN, Picture, pictures_of
+from harness.compare.figures import PAIRS_SHOWN, pictures_of
 from harness.compare.result import Comparison
 from harness.compare.verdict import show_p
 from harness.core.json_types import finite

@@ -153,7 +153,7 @@ def methods(comparison: Comparison) -> str:
         for c in comparison.studied
         if c.config is not None
     )
-    trials = ", ".join(f"{len(comparison.trial_values[c.name])} ({escape(c.name)})" for c in comparison.studied)
+    trials = ", ".join(f"{len(comparison.trials[c.name])} ({escape(c.name)})" for c in comparison.studied)
     text = [
         f"We compared {_listed(names)} on the data set {escape(comparison.data)} "
         f"({len(comparison.labels)} tracks, {len(comparison.genres)} classes)"

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 
 from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
 from harness.core.json_types import JsonObject
-from harness.core.records import Candidate, Representation, Split
+from harness.core.records import Candidate, Representation, Split, TrialRow
 from harness.core.space import Params
 from harness.core.stats import Booleans, wilson_interval
 from harness.data import FOLDS
@@ -104,7 +104,7 @@ class Comparison:
     labels: dict[str, int]
     own: dict[str, Booleans]
     looks: tuple[int, ...]
-    trial_values: dict[str, tuple[tuple[int, float, str], ...]]
+    trials: dict[str, tuple[TrialRow, ...]]  # those that have an accuracy, by the candidate's name
     warnings: tuple[str, ...]
     ledger: Ledger
     parameters: dict[str, int]

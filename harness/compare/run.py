@@ -17,7 +17,7 @@ from harness.compare.verdict import ResamplingScheme
 from harness.compare.warnings import look_warnings
 from harness.core.errors import StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
-from harness.core.records import new_name
+from harness.core.records import TrialRow, new_name
 from harness.tracking import (
     ComparisonLog,
     Heartbeat,
@@ -156,7 +156,7 @@ def _collect(
         outcomes=outcomes,
         labels=dict(zip(plan.tracks.ids, plan.tracks.labels.tolist(), strict=True)),
         own={name: guesses == plan.labels_of(plan.split.test) for name, guesses in own.items()},
-        trial_values=_trial_values(plan),
+        trials=_trials(plan),
         looks=looks,
         warnings=(*plan.warnings, *look_warnings(looks), *_divergence_warnings(outcomes)),
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
@@ -179,13 +179,11 @@ def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
     )
 
 
-def _trial_values(plan: ComparisonPlan) -> dict[str, tuple[tuple[int, float, str], ...]]:
-    """Return number, validation accuracy and state of each study's trials, by the candidate's name."""
+def _trials(plan: ComparisonPlan) -> dict[str, tuple[TrialRow, ...]]:
+    """Return the trials of each study that have a validation accuracy, by the candidate's name."""
     # The studies are the first candidates; the baselines after them have no trials.
     return {
-        candidate.name: tuple(
-            (row.number, row.val_accuracy, row.state) for row in study.rows if row.val_accuracy is not None
-        )
+        candidate.name: tuple(row for row in study.rows if row.val_accuracy is not None)
         for candidate, study in zip(plan.candidates, plan.compared, strict=False)
     }
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.core.records import TrialRow
 from harness.core.space import Choice, Range, Space
+from harness.core.stats import ExpectedBest, Floats, expected_best
 from harness.core.tables import write_table
 from harness.study.overview import ENOUGH_TRIALS
 
@@ -58,7 +59,8 @@ def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, st
 
 
 def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
-    figure, (axes,) = _figure(title, 1)
+    """Draw the trials in their order, and beside them what any order of them would have reached."""
+    figure, (axes, expected) = _figure(title, 2)
     _scatter(axes, rows, [float(row.number) for row in rows])
     best, steps = 0.0, []
     for row in rows:
@@ -68,7 +70,16 @@ def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
     axes.step([row.number for row in rows], steps, where="post", color=ORANGE, label="best so far")
     axes.set_xlabel("trial")
     axes.legend(frameon=False, loc="lower right")
+    curve = expected_best([row.val_accuracy or 0.0 for row in rows])
+    draw_expected_best(expected, curve, curve.trials, BLUE, "expected best")
+    expected.set_xlabel("trials, in any order (band: one standard deviation)")
     return figure
+
+
+def draw_expected_best(axes: Axes, curve: ExpectedBest, xs: Floats, colour: str, label: str) -> None:
+    """Draw an expected best over `xs`, trials or seconds, with a band of one standard deviation."""
+    axes.plot(xs, curve.mean, color=colour, label=label)
+    axes.fill_between(xs, curve.mean - curve.std, curve.mean + curve.std, color=colour, alpha=0.2, linewidth=0)
 
 
 def _slices(title: str, rows: Sequence[TrialRow], space: Space) -> Figure:

@@ -18,13 +18,13 @@ from harness.core.study_record import Budget, Confirmation, Stall, StudyContext,
 from harness.study.attributes import (
     BEGUN_KEY,
     CONFIRMATION_KEY,
-    CONFIRMS_KEY,
     DEATHS_KEY,
     RESULT_KEY,
     TARGETS_KEY,
     StudyFault,
 )
 from harness.study.claim import Claim, suggest
+from harness.study.confirming import chosen_of, enqueue_repeats, repeats_of
 from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
@@ -318,19 +318,7 @@ class Study:
 
         The row of a confirmed trial has the accuracy, the loss, the folds and the epoch of both measurements.
         """
-        found, confirmation = self.ranked(), self.confirmation
-        if confirmation is not None:
-            chosen = confirmation.chosen
-            for row in found:
-                if row.number == chosen.trial:
-                    return replace(
-                        row,
-                        val_accuracy=chosen.val_accuracy,
-                        val_loss=chosen.val_loss,
-                        best_epoch=chosen.epoch,
-                        folds=chosen.folds,
-                    )
-        return next(iter(found), None)
+        return chosen_of(self.ranked(), self.confirmation)
 
     @property
     def confirmation(self) -> Confirmation | None:
@@ -347,19 +335,11 @@ class Study:
     def enqueue(self, rows: Sequence[TrialRow]) -> None:
         """Add a waiting trial for each of these trials of the study that this one confirms, once for each."""
         with self._locks.study_lock():
-            have = set(self.repeated())
-            for row in rows:
-                if row.number not in have:
-                    attributes = {CONFIRMS_KEY: row.number}
-                    self._study.enqueue_trial(dict(row.params), user_attrs=attributes)
+            enqueue_repeats(self._study, rows)
 
     def repeated(self) -> dict[int, TrialRow]:
         """Return the trials of a confirmation, by the number of the trial that each repeats."""
-        return {
-            number: trial_row(trial)
-            for trial in self._trials()
-            if isinstance(number := trial.user_attrs.get(CONFIRMS_KEY), int)
-        }
+        return repeats_of(self._trials())
 
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter (see `parameter_importances`)."""

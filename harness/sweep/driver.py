@@ -21,6 +21,7 @@ from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, open_storage, reaching
+from harness.sweep.outcome import failure, outcome
 from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
@@ -117,10 +118,10 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
             if stall is not None:
                 study.accept_stall()
                 record.tracker.studies.note_stall(record.parent, stall)
-            state = _outcome(sweep, short and stall is None, timed_out)
+            state = outcome(sweep, short and stall is None, timed_out)
             best_run_id = record.conclude(state)
     if state == StudyState.FAILED:
-        raise _failure(plan, study, sweep.fault)
+        raise failure(plan, study, sweep.fault)
     return StudySummary(
         spec=plan.spec,
         counts=study.counts(),
@@ -227,15 +228,6 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     return record
 
 
-def _outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> StudyState:
-    """Return the state of the study at the end of a sweep; `short`: it has fewer trials than wanted."""
-    if sweep.signal is not None:
-        return StudyState.INTERRUPTED
-    if sweep.fault or (short and not timed_out):
-        return StudyState.FAILED
-    return StudyState.TIMED_OUT if short else StudyState.COMPLETE
-
-
 def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
     """Return one function for each worker process, from the worker's name to its task.
 
@@ -287,28 +279,4 @@ def _description(plan: SweepPlan) -> str:
         f"({len(plan.split.train)} train, {len(plan.split.valid)} validation, {len(plan.split.test)} test). "
         "Trial 0 is the report's own setting, or what of the search space is nearest to it: "
         f"{describe(plan.first_params)}."
-    )
-
-
-def _failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
-    failed = [row for row in study.rows() if row.state == "FAIL"]
-    reasons = "".join(
-        f"\n  trial {row.number}: {(row.reason or 'no reason on record').strip()}" for row in failed[-3:]
-    )
-    if fault is not None:
-        return StudyError(
-            f"study {plan.spec.name!r} stopped: {fault}{reasons}",
-            hint="the same command again, once the cause is fixed",
-        )
-    counts = study.counts()
-    if counts.failed < plan.budget.max_failures:
-        return StudyError(
-            f"study {plan.spec.name!r} has {counts.finished} of {plan.settings.trials} trials, and no worker is "
-            f"left to run the others{reasons}",
-            hint="the same command again, which runs the trials that are left",
-        )
-    return StudyError(
-        f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",
-        expected=f"fewer than {plan.budget.max_failures} failures",
-        hint="the same command with another [search] range and --study NEW",
     )

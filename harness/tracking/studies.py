@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,6 +12,7 @@ from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Runs, by_number
+from harness.tracking.study_params import searched, study_figures, study_params
 from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
@@ -75,7 +75,7 @@ class Studies:
             self._runs.log(run_id, tags=tags)
             self._runs.reopen(run_id)
         if found is None or not found.is_whole:  # or the process that made it was stopped
-            self._runs.log(run_id, params=study_params(spec) | {"search": _search(spec)})
+            self._runs.log(run_id, params=study_params(spec) | {"search": searched(spec)})
             self._artifacts.log_json(run_id, asdict(split), SPLIT_FILE)
             self._artifacts.log_json(run_id, context.as_json(), CONTEXT_FILE)
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
@@ -85,7 +85,7 @@ class Studies:
         self, run_id: str, state: StudyState, counts: TrialCounts, best: TrialRow | None, best_run_id: str | None
     ) -> None:
         """Write the metrics, the best trial and the status of a study's run."""
-        self._runs.add_metrics(run_id, _figures(counts, best if best_run_id is not None else None))
+        self._runs.add_metrics(run_id, study_figures(counts, best if best_run_id is not None else None))
         tags: dict[str, str] = {Tag.STUDY_STATE: state}
         if best is not None and best_run_id is not None:
             tags |= {
@@ -289,40 +289,3 @@ def own_run(named: Sequence[RunInfo], identity: str) -> RunInfo | None:
         if found is not None:
             return found
     return None
-
-
-def study_params(spec: StudySpec) -> dict[str, object]:
-    """Return the params that a study's run and the runs of its trials share."""
-    return {
-        "model": spec.model,
-        **spec.fixed,
-        "epochs": spec.epochs,
-        "seed": spec.seed,
-        "sampler": spec.sampler,
-        "pruner": spec.pruner,
-        "folds": spec.folds,
-        "precision": spec.precision,
-        "split": spec.split_name,
-        "columns": ", ".join(spec.columns) or "none (pictures)",
-        "columns_count": len(spec.columns),
-    }
-
-
-def _search(spec: StudySpec) -> str:
-    return json.dumps(spec.frozen_settings()["space"])
-
-
-def _figures(counts: TrialCounts, best: TrialRow | None) -> dict[str, float]:
-    figures: dict[str, float | None] = {
-        "trials_complete": counts.complete,
-        "trials_pruned": counts.pruned,
-        "trials_failed": counts.failed,
-    }
-    if best is not None:
-        figures |= {
-            "best_val_accuracy": best.val_accuracy,
-            "best_val_loss": best.val_loss,
-            "best_epoch": best.best_epoch,
-            **{f"{BEST_PREFIX}{name}": v for name, v in best.params.items() if not isinstance(v, str)},
-        }
-    return {name: float(value) for name, value in figures.items() if value is not None}

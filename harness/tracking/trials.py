@@ -24,7 +24,7 @@ from harness.core.study_record import DatasetInfo
 from harness.tracking.client import translated
 from harness.tracking.run_info import FOLD_PREFIX
 from harness.tracking.runs import Point
-from harness.tracking.studies import study_params
+from harness.tracking.study_params import study_params
 from harness.tracking.tags import INPUT_CONTEXT, STATUS_OF, TAG_LIMIT, Kind, Tag, code_tags, study_tags
 from harness.tracking.tracker import Tracker
 

@@ -1,5 +1,6 @@
 """Each statistic against a known value, and what must hold for any values."""
 
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.core.stats import (
     Booleans,
     Estimate,
     corrected_resampled_t,
+    expected_best,
     holm,
     holm_confidences,
     mcnemar_exact,
@@ -214,3 +216,21 @@ def test_wilson_interval(successes: int, trials: int) -> None:
     low, high = wilson_interval(successes, trials)
     assert low == pytest.approx(centre - half, abs=1e-12)
     assert high == pytest.approx(centre + half, abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
+def test_the_expected_best_is_the_mean_over_all_choices(values: list[float]) -> None:
+    found = expected_best(values)
+    assert found.trials.tolist() == list(range(1, len(values) + 1))
+    for n, mean, std in zip(found.trials, found.mean, found.std, strict=True):
+        best = [max(chosen) for chosen in itertools.combinations(values, int(n))]
+        assert mean == pytest.approx(np.mean(best), abs=1e-9)
+        assert std == pytest.approx(np.std(best), abs=1e-6)
+
+
+def test_the_expected_best_of_many_trials_is_drawn_at_few_numbers() -> None:
+    found = expected_best(np.linspace(0, 1, 5000).tolist())
+    assert (found.trials[0], found.trials[-1], len(found.trials)) == (1, 5000, 200)
+    assert found.mean[0] == pytest.approx(0.5)
+    assert found.mean[-1] == pytest.approx(1.0)
+    assert np.isfinite(found.std).all()

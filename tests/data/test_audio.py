@@ -103,6 +103,7 @@ def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
     assert found[centroid] == pytest.approx(plain[centroid], rel=0.3)
 
 
+@pytest.mark.long
 def test_channels_are_mixed_and_rates_converted(tmp_path: Path) -> None:
     mono = load_clip(write(tmp_path / "mono.wav", tune()))
     stereo = load_clip(write(tmp_path / "stereo.wav", np.stack([tune(), tune()], axis=1)))

@@ -167,11 +167,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda name: name.replace(" ", "-"))
-def test_a_fault_is_named(demo_copy: Path, fault: str) -> None:
+def test_a_fault_is_named(demo_data: Path, tmp_path: Path, fault: str) -> None:
     spoil, quoted = FAULTS[fault]
-    spoil(demo_copy)
+    # A fault of the table alone does without copies of 300 pictures.
+    without = () if any(word in fault for word in ("picture", "halves")) else (PICTURES_FOLDER,)
+    folder = Path(shutil.copytree(demo_data, tmp_path / "copy", ignore=shutil.ignore_patterns(*without)))
+    spoil(folder)
     with pytest.raises(DataError) as error:
-        load_tracks(demo_copy)
+        load_tracks(folder)
     for word in quoted:
         assert word in str(error.value)
 

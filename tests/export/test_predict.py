@@ -153,6 +153,7 @@ def test_sound_files_are_predicted(fcnn: Path, cnn: Path, song: Path, inside: Ha
     assert str(song) not in shown
 
 
+@pytest.mark.long
 def test_one_bad_file_stops_nothing(
     fcnn: Path, demo_data: Path, song: Path, inside: Harness, tmp_path: Path
 ) -> None:

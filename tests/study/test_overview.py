@@ -164,11 +164,16 @@ SETTINGS = SPEC.frozen_settings()
         (two_objectives, StudyFault.FOREIGN),
         (interrupted, StudyFault.INTERRUPTED),
         (spec_of({key: value for key, value in SETTINGS.items() if key != "model"}), StudyFault.DAMAGED),
-        (spec_of([1, 2]), StudyFault.DAMAGED),
-        (spec_of({**SETTINGS, "model": 5}), StudyFault.DAMAGED),
-        (spec_of({**SETTINGS, "pruner": "theirs"}), StudyFault.DAMAGED),
-        (spec_of({**SETTINGS, "space": {"lr": {"low": "a", "high": 1}}}), StudyFault.DAMAGED),
-        (targets_of(7), StudyFault.DAMAGED),
+        *(
+            pytest.param(make, StudyFault.DAMAGED, marks=pytest.mark.long)
+            for make in (
+                spec_of([1, 2]),
+                spec_of({**SETTINGS, "model": 5}),
+                spec_of({**SETTINGS, "pruner": "theirs"}),
+                spec_of({**SETTINGS, "space": {"lr": {"low": "a", "high": 1}}}),
+                targets_of(7),
+            )
+        ),
         (targets_of({"n_trials": "many", "attempts": 3, "keep": None}), StudyFault.DAMAGED),
         (no_json, StudyFault.DAMAGED),
     ],

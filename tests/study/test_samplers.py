@@ -54,7 +54,14 @@ def run(folder: Path, spec: StudySpec, total: int) -> list[optuna.trial.FrozenTr
     return trials
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in ("gp", "cmaes") else [])
+        for name in SAMPLERS
+        if name != "grid"
+    ],
+)
 @pytest.mark.parametrize("space", [RANGES, CONDITIONAL], ids=["plain", "conditional"])
 def test_each_sampler_stays_in_the_space(workspace: Path, sampler: str, space: dict[str, Distribution]) -> None:
     trials = run(workspace, replace(SPEC, sampler=sampler, space=space), 14)

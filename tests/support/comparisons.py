@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from mlflow.entities import Run
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
 from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import ResamplingScheme
-from harness.core.records import Candidate, Split, TrialConfig
+from harness.core.records import Candidate, Split, TrialConfig, TrialRow
 from harness.tracking import Ledger
 from tests.support.stores import Stores
 
@@ -86,8 +87,25 @@ def made_up(*names: str) -> Comparison:
         labels={track: GENRES.index(track.rpartition(".")[0]) for track in TRACKS},
         own=dict(zip(names, right, strict=True)),
         looks=(3,),
-        trial_values=dict.fromkeys(names, ((0, 0.5, "COMPLETE"), (1, 0.4, "PRUNED"), (2, 0.7, "COMPLETE"))),
+        trials=dict.fromkeys(
+            names, (trial(0, 0.5, "COMPLETE"), trial(1, 0.4, "PRUNED"), trial(2, 0.7, "COMPLETE"))
+        ),
         warnings=(),
         ledger=Ledger(own=(), others=()),
         parameters={},
+    )
+
+
+def trial(number: int, accuracy: float, state: str) -> TrialRow:
+    begun = datetime(2026, 1, 1)
+    return TrialRow(
+        number=number,
+        state=state,
+        params={},
+        val_accuracy=accuracy,
+        val_loss=1.0,
+        best_epoch=1,
+        started=begun,
+        ended=begun + timedelta(seconds=number + 1),
+        reason=None,
     )

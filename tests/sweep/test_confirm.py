@@ -94,6 +94,7 @@ def test_the_folds_are_other_ones(demo_tracks: Tracks) -> None:
     assert not {fold.valid for fold in fresh} & {fold.valid for fold in search}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_the_choice_is_what_all_commands_use(inside: Harness) -> None:
     summary = swept(trials=2)
@@ -120,6 +121,7 @@ def test_the_choice_is_what_all_commands_use(inside: Harness) -> None:
     assert tracker.studies.network_run(STUDY).run_id == refitted.best_run_id
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_more_trials_void_the_choice_and_train_only_what_is_new() -> None:
     first = swept(refit=False)
@@ -142,6 +144,7 @@ def test_more_trials_void_the_choice_and_train_only_what_is_new() -> None:
     assert len(repeats) == len(set(repeats)) == len(after)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_a_confirmations_trial_is_reproduced_and_goes_with_its_study(inside: Harness) -> None:
     swept(trials=2, refit=False)
@@ -154,6 +157,7 @@ def test_a_confirmations_trial_is_reproduced_and_goes_with_its_study(inside: Har
     assert Stores.here().runs(PART, "trial") == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_from_the_command_line(inside: Harness) -> None:
     arguments = ["--model", "fcnn", "--data", "demo", "--trials", "3", "--epochs", "2", "--folds", "2"]

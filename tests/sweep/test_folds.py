@@ -67,6 +67,7 @@ def test_what_both_stores_have() -> None:
     assert float(row["val_accuracy_std"]) == trial_runs()[0].data.metrics["best_val_accuracy_std"]
 
 
+@pytest.mark.long
 def test_reproduce_agrees() -> None:
     summary = swept(trials=1)
     assert summary.refit is not None

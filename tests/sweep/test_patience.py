@@ -104,6 +104,7 @@ def test_a_stalled_study_is_complete_and_goes_on_without_patience(inside: Harnes
     assert stores.runs("demo-fcnn", "study")[0].data.tags["stopped"] == ""
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_what_is_printed(inside: Harness) -> None:
     arguments = ["--model", "fcnn", "--data", "demo", "--set", "lr=1e-9", "--epochs", "1", "--trials", "20"]

@@ -1,0 +1,44 @@
+"""How a sweep has ended: the state of its study, and the error of one that cannot go on."""
+
+from __future__ import annotations
+
+from harness.core.errors import StudyError
+from harness.study import Study
+from harness.sweep.plan import SweepPlan
+from harness.sweep.worker import WorkerTask
+from harness.tracking import StudyState
+from harness.workers.supervisor import WorkerSupervisor
+
+
+def outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> StudyState:
+    """Return the state of the study at the end of a sweep; `short`: it has fewer trials than wanted."""
+    if sweep.signal is not None:
+        return StudyState.INTERRUPTED
+    if sweep.fault or (short and not timed_out):
+        return StudyState.FAILED
+    return StudyState.TIMED_OUT if short else StudyState.COMPLETE
+
+
+def failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
+    """Return the error of a sweep that has failed, with the reasons of its last failed trials."""
+    failed = [row for row in study.rows() if row.state == "FAIL"]
+    reasons = "".join(
+        f"\n  trial {row.number}: {(row.reason or 'no reason on record').strip()}" for row in failed[-3:]
+    )
+    if fault is not None:
+        return StudyError(
+            f"study {plan.spec.name!r} stopped: {fault}{reasons}",
+            hint="the same command again, once the cause is fixed",
+        )
+    counts = study.counts()
+    if counts.failed < plan.budget.max_failures:
+        return StudyError(
+            f"study {plan.spec.name!r} has {counts.finished} of {plan.settings.trials} trials, and no worker is "
+            f"left to run the others{reasons}",
+            hint="the same command again, which runs the trials that are left",
+        )
+    return StudyError(
+        f"study {plan.spec.name!r} gave up after {len(failed)} failed trials; the last ones:{reasons}",
+        expected=f"fewer than {plan.budget.max_failures} failures",
+        hint="the same command with another [search] range and --study NEW",
+    )
