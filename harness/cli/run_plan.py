@@ -123,9 +123,11 @@ def _spread(best: TrialRow) -> str:
 
 def _confirmed(confirmation: Confirmation) -> list[str]:
     search, fresh = (fmean(getattr(trial, name) for trial in confirmation.trials) for name in ("search", "fresh"))
+    points = 100 * confirmation.flattered_by
+    flattered = f"flatters them by {points:.1f} points" if points > 0 else "does not flatter them"
     return [
         f"confirmed: the {len(confirmation.trials)} best trials have {search:.3f} in the search and {fresh:.3f} "
-        f"on fresh folds: the search flatters them by {100 * confirmation.flattered_by:.1f} points"
+        f"on fresh folds: the search {flattered}"
     ]
 
 

@@ -69,7 +69,7 @@ def _history(title: str, rows: Sequence[TrialRow]) -> Figure:
         steps.append(best or float("nan"))
     axes.step([row.number for row in rows], steps, where="post", color=ORANGE, label="best so far")
     axes.set_xlabel("trial")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="best")
     curve = expected_best([row.val_accuracy or 0.0 for row in rows])
     draw_expected_best(expected, curve, curve.trials, BLUE, "expected best")
     expected.set_xlabel("trials, in any order (band: one standard deviation)")
