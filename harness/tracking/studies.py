@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,7 +17,7 @@ from harness.tracking.study_params import searched, study_figures, study_params
 from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
-BEST = "best_val_accuracy"
+BEST, BEST_LOSS = "best_val_accuracy", "best_val_loss"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +259,13 @@ class Studies:
         confirmed = self._runs.get(parent).confirmed_trial
         return max(
             complete,
-            key=lambda run: (run.trial_number == confirmed, run.metrics[BEST], -run.trial_number),
+            # The order in which Optuna's trials are ranked: ties by the lower loss, then by the lower number.
+            key=lambda run: (
+                run.trial_number == confirmed,
+                run.metrics[BEST],
+                -run.metrics.get(BEST_LOSS, math.inf),
+                -run.trial_number,
+            ),
             default=None,
         )
 
