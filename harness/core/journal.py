@@ -86,9 +86,10 @@ def find_journals(work_folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def check_journals(work_folder: Path) -> None:
-    """Raise StudyError if something else than a file has the name of a trial's journal."""
-    for path in sorted(work_folder.glob("trial-*.jsonl")):
+def check_journals(work_folder: Path, n_trials: int) -> None:
+    """Raise StudyError if something else than a file is in the place of the journal of one of the first trials."""
+    for number in range(n_trials):
+        path = journal_path(work_folder, number)
         if path.exists() and not path.is_file():
             raise StudyError(
                 f"{path} has the name of a trial's journal, and is not a file",

@@ -53,7 +53,7 @@ def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
     Raises StudyError if a study of that name has other settings or another experiment, or if something else than a
     file is in the place of a journal.
     """
-    check_journals(plan.work_folder)
+    check_journals(plan.work_folder, plan.settings.trials)
     with reaching(plan.stores.storage):
         study = Study.create(
             open_storage(plan.stores.storage),
