@@ -3,7 +3,7 @@
     .venv/bin/python experiments/nested.py --data input --out nested
     .venv/bin/python experiments/nested.py --data input --lists LISTS --out nested-lists
 
-On random splits the outer test parts are two rounds of five folds; on lists all outer runs have the lists' test part
+On random splits the outer test parts are two rounds of five folds; on lists all outer runs test on the same tracks
 and differ by their seeds. In each outer run a study tunes the FCNN on the other tracks: a wide space, folds,
 confirmation. Then the chosen setting and the report's own are trained on all of these tracks, five times each with
 other seeds, and tested once. Like is held against like: one network against one, the mean of five against the mean
