@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.core.json_types import JsonObject
+from harness.core.ranking import rank
 from harness.core.recorded import checked
 from harness.core.records import TrialRow
 from harness.core.space import Params
@@ -114,7 +115,7 @@ class Confirmation:
     @property
     def chosen(self) -> ConfirmedTrial:
         """The trial with the highest accuracy over all folds; ties by loss, then by number."""
-        return min(self.trials, key=lambda trial: (-trial.val_accuracy, trial.val_loss, trial.trial))
+        return min(self.trials, key=lambda found: rank(found.val_accuracy, found.val_loss, found.trial))
 
     @property
     def flattered_by(self) -> float:

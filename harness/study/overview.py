@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.files import sqlite_path
+from harness.core.ranking import rank
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
 from harness.core.space import Params
@@ -24,7 +25,6 @@ from harness.study.queries import (
     best_trials,
     read_studies,
     summarise_trials,
-    tie_break,
 )
 from harness.study.storage import HasEngine
 
@@ -163,7 +163,7 @@ def _recorded_end(trial: FrozenTrial) -> tuple[EpochMetrics | None, str | None]:
 def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the complete trials, sorted by falling validation accuracy; ties by validation loss, then number."""
     complete = [row for row in rows if row.state == "COMPLETE"]
-    return sorted(complete, key=lambda row: (-(row.val_accuracy or 0.0), *tie_break(row.val_loss, row.number)))
+    return sorted(complete, key=lambda row: rank(row.val_accuracy, row.val_loss, row.number))
 
 
 def parameter_importances(study: optuna.Study, complete: Sequence[TrialRow]) -> dict[str, float]:

@@ -6,7 +6,6 @@ Each function sends one statement, however many studies and trials there are, an
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from optuna.trial import TrialState
 from sqlalchemy import func, select
 
 from harness.core.errors import StudyError
+from harness.core.ranking import tie_break
 from harness.core.recorded import UNREADABLE
 from harness.core.records import TrialCounts
 from harness.core.space import Value
@@ -184,11 +184,6 @@ def best_trials(storage: HasEngine) -> dict[int, BestTrial]:
         number = min(trials, key=lambda n: tie_break(_val_loss(trials[n][0].value_json), n))
         found[study] = BestTrial(trials[number][0].value, _params(trials[number]))
     return found
-
-
-def tie_break(val_loss: float | None, number: int) -> tuple[float, int]:
-    """Return the key by which trials of equal accuracy are sorted: the lower loss first, as between epochs."""
-    return (math.inf if val_loss is None else val_loss, number)
 
 
 def _val_loss(text: str | None) -> float | None:

@@ -113,6 +113,8 @@ def reading_database(url: str) -> Iterator[HasEngine]:
     only for a database server, and for a file that this Optuna's last migration has not seen.
     """
     path = sqlite_path(url)
+    if path is not None and path.exists():
+        _check_is_optunas(path)
     if path is None or not path.exists() or not _is_of_this_schema(path):
         with reading_storage(url) as storage:
             yield storage
@@ -135,7 +137,6 @@ def last_migration() -> str:
 
 
 def _is_of_this_schema(path: Path) -> bool:
-    _check_is_optunas(path)
     try:
         with closing(sqlite3.connect(read_only_name(path), uri=True)) as connection:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall()

@@ -136,8 +136,8 @@ class Study:
         Return None if running, finished and failed trials use up the budget, or if the search has stalled. A
         trial that waits is run in any case: it was begun before.
         """
-        is_stalled = self.stall(budget) is not None
-        self._trials()  # before the lock is taken: the first time, Optuna reads every trial of the study
+        # Before the lock is taken: the first time, Optuna reads every trial of the study.
+        is_stalled = self._stall_of(self._trials(), budget) is not None
         with self._locks.study_lock():
             self._recover()
             counts = self.counts()
@@ -170,13 +170,17 @@ class Study:
     def is_over(self, budget: Budget) -> bool:
         """Return True if no more trials will be claimed: enough have finished, or too many have failed."""
         counts = self.counts()
-        if self.stall(budget) is not None and not counts.waiting + counts.running:
+        if self.is_complete(budget.n_trials) or counts.failed >= budget.max_failures:
             return True
-        return self.is_complete(budget.n_trials) or counts.failed >= budget.max_failures
+        return not counts.waiting + counts.running and self.stall(budget) is not None
 
     def stall(self, budget: Budget) -> Stall | None:
         """Return why the search is over before its number of trials, None if it is not."""
-        return None if budget.patience is None else Stall.of(self.rows(), budget)
+        return None if budget.patience is None else self._stall_of(self._trials(), budget)
+
+    @staticmethod
+    def _stall_of(trials: list[FrozenTrial], budget: Budget) -> Stall | None:
+        return None if budget.patience is None else Stall.of([trial_row(trial) for trial in trials], budget)
 
     def accept_stall(self) -> None:
         """Lower the target to the trials that have finished, so that the study counts as complete."""

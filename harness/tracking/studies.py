@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
+from harness.core.ranking import rank
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
 from harness.core.study_record import Confirmation, Stall, StudyContext
 from harness.core.workspace import check_name
@@ -257,14 +257,11 @@ class Studies:
             run for run in self.trial_runs(parent) if run.trial_state == "complete" and BEST in run.metrics
         ]
         confirmed = self._runs.get(parent).confirmed_trial
-        return max(
+        return min(
             complete,
-            # The order in which Optuna's trials are ranked: ties by the lower loss, then by the lower number.
             key=lambda run: (
-                run.trial_number == confirmed,
-                run.metrics[BEST],
-                -run.metrics.get(BEST_LOSS, math.inf),
-                -run.trial_number,
+                run.trial_number != confirmed,
+                *rank(run.metrics[BEST], run.metrics.get(BEST_LOSS), run.trial_number),
             ),
             default=None,
         )
