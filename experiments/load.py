@@ -22,7 +22,8 @@ from pathlib import Path
 
 import optuna
 
-from harness.core.records import EpochMetrics, StudySpec, TrialResult, WorkerId, new_name
+from harness.core.names import WorkerId, new_name
+from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Range
 from harness.core.study_record import Budget, DatasetInfo, StudyContext
 from harness.study import Study, open_storage

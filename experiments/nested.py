@@ -29,7 +29,8 @@ from rich.table import Table
 from harness.compare.baselines import BASELINES
 from harness.compare.choose import draw_splits
 from harness.core.files import replacing
-from harness.core.records import Split, TrialConfig, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import Split, TrialConfig
 from harness.core.space import Params
 from harness.core.stats import Estimate, tracks_by_fits
 from harness.data import FEATURE_COLUMNS, Tracks, View, read_split, stratified_split

@@ -33,7 +33,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.model_selection import train_test_split
 
-from harness.core.records import Split, TrialConfig, derive_seed, digest_of
+from harness.core.names import derive_seed, digest_of
+from harness.core.records import Split, TrialConfig
 from harness.data import Tracks, View, load_tracks, read_split, used_columns
 from harness.models.normalise import StandardizeFeatures
 from harness.models.registry import model_spec

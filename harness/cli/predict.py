@@ -31,7 +31,7 @@ def predict(
     Example: [bold]harness predict best-fcnn song.wav[/bold]
     """
     from harness.cli.display import file_display
-    from harness.export.predict import open_bundle
+    from harness.export.opening import open_bundle
     from harness.export.predict import predict as predict_all
 
     console = MessageConsole(soft_wrap=True)

@@ -9,7 +9,8 @@ from harness.compare.leaks import NOT_MUSIC
 from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
 from harness.core.errors import SettingsError, StudyError
-from harness.core.records import Candidate, Split, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import Candidate, Split
 from harness.core.workspace import check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, used_columns, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.records import Candidate, Split, StudySpec, TrialCounts, TrialRow, digest_of
+from harness.core.names import digest_of
+from harness.core.records import Candidate, Split, StudySpec, TrialCounts, TrialRow
 from harness.core.study_record import StudyContext
 from harness.core.workspace import Stores
 from harness.data import Tracks

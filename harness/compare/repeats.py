@@ -21,7 +21,8 @@ from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
 from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted, has_ended
 from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
-from harness.core.records import Candidate, Split, TrialConfig, TrialResult, derive_seed, digest_of
+from harness.core.names import derive_seed, digest_of
+from harness.core.records import Candidate, Split, TrialConfig, TrialResult
 from harness.data import Part, Tracks, View
 from harness.models.registry import recorded_model
 from harness.models.spec import ModelSpec

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -12,6 +10,7 @@ from statistics import stdev
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
+from harness.core.names import digest_of
 from harness.core.recorded import checked
 from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
@@ -26,17 +25,6 @@ TAKEN_NAMES = (
 )
 TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
 ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")  # of Optuna, in which a trial is not run again
-
-
-def digest_of(value: Any) -> str:
-    """Return the SHA-256 of a JSON-able value, the same on every machine (64 hex digits)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def derive_seed(seed: int, *names: str | int) -> int:
-    """Return a seed in [0, 2**32) that depends on `seed` and the names only."""
-    return int(digest_of([seed, *names])[:8], 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,21 +285,3 @@ class TrialRow:
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerId:
-    """The id of a worker process, with the id of the sweep that it belongs to; empty texts for none."""
-
-    sweep: str = ""
-    worker: str = ""
-
-
-def new_name() -> str:
-    """Return a new unique name (32 hex digits)."""
-    return uuid.uuid4().hex
-
-
-def is_name(text: str) -> bool:
-    """Return True if `new_name` may have made the text."""
-    return len(text) == 32 and set(text) <= set("0123456789abcdef")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import SettingsError, mask_password
 from harness.core.files import FileLock, sqlite_path
-from harness.core.records import is_name, new_name
+from harness.core.names import is_name, new_name
 
 RUNS_FOLDER = Path("mlruns")
 RESUME_FILE = "resume.json"

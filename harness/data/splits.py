@@ -12,7 +12,8 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from harness.core.errors import DataError
 from harness.core.files import regular
-from harness.core.records import Split, digest_of
+from harness.core.names import digest_of
+from harness.core.records import Split
 from harness.data.tracks import Tracks
 
 PARTS = ("train", "valid", "test")

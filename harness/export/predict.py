@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.core.errors import CheckpointError, DataError, HarnessError
+from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
-from harness.core.records import Representation
-from harness.core.trust import is_trusted
 from harness.data import FEATURE_COLUMNS
-from harness.data.audio import SUFFIXES, clip_features, clip_picture, load_clip
+from harness.data.audio import clip_features, clip_picture, load_clip
 from harness.data.features import has_columns, read_rows
 from harness.data.images import raw_pictures
 from harness.data.layout import HIDDEN, FileProgress
-from harness.export.formats import EXAMPLE_SIZE, FILES, Transform, checked_sha256, read_format
-from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, Description, read_description
-from harness.training.loop import EVALUATION_BATCH
+from harness.export.opening import Bundle
 
-# The file type that a bundle takes besides sound, by the input of its model.
-SUFFIX_OF: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
 FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
-NORMALISE = "classifier.normalise"  # the module of an exported program with the scaler's mean and scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,123 +79,6 @@ class Predictions:
                 f"({', '.join(columns[:6])}{' and others' if columns[6:] else ''}): do not trust their predictions"
             )
         return notes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bundle:
-    """An exported model, ready to predict.
-
-    `probabilities` takes float32 [n, columns] or uint8 [n, height, width, 3] and returns float32 [n, genres].
-    `spread` is the mean and the scale of each column in the train part, or None if the file does not give them.
-    """
-
-    folder: Path
-    architecture: Architecture
-    synthetic: bool
-    probabilities: Callable[[Tensor], Tensor]
-    spread: tuple[Tensor, Tensor] | None
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The suffixes of the files that can be predicted."""
-        return (SUFFIX_OF[self.architecture.representation], *SUFFIXES)
-
-
-def open_bundle(folder: Path, *, trust_code: bool = False) -> Bundle:
-    """Open a folder that `harness export` wrote: its safetensors, else its pt2 file, else its ONNX file.
-
-    For a model from a user's file, safetensors come last: they need the file with the class, the others do not. A
-    file that runs code which the user has not agreed to run is only taken if there is no other (see
-    `require_trust`, for `trust_code` too).
-
-    Raises CheckpointError if the folder is not a bundle or is damaged, and UntrustedCode if each of its files runs
-    such code.
-    """
-    description = read_description(folder)
-    architecture = description.architecture
-    format_ = _format(folder, description, trust_code)
-    transform = _transform(folder, format_, architecture, trust_code)
-    _check_shapes(transform, folder / FILES[format_], architecture)
-    spread = _spread(transform) if architecture.representation == "features" else None
-
-    @torch.inference_mode()
-    def probabilities(inputs: Tensor) -> Tensor:
-        return torch.cat([transform(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
-
-    return Bundle(folder, architecture, description.is_synthetic, probabilities, spread)
-
-
-def _format(folder: Path, description: Description, trust_code: bool) -> str:
-    """Return the format of the file to read, after the check of its SHA-256."""
-    needs_class = description.architecture.source_digest is not None
-    order = sorted(FILES, key=lambda name: name == "safetensors" and needs_class)
-    found = [name for name in order if (folder / FILES[name]).is_file()]
-    if not found:
-        raise CheckpointError(
-            f"{folder} holds no model",
-            expected=f"{', '.join(FILES.values())} beside {DESCRIPTION_FILE}",
-            hint="harness export again",
-        )
-    sums = {name: checked_sha256(folder, name, description) for name in found}
-
-    def runs_unknown_code(name: str) -> bool:
-        runs = {"pt2": sums[name], "safetensors": description.architecture.source_digest, "onnx": None}[name]
-        return runs is not None and not (trust_code or is_trusted(runs))
-
-    return next((name for name in found if not runs_unknown_code(name)), found[0])
-
-
-def _transform(folder: Path, format_: str, architecture: Architecture, trust_code: bool) -> Transform:
-    try:
-        return read_format(folder, format_, architecture, trust_code=trust_code)
-    except ImportError as error:
-        raise CheckpointError(
-            f"reading {folder / FILES[format_]} needs a package that is not installed: {error.name}",
-            hint="pip install -e '.[onnx]'",
-        ) from None
-    except HarnessError:
-        raise
-    except Exception as error:  # the errors of PyTorch and onnxruntime for damaged files have no other common base
-        raise _damaged(folder / FILES[format_], error) from error
-
-
-def _check_shapes(transform: Transform, path: Path, architecture: Architecture) -> None:
-    """Raise CheckpointError if a file does not take the inputs, or give the genres, that `model.json` names.
-
-    Likewise if what it gives is not finite.
-    """
-    columns, wanted = len(architecture.columns), (2, len(architecture.genres))
-    is_table = architecture.representation == "features"
-    example = torch.zeros(2, columns) if is_table else torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
-    try:
-        with torch.inference_mode():
-            given = transform(example)
-            found, is_finite = tuple(given.shape), bool(torch.isfinite(given).all())
-    except Exception as error:  # as above
-        raise _damaged(path, error) from error
-    if found != wanted:
-        raise CheckpointError(
-            f"{path} gives {found} for two inputs",
-            expected=f"{wanted}, for the genres that {DESCRIPTION_FILE} names",
-        )
-    if not is_finite:
-        raise CheckpointError(
-            f"{path} gives probabilities that are not finite numbers", expected="a network of finite weights"
-        )
-
-
-def _spread(transform: Transform) -> tuple[Tensor, Tensor] | None:
-    try:
-        module = transform if isinstance(transform, nn.Module) else nn.Module()
-        return module.get_buffer(f"{NORMALISE}.mean"), module.get_buffer(f"{NORMALISE}.scale")
-    except AttributeError:  # an ONNX file, or a pt2 file that something else wrote
-        return None
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path} cannot be read: {error}", hint="harness export again, from the run that made it"
-    )
 
 
 def predict(

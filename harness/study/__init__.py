@@ -5,7 +5,7 @@ twice and the number of trials is exact. A running trial has a trial lock: a loc
 when the worker dies, and across machines a lease as well.
 """
 
-from harness.core.records import WorkerId, new_name
+from harness.core.names import WorkerId, new_name
 from harness.study.attributes import StudyFault
 from harness.study.claim import Claim
 from harness.study.locking import no_running_trials

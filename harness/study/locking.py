@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
-from harness.core.records import WorkerId
+from harness.core.names import WorkerId
 from harness.study.locks import FileTrialLocks, LeasedTrialLocks
 from harness.study.queries import find_trials
 

@@ -21,7 +21,7 @@ import sqlalchemy
 
 from harness.core.clock import STEADY_CLOCK
 from harness.core.files import FileLock
-from harness.core.records import WorkerId, new_name
+from harness.core.names import WorkerId, new_name
 from harness.core.workspace import lasting_name, recorded_name
 from harness.study.leases import LEASE_SECONDS, RENEW_SECONDS, Leases, advisory_lock
 

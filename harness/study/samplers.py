@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from harness.core.errors import SettingsError
-from harness.core.records import derive_seed
+from harness.core.names import derive_seed
 from harness.core.space import Choice, Space, is_conditional
 
 STARTUP_TRIALS = 5  # complete trials before the median pruner judges

@@ -1,56 +1,42 @@
-"""A study: claiming trials, requeueing the trials of dead workers, results."""
+"""A study that is worked on: claiming trials, and requeueing the trials of dead workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from harness.core.attempts import Deaths
-from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow, WorkerId
+from harness.core.names import WorkerId
+from harness.core.records import StudySpec, TrialRow
 from harness.core.space import Params
-from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets
-from harness.study.attributes import (
-    BEGUN_KEY,
-    CONFIRMATION_KEY,
-    DEATHS_KEY,
-    RESULT_KEY,
-    TARGETS_KEY,
-    StudyFault,
-)
+from harness.core.study_record import Budget, Confirmation, StudyContext, Targets
+from harness.study.attributes import BEGUN_KEY, CONFIRMATION_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY
 from harness.study.claim import Claim, suggest
-from harness.study.confirming import chosen_of, enqueue_repeats, repeats_of
+from harness.study.confirming import enqueue_repeats
 from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
-from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
-from harness.study.queries import ENDED, FoundTrial, check_exists, count_trials, find_trials, read_record
-from harness.study.samplers import SAMPLERS, first_epoch, len_of_grid, make_pruner, make_sampler
-from harness.study.storage import plain_reads
+from harness.study.queries import check_exists, read_record
+from harness.study.reading import StudyReader
+from harness.study.samplers import first_epoch, make_pruner, make_sampler
 
 
-class Study:
-    """An Optuna study that the harness made: its settings and its trials."""
+class Study(StudyReader):
+    """A study whose trials this process runs, or whose record it changes."""
 
     def __init__(
         self, study: optuna.Study, storage: RDBStorage, work_folder: Path, worker_id: WorkerId | None = None
     ) -> None:
-        record = read_record(storage, study._study_id)
-        if isinstance(record, StudyFault):
-            raise record.error(study.study_name)
-        self._study = study
-        self._storage = storage
+        super().__init__(study, storage)
         self.worker_id = worker_id or WorkerId()
-        self._locks = make_trial_locks(storage, study.study_name, work_folder, self.worker_id)
-        self.storage_url = str(storage.engine.url)  # with a masked password
         self.work_folder = work_folder
-        self.name = study.study_name
-        self.context, self.spec = record.context, record.spec
+        self._locks = make_trial_locks(storage, self.name, work_folder, self.worker_id)
         study.pruner = make_pruner(self.spec.pruner, self.spec.epochs)
 
     @classmethod
@@ -89,14 +75,6 @@ class Study:
     def is_shared(self) -> bool:
         """Whether other machines may work on this study, because its storage is a database server."""
         return isinstance(self._locks, LeasedTrialLocks)
-
-    @property
-    def targets(self) -> Targets | None:
-        """The targets of the study's last sweep, None before the first."""
-        record = read_record(self._storage, self._study._study_id)
-        if isinstance(record, StudyFault):
-            raise record.error(self.name)
-        return record.targets
 
     def set_targets(self, targets: Targets, *, keeps: bool) -> None:
         """Store the targets of a sweep that begins, for workers that join from elsewhere (see `Targets.after`).
@@ -167,21 +145,6 @@ class Study:
             _pruner=self.spec.pruner,
         )
 
-    def is_over(self, budget: Budget) -> bool:
-        """Return True if no more trials will be claimed: enough have finished, or too many have failed."""
-        counts = self.counts()
-        if self.is_complete(budget.n_trials) or counts.failed >= budget.max_failures:
-            return True
-        return not counts.waiting + counts.running and self.stall(budget) is not None
-
-    def stall(self, budget: Budget) -> Stall | None:
-        """Return why the search is over before its number of trials, None if it is not."""
-        return None if budget.patience is None else self._stall_of(self._trials(), budget)
-
-    @staticmethod
-    def _stall_of(trials: list[FrozenTrial], budget: Budget) -> Stall | None:
-        return None if budget.patience is None else Stall.of([trial_row(trial) for trial in trials], budget)
-
     def accept_stall(self) -> None:
         """Lower the target to the trials that have finished, so that the study counts as complete."""
         with self._locks.study_lock():
@@ -189,22 +152,6 @@ class Study:
             if targets is not None:
                 lowered = replace(targets, n_trials=self.counts().finished)
                 self._study.set_user_attr(TARGETS_KEY, asdict(lowered))
-
-    def is_complete(self, n_trials: int) -> bool:
-        """Return True if `n_trials` trials have finished, or as many as can."""
-        counts = self.counts()
-        return counts.finished >= self._reachable(counts, n_trials)
-
-    def _reachable(self, counts: TrialCounts, n_trials: int) -> int:
-        """Return how many of `n_trials` can finish.
-
-        A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
-        """
-        if self.spec.confirms is not None:
-            return min(n_trials, counts.total - counts.failed)
-        if not SAMPLERS[self.spec.sampler].covers_all:
-            return n_trials
-        return min(n_trials, len_of_grid(self.spec.space) - counts.failed)
 
     def _recover(self) -> list[int]:
         """Requeue the trials whose workers are dead, and return their numbers. The caller has the study's lock."""
@@ -231,9 +178,6 @@ class Study:
             free = {number for number, trial in running.items() if not self._locks.is_running(number, trial.id)}
         # A worker stores the result before it releases the lock: trials that have just ended are left out here.
         return [number for number in self._in_state(TrialState.RUNNING) if number in free]
-
-    def _in_state(self, *states: TrialState) -> dict[int, FoundTrial]:
-        return find_trials(self._storage, self._study._study_id, states=states)
 
     def has_live_sweep(self) -> bool:
         """Return True if a sweep of this machine runs on the study."""
@@ -283,54 +227,6 @@ class Study:
         """Return True if no other sweep of this machine runs on the study."""
         return not self._locks.has_live_sweep(besides=self.worker_id.sweep)
 
-    def _find(self, *numbers: int) -> dict[int, FoundTrial]:
-        return find_trials(self._storage, self._study._study_id, numbers=numbers)
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self._study._storage.get_trial(self._find(number)[number].id)
-
-    def _trials(self) -> list[FrozenTrial]:
-        with plain_reads():
-            return self._study.get_trials(deepcopy=False)
-
-    def result(self, number: int) -> TrialResult:
-        """Return the result of a trial that has ended."""
-        return trial_result(self._trial(number))
-
-    def finished_numbers(self) -> list[int]:
-        """Return the numbers of the trials that have ended."""
-        return list(self._in_state(*ENDED))
-
-    def states(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return the states of the trials of these numbers; a number without a trial has none."""
-        return {number: trial.state for number, trial in self._find(*numbers).items()}
-
-    def counts(self) -> TrialCounts:
-        """Return the number of trials in each state."""
-        return count_trials(self._storage, self._study._study_id)
-
-    def rows(self) -> list[TrialRow]:
-        """Return the rows of all trials, sorted by number."""
-        return [trial_row(trial) for trial in self._trials()]
-
-    def ranked(self) -> list[TrialRow]:
-        """Return the complete trials, sorted by falling accuracy; ties by loss, then number."""
-        return ranked(self.rows())
-
-    def best(self) -> TrialRow | None:
-        """Return the trial to use: the one that a confirmation chose, else the first of the ranked; None for none.
-
-        The row of a confirmed trial has the accuracy, the loss, the folds and the epoch of both measurements.
-        """
-        return chosen_of(self.ranked(), self.confirmation)
-
-    @property
-    def confirmation(self) -> Confirmation | None:
-        """The confirmation of the study's best trials; None if there is none, or trials have finished since."""
-        record = read_record(self._storage, self._study._study_id)
-        found = None if isinstance(record, StudyFault) else record.confirmation
-        return found if found is not None and found.finished == self.counts().finished else None
-
     def set_confirmation(self, confirmation: Confirmation) -> None:
         """Store the confirmation of the study's best trials in place of an earlier one."""
         with self._locks.study_lock():
@@ -340,11 +236,3 @@ class Study:
         """Add a waiting trial for each of these trials of the study that this one confirms, once for each."""
         with self._locks.study_lock():
             enqueue_repeats(self._study, rows)
-
-    def repeated(self) -> dict[int, TrialRow]:
-        """Return the trials of a confirmation, by the number of the trial that each repeats."""
-        return repeats_of(self._trials())
-
-    def importances(self) -> dict[str, float]:
-        """Return the importance of each parameter (see `parameter_importances`)."""
-        return parameter_importances(self._study, self.ranked())

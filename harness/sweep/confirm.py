@@ -11,7 +11,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from harness.core.records import TrialRow, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import TrialRow
 from harness.core.space import possible_values
 from harness.core.study_record import Confirmation, ConfirmedTrial
 from harness.core.tables import write_table

@@ -12,7 +12,8 @@ from pathlib import Path
 from harness.core.errors import StudyError, TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.journal import check_journals
-from harness.core.records import TrialCounts, WorkerId, new_name
+from harness.core.names import WorkerId, new_name
+from harness.core.records import TrialCounts
 from harness.core.space import Params, describe, possible_values
 from harness.core.study_record import DatasetInfo, StudyContext, Targets
 from harness.core.trust import remember

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.core.records import TrialRow, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import TrialRow
 from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep

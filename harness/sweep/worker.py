@@ -18,7 +18,8 @@ import torch
 from harness.core.errors import TrackingError
 from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
-from harness.core.records import Split, StudySpec, TrialConfig, TrialResult, WorkerId
+from harness.core.names import WorkerId
+from harness.core.records import Split, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params, Value
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores

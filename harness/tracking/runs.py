@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.clock import now
 from harness.core.errors import TrackingError, mask_password
-from harness.core.records import new_name
+from harness.core.names import new_name
 from harness.core.watched import WatchedFile
 from harness.tracking.client import translated
 from harness.tracking.run_info import RunInfo

@@ -13,8 +13,9 @@ import torch
 from harness.core.events import EpochDone, EpochRepeated, Event, FoldEnded, FoldEpochDone
 from harness.core.files import replacing
 from harness.core.journal import Journal
+from harness.core.names import derive_seed
 from harness.core.recorded import UNREADABLE, checked
-from harness.core.records import EpochMetrics, TrialConfig, TrialResult, derive_seed
+from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 from harness.core.workspace import FOLDS_FILE
 from harness.data import TrainingData
 from harness.models.spec import ModelSpec

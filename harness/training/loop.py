@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
-from harness.core.records import CONFIG_FIELDS, TAKEN_NAMES, EpochMetrics, TrialConfig, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import CONFIG_FIELDS, TAKEN_NAMES, EpochMetrics, TrialConfig
 from harness.core.space import Condition, Distribution, Hyperparameter, Value
 from harness.core.space_parsing import parse_space
 from harness.data import Part, TrainingData

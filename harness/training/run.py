@@ -12,7 +12,8 @@ import torch
 from harness.core.errors import Diverged, Interrupted
 from harness.core.events import EpochDone, EpochRepeated, Event, Resumed, ResumeSaved
 from harness.core.journal import Journal
-from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params
 from harness.data import TrainingData
 from harness.models.spec import ModelSpec

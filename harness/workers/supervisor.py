@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Generic, TypeVar
 
-from harness.core.records import new_name
+from harness.core.names import new_name
 from harness.workers.child import INTERRUPTED, OUT_OF_MEMORY
 from harness.workers.fork_server import TRAINING_SERVER, ForkServer
 from harness.workers.signals import answered_by, signal_name

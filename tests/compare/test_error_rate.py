@@ -23,7 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from harness.core.records import Split, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import Split
 from harness.core.stats import Booleans, corrected_resampled_t, tracks_by_fits
 from harness.data import Tracks, fold_splits, load_tracks, stratified_split
 

@@ -20,7 +20,8 @@ from harness.core.errors import CheckpointError
 from harness.core.records import TrialConfig
 from harness.data import FEATURE_COLUMNS, Tracks, View, load_tracks, open_pictures, stratified_split
 from harness.export.formats import Source, write_formats
-from harness.export.predict import open_bundle, predict
+from harness.export.opening import open_bundle
+from harness.export.predict import predict
 from harness.models.registry import MODELS
 from harness.training.checkpoint import Architecture, Description, Origin, load_checkpoint, save_checkpoint
 from harness.training.loop import fit, start_training

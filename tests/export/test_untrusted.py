@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import CheckpointError, UntrustedCode
-from harness.export.predict import open_bundle
+from harness.export.opening import open_bundle
 from harness.sweep.summary import StudySummary
 from tests.support.commands import Harness
 from tests.support.exports import Export

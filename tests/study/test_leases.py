@@ -7,7 +7,8 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from harness.core.records import TrialResult, WorkerId, new_name
+from harness.core.names import WorkerId, new_name
+from harness.core.records import TrialResult
 from harness.study import Study, open_storage
 from tests.support.studies import SPEC, let_time_pass, machine, metrics, take
 

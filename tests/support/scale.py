@@ -21,7 +21,8 @@ from optuna.storages._rdb import models as optuna_models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from harness.core.records import EpochMetrics, StudySpec, new_name
+from harness.core.names import new_name
+from harness.core.records import EpochMetrics, StudySpec
 from harness.core.study_record import Targets
 from harness.study import open_storage
 from harness.tracking import Kind, StudyState, Tracker

@@ -6,7 +6,8 @@ from pathlib import Path
 import sqlalchemy
 from optuna.storages import RDBStorage
 
-from harness.core.records import EpochMetrics, StudySpec, TrialResult, WorkerId, new_name
+from harness.core.names import WorkerId, new_name
+from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Range
 from harness.core.study_record import Budget, DatasetInfo, StudyContext
 from harness.study import Claim, Study

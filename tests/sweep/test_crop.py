@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from harness.data.audio import clip_picture, load_clip
-from harness.export.predict import open_bundle
+from harness.export.opening import open_bundle
 from tests.support.commands import Harness, last_json
 from tests.support.pictures import BOX, write_pictures
 from tests.support.stores import Stores

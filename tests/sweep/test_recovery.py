@@ -6,7 +6,8 @@ from optuna.storages import RDBStorage
 
 from harness.core.events import Ended, Resumed
 from harness.core.journal import Journal, journal_path, read_events
-from harness.core.records import TrialResult, WorkerId
+from harness.core.names import WorkerId
+from harness.core.records import TrialResult
 from harness.study import Study
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.workers.supervisor import STOPPED_BY_SIGTERM

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
-from harness.core.records import EpochMetrics, TrialConfig, derive_seed
+from harness.core.names import derive_seed
+from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import Hyperparameter, Value
 from harness.data import TrainingData
 from harness.models.fcnn import GenreClassifierFCNN
