@@ -220,11 +220,6 @@ def _decide(a: Scores, b: Scores, scheme: ResamplingScheme, confidence: float) -
     return _difference(a.correct, b.correct, scheme.clusters, scheme.ratio, confidence)
 
 
-def _between_checkpoints(a: Booleans, b: Booleans, scheme: ResamplingScheme) -> Estimate:
-    """Return the difference of two trained networks; with one fit each the interval is over tracks alone."""
-    return _difference([a], [b], [scheme.own_clusters], 0.0)
-
-
 def _difference(
     a: Sequence[Booleans],
     b: Sequence[Booleans],

@@ -189,15 +189,24 @@ def test_folders_are_searched(fcnn: Path, cnn: Path, demo_data: Path, song: Path
     (folder / "tracks.csv").write_text("file,track\na.wav,a.00000\n")
     (folder / "notes.txt").touch()
     (tmp_path / "empty").mkdir()
-    found = predict(open_bundle(fcnn), [folder, folder / "rows.csv"])
-    assert len(found.made) == 301
-    assert found.errors == ()
-    assert found.ignored == (str(folder / "tracks.csv"),)
     found = predict(open_bundle(cnn), [folder, tmp_path / "empty"])
     assert {Path(made.file).name for made in found.made} == {"a.png", "song.FLAC"}
     assert found.errors == (
         (str(tmp_path / "empty"), "the folder has no file of type .png, .wav, .mp3, .flac, .ogg, .au"),
     )
+    (folder / "deep" / "deeper" / "song.FLAC").unlink()
+    found = predict(open_bundle(fcnn), [folder, folder / "rows.csv"])
+    assert len(found.made) == 300
+    assert found.errors == ()
+    assert found.ignored == (str(folder / "tracks.csv"),)
+
+
+@pytest.mark.long  # the first features of a sound compile librosa's functions, 40 s on a new machine
+def test_sound_in_a_folder_becomes_features(fcnn: Path, song: Path, tmp_path: Path) -> None:
+    shutil.copy(song, tmp_path / "song.FLAC")
+    (made,) = predict(open_bundle(fcnn), [tmp_path]).made
+    assert Path(made.file).name == "song.FLAC"
+    assert len(made.genres) == 3
 
 
 @pytest.mark.parametrize(
