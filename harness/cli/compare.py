@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,6 +18,7 @@ from harness.core.space import describe
 
 if TYPE_CHECKING:
     from harness.compare import Comparison, ComparisonPlan
+    from harness.compare.plan import Protocol
 
 
 def compare(
@@ -46,6 +47,21 @@ def compare(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Also train baselines from scikit-learn.")
     ] = True,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            help="refit: train on all but the test part; holdout: keep a validation part apart.",
+        ),
+    ] = "refit",
+    untuned: Annotated[
+        bool,
+        typer.Option("--untuned/--no-untuned", help="Also train the default settings: what tuning gained."),
+    ] = True,
+    ensemble: Annotated[
+        int,
+        typer.Option("--ensemble", show_default="none", help="Also judge ensembles of so many networks."),
+    ] = 1,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -88,6 +104,9 @@ def compare(
         repeats=repeats,
         data=data,
         baselines=baselines,
+        protocol=cast("Protocol", protocol),
+        untuned=untuned,
+        ensemble=ensemble,
         jobs=wanted_jobs,
         device=device,
         tracking_uri=tracking_uri,
@@ -123,21 +142,28 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 
 def _print(comparison: Comparison, out: Path | None) -> None:
     settings = Table("model", "input", "weights", "setting", "seconds", box=SIMPLE_HEAD)
-    results = Table("model", "test", "95 % interval", "F1", "valid.", box=SIMPLE_HEAD)
+    held_out = ["valid."] if comparison.protocol == "holdout" else []
+    results = Table("model", "test", "95 % interval", "F1", *held_out, box=SIMPLE_HEAD)
     for row in comparison.rows:
         weights = f"{row.parameters:,}" if row.parameters else ""
         settings.add_row(row.name, row.representation, weights, describe(row.params), f"{row.seconds:.1f}")
         interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
         test = f"{row.test.mean:.3f} ± {row.test.std:.3f}"
-        results.add_row(row.name, test, interval, f"{row.macro_f1:.3f}", f"{row.val[0]:.3f}")
+        valid = [] if row.val is None else [f"{row.val[0]:.3f}"]
+        results.add_row(row.name, test, interval, f"{row.macro_f1:.3f}", *valid)
     print_table(settings)
     print_table(results)
     split, repeats = comparison.split.name, len(comparison.splits)
     lines = [f"{comparison.data}, split: {split}; {repeats} repeats, {comparison.drawn_as}"]
-    lines.append("F1: macro; valid.: chosen on, so it flatters the networks")
+    lines.append(
+        "F1: macro; valid.: chosen on, so it flatters the networks"
+        if held_out
+        else "F1: macro; trained on all tracks but the test part, for the epochs that the search chose"
+    )
     if comparison.synthetic:
         lines.append("the data are SYNTHETIC: these figures say nothing about music")
     lines += ["", *comparison.verdict.split("; "), ""]
+    lines += [*comparison.gained, ""] if comparison.gained else []
     for pair in (pair.leader_first() for pair in comparison.pairs):
         own = pair.checkpoints
         if own is not None and pair.mcnemar_p is not None:

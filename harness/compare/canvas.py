@@ -66,6 +66,7 @@ def panels_of(width: float, height: float, columns: int = 1, rows: int = 1) -> t
 
 
 def colour_of(comparison: Comparison, name: str) -> str:
-    """Return the colour of a study's candidate; that of a baseline is grey."""
-    names = [candidate.name for candidate in comparison.studied]
-    return COLOURS[names.index(name) % len(COLOURS)] if name in names else GREY
+    """Return the colour of a study, for its single network and its ensemble; that of all others is grey."""
+    studies = [candidate.study for candidate in comparison.studied]
+    found = next((c for c in comparison.candidates if c.name == name and c.is_contender), None)
+    return GREY if found is None else COLOURS[studies.index(found.study) % len(COLOURS)]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from harness.compare.baselines import BASELINES, USES_NO_COLUMN
-from harness.compare.leaks import NOT_MUSIC
-from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
+from harness.compare.contenders import candidates_of
+from harness.compare.plan import PROTOCOLS, ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
 from harness.core.errors import SettingsError, StudyError
 from harness.core.names import derive_seed
-from harness.core.records import Candidate, Split
+from harness.core.records import Split
 from harness.core.workspace import check_name, resolve_stores
-from harness.data import FOLDS, Tracks, fold_splits, used_columns, with_crop
+from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
 from harness.tracking import Tracker
 from harness.training.devices import devices_of
-from harness.training.run import trial_config
 
 MINIMUM_REPEATS = 2  # a variance needs two
+MAXIMUM_MEMBERS = 50  # of an ensemble
 
 
 def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
@@ -30,6 +29,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     data in the folder have changed; SettingsError for an invalid setting, and if the file of a model has changed;
     UntrustedCode if the user has not agreed to run it.
     """
+    _check_settings(settings)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
     with reading_storage(stores.storage) as opened:
@@ -51,7 +51,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     tracks = check_recorded(
         tracks or load_data(recorded_folder(compared[0].context)), compared[0].spec.data_digest
     )
-    candidates = _candidates(compared, tracks, settings.baselines)
+    candidates = candidates_of(compared, tracks, settings)
     has_folds = any(study.spec.folds > 1 for study in compared)
     splits = draw_splits(tracks, split, settings.repeats, chose=split.merged().train if has_folds else split.valid)
     crops = [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
@@ -59,7 +59,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         settings=settings,
         compared=compared,
         candidates=candidates,
-        tracks=with_crop(tracks, [split, split.merged(), *splits], crops),
+        tracks=with_crop(tracks, [*_with_merged([split, *splits])], crops),
         split=split,
         splits=splits,
         warnings=(
@@ -98,6 +98,19 @@ def draw_splits(tracks: Tracks, split: Split, repeats: int, *, chose: Collection
         for number in range(repeats // FOLDS)
     ]
     return tuple(fold for folds in rounds for fold in folds)
+
+
+def _check_settings(settings: CompareSettings) -> None:
+    if settings.protocol not in PROTOCOLS:
+        raise SettingsError(f"protocol is {settings.protocol!r}", expected=" or ".join(PROTOCOLS))
+    if not 1 <= settings.ensemble <= MAXIMUM_MEMBERS:
+        raise SettingsError(f"ensemble is {settings.ensemble}", expected=f"a number from 1 to {MAXIMUM_MEMBERS}")
+
+
+def _with_merged(splits: Sequence[Split]) -> Iterator[Split]:
+    """Yield each split as it is and with its validation part in the train part: a crop is fitted on either."""
+    for split in splits:
+        yield from (split, split.merged())
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
@@ -158,57 +171,3 @@ def _check_same(compared: Sequence[ComparedStudy]) -> None:
                     hint="harness sweep for one of them with the other's --data and --split (or --split-seed), "
                     "or --study with others",
                 )
-
-
-def _candidates(compared: Sequence[ComparedStudy], tracks: Tracks, baselines: bool) -> tuple[Candidate, ...]:
-    names = _names(compared)
-    candidates = []
-    for study, name in zip(compared, names, strict=True):
-        spec, best = study.spec, study.best
-        candidates.append(
-            Candidate(
-                name=name,
-                study=spec.name,
-                model=spec.model,
-                representation=study.model.representation,
-                columns=spec.columns,
-                seed=spec.seed,
-                config=trial_config(spec, study.model, 0, best.params),
-                source_digest=study.model.source_digest,
-            )
-        )
-    if baselines and tracks.features is not None:
-        used = {name for study in compared for name in study.spec.columns} or set(tracks.columns)
-        columns = tuple(name for name in used_columns(tracks, ()) if name in used)
-        candidates += _baselines(columns, names)
-    return tuple(candidates)
-
-
-def _baselines(columns: tuple[str, ...], taken: Sequence[str]) -> list[Candidate]:
-    """Return the baselines on these columns, and again without those that do not describe the music."""
-    music = tuple(name for name in columns if name not in NOT_MUSIC)
-    dropped = " and ".join(name for name in columns if name in NOT_MUSIC)
-    wanted = []
-    for name in BASELINES:
-        wanted.append((name, name, columns))
-        if dropped and music and name not in USES_NO_COLUMN:
-            wanted.append((f"{name} no {dropped}", name, music))
-    return [
-        Candidate(
-            name=shown if shown not in taken else f"{shown} (baseline)",
-            study=None,
-            model=name,
-            representation="features",
-            columns=chosen,
-            seed=0,
-            config=None,
-        )
-        for shown, name, chosen in wanted
-    ]
-
-
-def _names(compared: Sequence[ComparedStudy]) -> list[str]:
-    """Return a name for each study: the label of its model, or the study's name if several have that model."""
-    labels, studies = [study.model.label for study in compared], [study.spec.name for study in compared]
-    names = [label if labels.count(label) == 1 else study for label, study in zip(labels, studies, strict=True)]
-    return names if len(set(names)) == len(names) else studies

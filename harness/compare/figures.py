@@ -67,9 +67,12 @@ def _accuracies(comparison: Comparison) -> Picture:
 
 
 def _curves(comparison: Comparison) -> Picture:
+    # A repeat that trains on the validation part too has no validation accuracy.
+    metrics = ["train_loss"] if comparison.protocol == "refit" else ["val_accuracy", "train_loss"]
+
     def draw() -> Figure:
-        figure, panels = panels_of(9, 3.8, columns=2)
-        for axes, metric in zip(panels, ("val_accuracy", "train_loss"), strict=True):
+        figure, panels = panels_of(4.5 * len(metrics), 3.8, columns=len(metrics))
+        for axes, metric in zip(panels, metrics, strict=True):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             for candidate in comparison.studied:
                 mean, std = band(comparison.outcomes[candidate.name], metric)
@@ -78,23 +81,24 @@ def _curves(comparison: Comparison) -> Picture:
                 axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
             axes.set_xlabel("epoch")
             axes.set_ylabel({"val_accuracy": "validation accuracy", "train_loss": "train loss"}[metric])
-        panels[0].legend(loc="lower right")
+        panels[0].legend(loc="best")
         return figure
 
     said = []
     for candidate in comparison.studied:
-        mean, _ = band(comparison.outcomes[candidate.name], "val_accuracy")
-        if len(mean):
+        mean, _ = band(comparison.outcomes[candidate.name], metrics[0])
+        if len(mean) and metrics[0] == "train_loss":
+            said.append(f"{candidate.name} ends at a mean train loss of {mean[-1]:.3f} after epoch {len(mean)}")
+        elif len(mean):
             best = int(np.nanargmax(mean))
             said.append(
                 f"{candidate.name} reaches a mean validation accuracy of {mean[best]:.3f} at epoch {best + 1}"
             )
+    shown = "Train loss" if metrics == ["train_loss"] else "Validation accuracy and train loss"
     return Picture(
         name="learning_curves",
         title="Learning curves of the best configurations",
-        alt="Validation accuracy and train loss by epoch, mean and standard deviation over the repeats: "
-        + "; ".join(said)
-        + ".",
+        alt=f"{shown} by epoch, mean and standard deviation over the repeats: {'; '.join(said)}.",
         draw=draw,
     )
 

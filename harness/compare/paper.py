@@ -13,6 +13,7 @@ from harness.compare.baselines import BASELINES
 from harness.compare.figures import pictures_of
 from harness.compare.result import Comparison
 from harness.compare.verdict import Pair
+from harness.core.records import TrialConfig
 from harness.core.space import describe
 from harness.core.stats import FEW_TRACKS
 from harness.data import FOLDS
@@ -72,7 +73,7 @@ def table(comparison: Comparison) -> str:
         r"\midrule",
     ]
     for judged in (True, False):
-        rows = [row for row in comparison.rows if (row.study is not None) == judged]
+        rows = [row for row in comparison.rows if row.is_judged == judged]
         if not judged and rows:
             lines.append(r"\midrule")
         for row in sorted(rows, key=lambda row: -row.test.mean):
@@ -104,7 +105,8 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
     yield "repeats", str(len(comparison.splits)), "trainings of each model"
     yield "judges", str(scheme.pool), "tracks that judge"
     yield "train", f"{scheme.train:.0f}", "tracks that a repeat trains on (mean)"
-    yield "valid", f"{scheme.valid:.0f}", "tracks that choose the epoch (mean)"
+    if comparison.protocol == "holdout":
+        yield "valid", f"{scheme.valid:.0f}", "tracks that choose the epoch (mean)"
     yield "test", f"{scheme.test:.0f}", "test tracks of a repeat (mean)"
     for row in comparison.rows:
         for words, value, meaning in (
@@ -112,18 +114,20 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
             ("test std", row.test.std, "its standard deviation over the repeats"),
             ("test low", row.test.low, "lower end of its 95 % interval"),
             ("test high", row.test.high, "upper end of its 95 % interval"),
-            ("valid", row.val[0], "mean validation accuracy, chosen on"),
+            ("valid", None if row.val is None else row.val[0], "mean validation accuracy, chosen on"),
             ("macro F", row.macro_f1, "mean macro F1 on the test parts"),
         ):
-            yield f"{row.name} {words}", f"{value:.3f}", f"{row.name}: {meaning}"
-    for pair in comparison.pairs:  # in their own order, so that a macro's name does not depend on who leads
+            if value is not None:
+                yield f"{row.name} {words}", f"{value:.3f}", f"{row.name}: {meaning}"
+    # In their own order, so that a macro's name does not depend on who leads.
+    for pair in (*comparison.pairs, *comparison.gains):
         both = f"{pair.a} minus {pair.b}"
         for words, text, meaning in (
             ("points", f"{100 * pair.difference:z.1f}", "difference in points"),
             ("low", f"{100 * pair.low:z.1f}", "lower end of its interval, points"),
             ("high", f"{100 * pair.high:z.1f}", "upper end of its interval, points"),
             ("level", f"{100 * pair.confidence:.3g}", "coverage of this interval in per cent"),
-            ("p", _tex_p(pair), "p-value" + (", Holm-corrected" if len(comparison.pairs) > 1 else "")),
+            ("p", _tex_p(pair), "p-value" + (", Holm-corrected" if pair.confidence != 0.95 else "")),
             ("wins", str(pair.wins), f"repeats in which the first is ahead, of {pair.repeats}"),
         ):
             yield f"{both} {words}", text, f"{both}: {meaning}"
@@ -149,7 +153,7 @@ def methods(comparison: Comparison) -> str:
     scheme, repeats = comparison.scheme, len(comparison.splits)
     names = [escape(candidate.name) for candidate in comparison.studied]
     settings = "; ".join(
-        f"{escape(f'{c.name}: {describe(c.config.params)}')}, at most {c.config.epochs} epochs"
+        f"{escape(f'{c.name}: {describe(c.config.params)}')}, {_epochs(c.config)}"
         for c in comparison.studied
         if c.config is not None
     )
@@ -167,18 +171,22 @@ def methods(comparison: Comparison) -> str:
             f"The repeats were {rounds} {'round' if rounds == 1 else 'rounds'} of a stratified "
             f"{FOLDS}-fold partition "
             f"of the {scheme.pool} tracks that had not chosen the hyperparameters; identical tracks were kept "
-            f"together. All other tracks were used for training ({scheme.train:.0f} on average) and "
-            f"for choosing the "
-            f"epoch ({scheme.valid:.0f}). Folds and seeds were the same for all models."
+            f"together. All other tracks were used for training ({scheme.train:.0f} on average)"
+            + (f" and for choosing the epoch ({scheme.valid:.0f})" if scheme.valid else "")
+            + ". Folds and seeds were the same for all models."
         )
     else:
         text.append(
             f"All repeats used the given split ({len(comparison.split.train)} train, "
             f"{len(comparison.split.valid)} "
             f"validation, {len(comparison.split.test)} test tracks) and differ in the seed, which was "
-            f"the same for "
-            "all models; the result is conditional on this train list."
+            "the same for all models; the result is conditional on this train list."
         )
+        if comparison.protocol == "refit":
+            text.append("The models were trained on the train and validation tracks together.")
+    members = max(candidate.members for candidate in comparison.candidates)
+    if members > 1:
+        text.append(f"An ensemble is the mean of the probabilities of {members} networks with different seeds.")
     factor = (
         rf"the latter multiplied by $1 + k\,n_\mathrm{{test}}/(n_\mathrm{{pool}} - n_\mathrm{{test}}) = "
         rf"{1 + repeats * scheme.ratio:.2f}$ for $k = {repeats}$ trainings with overlapping train parts "
@@ -202,6 +210,8 @@ def methods(comparison: Comparison) -> str:
             f"level of its step."
         )
     baselines = [name for name in BASELINES if any(c.model == name for c in comparison.candidates if not c.study)]
+    if any(candidate.untuned for candidate in comparison.candidates):
+        text.append("The default setting of each model was trained likewise and is not part of the verdict.")
     if baselines:
         text.append(f"Untuned baselines from scikit-learn ({_listed(baselines)}) were trained on the same splits.")
     text.append("Intervals of single accuracies are " + _accuracy_rule(comparison) + ".")
@@ -214,7 +224,8 @@ def methods(comparison: Comparison) -> str:
         f"The test part of the split of the search was opened "
         f"{sum(o.times for o in comparison.ledger.own)} times in "
         "all.",
-        *[f"Result: {_tex_sentence(pair, len(comparison.pairs) > 1)}." for pair in comparison.pairs],
+        *[f"Result: {_tex(pair.sentence(len(comparison.pairs) > 1))}." for pair in comparison.pairs],
+        *[f"Tuning: {_tex(sentence)}." for sentence in comparison.gained],
     ]
     return "\n".join([*text, ""])
 
@@ -225,8 +236,12 @@ def _accuracy_rule(comparison: Comparison) -> str:
     return "made by the same rule over tracks and repeats"
 
 
-def _tex_sentence(pair: Pair, corrected: bool) -> str:
-    text = escape(pair.sentence(corrected)).replace("±", r"$\pm$")
+def _epochs(config: TrialConfig) -> str:
+    return f"at most {config.epochs} epochs" if config.last_epoch is None else f"{config.last_epoch} epochs"
+
+
+def _tex(sentence: str) -> str:
+    text = escape(sentence).replace("±", r"$\pm$")
     return re.sub(r"(?<=\s)-(?=\d)", "$-$", text)  # a minus sign, not a hyphen
 
 

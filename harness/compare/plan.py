@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,16 +15,27 @@ from harness.core.workspace import Stores
 from harness.data import Tracks
 from harness.models.spec import ModelSpec
 
+# How a repeat trains: on all tracks but the test part, for the chosen number of epochs; or with a validation part
+# held out, on which it chooses its epoch.
+Protocol = Literal["refit", "holdout"]
+PROTOCOLS = get_args(Protocol)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareSettings:
-    """The settings of `harness compare`, one field for each flag; None if the default depends on others."""
+    """The settings of `harness compare`, one field for each flag; None if the default depends on others.
+
+    `ensemble` is the number of networks of an ensemble, 1 for single networks alone.
+    """
 
     studies: tuple[str, ...] = ()
     experiment: str | None = None
     repeats: int = 10
     data: str | None = None
     baselines: bool = True
+    protocol: Protocol = "refit"
+    untuned: bool = True
+    ensemble: int = 1
     jobs: int | None = None
     device: str = "auto"
     tracking_uri: str | None = None
@@ -47,7 +59,8 @@ class ComparedStudy:
 class ComparisonPlan:
     """The plan of a comparison. Everything that can be checked before training has been checked.
 
-    `splits` has one split for each repeat. `compared` are the studies of the first candidates, in their order.
+    `splits` has one split for each repeat; with the protocol `refit` a repeat trains on the train and the
+    validation part together. `compared` are the studies of the first candidates, in their order.
     """
 
     settings: CompareSettings
@@ -64,9 +77,10 @@ class ComparisonPlan:
     def identity(self) -> str:
         """The comparison's identity. It is the same for the same configurations, split, data and way to draw.
 
-        A comparison finds its earlier repeats by it. The first repeat's split stands for the way to draw.
+        A comparison finds its earlier repeats by it. The first repeat's split stands for the way to draw, and a
+        configuration has the protocol in its last epoch. What the contenders are held against is not in it.
         """
-        studied = sorted((c for c in self.candidates if c.study), key=lambda candidate: candidate.study or "")
+        studied = sorted((c for c in self.candidates if c.is_single), key=lambda candidate: candidate.study or "")
         candidates = [candidate.identity() for candidate in studied]
         return digest_of(
             [candidates, self.split.digest, self.splits[0].digest, self.compared[0].spec.data_digest]
@@ -80,7 +94,7 @@ class ComparisonPlan:
     @property
     def name(self) -> str:
         """The name of the comparison's run."""
-        return " vs ".join(candidate.name for candidate in self.candidates if candidate.study)
+        return " vs ".join(candidate.name for candidate in self.candidates if candidate.is_single)
 
     def labels_of(self, ids: Sequence[str]) -> np.ndarray:
         """Return the genres (indices) of tracks."""

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,18 +19,27 @@ import torch
 
 from harness.compare.baselines import BASELINES
 from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
-from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted, has_ended
+from harness.core.events import (
+    EpochDone,
+    Event,
+    FoldEpochDone,
+    OpenedTestPart,
+    RepeatEnded,
+    RepeatStarted,
+    has_ended,
+)
 from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
 from harness.core.names import derive_seed, digest_of
 from harness.core.records import Candidate, Split, TrialConfig, TrialResult
-from harness.data import Part, Tracks, View
+from harness.data import Part, Tracks, TrainingData, View
 from harness.models.registry import recorded_model
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
+from harness.training.folds import FoldJournal
 from harness.training.loop import evaluate
-from harness.training.run import run_trial
+from harness.training.run import EventLog, run_trial
 from harness.workers.child import worker_main
 from harness.workers.cpus import usable_cores
 
@@ -38,7 +48,8 @@ from harness.workers.cpus import usable_cores
 class RepeatTask:
     """The input of a worker process of a comparison.
 
-    `todo` has the repeats to run, as the index of the candidate and the number of the repeat. `tracks` are only
+    `todo` has the repeats to run, as the index of the candidate and the number of the repeat. With `merges` a
+    repeat trains on the train and the validation part together. `tracks` are only
     those of the repeats' splits. They include test parts, because a track of the train part of one repeat may be
     in the test part of another. Two rules protect the test parts. Training gets `View.training` only.
     `View.open_test` is called once for each repeat, after training, and after the event `test` is in the journal.
@@ -51,6 +62,7 @@ class RepeatTask:
     folder: Path
     device: str
     threads: int
+    merges: bool
     worker: str = ""  # the name of the process
 
     def for_worker(self, worker: str) -> RepeatTask:
@@ -144,45 +156,108 @@ def _run(
             threads=task.threads,
         )
     )
+    trained = split.merged() if task.merges else split
     if config is None:
-        end = _baseline(candidate, seed, view, split, journal)
+        end = _baseline(candidate, seed, view, trained, journal)
     else:
         model = recorded_model(
             candidate.model, candidate.source_digest, f"study {candidate.study!r}", trust_code=True
         )
-        end = _network(task, view, split, config, model, journal, folder, stopping)
+        networks = _Networks(task, view, trained, config, model, journal, folder, stopping)
+        end = networks.run() if candidate.members == 1 else networks.run_ensemble(candidate.members)
     journal.append(end, sync=True)
     if end.result.state != "interrupted":
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _network(
-    task: RepeatTask,
-    view: View,
-    split: Split,
-    config: TrialConfig,
-    model: ModelSpec,
-    journal: Journal,
-    folder: Path,
-    stopping: threading.Event,
-) -> RepeatEnded:
-    device = choose_device(task.device)
-    data = view.training(split).to(device)
-    result = run_trial(config, model, data, device, journal=journal, folder=folder, stop=stopping.is_set)
-    guesses: list[torch.Tensor] = []
-    if result.state == "complete":
-        classifier, _ = load_checkpoint(folder / "checkpoint", trust_code=True)
-        classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parts = (data.valid, _open(view, split, journal).to(device))
-        guesses = [evaluate(classifier, part, config.precision).argmax(1).cpu() for part in parts]
-    elif result.state == "diverged":
-        # A repeat that diverged counts as if it predicted the most frequent genre for every track.
-        guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
-        test = _open(view, split, journal)
-        guesses = [torch.full_like(part.targets.cpu(), guess) for part in (data.valid, test)]
-    epochs = [event.metrics for event in journal.events if isinstance(event, EpochDone)]
-    seconds = sum({metrics.epoch: metrics.seconds for metrics in epochs}.values())
-    return _ended(result, seconds, *guesses)
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """Trains the networks of one repeat, one after the other, and then opens the test part once."""
+
+    task: RepeatTask
+    view: View
+    split: Split
+    config: TrialConfig
+    model: ModelSpec
+    journal: Journal
+    folder: Path
+    stopping: threading.Event
+
+    def run(self) -> RepeatEnded:
+        """Train one network, and return what it predicts."""
+        data = self._data()
+        result = self._train(data, self.config, self.journal, self.folder)
+        return self._ended(data, result, [] if result.state == "interrupted" else [(result, self.folder)])
+
+    def run_ensemble(self, members: int) -> RepeatEnded:
+        """Train the members of an ensemble, and return what the mean of their probabilities predicts.
+
+        The first has the seed of the single network in the same repeat. Members that diverged are left out of the
+        mean. Members that an earlier attempt has trained are on disk.
+        """
+        data = self._data()
+        trained: list[tuple[TrialResult, Path]] = []
+        for number in range(members):
+            folder = self.folder / f"member-{number}"
+            seed = self.config.seed if number == 0 else derive_seed(self.config.seed, "member", number)
+            if (folder / "checkpoint").is_dir():
+                result = TrialResult(state="complete", best=None)
+            else:
+                part = FoldJournal(self.journal, number + 1)
+                result = self._train(data, replace(self.config, seed=seed), part, folder)
+            if result.state == "interrupted":
+                return self._ended(data, result, [])
+            trained.append((result, folder))
+        whole = [result for result, _ in trained if result.state == "complete"]
+        return self._ended(data, whole[0] if whole else trained[0][0], trained)
+
+    def _data(self) -> TrainingData:
+        return self.view.training(self.split).to(choose_device(self.task.device))
+
+    def _train(self, data: TrainingData, config: TrialConfig, journal: EventLog, folder: Path) -> TrialResult:
+        device = data.train.inputs.device
+        return run_trial(
+            config, self.model, data, device, journal=journal, folder=folder, stop=self.stopping.is_set
+        )
+
+    def _ended(
+        self, data: TrainingData, result: TrialResult, trained: Sequence[tuple[TrialResult, Path]]
+    ) -> RepeatEnded:
+        """Return the end of the repeat, with the predictions of all networks that did not diverge.
+
+        If all diverged they count as if they predicted the most frequent genre for every track.
+        """
+        guesses: list[torch.Tensor] = []
+        if trained:
+            test = _open(self.view, self.split, self.journal).to(data.train.inputs.device)
+            folders = [folder for found, folder in trained if found.state == "complete"]
+            guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
+            for part in (data.valid, test):
+                if folders and len(part):
+                    guesses.append(self._probabilities(folders, part).argmax(1).cpu())
+                else:
+                    guesses.append(torch.full_like(part.targets.cpu(), guess))
+        return _ended(result, _seconds(self.journal), *guesses)
+
+    def _probabilities(self, folders: Sequence[Path], part: Part) -> torch.Tensor:
+        """Return the mean of the probabilities of several networks, [tracks, genres]."""
+        found = []
+        for folder in folders:
+            classifier, _ = load_checkpoint(folder / "checkpoint", trust_code=True)
+            classifier.to(part.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            found.append(torch.softmax(evaluate(classifier, part, self.config.precision), 1))
+        return torch.stack(found).mean(0)
+
+
+def _seconds(journal: Journal) -> float:
+    """Return how long the epochs of a repeat took; one that was trained again counts once."""
+    epochs: dict[tuple[int, int], float] = {}
+    for event in journal.events:
+        if isinstance(event, EpochDone):
+            epochs[0, event.metrics.epoch] = event.metrics.seconds
+        elif isinstance(event, FoldEpochDone):
+            epochs[event.fold, event.metrics.epoch] = event.metrics.seconds
+    return sum(epochs.values())
 
 
 def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal: Journal) -> RepeatEnded:
@@ -191,8 +266,11 @@ def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal
     began = time.perf_counter()
     classifier.fit(data.train.inputs.double().numpy(), data.train.targets.numpy())
     seconds = time.perf_counter() - began
-    parts = (data.valid, _open(view, split, journal))
-    guesses = [torch.from_numpy(np.asarray(classifier.predict(part.inputs.double().numpy()))) for part in parts]
+    guesses = []
+    for part in (data.valid, _open(view, split, journal)):
+        empty = part.targets  # scikit-learn refuses to predict nothing
+        found = np.asarray(classifier.predict(part.inputs.double().numpy())) if len(part) else empty.numpy()
+        guesses.append(torch.from_numpy(found))
     return _ended(TrialResult(state="complete", best=None), seconds, *guesses)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.metrics import f1_score
 
+from harness.compare.contenders import untuned_of
+from harness.compare.plan import Protocol
 from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
 from harness.core.json_types import JsonObject
 from harness.core.records import Candidate, Representation, Split, TrialRow
@@ -50,9 +52,10 @@ class Accuracy:
 class Row:
     """A row of the table. `parameters` is the number of weights, `seconds` the mean training time of a repeat.
 
-    `val` is the mean validation accuracy with its standard deviation. It has no interval: the epochs, and before
-    them the settings, were chosen on validation. `own` is the accuracy of the study's best checkpoint on the
-    study's own test part, with its Wilson interval.
+    `val` is the mean validation accuracy with its standard deviation, None if the repeats trained on the
+    validation part too. It has no interval: the epochs, and before them the settings, were chosen on validation.
+    `own` is the accuracy of the study's best checkpoint on the study's own test part, with its Wilson interval.
+    `members` is the number of networks of an ensemble. `is_judged` is True for what the verdict speaks of.
     """
 
     name: str
@@ -60,12 +63,14 @@ class Row:
     representation: Representation
     parameters: int | None
     params: Params
-    val: tuple[float, float]
+    val: tuple[float, float] | None
     test: Accuracy
     macro_f1: float
     seconds: float
     diverged: int
     own: tuple[float, float, float] | None
+    members: int
+    is_judged: bool
 
     def as_json(self) -> JsonObject:
         """Return it as a JSON-able mapping."""
@@ -75,11 +80,12 @@ class Row:
             "representation": self.representation,
             "parameters": self.parameters,
             "params": self.params,
-            "val": dict(zip(("mean", "std"), self.val, strict=True)),
+            "val": None if self.val is None else dict(zip(("mean", "std"), self.val, strict=True)),
             "test": self.test.as_json(),
             "macro_f1": self.macro_f1,
             "seconds": round(self.seconds, 3),
             "diverged": self.diverged,
+            "members": self.members,
         }
 
 
@@ -87,7 +93,9 @@ class Row:
 class Comparison:
     """All results of a comparison. Tables, pictures and pages are made from it.
 
-    `looks` says with how many repeats the result has been seen, this time included.
+    `looks` says with how many repeats the result has been seen, this time included. `pairs` are those of the
+    verdict: single networks with one another, ensembles with one another. `gains` are the pairs of a study's
+    single network and the default setting of its model.
     """
 
     name: str
@@ -108,15 +116,24 @@ class Comparison:
     warnings: tuple[str, ...]
     ledger: Ledger
     parameters: dict[str, int]
+    protocol: Protocol = "refit"
     rows: tuple[Row, ...] = field(init=False)
     pairs: tuple[Pair, ...] = field(init=False)
+    gains: tuple[Pair, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        scores = [self._scores(candidate) for candidate in self.candidates]
-        rows = tuple(self._row(c, s) for c, s in zip(self.candidates, scores, strict=True))
+        scores = {candidate.name: self._scores(candidate) for candidate in self.candidates}
+        rows = tuple(self._row(candidate, scores[candidate.name]) for candidate in self.candidates)
         object.__setattr__(self, "rows", rows)
-        entered = [s for c, s in zip(self.candidates, scores, strict=True) if c.study is not None]
-        object.__setattr__(self, "pairs", judge(entered, self.scheme))
+        ensembles = [c for c in self.candidates if c.is_contender and c.members > 1]
+        like = [[scores[candidate.name] for candidate in group] for group in (self.studied, ensembles)]
+        object.__setattr__(self, "pairs", judge(like, self.scheme))
+        tuned = [
+            [replace(scores[single.name], own=None), scores[default.name]]
+            for single in self.studied
+            if (default := untuned_of(self.candidates, single)) is not None
+        ]
+        object.__setattr__(self, "gains", judge(tuned, self.scheme))
 
     @property
     def verdict(self) -> str:
@@ -133,8 +150,13 @@ class Comparison:
 
     @property
     def studied(self) -> tuple[Candidate, ...]:
-        """The candidates that come from studies. The verdict is on these only."""
-        return tuple(candidate for candidate in self.candidates if candidate.study is not None)
+        """The single networks of the studies' chosen settings."""
+        return tuple(candidate for candidate in self.candidates if candidate.is_single)
+
+    @property
+    def gained(self) -> tuple[str, ...]:
+        """What tuning gained each study, a sentence for each."""
+        return tuple(pair.gain_sentence(corrected=len(self.gains) > 1) for pair in self.gains)
 
     def truth(self, ids: Sequence[str]) -> np.ndarray:
         """Return the genres (indices) of tracks."""
@@ -167,12 +189,14 @@ class Comparison:
             representation=candidate.representation,
             parameters=self.parameters.get(candidate.name),
             params={} if config is None else dict(config.params),
-            val=_mean_and_std(self._scores(candidate, "valid").accuracies),
+            val=None if self.protocol == "refit" else _mean_and_std(self._scores(candidate, "valid").accuracies),
             test=self._accuracy(scores),
             macro_f1=float(np.mean(f1)),
             seconds=float(np.mean([outcome.seconds for outcome in outcomes])),
             diverged=sum(outcome.state == "diverged" for outcome in outcomes),
             own=own,
+            members=candidate.members,
+            is_judged=candidate.is_contender,
         )
 
     def _accuracy(self, scores: Scores) -> Accuracy:
@@ -183,10 +207,13 @@ class Comparison:
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; accuracies and differences are fractions."""
         return {
-            "models": [row.as_json() for row in self.rows if row.study is not None],
+            "models": [row.as_json() for row in self.rows if row.is_judged],
+            "untuned": [row.as_json() for row in self.rows if row.study is not None and not row.is_judged],
             "baselines": [row.as_json() for row in self.rows if row.study is None],
             "pairs": [self._pair_json(pair) for pair in self.pairs],
             "verdict": self.verdict,
+            "gains": [self._gain_json(pair) for pair in self.gains],
+            "protocol": self.protocol,
             "warnings": list(self.warnings),
             "looks": list(self.looks),
             "run_id": self.run_id,
@@ -195,25 +222,35 @@ class Comparison:
             "test_openings": self.ledger.as_json(),
         }
 
+    def _gain_json(self, pair: Pair) -> JsonObject:
+        return {"study": self.study_of(pair.a), "names": [pair.a, pair.b], **_estimate_json(pair)}
+
     def _pair_json(self, pair: Pair) -> JsonObject:
         own = pair.checkpoints
         return {
             "a": self.study_of(pair.a),
             "b": self.study_of(pair.b),
-            "difference": pair.difference,
-            "low": pair.low,
-            "high": pair.high,
-            "confidence": pair.confidence,
-            "p": pair.p,
-            "rule": "exact sign test" if pair.exact else "tracks x fits",
-            "wins": pair.wins,
-            "losses": pair.losses,
-            "repeats": pair.repeats,
+            "names": [pair.a, pair.b],
+            **_estimate_json(pair),
             "winner": None if pair.winner is None else self.study_of(pair.winner),
             "checkpoints": None
             if own is None
             else {"difference": own.value, "low": own.low, "high": own.high, "mcnemar_p": pair.mcnemar_p},
         }
+
+
+def _estimate_json(pair: Pair) -> JsonObject:
+    return {
+        "difference": pair.difference,
+        "low": pair.low,
+        "high": pair.high,
+        "confidence": pair.confidence,
+        "p": pair.p,
+        "rule": "exact sign test" if pair.exact else "tracks x fits",
+        "wins": pair.wins,
+        "losses": pair.losses,
+        "repeats": pair.repeats,
+    }
 
 
 def _mean_and_std(accuracies: Sequence[float]) -> tuple[float, float]:

@@ -103,7 +103,7 @@ def _measure_own_split(
     found: dict[str, OwnResult] = {}
     identities = {study.spec.name: study.context.identity for study in plan.compared}
     for candidate in plan.candidates:
-        if candidate.study is None or candidate.config is None:
+        if not candidate.is_single or candidate.study is None or candidate.config is None:
             continue
         run = tracker.studies.network_run(candidate.study, identities[candidate.study])
         measured = known.get(candidate.name)
@@ -162,6 +162,7 @@ def _collect(
         warnings=(*plan.warnings, *look_warnings(looks), *_divergence_warnings(outcomes)),
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
         parameters=parameters,
+        protocol=plan.settings.protocol,
     )
 
 
@@ -169,10 +170,11 @@ def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
     number_of = {track: row for row, track in enumerate(plan.tracks.ids)}
     for group in plan.tracks.duplicates:  # identical tracks count as one
         number_of |= dict.fromkeys(group, number_of[group[0]])
+    trained = [s.merged() if plan.settings.protocol == "refit" else s for s in plan.splits]
     return ResamplingScheme(
         redrawn=plan.split.drawn,
-        train=float(np.mean([len(split.train) for split in plan.splits])),
-        valid=float(np.mean([len(split.valid) for split in plan.splits])),
+        train=float(np.mean([len(split.train) for split in trained])),
+        valid=float(np.mean([len(split.valid) for split in trained])),
         test=float(np.mean([len(split.test) for split in plan.splits])),
         pool=len({track for split in plan.splits for track in split.test}),  # a round tests on each once
         clusters=tuple(np.array([number_of[track] for track in split.test]) for split in plan.splits),
@@ -222,20 +224,25 @@ def _figures(comparison: Comparison) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for row in comparison.rows:
         name = row.name.replace(" ", "_")
-        metrics |= {f"test_accuracy_{name}": row.test.mean, f"val_accuracy_{name}": row.val[0]}
+        metrics[f"test_accuracy_{name}"] = row.test.mean
+        if row.val is not None:
+            metrics[f"val_accuracy_{name}"] = row.val[0]
+    for pair in comparison.gains:
+        metrics[f"tuning_gain_{pair.a.replace(' ', '_')}"] = pair.difference
     return metrics
 
 
 def _note(comparison: Comparison, description: str) -> str:
     # MLflow's UI shows the note of a run in full, but cuts tags short.
-    sentences = "".join(f"- {line}\n" for line in comparison.verdict.split("; "))
+    sentences = "".join(f"- {line}\n" for line in (*comparison.verdict.split("; "), *comparison.gained))
     return f"{description}\n\n{sentences}"
 
 
 def _params(plan: ComparisonPlan) -> dict[str, str]:
     studies = [study.spec.name for study in plan.compared]
     drawn = "splits and seeds" if plan.split.drawn else "seeds"
-    return {"studies": ", ".join(studies), "drawn": drawn, "split": plan.split.name}
+    protocol = plan.settings.protocol
+    return {"studies": ", ".join(studies), "drawn": drawn, "split": plan.split.name, "protocol": protocol}
 
 
 def _description(plan: ComparisonPlan) -> str:

@@ -139,13 +139,27 @@ class Pair:
             checkpoints=own and replace(own, value=-own.value, low=-own.high, high=-own.low),
         )
 
+    @property
+    def interval(self) -> str:
+        """The interval in percentage points, with its level, as it is printed."""
+        digits = 1 if round(100 * self.low, 1) and round(100 * self.high, 1) else 2  # "0.0" may contain 0 or not
+        return f"{self.level} CI {100 * self.low:z.{digits}f} to {100 * self.high:z.{digits}f}"
+
+    def gain_sentence(self, corrected: bool = False) -> str:
+        """Return what tuning gained, for a pair of a chosen setting and the default setting of its model."""
+        points, by = f"{100 * self.difference:z.1f} points", " by the exact sign test" if self.exact else ""
+        won = f"ahead on {self.wins} of {self.repeats} {self.drawn}"
+        shown = f"{self.interval}, {won}, {show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
+        if self.winner is None:
+            within = f"so at most ±{100 * self.within:.1f} points"
+            return f"no gain of tuning {self.a} over its default setting is shown: {points}, {shown}, {within}"
+        verb = f"gained {self.a}" if self.winner == self.a else f"cost {self.a}"
+        return f"tuning {verb} {points.removeprefix('-')} against its default setting: {shown}"
+
     def sentence(self, corrected: bool = False) -> str:
         """Return the verdict on the pair in percentage points; `corrected`: name the Holm correction of p."""
         pair = self.leader_first()
-        low, high = pair.low, pair.high
-        digits = 1 if round(100 * low, 1) else 2  # "0.0 to 7.6" does not show whether the interval contains 0
-        interval = f"{pair.level} CI {100 * low:.{digits}f} to {100 * high:.{digits}f}"
-        points = f"{100 * pair.difference:.1f} points"
+        interval, points = pair.interval, f"{100 * pair.difference:.1f} points"
         by = " by the exact sign test" if self.exact else ""
         won = f"{pair.wins} of {self.repeats} {self.drawn}, {show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
         if self.winner is None:
@@ -175,12 +189,12 @@ def estimate_accuracy(scores: Scores, scheme: ResamplingScheme) -> Estimate:
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
-def judge(candidates: Sequence[Scores], scheme: ResamplingScheme) -> tuple[Pair, ...]:
-    """Compare each pair of candidates.
+def judge(groups: Sequence[Sequence[Scores]], scheme: ResamplingScheme) -> tuple[Pair, ...]:
+    """Compare each pair of candidates within each group; the levels are Holm's over all of them.
 
     Raises ValueError if the candidates have different numbers of repeats.
     """
-    pairs = list(combinations(candidates, 2))
+    pairs = [pair for candidates in groups for pair in combinations(candidates, 2)]
     p_values = [_decide(a, b, scheme, 0.95).p for a, b in pairs]
     judged = []
     for (a, b), p, confidence in zip(pairs, holm(p_values), holm_confidences(p_values), strict=True):

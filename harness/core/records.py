@@ -16,6 +16,7 @@ from harness.core.space import Params, Space, Value, space_from_json, space_to_j
 
 Representation = Literal["features", "pictures"]
 Precision = Literal["fp32", "bf16"]
+DEFAULT_EPOCHS = 30  # the report's
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
 TAKEN_NAMES = (
@@ -103,11 +104,13 @@ class TrialConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One model of a comparison, trained anew in each repeat: a study's best configuration, or a baseline.
+    """One model of a comparison, trained anew in each repeat: a study's best configuration, or what it is held
+    against.
 
     `config` is that of the best trial (each repeat replaces its seed), None for a baseline. `seed` is the study's;
     candidates with the same seed get the same seed in the same repeat. `source_digest` is the SHA-256 of the
-    model's file, None for a model of the package.
+    model's file, None for a model of the package. `untuned` is True for the default setting of a study's model.
+    `members` is the number of networks: more than one are an ensemble, the mean of their probabilities.
     """
 
     name: str
@@ -118,6 +121,18 @@ class Candidate:
     seed: int
     config: TrialConfig | None
     source_digest: str | None = None
+    untuned: bool = False
+    members: int = 1
+
+    @property
+    def is_contender(self) -> bool:
+        """Whether the verdict speaks of it: a study's chosen setting, alone or as an ensemble."""
+        return self.study is not None and not self.untuned
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is the single network of a study's chosen setting."""
+        return self.is_contender and self.members == 1
 
     def identity(self) -> JsonObject:
         """Return the settings that determine the repeats, in their JSON form.

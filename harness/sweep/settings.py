@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.core.errors import SettingsError
 from harness.core.files import regular
 from harness.core.recorded import whole_number
-from harness.core.records import Precision
+from harness.core.records import DEFAULT_EPOCHS, Precision
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -60,7 +60,7 @@ class SweepSettings(BaseModel):
     data: str = "input"
     experiment: str | None = None
     study: str | None = None
-    epochs: Count = 30
+    epochs: Count = DEFAULT_EPOCHS
     folds: Annotated[int, Field(ge=1, le=20)] = 1
     confirm: Annotated[int | None, Field(ge=0, le=100)] = None
     refit: bool | None = None

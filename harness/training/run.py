@@ -11,7 +11,6 @@ import torch
 
 from harness.core.errors import Diverged, Interrupted
 from harness.core.events import EpochDone, EpochRepeated, Event, Resumed, ResumeSaved
-from harness.core.journal import Journal
 from harness.core.names import derive_seed
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params
@@ -56,7 +55,7 @@ def run_trial(
     data: TrainingData,
     device: torch.device,
     *,
-    journal: Journal,
+    journal: EventLog,
     folder: Path,
     origin: Origin | None = None,
     report: Callable[[EpochMetrics], str | None] = lambda _: None,

@@ -13,15 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from harness.compare.choose import draw_splits
+from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.run import run_comparison
 from harness.core.errors import SettingsError, StudyError
-from harness.core.events import EpochDone, OpenedTestPart, RepeatEnded, RepeatStarted
+from harness.core.events import (
+    EpochDone,
+    Event,
+    FoldEpochDone,
+    OpenedTestPart,
+    RepeatEnded,
+    RepeatStarted,
+    has_ended,
+)
+from harness.core.journal import read_events
+from harness.core.names import derive_seed
+from harness.core.records import Candidate, Split, TrialConfig
 from harness.core.stats import tracks_by_fits
-from harness.data import Tracks, stratified_split
+from harness.data import FEATURE_COLUMNS, Tracks, View, stratified_split
+from harness.models.registry import MODELS
+from harness.training.loop import evaluate, fit, start_training
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import BASELINES, plan, repeats
 from tests.support.servers import Server
@@ -33,13 +48,16 @@ def artifact(run_id: str, name: str, folder: Path) -> Path:
     return Path(Stores.here().client().download_artifacts(run_id, name, str(folder)))
 
 
-@pytest.mark.parametrize("baselines", [pytest.param(BASELINES, marks=pytest.mark.long), []], ids=["all", "none"])
+@pytest.mark.parametrize(
+    ("baselines", "protocol"), [pytest.param(BASELINES, "holdout", marks=pytest.mark.long), ([], "refit")]
+)
 def test_the_whole_of_it(
-    studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks, baselines: list[str]
+    studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks, baselines: list[str], protocol: str
 ) -> None:
-    chosen = [] if baselines else ["--no-baselines"]
+    chosen = ["--protocol", protocol, *([] if baselines else ["--no-baselines"])]
+    untuned = [["one", "fcnn untuned"], ["two", "two untuned"]]
     process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5", "--json", *chosen)
-    candidates = 2 + len(baselines)
+    candidates = 2 + len(untuned) + len(baselines)
     found = last_json(process)
     assert [(model["name"], model["study"]) for model in found["models"]] == [("one", "one"), ("two", "two")]
     assert [row["name"] for row in found["baselines"]] == baselines
@@ -62,11 +80,13 @@ def test_the_whole_of_it(
     # The same split and, for studies of the same seed, the same seed in the same repeat.
     splits = {(run.data.tags["repeat"], run.data.tags["split_digest"]) for run in runs}
     assert len(splits) == 5
-    for model in found["models"] + found["baselines"]:
+    for model in found["models"] + found["untuned"] + found["baselines"]:
         values = accuracies[model["name"]]
         assert model["test"]["mean"] == pytest.approx(np.mean(values))
         assert model["test"]["std"] == pytest.approx(np.std(values, ddof=1))
-        assert set(model["val"]) == {"mean", "std"}  # chosen on: an interval would promise too much
+        assert (model["val"] is None) == (protocol == "refit")
+        if model["val"] is not None:
+            assert set(model["val"]) == {"mean", "std"}  # chosen on: an interval would promise too much
         low, high = model["test"]["interval"]
         assert 0 <= low <= model["test"]["mean"] <= high <= 1
     for majority in found["baselines"][:1]:
@@ -100,11 +120,22 @@ def test_the_whole_of_it(
     assert pair["winner"] is None or {"one": pair["low"] > 0, "two": pair["high"] < 0}[pair["winner"]]
 
     # Each epoch of a study's repeat is on record once.
-    for run in runs:
-        if run.data.tags["of_study"]:
+    for run in (run for run in runs if run.data.tags["of_study"]):
+        points = client.get_metric_history(run.info.run_id, "train_loss")
+        assert sorted(point.step for point in points) == list(range(1, len(points) + 1))
+        if protocol == "holdout":
             points = client.get_metric_history(run.info.run_id, "val_accuracy")
             assert sorted(point.step for point in points) == [1, 2, 3, 4]
             assert run.data.metrics["best_val_accuracy"] == max(point.value for point in points)
+
+    # What tuning gained: the two studies have other seeds, so that each has an untuned network of its own.
+    assert [gain["names"] for gain in found["gains"]] == untuned
+    for gain in found["gains"]:
+        tuned, default = gain["names"]
+        gained = np.mean(accuracies[tuned]) - np.mean(accuracies[default])
+        assert gain["difference"] == pytest.approx(gained, abs=2e-3)  # each track weighs the same, not each fold
+        assert parent.data.metrics[f"tuning_gain_{tuned}"] == gain["difference"]
+        assert re.search(rf"tuning (gained |cost )?{tuned} ", parent.data.tags["mlflow.note.content"])
 
     assert len(lines) == candidates * len(judges)
     for name in ("one", *baselines[-1:]):
@@ -230,24 +261,128 @@ def test_on_lists_the_seed_alone_varies(
     assert found["test_openings"]["own_split"] == 2 + 3 * 2
 
 
+def task_of(found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path) -> RepeatTask:
+    return RepeatTask(
+        candidates=(candidate,),
+        splits=found.splits,
+        todo=((0, 0),),
+        tracks=tracks,
+        folder=folder,
+        device="cpu",
+        threads=1,
+        merges=found.settings.protocol == "refit",
+    )
+
+
+def run_repeat(
+    found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path
+) -> tuple[list[Event], RepeatEnded]:
+    """Run the first repeat of a candidate in this process; return its journal's events and its end."""
+    do_repeats(task_of(found, candidate, tracks, folder), threading.Event())
+    repeat = read_repeat(repeat_path(folder, candidate, 0))
+    assert repeat is not None
+    return repeat
+
+
+def by_hand(tracks: Tracks, split: Split, config: TrialConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Train a network of the loop alone; return its probabilities for the test tracks, and their genres."""
+    torch.set_num_threads(1)
+    view = View(tracks, "features", FEATURE_COLUMNS)
+    data = view.training(split)
+    state = start_training(config, MODELS["fcnn"], data, torch.device("cpu"))
+    for _ in fit(state, data):
+        pass
+    assert state.best_weights is not None
+    state.classifier.load_state_dict(state.best_weights)
+    part = view.open_test(split)
+    return torch.softmax(evaluate(state.classifier, part), 1), part.targets
+
+
+def test_a_repeat_trains_on_all_but_the_test_part_for_the_chosen_epochs(
+    studies: Path, tmp_path: Path, demo_tracks: Tracks
+) -> None:
+    found = plan(repeats=5)
+    (candidate, *_), split = found.candidates, found.splits[0]
+    assert candidate.config is not None
+    assert candidate.config.last_epoch == found.compared[0].best.best_epoch
+    events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
+    config = replace(candidate.config, seed=derive_seed(candidate.seed, "repeat", 0))
+    probabilities, _ = by_hand(demo_tracks, split.merged(), config)
+    assert (end.test, end.valid) == (tuple(probabilities.argmax(1).tolist()), ())
+    epochs = [event.metrics for event in events if isinstance(event, EpochDone)]
+    assert len(epochs) == candidate.config.last_epoch
+    assert {metrics.val_accuracy for metrics in epochs} == {None}
+
+
+def test_a_repeat_that_holds_a_part_out_chooses_its_epoch_on_it(
+    studies: Path, tmp_path: Path, demo_tracks: Tracks
+) -> None:
+    found = plan(repeats=5, protocol="holdout")
+    assert found.identity != plan(repeats=5).identity
+    (candidate, *_), split = found.candidates, found.splits[0]
+    assert candidate.config is not None
+    _, end = run_repeat(found, candidate, demo_tracks, tmp_path)
+    config = replace(candidate.config, seed=derive_seed(candidate.seed, "repeat", 0))
+    probabilities, _ = by_hand(demo_tracks, split, config)
+    assert end.test == tuple(probabilities.argmax(1).tolist())
+    assert len(end.valid) == len(split.valid)
+
+
+def test_an_ensemble_is_the_mean_of_probabilities_and_its_first_member_the_single_network(
+    studies: Path, tmp_path: Path, demo_tracks: Tracks
+) -> None:
+    found = plan(repeats=5, ensemble=3)
+    candidate = next(c for c in found.candidates if c.members == 3)
+    assert (candidate.name, candidate.study, candidate.is_single) == ("one x3", "one", False)
+    assert candidate.config is not None
+    events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
+    own = derive_seed(candidate.seed, "repeat", 0)
+    seeds = [own, *(derive_seed(own, "member", number) for number in (1, 2))]
+    split = found.splits[0].merged()
+    networks = [by_hand(demo_tracks, split, replace(candidate.config, seed=seed))[0] for seed in seeds]
+    assert end.test == tuple(torch.stack(networks).mean(0).argmax(1).tolist())
+    assert [type(event) for event in events].count(OpenedTestPart) == 1
+    assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1, 2, 3}
+    _, single = run_repeat(found, found.candidates[0], demo_tracks, tmp_path)
+    assert single.test == tuple(networks[0].argmax(1).tolist())
+
+
+class OnceThereIs(threading.Event):
+    """Set as soon as a path exists."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def is_set(self) -> bool:
+        return self._path.exists()
+
+
+def test_an_interrupted_ensemble_keeps_the_members_that_it_has(
+    studies: Path, tmp_path: Path, demo_tracks: Tracks
+) -> None:
+    found = plan(repeats=5, ensemble=2)
+    candidate = next(c for c in found.candidates if c.members == 2)
+    journal = repeat_path(tmp_path, candidate, 0)
+    do_repeats(task_of(found, candidate, demo_tracks, tmp_path), OnceThereIs(journal.with_suffix("") / "member-0"))
+    events, _ = read_events(journal)
+    assert not has_ended(events)
+    assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1}
+    assert not any(isinstance(event, OpenedTestPart) for event in events)
+    events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
+    epochs = [(event.fold, event.metrics.epoch) for event in events if isinstance(event, FoldEpochDone)]
+    assert len(epochs) == len(set(epochs))
+    assert {fold for fold, _ in epochs} == {1, 2}
+    (tmp_path / "whole").mkdir()
+    assert run_repeat(found, candidate, demo_tracks, tmp_path / "whole")[1].test == end.test
+
+
 def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, demo_tracks: Tracks) -> None:
     found = plan(repeats=5)
     candidate = found.candidates[0]
     assert candidate.config is not None
     wild = replace(candidate, config=replace(candidate.config, params={"lr": 1e30}))
-    task = RepeatTask(
-        candidates=(wild,),
-        splits=found.splits,
-        todo=((0, 0),),
-        tracks=demo_tracks,
-        folder=tmp_path,
-        device="cpu",
-        threads=1,
-    )
-    do_repeats(task, threading.Event())
-    repeat = read_repeat(repeat_path(tmp_path, wild, 0))
-    assert repeat is not None
-    events, end = repeat
+    events, end = run_repeat(found, wild, demo_tracks, tmp_path)
     kinds = [type(event) for event in events if not isinstance(event, EpochDone)]
     assert kinds == [RepeatStarted, OpenedTestPart, RepeatEnded]
     assert (end.result.state, len(set(end.test))) == ("diverged", 1)

@@ -90,6 +90,15 @@ def test_the_paragraph_of_methods_says_what_was_done(comparison: Comparison) -> 
     assert "looked at more than once, with 3, 5 repeats" in again
 
 
+def test_without_a_validation_part_nothing_is_said_of_one(comparison: Comparison) -> None:
+    refit = replace(comparison, protocol="refit")
+    assert "cmpValid" not in numbers(refit)
+    assert "cmpNetTwoValid" not in numbers(refit)
+    assert "choosing the epoch" in methods(comparison)
+    trained = replace(refit.scheme, train=16.0, valid=0.0)
+    assert "choosing the epoch" not in methods(replace(refit, scheme=trained))
+
+
 @pytest.mark.long
 def test_the_files_of_a_paper(tmp_path: Path) -> None:
     comparison = made_up("$x_$", "net 2")

@@ -74,10 +74,33 @@ def test_names_that_would_clash(studies: Path) -> None:
     sweep(study="cnn", trials=1)  # named as another study's model is
     sweep(study="majority", trials=1, seed=1)
     sweep(study="pictures", model="cnn", trials=1, epochs=1)
-    named = [candidate.name for candidate in plan(studies=("one", "cnn", "pictures")).candidates]
-    assert named == ["one", "cnn", "pictures", *BASELINES]
-    named = [candidate.name for candidate in plan(studies=("one", "majority")).candidates]
-    assert named == ["one", "majority", "majority (baseline)", *BASELINES[1:]]
+    found = plan(studies=("one", "cnn", "pictures"), untuned=False)
+    assert [candidate.name for candidate in found.candidates] == ["one", "cnn", "pictures", *BASELINES]
+    found = plan(studies=("one", "majority"), untuned=False)
+    named = ["one", "majority", "majority (baseline)", *BASELINES[1:]]
+    assert [candidate.name for candidate in found.candidates] == named
+
+
+def test_what_the_contenders_are_held_against(studies: Path) -> None:
+    whole = plan(ensemble=5, baselines=False)
+    names = ["one", "two", "one x5", "two x5", "fcnn untuned", "two untuned"]
+    assert [candidate.name for candidate in whole.candidates] == names
+    assert whole.identity == plan(untuned=False).identity  # so that their repeats are found again
+    assert whole.name == "one vs two"
+    untuned = whole.candidates[4].config
+    assert untuned is not None
+    assert (untuned.params, untuned.epochs, untuned.last_epoch) == ({"lr": 0.001, "batch_size": 32}, 4, 4)
+    for protocol in ("holdout", "refit"):
+        assert plan(protocol=protocol).settings.protocol == protocol
+    refused(SettingsError, "protocol is 'none'", protocol="none")
+    refused(SettingsError, "ensemble is 51", ensemble=51)
+
+
+@pytest.mark.long
+def test_studies_of_one_seed_share_their_untuned_network(studies: Path) -> None:
+    sweep(study="again", trials=1)
+    found = plan(studies=("one", "again"), baselines=False)
+    assert [candidate.name for candidate in found.candidates] == ["one", "again", "fcnn untuned"]
 
 
 def test_the_order_of_studies_makes_no_other_comparison(studies: Path) -> None:

@@ -35,7 +35,7 @@ def by_hand(a: Scores, b: Scores, *, redrawn: bool, confidence: float = 0.95) ->
 @pytest.mark.parametrize("redrawn", [True, False])
 def test_the_sentence_of_a_difference(redrawn: bool) -> None:
     a, b = drawn("fcnn", 0.8, 0), drawn("cnn", 0.5, 1)
-    (pair,) = judge([b, a], scheme_of(10, 40, redrawn=redrawn))
+    (pair,) = judge([[b, a]], scheme_of(10, 40, redrawn=redrawn))
     expected = by_hand(a, b, redrawn=redrawn)
     assert (pair.difference, pair.low, pair.high, pair.p) == pytest.approx(
         (-expected.value, -expected.high, -expected.low, expected.p)
@@ -51,7 +51,7 @@ def test_the_sentence_of_a_difference(redrawn: bool) -> None:
 
 def test_the_sentence_of_none_says_what_is_shown() -> None:
     a, b = drawn("a", 0.7, 2), drawn("b", 0.7, 3)
-    (pair,) = judge([a, b], scheme_of(10, 40, redrawn=True))
+    (pair,) = judge([[a, b]], scheme_of(10, 40, redrawn=True))
     assert pair.winner is None
     text = verdict_of([pair])
     leader, other = ("a", "b") if pair.difference >= 0 else ("b", "a")
@@ -61,7 +61,7 @@ def test_the_sentence_of_none_says_what_is_shown() -> None:
 
 
 def test_two_equal_differences_of_one_track_are_no_proof() -> None:
-    (pair,) = judge([scores("a", [11, 11], 20), scores("b", [10, 10], 20)], scheme_of(2, 20, redrawn=False))
+    (pair,) = judge([[scores("a", [11, 11], 20), scores("b", [10, 10], 20)]], scheme_of(2, 20, redrawn=False))
     assert pair.difference == pytest.approx(0.05)
     assert (pair.winner, pair.exact, pair.p) == (None, True, 1)
     assert pair.low < 0 < pair.high
@@ -70,7 +70,7 @@ def test_two_equal_differences_of_one_track_are_no_proof() -> None:
 
 def test_the_checkpoints_are_held_against_each_other_track_by_track() -> None:
     a, b = scores("a", [150, 152]), scores("b", [130, 125])
-    (pair,) = judge([b, a], scheme_of(2, 200, redrawn=False))
+    (pair,) = judge([[b, a]], scheme_of(2, 200, redrawn=False))
     one, other = b.own, a.own
     assert one is not None
     assert other is not None
@@ -85,7 +85,7 @@ def test_the_checkpoints_are_held_against_each_other_track_by_track() -> None:
 def test_each_interval_names_its_own_level() -> None:
     three = [drawn("a", 0.75, 4), drawn("b", 0.72, 5), drawn("c", 0.3, 6)]
     scheme = scheme_of(10, 40, redrawn=True)
-    pairs = judge(three, scheme)
+    pairs = judge([three], scheme)
     assert [(pair.a, pair.b) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     for pair in pairs:
         one, other = (next(s for s in three if s.name == name) for name in (pair.a, pair.b))
@@ -103,6 +103,32 @@ def test_each_interval_names_its_own_level() -> None:
         assert f"{pair.level} CI" in text
 
 
+def test_like_is_held_against_like() -> None:
+    """Single networks and ensembles make pairs of their own; Holm's levels are over all of them."""
+    singles, ensembles = [drawn("a", 0.7, 2), drawn("b", 0.6, 3)], [drawn("a x5", 0.75, 4), drawn("b x5", 0.3, 5)]
+    pairs = judge([singles, ensembles], scheme_of(10, 40, redrawn=True))
+    assert [(pair.a, pair.b) for pair in pairs] == [("a", "b"), ("a x5", "b x5")]
+    assert sorted(pair.confidence for pair in pairs) == pytest.approx([0.95, 0.975])
+
+
+def test_the_sentence_of_what_tuning_gained() -> None:
+    scheme = scheme_of(10, 40, redrawn=True)
+    (gained,) = judge([[drawn("net", 0.8, 0), drawn("net untuned", 0.5, 1)]], scheme)
+    assert gained.gain_sentence() == (
+        f"tuning gained net {100 * gained.difference:.1f} points against its default setting: "
+        f"95 % CI {100 * gained.low:.1f} to {100 * gained.high:.1f}, "
+        f"ahead on {gained.wins} of 10 splits, {show_p(gained.p)}"
+    )
+    (cost,) = judge([[drawn("net", 0.5, 1), drawn("net untuned", 0.8, 0)]], scheme)
+    assert cost.gain_sentence().startswith(
+        f"tuning cost net {-100 * cost.difference:.1f} points against its default"
+    )
+    (none,) = judge([[drawn("net", 0.7, 2), drawn("net untuned", 0.7, 3)]], scheme)
+    assert none.winner is None
+    assert none.gain_sentence().startswith("no gain of tuning net over its default setting is shown: ")
+    assert none.gain_sentence().endswith(f"so at most ±{100 * none.within:.1f} points")
+
+
 def test_a_tiny_p_is_not_printed_to_its_last_digit() -> None:
     assert (show_p(0.0123), show_p(1e-4), show_p(9e-5)) == ("p = 0.012", "p = 0.0001", "p < 0.0001")
 
@@ -114,7 +140,7 @@ def test_swapping_the_two_turns_the_verdict_round(first: list[int], second: list
     length = min(len(first), len(second))
     a, b = scores("a", first[:length], 50), scores("b", second[:length], 50)
     scheme = scheme_of(length, 50, redrawn=True)
-    (one,), (other,) = judge([a, b], scheme), judge([b, a], scheme)
+    (one,), (other,) = judge([[a, b]], scheme), judge([[b, a]], scheme)
     assert one.difference == pytest.approx(-other.difference)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
     assert one.winner == other.winner

@@ -93,6 +93,7 @@ def made_up(*names: str) -> Comparison:
         warnings=(),
         ledger=Ledger(own=(), others=()),
         parameters={},
+        protocol="holdout",
     )
 
 

@@ -1,0 +1,115 @@
+"""The candidates of a comparison: the studies' chosen settings, alone and as ensembles, and what they face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.compare.baselines import BASELINES, USES_NO_COLUMN
+from harness.compare.leaks import NOT_MUSIC
+from harness.compare.plan import ComparedStudy, CompareSettings
+from harness.core.records import DEFAULT_EPOCHS, Candidate, TrialConfig
+from harness.core.space import Params
+from harness.data import Tracks, used_columns
+from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS
+from harness.training.run import trial_config
+
+
+def candidates_of(
+    compared: Sequence[ComparedStudy], tracks: Tracks, settings: CompareSettings
+) -> tuple[Candidate, ...]:
+    """Return the candidates: the single network of each study first, in the order of the studies."""
+    singles = [_single(*named, settings) for named in zip(compared, _names(compared), strict=True)]
+    found = list(singles)
+    if settings.ensemble > 1:
+        found += [
+            replace(single, name=f"{single.name} x{settings.ensemble}", members=settings.ensemble)
+            for single in singles
+        ]
+    if settings.untuned:
+        found += _untuned(compared, singles, settings)
+    if settings.baselines and tracks.features is not None:
+        used = {name for study in compared for name in study.spec.columns} or set(tracks.columns)
+        columns = tuple(name for name in used_columns(tracks, ()) if name in used)
+        found += _baselines(columns, [candidate.name for candidate in found])
+    return tuple(found)
+
+
+def untuned_of(candidates: Sequence[Candidate], single: Candidate) -> Candidate | None:
+    """Return the default setting of the single network's model among the candidates, None if it is not there."""
+    return next((c for c in candidates if c.untuned and _default_key(c) == _default_key(single)), None)
+
+
+def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candidate:
+    spec, best = study.spec, study.best
+    config = trial_config(spec, study.model, 0, best.params)
+    if settings.protocol == "refit":
+        config = replace(config, last_epoch=best.best_epoch)
+    return Candidate(
+        name=name,
+        study=spec.name,
+        model=spec.model,
+        representation=study.model.representation,
+        columns=spec.columns,
+        seed=spec.seed,
+        config=config,
+        source_digest=study.model.source_digest,
+    )
+
+
+def _untuned(
+    compared: Sequence[ComparedStudy], singles: Sequence[Candidate], settings: CompareSettings
+) -> list[Candidate]:
+    """Return the default setting of each model once; for the models of the package it is the report's own.
+
+    It trains for the report's epochs, or for those of the study if these are fewer.
+    """
+    defaults: Params = {name: HYPERPARAMETERS[name].default for name in DEFAULT_SEARCH}
+    found: dict[object, Candidate] = {}
+    for study, single in zip(compared, singles, strict=True):
+        assert single.config is not None
+        epochs = min(DEFAULT_EPOCHS, study.spec.epochs)
+        last = epochs if settings.protocol == "refit" else None
+        config: TrialConfig = replace(single.config, params=defaults, epochs=epochs, last_epoch=last)
+        own = replace(single, name=f"{study.model.label} untuned", config=config, untuned=True)
+        others = [c for key, c in found.items() if c.name == own.name and key != _default_key(own)]
+        found.setdefault(_default_key(own), replace(own, name=f"{single.name} untuned") if others else own)
+    return list(found.values())
+
+
+def _default_key(candidate: Candidate) -> object:
+    """Return what distinguishes the default setting of one study from that of another."""
+    config = candidate.config
+    assert config is not None
+    epochs = min(DEFAULT_EPOCHS, config.epochs)
+    return candidate.model, candidate.source_digest, candidate.columns, candidate.seed, config.precision, epochs
+
+
+def _baselines(columns: tuple[str, ...], taken: Sequence[str]) -> list[Candidate]:
+    """Return the baselines on these columns, and again without those that do not describe the music."""
+    music = tuple(name for name in columns if name not in NOT_MUSIC)
+    dropped = " and ".join(name for name in columns if name in NOT_MUSIC)
+    wanted = []
+    for name in BASELINES:
+        wanted.append((name, name, columns))
+        if dropped and music and name not in USES_NO_COLUMN:
+            wanted.append((f"{name} no {dropped}", name, music))
+    return [
+        Candidate(
+            name=shown if shown not in taken else f"{shown} (baseline)",
+            study=None,
+            model=name,
+            representation="features",
+            columns=chosen,
+            seed=0,
+            config=None,
+        )
+        for shown, name, chosen in wanted
+    ]
+
+
+def _names(compared: Sequence[ComparedStudy]) -> list[str]:
+    """Return a name for each study: the label of its model, or the study's name if several have that model."""
+    labels, studies = [study.model.label for study in compared], [study.spec.name for study in compared]
+    names = [label if labels.count(label) == 1 else study for label, study in zip(labels, studies, strict=True)]
+    return names if len(set(names)) == len(names) else studies
