@@ -17,6 +17,9 @@ def export(
     model: Annotated[str | None, typer.Option("--model", help="Export the study EXPERIMENT-MODEL.")] = None,
     study: Annotated[str | None, typer.Option("--study", help="Export the best trial of this study.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Export this run's checkpoint.")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Export the mean of the study's refitted networks.")
+    ] = False,
     experiment: Annotated[str, typer.Option("--experiment", help="EXPERIMENT for --model.")] = "gtzan",
     data: Annotated[
         str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
@@ -47,6 +50,8 @@ def export(
     if len(named) != 1:
         found = " and ".join(named) or "none of them"
         raise typer.BadParameter(f"give one of --model, --study and --run; got {found}")
+    if ensemble and run:
+        raise typer.BadParameter("--ensemble is of a study: give --model or --study, not --run")
     from harness.export.bundle import export_best
     from harness.export.formats import DEFAULT_FORMATS
 
@@ -54,6 +59,7 @@ def export(
         out,
         study=study or (model and f"{experiment}-{model.rpartition(':')[2]}"),
         run_id=run,
+        ensemble=ensemble,
         data=data,
         tracking_uri=tracking_uri,
         formats=tuple(formats or DEFAULT_FORMATS),

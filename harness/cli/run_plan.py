@@ -94,10 +94,12 @@ def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
     from harness.sweep.refit import refit
 
     tracks = len(plan.split.train) + len(plan.split.valid)
+    networks = plan.settings.ensemble
+    times = f", {networks} networks" if networks > 1 else ""
     console.print(
-        f"refit: the best setting on {tracks} tracks (train and validation part together)", soft_wrap=True
+        f"refit: the best setting on {tracks} tracks (train and validation part together){times}", soft_wrap=True
     )
-    with sweep_display(console, "refit", total=1, done=0, best=None) as display:
+    with sweep_display(console, "refit", total=networks, done=0, best=None) as display:
         refitted = refit(plan, study, display)
     if refitted is None or refitted.signal is None:
         return replace(summary, refit=refitted)
@@ -153,6 +155,8 @@ def _lines(summary: StudySummary) -> list[str]:
         lines.append(
             "refit: interrupted: the same command again ends it" if found is None else f"refit: run {found}"
         )
+        if summary.refit.members is not None:
+            lines.append(f"ensemble: {summary.refit.members} networks, run {summary.refit.parent_run_id}")
     if summary.stall is not None:
         lines.append(f"stopped by --patience: {summary.stall}; without it the same command goes on")
     elif counts.finished < summary.trials_wanted:
@@ -160,5 +164,6 @@ def _lines(summary: StudySummary) -> list[str]:
         lines.append(
             f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command again runs them"
         )
-    lines.append(f"next: harness ui, harness export --study {spec.name} --out DIR")
+    ensemble = " --ensemble" if summary.refit is not None and summary.refit.members is not None else ""
+    lines.append(f"next: harness ui, harness export --study {spec.name}{ensemble} --out DIR")
     return lines

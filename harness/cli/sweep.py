@@ -46,6 +46,10 @@ def sweep(
             help="At the end, train the best setting on train and validation part together.",
         ),
     ] = None,
+    ensemble: Annotated[
+        int | None,
+        option("--ensemble", "1", "Refit so many networks; harness export --ensemble averages them."),
+    ] = None,
     seed: Annotated[int | None, option("--seed", "0", "Seed of the search and the trainings.")] = None,
     split: Annotated[str | None, option("--split", "none", "Folder with train/valid/test lists.")] = None,
     split_seed: Annotated[int | None, option("--split-seed", "0", "Seed of the 64/16/20 split.")] = None,

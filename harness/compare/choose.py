@@ -16,10 +16,10 @@ from harness.data.open import check_recorded, default_experiment, load_data, rec
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
 from harness.tracking import Tracker
+from harness.training.description import MAX_MEMBERS
 from harness.training.devices import devices_of
 
 MINIMUM_REPEATS = 2  # a variance needs two
-MAXIMUM_MEMBERS = 50  # of an ensemble
 
 
 def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
@@ -103,8 +103,8 @@ def draw_splits(tracks: Tracks, split: Split, repeats: int, *, chose: Collection
 def _check_settings(settings: CompareSettings) -> None:
     if settings.protocol not in PROTOCOLS:
         raise SettingsError(f"protocol is {settings.protocol!r}", expected=" or ".join(PROTOCOLS))
-    if not 1 <= settings.ensemble <= MAXIMUM_MEMBERS:
-        raise SettingsError(f"ensemble is {settings.ensemble}", expected=f"a number from 1 to {MAXIMUM_MEMBERS}")
+    if not 1 <= settings.ensemble <= MAX_MEMBERS:
+        raise SettingsError(f"ensemble is {settings.ensemble}", expected=f"a number from 1 to {MAX_MEMBERS}")
 
 
 def _with_merged(splits: Sequence[Split]) -> Iterator[Split]:
@@ -152,7 +152,7 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
 
 def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
     """Raise CheckpointError, before any training, if the network of a study is not stored."""
-    tracker.studies.require_checkpoint(tracker.studies.network_run(study.spec.name, study.context.identity))
+    tracker.studies.require_checkpoint(tracker.parts.network_run(study.spec.name, study.context.identity))
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:

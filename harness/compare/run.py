@@ -105,7 +105,7 @@ def _measure_own_split(
     for candidate in plan.candidates:
         if not candidate.is_single or candidate.study is None or candidate.config is None:
             continue
-        run = tracker.studies.network_run(candidate.study, identities[candidate.study])
+        run = tracker.parts.network_run(candidate.study, identities[candidate.study])
         measured = known.get(candidate.name)
         if measured is None or measured.run_id != run.run_id:
             tracker.studies.require_checkpoint(run)
@@ -118,7 +118,7 @@ def _measure_own_split(
             )  # the crop is fitted on its train part
             part = candidate_view(plan.tracks, candidate).open_test(split)
             predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)
-            weights = sum(parameter.numel() for parameter in classifier.network.parameters())
+            weights = sum(parameter.numel() for parameter in classifier.parameters())
             measured = OwnResult(run_id=run.run_id, test=tuple(predicted.tolist()), parameters=weights)
         found[candidate.name] = measured
     if found != known:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from harness.core.errors import CheckpointError, TrackingError
 from harness.core.json_types import JsonObject
@@ -20,7 +21,6 @@ from harness.data.open import load_recorded_data, recorded_folder
 from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import DEFAULT_FORMATS, FILES, Source, check_formats, write_formats
 from harness.export.measure import measure
-from harness.models.classifier import Classifier
 from harness.tracking import (
     PICTURE_COLUMN,
     Kind,
@@ -31,15 +31,8 @@ from harness.tracking import (
     read_ledger,
     register,
 )
-from harness.training.checkpoint import (
-    Description,
-    Exported,
-    FormatCheck,
-    TestResult,
-    load_checkpoint,
-    save_checkpoint,
-    write_description,
-)
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.description import Description, Exported, FormatCheck, TestResult, write_description
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +46,7 @@ class ExportResult:
     split_name: str
     synthetic: bool
     val_accuracy: float | None
+    members: int
     test: TestResult
     ledger: Ledger
     formats: tuple[FormatCheck, ...]
@@ -65,8 +59,10 @@ class ExportResult:
     def as_text(self) -> str:
         """Return what the command prints."""
         test = self.test
+        ensemble = [f"the mean of the probabilities of {self.members} networks"] if self.members > 1 else []
         lines = [
             f"exported {self.model} (study {self.study}, run {self.run_id}) to {self.folder}",
+            *ensemble,
             "trained on train and validation part together"
             if self.val_accuracy is None
             else f"validation accuracy {self.val_accuracy:.3f}",
@@ -92,6 +88,7 @@ def export_best(
     *,
     study: str | None = None,
     run_id: str | None = None,
+    ensemble: bool = False,
     data: str | None = None,
     tracking_uri: str | None = None,
     formats: tuple[str, ...] = DEFAULT_FORMATS,
@@ -100,7 +97,8 @@ def export_best(
 ) -> ExportResult:
     """Export the network of a study, or that of one run, to the folder `out`.
 
-    A study's network is the refit of its best complete trial, or that trial's own if there is no refit.
+    A study's network is the refit of its best complete trial, or that trial's own if there is no refit; with
+    `ensemble` it is the mean of the probabilities of all networks of the refit.
 
     The network is measured on the test part of the study's split. Each file is read back, and its outputs there
     are compared with those of the network. `out` is complete, with the measurements in its description and its
@@ -117,7 +115,10 @@ def export_best(
             f"{out} exists and is not an empty folder", expected="a new folder name", hint="--out OTHER"
         )
     tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
-    run = _trial_run(tracker, run_id) if run_id is not None else tracker.studies.network_run(study or "")
+    if run_id is not None:
+        run = _trial_run(tracker, run_id)
+    else:
+        run = (tracker.parts.ensemble_run if ensemble else tracker.parts.network_run)(study or "")
     tracker.studies.require_checkpoint(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -160,7 +161,7 @@ def _trial_run(tracker: Tracker, run_id: str) -> RunInfo:
 class _Trained:
     """The network to export, with the data and the split that it was trained on."""
 
-    classifier: Classifier
+    classifier: nn.Module
     description: Description
     view: View
     split: Split  # that of the training: a refit has the validation part among its train tracks
@@ -192,6 +193,7 @@ def _write(
         split_name=trained.split.name,
         synthetic=trained.view.tracks.synthetic,
         val_accuracy=description.metrics.val_accuracy,
+        members=description.architecture.members,
         test=test,
         ledger=read_ledger(tracker, run.data_digest, trained.split_digest),
         formats=checks,
@@ -230,7 +232,8 @@ def _check_origin(run: RunInfo, description: Description, split: Split) -> None:
     The test part of another split may have trained the network.
     """
     origin = description.origin
-    wanted = (run.study, run.trial_number, run.data_digest, split.digest)
+    trial = run.trial_number if run.kind == Kind.TRIAL else None
+    wanted = (run.study, trial, run.data_digest, split.digest)
     found = None if origin is None else (origin.study, origin.trial, origin.data_digest, origin.split_digest)
     if found != wanted:
         raise CheckpointError(
@@ -240,7 +243,7 @@ def _check_origin(run: RunInfo, description: Description, split: Split) -> None:
                 if origin is None
                 else "its study, trial, data or split differ"
             ),
-            expected=f"a checkpoint of study {run.study!r}, trial {run.trial_number}",
+            expected=f"a checkpoint of study {run.study!r}, {'all trials' if trial is None else f'trial {trial}'}",
             hint="harness export of another run, with --run",
         )
 
@@ -261,7 +264,7 @@ def _describe(
     (folder / CARD_FILE).write_text(model_card(description), encoding="utf-8")
 
 
-def _source(classifier: Classifier, description: Description) -> Source:
+def _source(classifier: nn.Module, description: Description) -> Source:
     architecture, about = description.architecture, description.as_json()
     names = ("run_id", "study", "split", "synthetic", "data_digest", "split_digest")
     known = {**asdict(architecture), **{name: about[name] for name in names}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.core.records import Representation
 from harness.core.space import describe
 from harness.core.stats import wilson_interval
-from harness.training.checkpoint import Architecture, Description, Exported, Origin, TestResult
+from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
 # Example code by format and input. A test runs each in a process without this package.
@@ -61,7 +61,7 @@ def model_card(description: Description) -> str:
     columns = architecture.columns
     sections = [
         f"# {origin.study}",
-        f"A classifier of music genres: `{architecture.model}` on {_of(architecture)}, "
+        f"A classifier of music genres: {_what(architecture)} on {_of(architecture)}, "
         f"{len(architecture.genres)} genres.",
     ]
     if origin.synthetic:
@@ -82,6 +82,11 @@ def model_card(description: Description) -> str:
     if columns:
         sections += ["## Columns", ", ".join(f"`{column}`" for column in columns)]
     return "\n\n".join(sections) + "\n"
+
+
+def _what(architecture: Architecture) -> str:
+    model, members = f"`{architecture.model}`", architecture.members
+    return model if members == 1 else f"the mean of the probabilities of {members} networks {model}"
 
 
 def _of(architecture: Architecture) -> str:
@@ -109,11 +114,16 @@ def _figures(description: Description, exported: Exported, test: TestResult, ori
         "validation accuracy": _validation(description, parts["valid"]),
         "split": f"{exported.split}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
         "data": f"{'synthetic' if origin.synthetic else 'GTZAN layout'}, digest `{origin.data_digest[:16]}`",
-        "setting": f"{describe(config.params)}, trial seed {config.seed}",
+        "setting": f"{describe(config.params)}, {_seed(description)}",
         "run": f"`{exported.run_id}` of study `{origin.study}`",
         "versions": ", ".join(f"{name} {version}" for name, version in description.versions.items()),
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _seed(description: Description) -> str:
+    members = description.architecture.members
+    return f"trial seed {description.config.seed}" if members == 1 else f"{members} different seeds"
 
 
 def _validation(description: Description, tracks: int) -> str:

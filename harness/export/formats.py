@@ -25,8 +25,8 @@ from harness.core.records import Representation
 from harness.core.trust import require_trust
 from harness.data import MAX_SIDE, MIN_SIDE, CropBox
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
-from harness.models.classifier import Classifier
-from harness.training.checkpoint import WEIGHTS_FILE, Architecture, Description, load_checkpoint
+from harness.training.checkpoint import WEIGHTS_FILE, load_checkpoint
+from harness.training.description import Architecture, Description
 
 FILES = {"safetensors": WEIGHTS_FILE, "pt2": "model.pt2", "onnx": "model.onnx"}
 # pt2 needs no code of this package, and the registry needs it anyway.
@@ -59,7 +59,7 @@ class Portable(nn.Module):
     side. Output: probabilities, float32 [n, genres]; each row sums to 1.
     """
 
-    def __init__(self, classifier: Classifier, representation: Representation, resize: Transform) -> None:
+    def __init__(self, classifier: nn.Module, representation: Representation, resize: Transform) -> None:
         super().__init__()
         self.classifier = classifier
         self.representation = representation
@@ -98,7 +98,7 @@ class Source:
     cropped to, None for whole pictures.
     """
 
-    classifier: Classifier
+    classifier: nn.Module
     representation: Representation
     columns: int
     about: Mapping[str, object]

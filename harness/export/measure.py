@@ -9,20 +9,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.data import Part, View
 from harness.export.formats import BATCH, FILES, compare_outputs, read_format
-from harness.models.classifier import Classifier
-from harness.training.checkpoint import FormatCheck, TestResult, read_description
+from harness.training.description import FormatCheck, TestResult, read_description
 from harness.training.loop import evaluate
 
 
 def measure(
-    folder: Path, formats: tuple[str, ...], classifier: Classifier, view: View, split: Split, openings: int
+    folder: Path,
+    formats: tuple[str, ...],
+    classifier: nn.Module,
+    view: View,
+    split: Split,
+    openings: int,
 ) -> tuple[TestResult, tuple[FormatCheck, ...]]:
     """Open the test part of a split; return the network's result there, and the check of each file in `folder`.
 

@@ -14,12 +14,13 @@ from harness.core.records import Representation
 from harness.core.trust import is_trusted
 from harness.data.audio import SUFFIXES
 from harness.export.formats import EXAMPLE_SIZE, FILES, Transform, checked_sha256, read_format
-from harness.training.checkpoint import DESCRIPTION_FILE, Architecture, Description, read_description
+from harness.training.description import DESCRIPTION_FILE, Architecture, Description, read_description
 from harness.training.loop import EVALUATION_BATCH
 
 # The file type that a bundle takes besides sound, by the input of its model.
 SUFFIX_OF: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
-NORMALISE = "classifier.normalise"  # the module of an exported program with the scaler's mean and scale
+# The module of an exported program with the scaler's mean and scale; all members of an ensemble have the same.
+NORMALISE = ("classifier.normalise", "classifier.members.0.normalise")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,11 +127,13 @@ def _check_shapes(transform: Transform, path: Path, architecture: Architecture) 
 
 
 def _spread(transform: Transform) -> tuple[Tensor, Tensor] | None:
-    try:
-        module = transform if isinstance(transform, nn.Module) else nn.Module()
-        return module.get_buffer(f"{NORMALISE}.mean"), module.get_buffer(f"{NORMALISE}.scale")
-    except AttributeError:  # an ONNX file, or a pt2 file that something else wrote
-        return None
+    module = transform if isinstance(transform, nn.Module) else nn.Module()
+    for name in NORMALISE:
+        try:
+            return module.get_buffer(f"{name}.mean"), module.get_buffer(f"{name}.scale")
+        except AttributeError:  # an ONNX file, or a pt2 file that something else wrote
+            continue
+    return None
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

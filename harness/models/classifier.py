@@ -1,7 +1,10 @@
-"""A classifier: a network with the normaliser of its input."""
+"""A classifier: a network with the normaliser of its input; and an ensemble of several."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import torch
 from torch import Tensor, nn
 
 from harness.core.space import Params
@@ -21,6 +24,32 @@ class Classifier(nn.Module):
         """Return logits for raw inputs."""
         logits: Tensor = self.network(self.normalise(x))
         return logits
+
+
+class Ensemble(nn.Module):
+    """Several classifiers as one, whose probabilities are the mean of theirs.
+
+    It gives the logarithms of these probabilities, so that softmax returns them: what takes the logits of a
+    classifier takes these.
+    """
+
+    def __init__(self, members: Sequence[Classifier]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logarithms of the mean probabilities for raw inputs."""
+        logs = torch.stack([torch.log_softmax(member(x), 1) for member in self.members])
+        return torch.logsumexp(logs, 0) - torch.log(torch.tensor(float(len(logs)), device=logs.device))
+
+
+def ensemble_weights(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the weights of an ensemble of classifiers with these weights."""
+    return {
+        f"members.{number}.{name}": tensor
+        for number, weights in enumerate(members)
+        for name, tensor in weights.items()
+    }
 
 
 def build_classifier(

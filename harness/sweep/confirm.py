@@ -117,5 +117,5 @@ def _record(plan: SweepPlan, study: Study, part: str, confirmation: Confirmation
     with tempfile.TemporaryDirectory() as folder:
         write_table(Path(folder) / CONFIRMATION_FILE, rows)
         tracker.artifacts.log_files(parent, Path(folder))
-    tracker.studies.note_confirmation(plan.spec.name, study.context.identity, part, confirmation)
+    tracker.parts.note_confirmation(plan.spec.name, study.context.identity, part, confirmation)
     return Record(study, tracker, parent).conclude(StudyState.COMPLETE)

@@ -58,7 +58,7 @@ class SweepPlan:
     def refits(self) -> bool:
         """Whether the best setting is trained on train and validation part together when the search is over."""
         wanted = self.settings.refit
-        return self.spec.folds > 1 if wanted is None else wanted
+        return self.spec.folds > 1 or self.settings.ensemble > 1 if wanted is None else wanted
 
     @property
     def confirms(self) -> int:
@@ -102,6 +102,11 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
             f"confirm is {settings.confirm}, and folds is 1",
             expected="--confirm with --folds: the best trials are measured again on fresh folds",
             hint="--folds 5",
+        )
+    if settings.ensemble > 1 and settings.refit is False:
+        raise SettingsError(
+            f"ensemble is {settings.ensemble}, and there is no refit",
+            expected="--ensemble without --no-refit: its networks are refits with different seeds",
         )
     space, fixed = _space(settings, model)
     experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
@@ -148,7 +153,15 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
 
 def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSettings:
     """Return the settings of a part of a study, its refit or its confirmation, which has no parts of its own."""
-    own = {"study": name, "trials": trials, "keep": None, "patience": None, "refit": False, "confirm": 0}
+    own = {
+        "study": name,
+        "trials": trials,
+        "keep": None,
+        "patience": None,
+        "refit": False,
+        "confirm": 0,
+        "ensemble": 1,
+    }
     return settings.model_copy(update=own)
 
 

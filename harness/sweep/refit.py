@@ -3,21 +3,34 @@
 A tuned network gives up its validation tracks while it is tuned. The refit gives them back: it trains for as many
 epochs as the best trial needed, with the same schedule, and validates on nothing. It is a study of its own with
 one trial, so that it is resumed and recorded as every trial is.
+
+For an ensemble it has several trials, which differ in their seeds; the first is the single network. The ensemble
+is stored with the run of the refit's study. It averages refits, and not the networks of the folds: each of those
+has seen fewer tracks.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from safetensors.torch import load_file
 
 from harness.core.names import derive_seed
 from harness.core.records import TrialRow
 from harness.data import with_crop
+from harness.models.classifier import ensemble_weights
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import SweepPlan, part_settings, refit_name
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import Listener
-from harness.tracking import Tracker
+from harness.tracking import RunInfo, Tracker
+from harness.training.checkpoint import WEIGHTS_FILE, save_checkpoint
+from harness.training.description import read_description
 
 
 def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
@@ -35,7 +48,7 @@ def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
         last_epoch=best.best_epoch,
         refit_of=plan.spec.name,
     )
-    settings = part_settings(plan.settings, spec.name, trials=1)
+    settings = part_settings(plan.settings, spec.name, trials=plan.settings.ensemble)
     # The crop of pictures is fitted on the train part, which is a larger one here.
     tracks = with_crop(plan.tracks, [plan.split.merged()], [spec.fixed.get("crop", "none")])
     return replace(plan, settings=settings, spec=spec, tracks=tracks, joins=False)
@@ -53,8 +66,40 @@ def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -
         return None
     refitted = plan_refit(plan, best)
     summary = run_sweep(refitted, open_study(refitted), listener)
-    if summary.best_run_id is not None:
-        Tracker(plan.stores.tracking_uri).studies.note_refit(
-            plan.spec.name, study.context.identity, summary.parent_run_id, summary.best_run_id, best.number
+    tracker = Tracker(plan.stores.tracking_uri)
+    runs = [run for run in tracker.studies.trial_runs(summary.parent_run_id) if run.trial_state == "complete"]
+    if runs:  # the first, not the one with the lowest train loss: nothing is chosen here
+        summary = replace(summary, best_run_id=runs[0].run_id)
+        tracker.parts.note_refit(
+            plan.spec.name, study.context.identity, summary.parent_run_id, runs[0].run_id, best.number
         )
+    if summary.signal is None and plan.settings.ensemble > 1 and len(runs) > 1:
+        _store_ensemble(tracker, summary.parent_run_id, runs)
+        summary = replace(summary, members=len(runs))
     return summary
+
+
+def _store_ensemble(tracker: Tracker, refit: str, runs: Sequence[RunInfo]) -> None:
+    """Store the networks of these runs as one checkpoint with the run of the refit's study, unless it is there."""
+    if tracker.runs.get(refit).members == len(runs):
+        return
+    with tempfile.TemporaryDirectory() as name:
+        weights, descriptions = [], []
+        for run in runs:
+            folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name) / run.run_id)
+            weights.append(load_file(folder / WEIGHTS_FILE))
+            descriptions.append(read_description(folder))
+        first, metrics = descriptions[0], [found.metrics for found in descriptions]
+        assert first.origin is not None
+        whole = replace(
+            first,
+            architecture=replace(first.architecture, members=len(runs)),
+            origin=replace(first.origin, trial=None),
+            metrics=replace(
+                first.metrics,
+                train_loss=fmean(found.train_loss for found in metrics),
+                seconds=sum(found.seconds for found in metrics),
+            ),
+        )
+        save_checkpoint(Path(name) / "ensemble", ensemble_weights(weights), whole)
+        tracker.parts.keep_ensemble(refit, Path(name) / "ensemble", len(runs))

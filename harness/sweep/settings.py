@@ -64,6 +64,7 @@ class SweepSettings(BaseModel):
     folds: Annotated[int, Field(ge=1, le=20)] = 1
     confirm: Annotated[int | None, Field(ge=0, le=100)] = None
     refit: bool | None = None
+    ensemble: Annotated[int, Field(ge=1, le=50)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
     split: str | None = None
     split_seed: Seed = 0

@@ -17,9 +17,9 @@ class StudySummary:
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
     `signal` is the number of the signal that interrupted the sweep, `stall` says that it ended by patience (None:
     neither). `unsent` is the error of an interrupted sweep that could not send everything to MLflow.
-    `listener_error` is what the sweep's listener
-    raised; it was told nothing more afterwards. `confirmation` has the best trials as they were measured again,
-    and `refit` is the summary of the refit; None for none.
+    `listener_error` is what the sweep's listener raised; it was told nothing more afterwards. `confirmation` has
+    the best trials as they were measured again, and `refit` is the summary of the refit; None for none. `members`
+    is the number of networks of a refit's ensemble.
     """
 
     spec: StudySpec
@@ -37,6 +37,7 @@ class StudySummary:
     listener_error: Exception | SystemExit | None = None
     confirmation: Confirmation | None = None
     refit: StudySummary | None = None
+    members: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -68,8 +69,12 @@ class StudySummary:
             "stopped": None if self.stall is None else str(self.stall),
             "best": best,
             "confirmation": None if self.confirmation is None else self.confirmation.as_json(),
-            "refit": None if self.refit is None else {"run_id": self.refit.best_run_id},
+            "refit": None if self.refit is None else self.refit._as_refit(),
             "parent_run_id": self.parent_run_id,
             "seconds": round(self.seconds, 3),
             "tracking_uri": self.tracking_uri,
         }
+
+    def _as_refit(self) -> JsonObject:
+        ensemble = None if self.members is None else {"run_id": self.parent_run_id, "networks": self.members}
+        return {"run_id": self.best_run_id, "ensemble": ensemble}

@@ -26,7 +26,7 @@ from harness.core.workspace import Stores
 from harness.data import TrainingData, View
 from harness.models.registry import recorded_model
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
-from harness.training.checkpoint import Origin
+from harness.training.description import Origin
 from harness.training.devices import choose_device, gpu_name
 from harness.training.folds import run_folds
 from harness.training.resume import clear_resume

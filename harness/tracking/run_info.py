@@ -81,6 +81,11 @@ class RunInfo:
         return self.tags.get(Tag.REFIT_OF)
 
     @property
+    def members(self) -> int | None:
+        """The number of networks of the ensemble that is stored with a refit's study, None if there is none."""
+        return whole_number(self.tags.get(Tag.MEMBERS))
+
+    @property
     def stopped(self) -> str | None:
         """Why the search of a study was over before its number of trials, None or empty if it was not."""
         return self.tags.get(Tag.STOPPED)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.ranking import rank
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
-from harness.core.study_record import Confirmation, Stall, StudyContext
+from harness.core.study_record import Stall, StudyContext
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import RunInfo
@@ -100,46 +100,9 @@ class Studies:
         """End the run of a trial that its worker has not ended; `mended` says why."""
         self._runs.end(run_id, STATUS_OF[state], tags={Tag.TRIAL_STATE: state, Tag.MENDED: mended})
 
-    def note_refit(self, study: str, identity: str, refit: str, run_id: str, trial: int) -> None:
-        """Record in a study's run which trial was refitted, and in which run; `refit` is the refit's study run.
-
-        That run becomes a child of the study's run.
-        """
-        parent = self.require_run(study, identity).run_id
-        self._runs.log(refit, tags={Tag.PARENT_ID: parent})
-        self._runs.log(parent, tags={Tag.REFIT_RUN_ID: run_id, Tag.REFIT_TRIAL: str(trial)})
-
     def note_stall(self, parent: str, stall: Stall) -> None:
         """Record in a study's run why its search was over before its number of trials."""
         self._runs.log(parent, tags={Tag.STOPPED: str(stall)})
-
-    def note_confirmation(self, study: str, identity: str, part: str, confirmation: Confirmation) -> None:
-        """Record the confirmation of a study in the study's run; `part` is the confirmation's own study run.
-
-        That run becomes a child of the study's run.
-        """
-        parent = self.require_run(study, identity).run_id
-        self._runs.log(part, tags={Tag.PARENT_ID: parent})
-        chosen = confirmation.chosen
-        figures = {
-            "confirmation_flattered_by": confirmation.flattered_by,
-            "best_val_accuracy": chosen.val_accuracy,
-            "best_val_loss": chosen.val_loss,
-            "best_epoch": float(chosen.epoch),
-        }
-        self._runs.add_metrics(parent, figures)
-        self._runs.log(parent, tags={Tag.CONFIRMED_TRIAL: str(chosen.trial)})
-
-    def network_run(self, study: str, identity: str | None = None) -> RunInfo:
-        """Return the run with the network to use: the refit of the best trial, or the best trial itself.
-
-        Raises StudyError as `best_trial_run` does.
-        """
-        best = self.best_trial_run(study, identity)
-        refit = self._runs.get(best.parent_id).refit
-        if refit is not None and refit[0] == best.trial_number:
-            return self._runs.get(refit[1])
-        return best
 
     def require_checkpoint(self, run: RunInfo) -> None:
         """Raise CheckpointError if a run has no checkpoint: it was removed, or the trial has folds."""

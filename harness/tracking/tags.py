@@ -53,6 +53,7 @@ class Tag(StrEnum):
     BEST_TRIAL = "best_trial"
     REFIT_RUN_ID = "refit_run_id"
     REFIT_TRIAL = "refit_trial"  # the trial whose setting was refitted
+    MEMBERS = "members"  # of a refit's study: how many of its networks are stored with its run as an ensemble
     REFIT_OF = "refit_of"  # of a refit: the study that it belongs to
     STOPPED = "stopped"  # of a study: why its search was over before its number of trials
     CONFIRMS = "confirms"  # of a confirmation: the study whose best trials it repeats

@@ -10,14 +10,16 @@ from harness.core.watched import WatchedFile
 from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.client import translated
+from harness.tracking.parts import Parts
 from harness.tracking.runs import Runs
 from harness.tracking.studies import Studies
 from harness.tracking.tags import EXPERIMENT_KIND
 
 
 class Tracker:
-    """An MLflow store: `runs`, their files (`artifacts`), and the runs of `studies` and their trials.
+    """An MLflow store: `runs`, their files (`artifacts`), the runs of `studies` and their trials.
 
+    `parts` are the confirmations, refits and ensembles of the studies.
     With `read_only` nothing can be written to an SQLite file.
     """
 
@@ -46,6 +48,7 @@ class Tracker:
         self.runs = Runs(self.client, uri, watched)
         self.artifacts = Artifacts(self.client, uri, self._database)
         self.studies = Studies(self.runs, self.artifacts, self.experiment_id)
+        self.parts = Parts(self.studies, self.runs, self.artifacts)
 
     def fetch_resume(self, study: str, identity: str, number: int, folder: Path) -> bool:
         """Download the resume point of a trial to `folder`; return False if MLflow has none.

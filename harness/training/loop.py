@@ -198,8 +198,8 @@ def fit(
         yield metrics
 
 
-def evaluate(classifier: Classifier, part: Part, precision: str = "fp32") -> Tensor:
-    """Return the logits [n, classes] (float32) of a part on the classifier's device."""
+def evaluate(classifier: torch.nn.Module, part: Part, precision: str = "fp32") -> Tensor:
+    """Return the logits [n, classes] (float32) of a part on the device of the classifier or ensemble."""
     context = autocast(precision, part.inputs.device)
     return _logits(classifier, classifier, part.inputs, context)
 

@@ -16,7 +16,8 @@ from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResu
 from harness.core.space import Params
 from harness.data import TrainingData
 from harness.models.spec import ModelSpec
-from harness.training.checkpoint import Architecture, Description, Origin, save_checkpoint
+from harness.training.checkpoint import save_checkpoint
+from harness.training.description import Architecture, Description, Origin
 from harness.training.loop import TrainingState, fit, network_params, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.workers.cpus import usable_cores

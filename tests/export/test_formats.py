@@ -36,13 +36,8 @@ from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import ScalePixels, StandardizeFeatures
 from harness.models.registry import model_spec
-from harness.training.checkpoint import (
-    Architecture,
-    Description,
-    load_checkpoint,
-    read_description,
-    save_checkpoint,
-)
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.description import Architecture, Description, read_description
 from tests.support import REPOSITORY
 
 COLUMNS = ("length", "tempo", "rms_mean", "rms_var")

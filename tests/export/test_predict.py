@@ -23,7 +23,8 @@ from harness.export.formats import Source, write_formats
 from harness.export.opening import open_bundle
 from harness.export.predict import predict
 from harness.models.registry import MODELS
-from harness.training.checkpoint import Architecture, Description, Origin, load_checkpoint, save_checkpoint
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.description import Architecture, Description, Origin
 from harness.training.loop import fit, start_training
 from tests.support.commands import Harness, last_json
 from tests.support.terminal import CONTROL

@@ -118,7 +118,7 @@ def test_the_choice_is_what_all_commands_use(inside: Harness) -> None:
     (parent,) = Stores.here().runs(STUDY, "study")
     tracker.runs.log(parent.info.run_id, tags={"confirmed_trial": str(second.trial)})
     assert tracker.studies.best_trial_run(STUDY).trial_number == second.trial
-    assert tracker.studies.network_run(STUDY).run_id == refitted.best_run_id
+    assert tracker.parts.network_run(STUDY).run_id == refitted.best_run_id
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ from harness.sweep.refit import refit
 from harness.sweep.reproduce import reproduce
 from harness.sweep.summary import StudySummary
 from harness.tracking import Tracker
-from harness.training.checkpoint import read_description
+from harness.training.description import read_description
 from harness.training.loop import fit, start_training
 from tests.support.commands import Harness, last_json
 from tests.support.stores import Stores, artifacts
@@ -117,15 +117,15 @@ def test_a_refit_is_made_once_for_a_trial() -> None:
     assert first.refit is not None
     assert again.refit is not None
     assert first.refit.best_run_id == again.refit.best_run_id
-    studies = Tracker(first.tracking_uri).studies
-    assert studies.names() == ["demo-fcnn"]
-    assert studies.network_run("demo-fcnn").run_id == first.refit.best_run_id
+    tracker = Tracker(first.tracking_uri)
+    assert tracker.studies.names() == ["demo-fcnn"]
+    assert tracker.parts.network_run("demo-fcnn").run_id == first.refit.best_run_id
     more = swept(trials=6)
     assert more.refit is not None
     assert more.best is not None
     assert first.best is not None
     assert (more.refit.best_run_id == first.refit.best_run_id) == (more.best.number == first.best.number)
-    assert studies.network_run("demo-fcnn").run_id == more.refit.best_run_id
+    assert tracker.parts.network_run("demo-fcnn").run_id == more.refit.best_run_id
 
 
 def test_status_doctor_and_delete(inside: Harness) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from harness.training.checkpoint import read_description
+from harness.training.description import read_description
 from tests.support.commands import command
 from tests.support.processes import workers
 from tests.support.stores import Stores, artifacts, epochs_on_record, left_behind

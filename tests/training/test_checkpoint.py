@@ -10,16 +10,15 @@ from harness.core.errors import CheckpointError
 from harness.core.files import sha256_of
 from harness.core.records import EpochMetrics
 from harness.data import TrainingData
-from harness.training.checkpoint import (
+from harness.training.checkpoint import load_checkpoint, save_checkpoint
+from harness.training.description import (
     Architecture,
     Description,
     Exported,
     FormatCheck,
     Origin,
     TestResult,
-    load_checkpoint,
     read_description,
-    save_checkpoint,
     write_description,
 )
 from harness.training.loop import TrainingState
