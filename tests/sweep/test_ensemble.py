@@ -53,7 +53,8 @@ def test_the_mean_of_refits_is_one_network_in_every_file(demo_tracks: Tracks, in
     runs = members()
     assert len({run.data.params["trial_seed"] for run in runs}) == 3
     assert (summary.refit.members, summary.refit.best_run_id) == (3, runs[0].info.run_id)
-    assert summary.as_json()["refit"]["ensemble"] == {"run_id": summary.refit.parent_run_id, "networks": 3}
+    ensemble = {"run_id": summary.refit.parent_run_id, "networks": 3}
+    assert summary.as_json()["refit"] == {"run_id": runs[0].info.run_id, "ensemble": ensemble}
 
     exported = export_best(Path("best"), study=STUDY, ensemble=True)
     assert (exported.run_id, exported.members) == (summary.refit.parent_run_id, 3)
