@@ -36,7 +36,7 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
         if as_json:
             print_json(summary.as_json())
         else:
-            print_text("\n".join([*_lines(summary), *stopped]))
+            print_text("\n".join([*_lines(summary, len(plan.split.valid)), *stopped]))
         sys.stdout.flush()
     except OSError:
         if summary.signal is None:
@@ -117,10 +117,17 @@ def _confirm(console: MessageConsole, plan: SweepPlan, study: Study, summary: St
         return confirm(plan, study, summary, display)
 
 
-def _spread(best: TrialRow) -> str:
-    if best.std_error is None:
+def _spread(best: TrialRow, tracks: int, trials: int) -> str:
+    """Return how far the best validation accuracy can be trusted; `tracks` is the size of the validation part."""
+    if best.std_error is not None:
+        return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
+    if best.val_accuracy is None or not tracks:
         return ""
-    return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
+    from harness.core.stats import wilson_interval  # imports scipy, which takes a second
+
+    low, high = wilson_interval(round(best.val_accuracy * tracks), tracks)
+    flatters = f", and the best of {trials}, which flatters it" if trials > 1 else ""
+    return f" ({tracks} tracks: 95 % interval {low:.2f} to {high:.2f}{flatters})"
 
 
 def _confirmed(confirmation: Confirmation) -> list[str]:
@@ -133,7 +140,7 @@ def _confirmed(confirmation: Confirmation) -> list[str]:
     ]
 
 
-def _lines(summary: StudySummary) -> list[str]:
+def _lines(summary: StudySummary, valid: int) -> list[str]:
     counts, spec = summary.counts, summary.spec
     lines = [
         f"study {spec.name}: {counts.finished} of {summary.trials_wanted} trials finished "
@@ -146,8 +153,8 @@ def _lines(summary: StudySummary) -> list[str]:
     if summary.best is not None:
         best = summary.best
         lines.append(
-            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f}{_spread(best)} at epoch "
-            f"{best.best_epoch}, {describe(best.params)}"
+            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f}"
+            f"{_spread(best, valid, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
     if summary.refit is not None:

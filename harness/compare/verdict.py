@@ -151,7 +151,7 @@ class Pair:
         won = f"ahead on {self.wins} of {self.repeats} {self.drawn}"
         shown = f"{self.interval}, {won}, {show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
         if self.winner is None:
-            within = f"so at most ±{100 * self.within:.1f} points"
+            within = f"so it lies within ±{100 * self.within:.1f} points"
             return f"no gain of tuning {self.a} over its default setting is shown: {points}, {shown}, {within}"
         verb = f"gained {self.a}" if self.winner == self.a else f"cost {self.a}"
         return f"tuning {verb} {points.removeprefix('-')} against its default setting: {shown}"

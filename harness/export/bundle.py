@@ -65,7 +65,7 @@ class ExportResult:
             *ensemble,
             "trained on train and validation part together"
             if self.val_accuracy is None
-            else f"validation accuracy {self.val_accuracy:.3f}",
+            else f"validation accuracy {self.val_accuracy:.3f} (the setting was chosen on it, which flatters it)",
             f"test accuracy {test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), "
             f"95 % interval {test.low:.3f} to {test.high:.3f}, split: {self.split_name}",
             *(

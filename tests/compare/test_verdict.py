@@ -126,7 +126,7 @@ def test_the_sentence_of_what_tuning_gained() -> None:
     (none,) = judge([[drawn("net", 0.7, 2), drawn("net untuned", 0.7, 3)]], scheme)
     assert none.winner is None
     assert none.gain_sentence().startswith("no gain of tuning net over its default setting is shown: ")
-    assert none.gain_sentence().endswith(f"so at most ±{100 * none.within:.1f} points")
+    assert none.gain_sentence().endswith(f"so it lies within ±{100 * none.within:.1f} points")
 
 
 def test_a_tiny_p_is_not_printed_to_its_last_digit() -> None:
