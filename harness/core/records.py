@@ -17,6 +17,7 @@ from harness.core.space import Params, Space, Value, space_from_json, space_to_j
 Representation = Literal["features", "pictures"]
 Precision = Literal["fp32", "bf16"]
 DEFAULT_EPOCHS = 30  # the report's
+SCHEDULE_LENGTH = "schedule_length"  # the hyperparameter with the share of the epochs that a schedule takes
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
 TAKEN_NAMES = (
@@ -70,8 +71,9 @@ class TrialConfig:
 
     `params` has the hyperparameters that were set or searched; all others have their defaults. `seed` is the
     trial's, derived from the study's seed and the trial's number. `threads` is the number of intra-op threads; it
-    changes the last digits of sums. `epochs` is the length of the learning rate's schedule; the training ends
-    with it, or earlier after `last_epoch`.
+    changes the last digits of sums. `epochs` is the most that are trained. The learning rate's schedule takes them
+    all, or the share of them that the hyperparameter `schedule_length` names; the training ends with it, or
+    earlier after `last_epoch`.
     """
 
     model: str
@@ -85,7 +87,13 @@ class TrialConfig:
     @property
     def end(self) -> int:
         """The epoch after which the training ends."""
-        return self.epochs if self.last_epoch is None else self.last_epoch
+        return self.schedule_epochs if self.last_epoch is None else self.last_epoch
+
+    @property
+    def schedule_epochs(self) -> int:
+        """The epochs that the schedule of the learning rate takes, from 1."""
+        share = self.params.get(SCHEDULE_LENGTH, 1)
+        return max(1, int(self.epochs * float(share) + 0.5))
 
     def as_dict(self) -> dict[str, Value]:
         """Return the JSON form: a flat mapping with the hyperparameters beside the other fields."""

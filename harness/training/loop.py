@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
 from harness.core.names import derive_seed
-from harness.core.records import CONFIG_FIELDS, TAKEN_NAMES, EpochMetrics, TrialConfig
+from harness.core.records import CONFIG_FIELDS, SCHEDULE_LENGTH, TAKEN_NAMES, EpochMetrics, TrialConfig
 from harness.core.space import Condition, Distribution, Hyperparameter, Value
 from harness.core.space_parsing import parse_space
 from harness.data import Part, TrainingData
@@ -28,6 +28,7 @@ ONE_CYCLE_RISE = 0.3  # share of the training in which the learning rate rises
 EVALUATION_BATCH = 64  # the CNN's activations take about 150 MB at this size
 
 ONLY_SGD = Condition("optimizer", ("sgd",))
+ONLY_FALLING = Condition("schedule", ("cosine", "one-cycle"))
 
 # The loop's hyperparameters. The defaults are the report's. A new one is an entry here and its use below.
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
@@ -37,6 +38,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "momentum": Hyperparameter(float, 0.9, at_least=0, below=1, when=ONLY_SGD),
     "weight_decay": Hyperparameter(float, 0.0, at_least=0, log=True),
     "schedule": Hyperparameter(str, "constant", choices=("constant", "cosine", "one-cycle")),
+    SCHEDULE_LENGTH: Hyperparameter(float, 1.0, above=0, at_most=1, when=ONLY_FALLING),
     "label_smoothing": Hyperparameter(float, 0.0, at_least=0, below=1),
 }
 DEFAULT_SEARCH: dict[str, object] = {
@@ -177,7 +179,7 @@ def fit(
                 logits = forward(inputs)
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=params["label_smoothing"])
             if params["schedule"] != "constant":
-                progress = (epoch - 1 + index * params["batch_size"] / len(train)) / config.epochs
+                progress = (epoch - 1 + index * params["batch_size"] / len(train)) / config.schedule_epochs
                 state.optimizer.lr = params["lr"] * lr_factor(params["schedule"], progress)
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -169,6 +169,17 @@ def test_cosine_falls_to_zero_and_one_cycle_is_torchs() -> None:
     assert {lr_factor("constant", share) for share in (0.0, 0.3, 1.0)} == {1.0}
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_shorter_schedule_is_a_shorter_training(schedule: str, features: TrainingData) -> None:
+    params: dict[str, Value] = {**FCNN.params, "schedule": schedule}
+    short = replace(FCNN, epochs=3, params=params)
+    share = replace(FCNN, epochs=6, params={**params, "schedule_length": 0.5})
+    assert (share.schedule_epochs, share.end) == (3, 3)
+    assert numbers(train(share, features)) == numbers(train(short, features))
+    assert replace(share, last_epoch=2).end == 2
+    assert replace(share, params={**params, "schedule_length": 0.01}).end == 1
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"schedule": "cosine"}, {"label_smoothing": 0.2}, {"dropout": 0.5}, {"width": 0.5}, {"weight_decay": 1}],
