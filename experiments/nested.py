@@ -4,10 +4,11 @@
     .venv/bin/python experiments/nested.py --data input --lists LISTS --out nested-lists
 
 On random splits the outer test parts are two rounds of five folds; on lists all outer runs test on the same tracks
-and differ by their seeds. In each outer run a study tunes the FCNN on the other tracks: a wide space, folds,
-confirmation. Then the chosen setting and the report's own are trained on all of these tracks, five times each with
-other seeds, and tested once. Like is held against like: one network against one, the mean of five against the mean
-of five. Gradient boosting, with the column `length` and without it, gets the same tracks.
+and differ by their seeds. In each outer run a study tunes the FCNN on the other tracks, by the settings of
+`fcnn.toml` beside this script: a wide space, folds, confirmation. Then the chosen setting and the report's own are
+trained on all of these tracks, five times each with other seeds, and tested once. Like is held against like: one
+network against one, the mean of five against the mean of five. Gradient boosting, with the column `length` and
+without it, gets the same tracks. `--without length` leaves the column out of every way.
 
 The same command goes on where it was stopped: a search as every sweep does, the rest from `answers.json` of each
 outer run. No choice is made on a test part.
@@ -39,21 +40,15 @@ from harness.models.registry import MODELS
 from harness.sweep.confirm import confirm
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import plan_sweep
-from harness.sweep.settings import SweepSettings
+from harness.sweep.settings import load_settings
 from harness.training.loop import fit, start_training
 
-SPACE: dict[str, object] = {
-    "weight_decay": {"low": 1e-4, "high": 1.0, "log": True},
-    "dropout": {"low": 0.0, "high": 0.6},
-    "width": [0.5, 1, 2],
-    "label_smoothing": {"low": 0.0, "high": 0.2},
-}
-FIXED: dict[str, object] = {"optimizer": "adamw", "schedule": "cosine"}
+RECIPE = Path(__file__).with_name("fcnn.toml")  # what is measured: a sweep by these settings
 REPORT: Params = {"lr": 0.001, "batch_size": 32}
 REPORT_EPOCHS = 30
 SEEDS = 5
 WAYS = ("untuned", "tuned")
-BOOSTING = ("gradient boosting", "gradient boosting no length")
+BOOSTING: dict[str, tuple[str, ...]] = {"gradient boosting": (), "gradient boosting no length": ("length",)}
 
 
 @dataclass(frozen=True)
@@ -70,9 +65,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the studies and the answers")
     parser.add_argument("--lists", type=Path, help="split lists; without them random splits are drawn")
     parser.add_argument("--outer", type=int, default=10, help="outer runs; on random splits a multiple of 5")
-    parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=60)
+    for name in ("trials", "folds", "epochs"):
+        parser.add_argument(f"--{name}", type=int, help=f"in place of what {RECIPE.name} says")
+    parser.add_argument("--without", action="append", default=[], help="leave a column out, of every way")
     wanted = parser.parse_args()
     tracks = load_data(wanted.data)
     base = read_split(wanted.lists, tracks) if wanted.lists else stratified_split(tracks, seed=0)
@@ -92,6 +87,7 @@ def outer_run(folder: Path, tracks: Tracks, split: Split, number: int, wanted: a
         recorded = json.loads(path.read_text(encoding="utf-8"))
         return Answers(tuple(recorded["test"]), recorded["right"])
     folder.mkdir(parents=True, exist_ok=True)
+    columns = tuple(name for name in FEATURE_COLUMNS if name not in wanted.without)
     params, epochs, last = search(folder, tracks, split, number, wanted)
     settings = {
         "untuned": (REPORT, REPORT_EPOCHS, REPORT_EPOCHS),
@@ -101,15 +97,16 @@ def outer_run(folder: Path, tracks: Tracks, split: Split, number: int, wanted: a
     for way, (chosen, length, end) in settings.items():
         probabilities = np.stack(
             [
-                trained(tracks, split, chosen, length, end, derive_seed(0, "nested", number, seed))
+                trained(tracks, split, columns, chosen, length, end, derive_seed(0, "nested", number, seed))
                 for seed in range(SEEDS)
             ]
         )
         truth = truth_of(tracks, split.test)
         right[way] = (probabilities[0].argmax(1) == truth).tolist()
         right[f"{way}, mean of {SEEDS}"] = (probabilities.mean(0).argmax(1) == truth).tolist()
-    for name in BOOSTING:
-        right[name] = boosted(tracks, split, number, without_length="length" in name).tolist()
+    for name, left_out in BOOSTING.items():
+        used = tuple(column for column in columns if column not in left_out)
+        right[name] = boosted(tracks, split, used, number).tolist()
     content = {"test": split.test, "right": right, "params": dict(params), "last_epoch": last}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -121,21 +118,20 @@ def search(
 ) -> tuple[Params, int, int]:
     """Return the chosen hyperparameters, the length of the schedule and the last epoch."""
     lists = write_lists(folder / "lists", tracks, split)
-    settings = SweepSettings(
-        model="fcnn",
-        data=wanted.data,
-        trials=wanted.trials,
-        epochs=wanted.epochs,
-        folds=wanted.folds,
-        seed=number,
-        split=str(lists),
-        study="tuned",
-        search=SPACE,
-        set=FIXED,
-        refit=False,
-        tracking_uri=f"sqlite:///{folder.resolve()}/mlflow.db",
-        storage=f"sqlite:///{folder.resolve()}/optuna.db",
-    )
+    given = {
+        "data": wanted.data,
+        "trials": wanted.trials,
+        "epochs": wanted.epochs,
+        "folds": wanted.folds,
+        "without": tuple(wanted.without),
+        "seed": number,
+        "split": str(lists),
+        "study": "tuned",
+        "refit": False,
+        "tracking_uri": f"sqlite:///{folder.resolve()}/mlflow.db",
+        "storage": f"sqlite:///{folder.resolve()}/optuna.db",
+    }
+    settings = load_settings(RECIPE, given)
     plan = plan_sweep(settings)
     study = open_study(plan)
     summary = run_sweep(plan, study)
@@ -146,7 +142,7 @@ def search(
     best = summary.best
     assert best is not None
     assert best.best_epoch is not None
-    return {**plan.spec.fixed, **best.params}, wanted.epochs, best.best_epoch
+    return {**plan.spec.fixed, **best.params}, settings.epochs, best.best_epoch
 
 
 def write_lists(folder: Path, tracks: Tracks, split: Split) -> Path:
@@ -159,29 +155,34 @@ def write_lists(folder: Path, tracks: Tracks, split: Split) -> Path:
     return folder
 
 
-def trained(tracks: Tracks, split: Split, params: Params, epochs: int, last: int, seed: int) -> np.ndarray:
+def trained(
+    tracks: Tracks, split: Split, columns: tuple[str, ...], params: Params, epochs: int, last: int, seed: int
+) -> np.ndarray:
     """Return the probabilities of the test tracks by a network that was trained on all others."""
     config = TrialConfig(model="fcnn", params=params, epochs=epochs, seed=seed, threads=1, last_epoch=last)
     torch.set_num_threads(1)
-    data = View(tracks, "features", FEATURE_COLUMNS).training(split.merged())
+    data = View(tracks, "features", columns).training(split.merged())
     state = start_training(config, MODELS["fcnn"], data, torch.device("cpu"))
     for _ in fit(state, data):
         pass
-    assert tracks.features is not None
-    rows = torch.from_numpy(tracks.features[rows_of(tracks, split.test)]).float()
+    rows = torch.from_numpy(values_of(tracks, columns)[rows_of(tracks, split.test)]).float()
     with torch.inference_mode():
         probabilities: np.ndarray = torch.softmax(state.classifier.eval()(rows), 1).numpy()
     return probabilities
 
 
-def boosted(tracks: Tracks, split: Split, seed: int, *, without_length: bool) -> np.ndarray:
-    assert tracks.features is not None
-    columns = [i for i, name in enumerate(FEATURE_COLUMNS) if not (without_length and name == "length")]
-    features = tracks.features[:, columns]
+def boosted(tracks: Tracks, split: Split, columns: tuple[str, ...], seed: int) -> np.ndarray:
+    features = values_of(tracks, columns)
     train, test = rows_of(tracks, split.train + split.valid), rows_of(tracks, split.test)
     classifier = BASELINES["gradient boosting"](seed).fit(features[train], tracks.labels[train])
     right: np.ndarray = classifier.predict(features[test]) == tracks.labels[test]
     return right
+
+
+def values_of(tracks: Tracks, columns: tuple[str, ...]) -> np.ndarray:
+    assert tracks.features is not None
+    values: np.ndarray = tracks.features[:, [tracks.columns.index(name) for name in columns]]
+    return values
 
 
 def rows_of(tracks: Tracks, ids: Sequence[str]) -> list[int]:

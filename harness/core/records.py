@@ -193,6 +193,11 @@ class TrialResult:
     folds: tuple[float, ...] = ()
 
 
+def fold_round(confirms: str | None) -> int:
+    """Return which folds a study trains on: those of a search (0), or the fresh ones of a confirmation (1)."""
+    return 0 if confirms is None else 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySpec:
     """The settings of a study. A sweep can add trials to a study only if all of them agree (`frozen_settings`)."""
@@ -226,7 +231,7 @@ class StudySpec:
     @property
     def fold_round(self) -> int:
         """Which folds the trials train on: those of the search (0), or the fresh ones of a confirmation (1)."""
-        return 0 if self.confirms is None else 1
+        return fold_round(self.confirms)
 
     @property
     def is_refit(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
 from harness.core.json_types import JsonObject
-from harness.core.records import EpochMetrics, Split, TrialConfig
+from harness.core.records import EpochMetrics, Split, TrialConfig, fold_round
 from harness.core.space_parsing import parse_fixed
 from harness.core.study_record import StudyContext
 from harness.core.workspace import resolve_stores
@@ -169,7 +169,7 @@ def _splits(run: RunInfo, tracks: Tracks, split: Split) -> tuple[Split, ...]:
         raise TrackingError(
             f"run {run.run_id} has the figures of the folds {run.trained_folds}", expected=f"1 to {run.folds}"
         )
-    return validation_folds(tracks, split, run.folds, 0 if run.confirms is None else 1)[:trained]
+    return validation_folds(tracks, split, run.folds, fold_round(run.confirms))[:trained]
 
 
 def _model(run: RunInfo, context: StudyContext, trust_code: bool) -> ModelSpec:
