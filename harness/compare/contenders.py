@@ -8,7 +8,8 @@ from dataclasses import replace
 from harness.compare.baselines import BASELINES, USES_NO_COLUMN
 from harness.compare.leaks import NOT_MUSIC
 from harness.compare.plan import ComparedStudy, CompareSettings
-from harness.core.records import DEFAULT_EPOCHS, Candidate, TrialConfig
+from harness.core.candidate import Candidate
+from harness.core.records import DEFAULT_EPOCHS, TrialConfig
 from harness.core.space import Params
 from harness.data import Tracks, used_columns
 from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS

@@ -8,8 +8,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from harness.core.candidate import Candidate
 from harness.core.names import digest_of
-from harness.core.records import Candidate, Split, StudySpec, TrialCounts, TrialRow
+from harness.core.records import Split, StudySpec, TrialCounts, TrialRow
 from harness.core.study_record import StudyContext
 from harness.core.workspace import Stores
 from harness.data import Tracks

@@ -19,6 +19,7 @@ import torch
 
 from harness.compare.baselines import BASELINES
 from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
+from harness.core.candidate import Candidate
 from harness.core.events import (
     EpochDone,
     Event,
@@ -31,7 +32,7 @@ from harness.core.events import (
 from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
 from harness.core.names import derive_seed, digest_of
-from harness.core.records import Candidate, Split, TrialConfig, TrialResult
+from harness.core.records import Split, TrialConfig, TrialResult
 from harness.data import Part, Tracks, TrainingData, View
 from harness.models.registry import recorded_model
 from harness.models.spec import ModelSpec

@@ -11,8 +11,9 @@ from sklearn.metrics import f1_score
 from harness.compare.contenders import untuned_of
 from harness.compare.plan import Protocol
 from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
+from harness.core.candidate import Candidate
 from harness.core.json_types import JsonObject
-from harness.core.records import Candidate, Representation, Split, TrialRow
+from harness.core.records import Representation, Split, TrialRow
 from harness.core.space import Params
 from harness.core.stats import Booleans, wilson_interval
 from harness.data import FOLDS

@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatDeaths, RepeatTask, read_repeat, repeat_path, work_on_repeats
+from harness.core.candidate import Candidate
 from harness.core.errors import Stopped, StudyError, TrackingError
-from harness.core.records import Candidate
 from harness.tracking import ComparisonLog
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor

@@ -7,7 +7,8 @@ from itertools import combinations
 
 from harness.compare.leaks import leak_warnings
 from harness.compare.plan import ComparedStudy
-from harness.core.records import Candidate, Split
+from harness.core.candidate import Candidate
+from harness.core.records import Split
 from harness.core.space import edge_parameters, show
 from harness.data import Tracks
 

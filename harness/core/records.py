@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from statistics import stdev
 from typing import Any, Literal
@@ -108,50 +108,6 @@ class TrialConfig:
         rest: Any = {name: recorded[name] for name in CONFIG_FIELDS}
         rest["last_epoch"] = recorded.get("last_epoch")
         return checked(cls(params={name: value for name, value in recorded.items() if name not in rest}, **rest))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One model of a comparison, trained anew in each repeat: a study's best configuration, or what it is held
-    against.
-
-    `config` is that of the best trial (each repeat replaces its seed), None for a baseline. `seed` is the study's;
-    candidates with the same seed get the same seed in the same repeat. `source_digest` is the SHA-256 of the
-    model's file, None for a model of the package. `untuned` is True for the default setting of a study's model.
-    `members` is the number of networks: more than one are an ensemble, the mean of their probabilities.
-    """
-
-    name: str
-    study: str | None
-    model: str
-    representation: Representation
-    columns: tuple[str, ...]
-    seed: int
-    config: TrialConfig | None
-    source_digest: str | None = None
-    untuned: bool = False
-    members: int = 1
-
-    @property
-    def is_contender(self) -> bool:
-        """Whether the verdict speaks of it: a study's chosen setting, alone or as an ensemble."""
-        return self.study is not None and not self.untuned
-
-    @property
-    def is_single(self) -> bool:
-        """Whether it is the single network of a study's chosen setting."""
-        return self.is_contender and self.members == 1
-
-    def identity(self) -> JsonObject:
-        """Return the settings that determine the repeats, in their JSON form.
-
-        The display name and the number of threads (which depends on the machine) are left out.
-        """
-        found = asdict(self)
-        del found["name"]
-        if found["config"] is not None:
-            del found["config"]["threads"]
-        return found
 
 
 @dataclass(frozen=True, slots=True)

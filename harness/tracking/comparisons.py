@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.candidate import Candidate
 from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted
 from harness.core.json_types import JsonObject
 from harness.core.recorded import checked
-from harness.core.records import Candidate
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Point
 from harness.tracking.tags import STATUS_OF, Kind, RunStatus, Tag, Tags, code_tags, origin_tags

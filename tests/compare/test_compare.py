@@ -20,6 +20,7 @@ from harness.compare.choose import draw_splits
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.run import run_comparison
+from harness.core.candidate import Candidate
 from harness.core.errors import SettingsError, StudyError
 from harness.core.events import (
     EpochDone,
@@ -32,7 +33,7 @@ from harness.core.events import (
 )
 from harness.core.journal import read_events
 from harness.core.names import derive_seed
-from harness.core.records import Candidate, Split, TrialConfig
+from harness.core.records import Split, TrialConfig
 from harness.core.stats import tracks_by_fits
 from harness.data import FEATURE_COLUMNS, Tracks, View, stratified_split
 from harness.models.registry import MODELS

@@ -12,7 +12,8 @@ from mlflow.entities import Run
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
 from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import ResamplingScheme
-from harness.core.records import Candidate, Split, TrialConfig, TrialRow
+from harness.core.candidate import Candidate
+from harness.core.records import Split, TrialConfig, TrialRow
 from harness.tracking import Ledger
 from tests.support.stores import Stores
 

@@ -1,0 +1,52 @@
+"""What a comparison trains anew in each repeat."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from harness.core.json_types import JsonObject
+from harness.core.records import Representation, TrialConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One model of a comparison, trained anew in each repeat: a study's best configuration, or what it is held
+    against.
+
+    `config` is that of the best trial (each repeat replaces its seed), None for a baseline. `seed` is the study's;
+    candidates with the same seed get the same seed in the same repeat. `source_digest` is the SHA-256 of the
+    model's file, None for a model of the package. `untuned` is True for the default setting of a study's model.
+    `members` is the number of networks: more than one are an ensemble, the mean of their probabilities.
+    """
+
+    name: str
+    study: str | None
+    model: str
+    representation: Representation
+    columns: tuple[str, ...]
+    seed: int
+    config: TrialConfig | None
+    source_digest: str | None = None
+    untuned: bool = False
+    members: int = 1
+
+    @property
+    def is_contender(self) -> bool:
+        """Whether the verdict speaks of it: a study's chosen setting, alone or as an ensemble."""
+        return self.study is not None and not self.untuned
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is the single network of a study's chosen setting."""
+        return self.is_contender and self.members == 1
+
+    def identity(self) -> JsonObject:
+        """Return the settings that determine the repeats, in their JSON form.
+
+        The display name and the number of threads (which depends on the machine) are left out.
+        """
+        found = asdict(self)
+        del found["name"]
+        if found["config"] is not None:
+            del found["config"]["threads"]
+        return found
