@@ -15,7 +15,7 @@ from harness.cli.terminal import print_text
 def export(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist or be empty.")],
     model: Annotated[str | None, typer.Option("--model", help="Export the study EXPERIMENT-MODEL.")] = None,
-    study: Annotated[str | None, typer.Option("--study", help="Export the best trial of this study.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="Export the network of this study.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Export this run's checkpoint.")] = None,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Export the mean of the study's refitted networks.")

@@ -23,7 +23,7 @@ MINIMUM_REPEATS = 2  # a variance needs two
 
 
 def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
-    """Choose the studies, check that they can be compared, and draw the splits. Nothing is written.
+    """Choose the studies, check that they can be compared, and draw the splits. Nothing is written but caches.
 
     Raises StudyError if studies are missing, are unfinished, or differ in data, tracks or split; DataError if the
     data in the folder have changed; SettingsError for an invalid setting, and if the file of a model has changed;

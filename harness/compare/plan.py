@@ -79,7 +79,8 @@ class ComparisonPlan:
         """The comparison's identity. It is the same for the same configurations, split, data and way to draw.
 
         A comparison finds its earlier repeats by it. The first repeat's split stands for the way to draw, and a
-        configuration has the protocol in its last epoch. What the contenders are held against is not in it.
+        configuration has the protocol in its last epoch. Ensembles, and what the contenders are held against, are
+        not in it.
         """
         studied = sorted((c for c in self.candidates if c.is_single), key=lambda candidate: candidate.study or "")
         candidates = [candidate.identity() for candidate in studied]

@@ -184,7 +184,7 @@ def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
 
 def _trials(plan: ComparisonPlan) -> dict[str, tuple[TrialRow, ...]]:
     """Return the trials of each study that have a validation accuracy, by the candidate's name."""
-    # The studies are the first candidates; the baselines after them have no trials.
+    # The single networks of the studies are the first candidates, in the order of the studies.
     return {
         candidate.name: tuple(row for row in study.rows if row.val_accuracy is not None)
         for candidate, study in zip(plan.candidates, plan.compared, strict=False)

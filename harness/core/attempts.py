@@ -33,15 +33,16 @@ class Deaths:
 def last_new_epoch(events: Sequence[Event]) -> int:
     """Return the last new epoch of the last attempt in a journal, 0 for none.
 
-    The epochs of a trial with several folds are counted through: those of the second fold follow the first's.
+    The epochs of a trial with several folds, and of an ensemble, are counted through: those of the second fold or
+    member follow the first's.
     """
     epoch = length = 0
     for event in events:
         match event:
             case TrialStarted(config=config):
                 epoch, length = 0, config.epochs
-            case RepeatStarted():
-                epoch = 0
+            case RepeatStarted(config=config):
+                epoch, length = 0, 0 if config is None else config.epochs
             case FoldEpochDone(fold=fold, metrics=metrics):
                 epoch = (fold - 1) * length + metrics.epoch
             case EpochDone(metrics=metrics):

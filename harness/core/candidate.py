@@ -13,7 +13,8 @@ class Candidate:
     """One model of a comparison, trained anew in each repeat: a study's best configuration, or what it is held
     against.
 
-    `config` is that of the best trial (each repeat replaces its seed), None for a baseline. `seed` is the study's;
+    `config` is that of the best trial, or of the default setting (each repeat replaces its seed), None for a
+    baseline. `seed` is the study's;
     candidates with the same seed get the same seed in the same repeat. `source_digest` is the SHA-256 of the
     model's file, None for a model of the package. `untuned` is True for the default setting of a study's model.
     `members` is the number of networks: more than one are an ensemble, the mean of their probabilities.

@@ -64,7 +64,10 @@ class EpochDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldEpochDone:
-    """An epoch of one fold of a trial has ended for the first time; folds are numbered from 1."""
+    """An epoch of one fold of a trial has ended for the first time; folds are numbered from 1.
+
+    In a repeat of a comparison it is an epoch of one member of an ensemble.
+    """
 
     fold: int
     metrics: EpochMetrics
@@ -114,7 +117,7 @@ class OpenedTestPart:
 class Ended:
     """A trial has ended, or was interrupted.
 
-    `mended` is None if the trial's worker wrote the event, else the reason why another process wrote it.
+    `mended` is the reason why the event was made up from Optuna's record, None if it was not.
     """
 
     result: TrialResult

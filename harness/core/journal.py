@@ -17,7 +17,9 @@ from harness.core.recorded import whole_number
 
 
 class Journal:
-    """A journal opened for writing, by the one process that runs the trial or the repeat.
+    """A journal opened for writing, by the one process that has the trial or the repeat.
+
+    That is its worker, or after the worker's death the process that ends the trial.
 
     `events` are all events in the file, those of earlier attempts included.
     """

@@ -81,7 +81,8 @@ def _format(folder: Path, description: Description, trust_code: bool) -> str:
     sums = {name: checked_sha256(folder, name, description) for name in found}
 
     def runs_unknown_code(name: str) -> bool:
-        runs = {"pt2": sums[name], "safetensors": description.architecture.source_digest, "onnx": None}[name]
+        # pt2, and any format that is not known to be without code, runs what is in the file itself.
+        runs = {"safetensors": description.architecture.source_digest, "onnx": None}.get(name, sums[name])
         return runs is not None and not (trust_code or is_trusted(runs))
 
     return next((name for name in found if not runs_unknown_code(name)), found[0])

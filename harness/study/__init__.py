@@ -5,7 +5,6 @@ twice and the number of trials is exact. A running trial has a trial lock: a loc
 when the worker dies, and across machines a lease as well.
 """
 
-from harness.core.names import WorkerId, new_name
 from harness.study.attributes import StudyFault
 from harness.study.claim import Claim
 from harness.study.locking import no_running_trials
@@ -19,10 +18,8 @@ __all__ = [
     "Study",
     "StudyFault",
     "StudyOverview",
-    "WorkerId",
     "delete_study",
     "list_studies",
-    "new_name",
     "no_running_trials",
     "open_storage",
     "ranked",

@@ -60,7 +60,7 @@ class Claim:
         """Report the end of a fold; return the reason if the trial is to be pruned.
 
         `accuracy` is the fold's own best, `mean` the best value of the mean curve so far, `step` the number of
-        epochs that the trial has trained in all. The Wilcoxon pruner compares the folds of this trial with those
+        epochs that so many folds have at most. The Wilcoxon pruner compares the folds of this trial with those
         of the best one. With any other pruner a trial ends after two folds or more whose mean lies below the worst
         fold of the best trial: a rule that seldom ends a good trial.
         Source: Bergman, Purucker and Hutter (2024), Don't waste your time: early stopping cross-validation.

@@ -22,6 +22,7 @@ from harness.data import with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, open_storage, reaching
+from harness.study.samplers import SAMPLERS
 from harness.sweep.outcome import failure, outcome
 from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.reconcile import Record
@@ -278,6 +279,19 @@ def _description(plan: SweepPlan) -> str:
     return (
         f"{synthetic}Study of `{plan.spec.model}` on {len(plan.tracks.ids)} tracks, split: {plan.split.name} "
         f"({len(plan.split.train)} train, {len(plan.split.valid)} validation, {len(plan.split.test)} test). "
-        "Trial 0 is the report's own setting, or what of the search space is nearest to it: "
-        f"{describe(plan.first_params)}."
+        f"{_trials(plan)}"
     )
+
+
+def _trials(plan: SweepPlan) -> str:
+    """Return what the trials of a new study are, as a sentence."""
+    spec = plan.spec
+    if spec.refit_of is not None:
+        setting, last = describe(spec.fixed), spec.last_epoch
+        return f"The refit of `{spec.refit_of}`: {setting}, on train and validation part together, {last} epochs."
+    if spec.confirms is not None:
+        return f"The confirmation of `{spec.confirms}`: its best trials again, on fresh folds, with other seeds."
+    if SAMPLERS[spec.sampler].covers_all:
+        return "The trials are the points of a grid."
+    first = describe(plan.first_params)
+    return f"Trial 0 is the default setting, or what of the search space is nearest to it: {first}."

@@ -1,8 +1,8 @@
 """The rule that gives a training run up after deaths of its workers."""
 
 from harness.core.attempts import Deaths, last_new_epoch
-from harness.core.events import EpochDone, EpochRepeated, Event, RepeatStarted
-from harness.core.records import EpochMetrics
+from harness.core.events import EpochDone, EpochRepeated, Event, FoldEpochDone, RepeatStarted
+from harness.core.records import EpochMetrics, TrialConfig
 
 
 def test_only_deaths_without_a_new_epoch_count() -> None:
@@ -22,9 +22,9 @@ def test_epochs_that_another_machine_had_reached_are_not_new() -> None:
     )
 
 
-def started() -> Event:
+def started(config: TrialConfig | None = None) -> Event:
     return RepeatStarted(
-        candidate="cnn", repeat=0, seed=0, config=None, split="s", split_digest="d", device="cpu", threads=1
+        candidate="cnn", repeat=0, seed=0, config=config, split="s", split_digest="d", device="cpu", threads=1
     )
 
 
@@ -48,3 +48,11 @@ def test_the_last_new_epoch_is_that_of_the_last_attempt() -> None:
         events.append(event)
         assert last_new_epoch(events) == expected
     assert last_new_epoch([]) == 0
+
+
+def test_the_members_of_an_ensemble_are_counted_through() -> None:
+    config = TrialConfig(model="fcnn", params={}, epochs=30, seed=0, threads=1)
+    events: list[Event] = [started(config)]
+    for member, epoch, expected in ((1, 30, 30), (2, 1, 31), (2, 25, 55), (3, 4, 64)):
+        events.append(FoldEpochDone(fold=member, metrics=metrics(epoch)))
+        assert last_new_epoch(events) == expected
