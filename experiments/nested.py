@@ -30,7 +30,7 @@ from rich.table import Table
 from harness.compare.baselines import BASELINES
 from harness.compare.choose import draw_splits
 from harness.core.files import replacing
-from harness.core.names import derive_seed
+from harness.core.names import derive_seed, digest_of
 from harness.core.records import Split, TrialConfig
 from harness.core.space import Params
 from harness.core.stats import Estimate, tracks_by_fits
@@ -85,6 +85,10 @@ def outer_run(folder: Path, tracks: Tracks, split: Split, number: int, wanted: a
     path = folder / "answers.json"
     if path.exists():
         recorded = json.loads(path.read_text(encoding="utf-8"))
+        if recorded["asked"] != asked(tracks, split, wanted):
+            raise SystemExit(
+                f"{path} has the answers of other data, settings or columns; give --out another folder"
+            )
         return Answers(tuple(recorded["test"]), recorded["right"])
     folder.mkdir(parents=True, exist_ok=True)
     columns = tuple(name for name in FEATURE_COLUMNS if name not in wanted.without)
@@ -107,10 +111,22 @@ def outer_run(folder: Path, tracks: Tracks, split: Split, number: int, wanted: a
     for name, left_out in BOOSTING.items():
         used = tuple(column for column in columns if column not in left_out)
         right[name] = boosted(tracks, split, used, number).tolist()
-    content = {"test": split.test, "right": right, "params": dict(params), "last_epoch": last}
+    content = {
+        "asked": asked(tracks, split, wanted),
+        "test": split.test,
+        "right": right,
+        "params": dict(params),
+        "last_epoch": last,
+    }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
     return Answers(split.test, right)
+
+
+def asked(tracks: Tracks, split: Split, wanted: argparse.Namespace) -> str:
+    """Return a digest of everything that the answers of an outer run depend on."""
+    sizes = [wanted.trials, wanted.folds, wanted.epochs]
+    return digest_of([tracks.digest, split.digest, RECIPE.read_text(encoding="utf-8"), sizes, wanted.without])
 
 
 def search(

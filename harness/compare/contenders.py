@@ -66,16 +66,20 @@ def _untuned(
     It trains for the report's epochs, or for those of the study if these are fewer.
     """
     defaults: Params = {name: HYPERPARAMETERS[name].default for name in DEFAULT_SEARCH}
-    found: dict[object, Candidate] = {}
-    for study, single in zip(compared, singles, strict=True):
+    found: dict[object, tuple[ComparedStudy, Candidate]] = {}
+    # In the order of the studies' names: a comparison finds its repeats again whatever order they are given in.
+    for study, single in sorted(zip(compared, singles, strict=True), key=lambda pair: pair[0].spec.name):
         assert single.config is not None
         epochs = min(DEFAULT_EPOCHS, study.spec.epochs)
         last = epochs if settings.protocol == "refit" else None
         config: TrialConfig = replace(single.config, params=defaults, epochs=epochs, last_epoch=last)
-        own = replace(single, name=f"{study.model.label} untuned", config=config, untuned=True)
-        others = [c for key, c in found.items() if c.name == own.name and key != _default_key(own)]
-        found.setdefault(_default_key(own), replace(own, name=f"{single.name} untuned") if others else own)
-    return list(found.values())
+        own = replace(single, config=config, untuned=True)
+        found.setdefault(_default_key(own), (study, own))
+    labels = [study.model.label for study, _ in found.values()]
+    return [
+        replace(own, name=f"{study.model.label if labels.count(study.model.label) == 1 else own.study} untuned")
+        for study, own in found.values()
+    ]
 
 
 def _default_key(candidate: Candidate) -> object:

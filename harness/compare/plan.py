@@ -79,10 +79,10 @@ class ComparisonPlan:
         """The comparison's identity. It is the same for the same configurations, split, data and way to draw.
 
         A comparison finds its earlier repeats by it. The first repeat's split stands for the way to draw, and a
-        configuration has the protocol in its last epoch. Ensembles, and what the contenders are held against, are
-        not in it.
+        configuration has the protocol in its last epoch. What the contenders are held against is not in it. With
+        ensembles it is another comparison, because they are in the verdict: Holm's levels depend on all its pairs.
         """
-        studied = sorted((c for c in self.candidates if c.is_single), key=lambda candidate: candidate.study or "")
+        studied = sorted((c for c in self.candidates if c.is_contender), key=lambda c: (c.members, c.study or ""))
         candidates = [candidate.identity() for candidate in studied]
         return digest_of(
             [candidates, self.split.digest, self.splits[0].digest, self.compared[0].spec.data_digest]

@@ -210,7 +210,10 @@ class _Networks:
                 return self._ended(data, result, [])
             trained.append((result, folder))
         whole = [result for result, _ in trained if result.state == "complete"]
-        return self._ended(data, whole[0] if whole else trained[0][0], trained)
+        result = whole[0] if whole else trained[0][0]
+        if 0 < len(whole) < members:
+            result = replace(result, reason=f"{members - len(whole)} of {members} members diverged")
+        return self._ended(data, result, trained)
 
     def _data(self) -> TrainingData:
         return self.view.training(self.split).to(choose_device(self.task.device))

@@ -24,7 +24,8 @@ from harness.tracking import Ledger
 class Outcome:
     """The outcome of one repeat of a candidate: predicted genres (indices) in the order of the split's ids.
 
-    `curves` has the losses and the accuracy of each epoch (empty for a baseline).
+    `curves` has the losses and the accuracy of each epoch (empty for a baseline). `reason` says why it diverged, or
+    how many members of an ensemble did.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class Outcome:
     valid: np.ndarray
     test: np.ndarray
     curves: dict[str, list[float]]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

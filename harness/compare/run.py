@@ -193,11 +193,18 @@ def _trials(plan: ComparisonPlan) -> dict[str, tuple[TrialRow, ...]]:
 
 def _divergence_warnings(outcomes: dict[str, tuple[Outcome, ...]]) -> list[str]:
     diverged = {name: sum(o.state == "diverged" for o in repeats) for name, repeats in outcomes.items()}
-    return [
+    found = [
         f"{count} repeat(s) of {name} diverged: counted as guessing the most frequent genre"
         for name, count in diverged.items()
         if count
     ]
+    for name, repeats in outcomes.items():
+        found += [
+            f"repeat {number} of {name}: {outcome.reason}, and were left out of the mean"
+            for number, outcome in enumerate(repeats)
+            if outcome.state == "complete" and outcome.reason
+        ]
+    return found
 
 
 def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool) -> Outcome:
@@ -209,6 +216,7 @@ def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool
         curves=_curves(tracker, run.run_id) if curves else {},
         valid=np.array(predicted.valid),
         test=np.array(predicted.test),
+        reason=run.reason,
     )
 
 

@@ -92,7 +92,8 @@ class TrialConfig:
     @property
     def schedule_epochs(self) -> int:
         """The epochs that the schedule of the learning rate takes, from 1."""
-        share = self.params.get(SCHEDULE_LENGTH, 1)
+        has_schedule = self.params.get("schedule", "constant") != "constant"
+        share = self.params.get(SCHEDULE_LENGTH, 1) if has_schedule else 1
         return max(1, int(self.epochs * float(share) + 0.5))
 
     def as_dict(self) -> dict[str, Value]:

@@ -180,7 +180,7 @@ def _write(
     openings = tracker.runs.count_test_opening(run.run_id)
     test, checks = measure(folder, needed, trained.classifier, trained.view, trained.split, openings)
     tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
-    registered = _register(tracker, run.run_id, folder, trained) if registers else None
+    registered = _register(tracker, run.run_id, folder, trained, description.sha256) if registers else None
     for name in set(FILES) - set(formats):  # pt2, if it was written for the registry only
         (folder / FILES[name]).unlink(missing_ok=True)
     checks = tuple(check for check in checks if check.format in formats)
@@ -271,10 +271,10 @@ def _source(classifier: nn.Module, description: Description) -> Source:
     return Source(classifier, architecture.representation, len(architecture.columns), known, architecture.box)
 
 
-def _register(tracker: Tracker, run_id: str, folder: Path, trained: _Trained) -> Registered:
+def _register(tracker: Tracker, run_id: str, folder: Path, trained: _Trained, network: str) -> Registered:
     example = _example(trained.view.tracks, trained.split, trained.view.columns)
     genres = trained.description.architecture.genres
-    return register(tracker, run_id, pt2=folder / FILES["pt2"], example=example, genres=genres)
+    return register(tracker, run_id, pt2=folder / FILES["pt2"], example=example, genres=genres, network=network)
 
 
 def _example(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -18,7 +18,10 @@ from pathlib import Path
 from statistics import fmean
 
 from safetensors.torch import load_file
+from torch import Tensor
 
+from harness.core.errors import CheckpointError
+from harness.core.files import sha256_of
 from harness.core.names import derive_seed
 from harness.core.records import TrialRow
 from harness.data import with_crop
@@ -30,7 +33,7 @@ from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import Listener
 from harness.tracking import RunInfo, Tracker
 from harness.training.checkpoint import WEIGHTS_FILE, save_checkpoint
-from harness.training.description import read_description
+from harness.training.description import Description, read_description
 
 
 def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
@@ -68,15 +71,32 @@ def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -
     summary = run_sweep(refitted, open_study(refitted), listener)
     tracker = Tracker(plan.stores.tracking_uri)
     runs = [run for run in tracker.studies.trial_runs(summary.parent_run_id) if run.trial_state == "complete"]
-    if runs:  # the first, not the one with the lowest train loss: nothing is chosen here
+    if summary.counts.finished < summary.trials_wanted or not runs:  # interrupted, or the time is up
+        summary = replace(summary, best_run_id=None)
+    else:  # the first, not the one with the lowest train loss: nothing is chosen here
         summary = replace(summary, best_run_id=runs[0].run_id)
         tracker.parts.note_refit(
             plan.spec.name, study.context.identity, summary.parent_run_id, runs[0].run_id, best.number
         )
-    if summary.signal is None and plan.settings.ensemble > 1 and len(runs) > 1:
-        _store_ensemble(tracker, summary.parent_run_id, runs)
-        summary = replace(summary, members=len(runs))
+        if plan.settings.ensemble > 1:
+            members = runs[: plan.settings.ensemble]
+            _store_ensemble(tracker, summary.parent_run_id, members)
+            summary = replace(summary, members=len(members))
     return summary
+
+
+def _checked_description(folder: Path, run: RunInfo, others: Sequence[Description]) -> Description:
+    """Return the description of a member; raise CheckpointError if it is damaged or does not fit the others."""
+    found = read_description(folder)
+    same = [(each.architecture, each.origin and replace(each.origin, trial=None)) for each in (found, *others[:1])]
+    sound = (folder / WEIGHTS_FILE).is_file() and sha256_of(folder / WEIGHTS_FILE) == found.sha256
+    if not sound or found.origin is None or found.origin.trial != run.trial_number or same[0] != same[-1]:
+        raise CheckpointError(
+            f"the checkpoint of run {run.run_id} is damaged, or not that of its trial",
+            expected=f"the checkpoint of trial {run.trial_number} of study {run.study!r}",
+            hint=f"harness delete {run.study} --yes, and the same command again",
+        )
+    return found
 
 
 def _store_ensemble(tracker: Tracker, refit: str, runs: Sequence[RunInfo]) -> None:
@@ -84,11 +104,12 @@ def _store_ensemble(tracker: Tracker, refit: str, runs: Sequence[RunInfo]) -> No
     if tracker.runs.get(refit).members == len(runs):
         return
     with tempfile.TemporaryDirectory() as name:
-        weights, descriptions = [], []
+        weights: list[dict[str, Tensor]] = []
+        descriptions: list[Description] = []
         for run in runs:
             folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name) / run.run_id)
+            descriptions.append(_checked_description(folder, run, descriptions))
             weights.append(load_file(folder / WEIGHTS_FILE))
-            descriptions.append(read_description(folder))
         first, metrics = descriptions[0], [found.metrics for found in descriptions]
         assert first.origin is not None
         whole = replace(

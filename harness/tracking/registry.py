@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CODE_FILE = Path(__file__).with_name("pyfunc_model.py")
 ALIAS = "champion"
+NETWORK_TAG = "network"  # of a version: the SHA-256 of the weights
 PICTURE_COLUMN = "picture"
 
 
@@ -44,11 +45,12 @@ def register(
     pt2: Path,
     example: pd.DataFrame,
     genres: Sequence[str],
+    network: str,
 ) -> Registered:
     """Register a run's network as `<experiment>-<model>` with the alias `champion`.
 
-    `example` is an input table of one or two rows. If the run already has a version, that version gets the alias,
-    and no second one is made.
+    `example` is an input table of one or two rows, `network` the SHA-256 of the weights. If the run already has a
+    version of this network, that version gets the alias, and no second one is made.
     """
     client = tracker.client
     with translated(f"registering the model of run {run_id}", tracker.uri):
@@ -56,8 +58,8 @@ def register(
         name = (
             f"{client.get_experiment(run.info.experiment_id).name}-{run.data.tags[Tag.MODEL].rpartition(':')[2]}"
         )
-        found = _version_of(client, name, run_id)
-        chosen = found or _add_version(client, run, name, pt2, example, genres)
+        found = _version_of(client, name, run_id, network)
+        chosen = found or _add_version(client, run, name, pt2, example, genres, network)
         client.set_registered_model_alias(name, ALIAS, chosen.version)
     return Registered(
         name=name,
@@ -67,9 +69,10 @@ def register(
     )
 
 
-def _version_of(client: MlflowClient, name: str, run_id: str) -> ModelVersion | None:
+def _version_of(client: MlflowClient, name: str, run_id: str, network: str) -> ModelVersion | None:
+    # The run of a refit has another network once its ensemble has grown.
     versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    ready = [found for found in versions if found.status == "READY"]
+    ready = [found for found in versions if found.status == "READY" and found.tags.get(NETWORK_TAG) == network]
     return max(ready, key=lambda found: int(found.version), default=None)
 
 
@@ -80,6 +83,7 @@ def _add_version(
     pt2: Path,
     example: pd.DataFrame,
     genres: Sequence[str],
+    network: str,
 ) -> ModelVersion:
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
@@ -110,7 +114,9 @@ def _add_version(
             name, description=f"The best {run.data.tags[Tag.MODEL]} by `harness export`."
         )
     # Not models:/ID: MLflow would look that up in the store of its global tracking URI.
-    return client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
+    return client.create_model_version(
+        name, logged.artifact_location, run_id, tags={NETWORK_TAG: network}, model_id=logged.model_id
+    )
 
 
 def _save(path: Path, about: Model, pt2: Path, example: pd.DataFrame, genres: Sequence[str]) -> None:

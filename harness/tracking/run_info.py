@@ -133,6 +133,11 @@ class RunInfo:
         return self.tags.get(Tag.TRIAL_STATE)
 
     @property
+    def reason(self) -> str:
+        """Why a trial or a repeat ended as it did, empty for none."""
+        return self.tags.get(Tag.REASON, "")
+
+    @property
     def folds(self) -> int:
         """The number of folds that each trial of the study trains on; 1 if the record names none."""
         return whole_number(self.params.get("folds")) or 1

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
 
+from harness.compare import repeats as repeats_module
 from harness.compare.choose import draw_splits
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
@@ -33,7 +35,7 @@ from harness.core.events import (
 )
 from harness.core.journal import read_events
 from harness.core.names import derive_seed
-from harness.core.records import Split, TrialConfig
+from harness.core.records import Split, TrialConfig, TrialResult
 from harness.core.stats import tracks_by_fits
 from harness.data import FEATURE_COLUMNS, Tracks, View, stratified_split
 from harness.models.registry import MODELS
@@ -56,7 +58,7 @@ def test_the_whole_of_it(
     studies: Path, inside: Harness, tmp_path: Path, demo_tracks: Tracks, baselines: list[str], protocol: str
 ) -> None:
     chosen = ["--protocol", protocol, *([] if baselines else ["--no-baselines"])]
-    untuned = [["one", "fcnn untuned"], ["two", "two untuned"]]
+    untuned = [["one", "one untuned"], ["two", "two untuned"]]
     process = inside("compare", "--study", "one", "--study", "two", "--repeats", "5", "--json", *chosen)
     candidates = 2 + len(untuned) + len(baselines)
     found = last_json(process)
@@ -370,10 +372,20 @@ def test_an_interrupted_ensemble_keeps_the_members_that_it_has(
     assert not has_ended(events)
     assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1}
     assert not any(isinstance(event, OpenedTestPart) for event in events)
-    events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
-    epochs = [(event.fold, event.metrics.epoch) for event in events if isinstance(event, FoldEpochDone)]
-    assert len(epochs) == len(set(epochs))
-    assert {fold for fold, _ in epochs} == {1, 2}
+    first = journal.with_suffix("") / "member-0" / "checkpoint" / "model.safetensors"
+    assert first.is_file()
+    trained: list[Path] = []
+    with pytest.MonkeyPatch.context() as patch:
+        whole = repeats_module.run_trial
+
+        def counted(*arguments: Any, **named: Any) -> TrialResult:
+            trained.append(named["folder"])
+            return whole(*arguments, **named)
+
+        patch.setattr(repeats_module, "run_trial", counted)
+        events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
+    assert [folder.name for folder in trained] == ["member-1"]
+    assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1, 2}
     (tmp_path / "whole").mkdir()
     assert run_repeat(found, candidate, demo_tracks, tmp_path / "whole")[1].test == end.test
 

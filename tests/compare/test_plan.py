@@ -83,15 +83,16 @@ def test_names_that_would_clash(studies: Path) -> None:
 
 def test_what_the_contenders_are_held_against(studies: Path) -> None:
     whole = plan(ensemble=5, baselines=False)
-    names = ["one", "two", "one x5", "two x5", "fcnn untuned", "two untuned"]
+    names = ["one", "two", "one x5", "two x5", "one untuned", "two untuned"]
     assert [candidate.name for candidate in whole.candidates] == names
-    assert whole.identity == plan(untuned=False).identity  # so that their repeats are found again
+    assert plan().identity == plan(untuned=False).identity  # so that their repeats are found again
+    assert whole.identity != plan().identity  # another verdict, with levels of its own
+    turned = {c.name: c.identity() for c in plan(studies=("two", "one")).candidates}
+    assert turned == {c.name: c.identity() for c in plan().candidates}  # whatever the order of the studies
     assert whole.name == "one vs two"
     untuned = whole.candidates[4].config
     assert untuned is not None
     assert (untuned.params, untuned.epochs, untuned.last_epoch) == ({"lr": 0.001, "batch_size": 32}, 4, 4)
-    for protocol in ("holdout", "refit"):
-        assert plan(protocol=protocol).settings.protocol == protocol
     refused(SettingsError, "protocol is 'none'", protocol="none")
     refused(SettingsError, "ensemble is 51", ensemble=51)
 

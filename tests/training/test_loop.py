@@ -178,6 +178,9 @@ def test_a_shorter_schedule_is_a_shorter_training(schedule: str, features: Train
     assert numbers(train(share, features)) == numbers(train(short, features))
     assert replace(share, last_epoch=2).end == 2
     assert replace(share, params={**params, "schedule_length": 0.01}).end == 1
+    assert (
+        replace(share, params={**share.params, "schedule": "constant"}).end == 6
+    )  # it is used with a schedule only
 
 
 @pytest.mark.parametrize(
