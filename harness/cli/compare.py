@@ -158,7 +158,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     lines.append(
         "F1: macro; valid.: chosen on, so it flatters the networks"
         if held_out
-        else "F1: macro; trained on all tracks but the test part, tuned networks for the epochs of their study's best trial"
+        else "F1: macro; trained on all but the test part, if tuned for the epochs of the study's best trial"
     )
     if comparison.synthetic:
         lines.append("the data are SYNTHETIC: these figures say nothing about music")

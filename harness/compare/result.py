@@ -24,8 +24,8 @@ from harness.tracking import Ledger
 class Outcome:
     """The outcome of one repeat of a candidate: predicted genres (indices) in the order of the split's ids.
 
-    `curves` has the losses and the accuracy of each epoch (empty for a baseline). `reason` says why it diverged, or
-    how many members of an ensemble did.
+    `curves` has the losses and the accuracy of each epoch (empty for a baseline). `reason` says why it diverged,
+    or how many members of an ensemble did.
     """
 
     run_id: str

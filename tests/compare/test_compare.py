@@ -17,7 +17,6 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from harness.compare import repeats as repeats_module
 from harness.compare.choose import draw_splits
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
@@ -40,6 +39,7 @@ from harness.core.stats import tracks_by_fits
 from harness.data import FEATURE_COLUMNS, Tracks, View, stratified_split
 from harness.models.registry import MODELS
 from harness.training.loop import evaluate, fit, start_training
+from harness.training.run import run_trial
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import BASELINES, plan, repeats
 from tests.support.servers import Server
@@ -376,13 +376,12 @@ def test_an_interrupted_ensemble_keeps_the_members_that_it_has(
     assert first.is_file()
     trained: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
-        whole = repeats_module.run_trial
 
         def counted(*arguments: Any, **named: Any) -> TrialResult:
             trained.append(named["folder"])
-            return whole(*arguments, **named)
+            return run_trial(*arguments, **named)
 
-        patch.setattr(repeats_module, "run_trial", counted)
+        patch.setattr("harness.compare.repeats.run_trial", counted)
         events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
     assert [folder.name for folder in trained] == ["member-1"]
     assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1, 2}
