@@ -9,14 +9,13 @@ from harness.compare.plan import PROTOCOLS, ComparedStudy, CompareSettings, Comp
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
 from harness.core.errors import SettingsError, StudyError
 from harness.core.names import derive_seed
-from harness.core.records import Split
+from harness.core.records import MAX_MEMBERS, Split
 from harness.core.workspace import check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
 from harness.tracking import Tracker
-from harness.training.description import MAX_MEMBERS
 from harness.training.devices import devices_of
 
 MINIMUM_REPEATS = 2  # a variance needs two

@@ -89,6 +89,11 @@ class ComparisonPlan:
         )[:16]
 
     @property
+    def merges(self) -> bool:
+        """Whether a repeat trains on the train and the validation part together."""
+        return self.settings.protocol == "refit"
+
+    @property
     def experiment(self) -> str:
         """The MLflow experiment of the comparison."""
         return self.compared[0].spec.experiment

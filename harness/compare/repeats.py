@@ -34,6 +34,7 @@ from harness.core.journal import Journal, read_events
 from harness.core.names import derive_seed, digest_of
 from harness.core.records import Split, TrialConfig, TrialResult
 from harness.data import Part, Tracks, TrainingData, View
+from harness.models.classifier import Classifier, combined
 from harness.models.registry import recorded_model
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import load_checkpoint
@@ -238,19 +239,21 @@ class _Networks:
             guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
             for part in (data.valid, test):
                 if folders and len(part):
-                    guesses.append(self._probabilities(folders, part).argmax(1).cpu())
+                    guesses.append(self._predicted(folders, part))
                 else:
                     guesses.append(torch.full_like(part.targets.cpu(), guess))
         return _ended(result, _seconds(self.journal), *guesses)
 
-    def _probabilities(self, folders: Sequence[Path], part: Part) -> torch.Tensor:
-        """Return the mean of the probabilities of several networks, [tracks, genres]."""
-        found = []
+    def _predicted(self, folders: Sequence[Path], part: Part) -> torch.Tensor:
+        """Return the genres that one network predicts, or several as an ensemble."""
+        members = []
         for folder in folders:
             classifier, _ = load_checkpoint(folder / "checkpoint", trust_code=True)
-            classifier.to(part.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            found.append(torch.softmax(evaluate(classifier, part, self.config.precision), 1))
-        return torch.stack(found).mean(0)
+            assert isinstance(classifier, Classifier)
+            members.append(classifier)
+        network = combined(members).eval()
+        network.to(part.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return evaluate(network, part, self.config.precision).argmax(1).cpu()
 
 
 def _seconds(journal: Journal) -> float:

@@ -170,7 +170,7 @@ def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
     number_of = {track: row for row, track in enumerate(plan.tracks.ids)}
     for group in plan.tracks.duplicates:  # identical tracks count as one
         number_of |= dict.fromkeys(group, number_of[group[0]])
-    trained = [s.merged() if plan.settings.protocol == "refit" else s for s in plan.splits]
+    trained = [split.merged() if plan.merges else split for split in plan.splits]
     return ResamplingScheme(
         redrawn=plan.split.drawn,
         train=float(np.mean([len(split.train) for split in trained])),

@@ -84,7 +84,7 @@ class RepeatScheduler:
             folder=self._folder,
             device=self._plan.devices[0],
             threads=threads,
-            merges=self._plan.settings.protocol == "refit",
+            merges=self._plan.merges,
         )
         tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
         supervisor = WorkerSupervisor(work_on_repeats, tasks)

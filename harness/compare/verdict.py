@@ -145,11 +145,16 @@ class Pair:
         digits = 1 if round(100 * self.low, 1) and round(100 * self.high, 1) else 2  # "0.0" may contain 0 or not
         return f"{self.level} CI {100 * self.low:z.{digits}f} to {100 * self.high:z.{digits}f}"
 
+    def _proof(self, corrected: bool) -> str:
+        """Return the p-value as it is printed, with its correction, and its rule if that is the sign test."""
+        by = " by the exact sign test" if self.exact else ""
+        return f"{show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
+
     def gain_sentence(self, corrected: bool = False) -> str:
         """Return what tuning gained, for a pair of a chosen setting and the default setting of its model."""
-        points, by = f"{100 * self.difference:z.1f} points", " by the exact sign test" if self.exact else ""
+        points = f"{100 * self.difference:z.1f} points"
         won = f"ahead on {self.wins} of {self.repeats} {self.drawn}"
-        shown = f"{self.interval}, {won}, {show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
+        shown = f"{self.interval}, {won}, {self._proof(corrected)}"
         if self.winner is None:
             within = f"so it lies within ±{100 * self.within:.1f} points"
             return f"no gain of tuning {self.a} over its default setting is shown: {points}, {shown}, {within}"
@@ -160,8 +165,7 @@ class Pair:
         """Return the verdict on the pair in percentage points; `corrected`: name the Holm correction of p."""
         pair = self.leader_first()
         interval, points = pair.interval, f"{100 * pair.difference:.1f} points"
-        by = " by the exact sign test" if self.exact else ""
-        won = f"{pair.wins} of {self.repeats} {self.drawn}, {show_p(self.p)}{' (Holm)' if corrected else ''}{by}"
+        won = f"{pair.wins} of {self.repeats} {self.drawn}, {self._proof(corrected)}"
         if self.winner is None:
             return (
                 f"no difference shown between {pair.a} and {pair.b} with {self.scope}: {points}, {interval}, "

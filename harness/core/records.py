@@ -17,6 +17,7 @@ from harness.core.space import Params, Space, Value, space_from_json, space_to_j
 Representation = Literal["features", "pictures"]
 Precision = Literal["fp32", "bf16"]
 DEFAULT_EPOCHS = 30  # the report's
+MAX_MEMBERS = 50  # of an ensemble
 SCHEDULE_LENGTH = "schedule_length"  # the hyperparameter with the share of the epochs that a schedule takes
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.

@@ -43,6 +43,11 @@ class Ensemble(nn.Module):
         return torch.logsumexp(logs, 0) - torch.log(torch.tensor(float(len(logs)), device=logs.device))
 
 
+def combined(members: Sequence[Classifier]) -> nn.Module:
+    """Return one classifier as it is, and several as an ensemble."""
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
 def ensemble_weights(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Return the weights of an ensemble of classifiers with these weights."""
     return {

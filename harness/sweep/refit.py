@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.core.errors import CheckpointError
-from harness.core.files import sha256_of
 from harness.core.names import derive_seed
 from harness.core.records import TrialRow
 from harness.data import with_crop
@@ -32,7 +31,7 @@ from harness.sweep.plan import SweepPlan, part_settings, refit_name
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import Listener
 from harness.tracking import RunInfo, Tracker
-from harness.training.checkpoint import WEIGHTS_FILE, save_checkpoint
+from harness.training.checkpoint import checked_weights, save_checkpoint
 from harness.training.description import Description, read_description
 
 
@@ -86,13 +85,12 @@ def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -
 
 
 def _checked_description(folder: Path, run: RunInfo, others: Sequence[Description]) -> Description:
-    """Return the description of a member; raise CheckpointError if it is damaged or does not fit the others."""
+    """Return the description of a member; raise CheckpointError if it does not fit its run and the others."""
     found = read_description(folder)
     same = [(each.architecture, each.origin and replace(each.origin, trial=None)) for each in (found, *others[:1])]
-    sound = (folder / WEIGHTS_FILE).is_file() and sha256_of(folder / WEIGHTS_FILE) == found.sha256
-    if not sound or found.origin is None or found.origin.trial != run.trial_number or same[0] != same[-1]:
+    if found.origin is None or found.origin.trial != run.trial_number or same[0] != same[-1]:
         raise CheckpointError(
-            f"the checkpoint of run {run.run_id} is damaged, or not that of its trial",
+            f"the checkpoint of run {run.run_id} is not that of its trial",
             expected=f"the checkpoint of trial {run.trial_number} of study {run.study!r}",
             hint=f"harness delete {run.study} --yes, and the same command again",
         )
@@ -109,7 +107,7 @@ def _store_ensemble(tracker: Tracker, refit: str, runs: Sequence[RunInfo]) -> No
         for run in runs:
             folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name) / run.run_id)
             descriptions.append(_checked_description(folder, run, descriptions))
-            weights.append(load_file(folder / WEIGHTS_FILE))
+            weights.append(load_file(checked_weights(folder, descriptions[-1])))
         first, metrics = descriptions[0], [found.metrics for found in descriptions]
         assert first.origin is not None
         whole = replace(

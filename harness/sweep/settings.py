@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.core.errors import SettingsError
 from harness.core.files import regular
 from harness.core.recorded import whole_number
-from harness.core.records import DEFAULT_EPOCHS, Precision
+from harness.core.records import DEFAULT_EPOCHS, MAX_MEMBERS, Precision
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -64,7 +64,7 @@ class SweepSettings(BaseModel):
     folds: Annotated[int, Field(ge=1, le=20)] = 1
     confirm: Annotated[int | None, Field(ge=0, le=100)] = None
     refit: bool | None = None
-    ensemble: Annotated[int, Field(ge=1, le=50)] = 1
+    ensemble: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
     split: str | None = None
     split_seed: Seed = 0

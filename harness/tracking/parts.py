@@ -21,13 +21,18 @@ class Parts:
         self._runs = runs
         self._artifacts = artifacts
 
+    def _adopt(self, study: str, identity: str, part: str) -> str:
+        """Make the run of a part a child of the study's run, and return the id of that."""
+        parent = self._studies.require_run(study, identity).run_id
+        self._runs.log(part, tags={Tag.PARENT_ID: parent})
+        return parent
+
     def note_refit(self, study: str, identity: str, refit: str, run_id: str, trial: int) -> None:
         """Record in a study's run which trial was refitted, and in which run; `refit` is the refit's study run.
 
         That run becomes a child of the study's run.
         """
-        parent = self._studies.require_run(study, identity).run_id
-        self._runs.log(refit, tags={Tag.PARENT_ID: parent})
+        parent = self._adopt(study, identity, refit)
         self._runs.log(parent, tags={Tag.REFIT_RUN_ID: run_id, Tag.REFIT_TRIAL: str(trial)})
 
     def note_confirmation(self, study: str, identity: str, part: str, confirmation: Confirmation) -> None:
@@ -35,8 +40,7 @@ class Parts:
 
         That run becomes a child of the study's run.
         """
-        parent = self._studies.require_run(study, identity).run_id
-        self._runs.log(part, tags={Tag.PARENT_ID: parent})
+        parent = self._adopt(study, identity, part)
         chosen = confirmation.chosen
         figures = {
             "confirmation_flattered_by": confirmation.flattered_by,

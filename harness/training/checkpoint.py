@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.core.errors import CheckpointError
 from harness.core.files import new_folder, sha256_of
-from harness.models.classifier import Classifier, Ensemble, build_classifier
+from harness.models.classifier import Classifier, build_classifier, combined
 from harness.models.normalise import NORMALISERS
 from harness.models.registry import recorded_model
 from harness.models.spec import ModelSpec
@@ -60,17 +60,11 @@ def load_checkpoint(folder: Path, *, trust_code: bool = False) -> tuple[nn.Modul
     agreed to run it.
     """
     description = read_description(folder)
-    weights_path = folder / WEIGHTS_FILE
-    if not weights_path.is_file() or sha256_of(weights_path) != description.sha256:
-        raise CheckpointError(
-            f"{weights_path} is missing or damaged",
-            expected=f"a file with the SHA-256 {description.sha256}",
-            hint="harness export again, from the run that made it",
-        )
+    weights_path = checked_weights(folder, description)
     architecture = description.architecture
     spec = recorded_model(architecture.model, architecture.source_digest, str(folder), trust_code=trust_code)
     members = [_blank(spec, architecture) for _ in range(architecture.members)]
-    classifier: nn.Module = members[0] if len(members) == 1 else Ensemble(members)
+    classifier = combined(members)
     try:
         weights = load_file(weights_path)
         classifier.load_state_dict(weights)
@@ -87,6 +81,21 @@ def load_checkpoint(folder: Path, *, trust_code: bool = False) -> tuple[nn.Modul
             hint="harness export of another run",
         )
     return classifier.eval(), description
+
+
+def checked_weights(folder: Path, description: Description) -> Path:
+    """Return the path of a checkpoint's weights.
+
+    Raises CheckpointError if the file is missing, or has another SHA-256 than its description says.
+    """
+    weights_path = folder / WEIGHTS_FILE
+    if not weights_path.is_file() or sha256_of(weights_path) != description.sha256:
+        raise CheckpointError(
+            f"{weights_path} is missing or damaged",
+            expected=f"a file with the SHA-256 {description.sha256}",
+            hint="harness export again, from the run that made it",
+        )
+    return weights_path
 
 
 def _blank(spec: ModelSpec, architecture: Architecture) -> Classifier:

@@ -15,14 +15,14 @@ from harness.core.errors import CheckpointError
 from harness.core.files import regular
 from harness.core.json_types import JsonObject
 from harness.core.recorded import UNREADABLE, checked
-from harness.core.records import EpochMetrics, Representation, TrialConfig
+from harness.core.records import MAX_MEMBERS, EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
 from harness.data import MAX_COLUMNS, CropBox
 
 DESCRIPTION_FILE = "model.json"
 FORMAT = 1
 # A description of more would take gigabytes to build a network from. Ours have kilobytes.
-MAX_BYTES, MAX_GENRES, MAX_MEMBERS = 16 << 20, 2000, 50
+MAX_BYTES, MAX_GENRES = 16 << 20, 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

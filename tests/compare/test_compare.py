@@ -273,7 +273,7 @@ def task_of(found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder:
         folder=folder,
         device="cpu",
         threads=1,
-        merges=found.settings.protocol == "refit",
+        merges=found.merges,
     )
 
 
