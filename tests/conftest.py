@@ -55,7 +55,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedF
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from harness.data.cache import cache_folder
+
     patch = pytest.MonkeyPatch()
+    # What Numba compiles takes 40 s: once for all processes and runs, beside the user's own.
+    patch.setenv("NUMBA_CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR") or str(cache_folder() / "numba"))
     patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))  # the list of trusted code
     for name in list(os.environ):

@@ -26,6 +26,9 @@ OURS = ("stdout", "stderr", "before.json")  # our own files in a case's folder
 
 def import_everything() -> None:
     """Import what commands import, so that a forked process has it already; no thread may be started."""
+    from harness.data.audio import prepare_audio
+
+    prepare_audio()
     import librosa  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch._dynamo

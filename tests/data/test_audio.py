@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from PIL import Image
 
 from harness.core.errors import DataError
 from harness.data import FEATURE_COLUMNS, load_tracks
-from harness.data.audio import check_audio_extra, clip_features, clip_picture, extract, load_clip, recipe
+from harness.data.audio import clip_features, clip_picture, compiled, extract, load_clip, prepare_audio
 from harness.data.audio.clips import find_clips
 from harness.data.features import read_features
 from tests.support.commands import Harness, command
@@ -48,24 +49,72 @@ def music(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
-def test_numba_has_a_folder_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside librosa it has none in a read-only installation; the import of librosa would fail then."""
-    monkeypatch.setattr(recipe, "_folder_of", lambda _: tmp_path / "cannot be written")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", "the user's")
-    check_audio_extra()
-    assert os.environ["NUMBA_CACHE_DIR"] == "the user's"
+@pytest.mark.long
+def test_what_numba_compiles_is_in_a_folder_that_is_complete_or_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are damaged by processes that are killed, or write them at once: later calls ended in SIGSEGV."""
+    write(tmp_path / "a.wav", tune())
+    code = (
+        "from pathlib import Path\n"
+        "from harness.data.audio import clip_features, clip_picture, load_clip\n"
+        "clip = load_clip(Path('a.wav'))\n"
+        "clip_picture(clip), clip_features(Path('a.wav'), clip)\n"
+    )
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    check_audio_extra()
-    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "cache" / "numba")
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, start_new_session=True)
+
+    def kinds() -> set[str]:
+        return {path.name[0] for path in (tmp_path / "cache" / "numba").glob("*librosa-*") if path.is_dir()}
+
+    first = start()
+    made: list[Path] = []
+    while len(made) < 3:
+        assert first.poll() is None
+        made = list((tmp_path / "cache" / "numba").rglob("*.nbc"))
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert kinds() == {"."}  # a temporary folder alone
+    processes = [start() for _ in range(3)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    assert kinds() == {"l"}
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert start().wait(timeout=300) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == files
+
+
+def test_numba_has_a_folder_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside librosa it has none in a read-only installation; the import of librosa would fail then."""
+    monkeypatch.setattr(compiled, "_start_making", Path.mkdir)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "own"))
+    prepare_audio()
+    used = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert used.parent == tmp_path / "own"
+    prepare_audio()
+    assert os.environ["NUMBA_CACHE_DIR"] == str(used)
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    prepare_audio()
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "cache" / "numba" / used.name)
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
-    check_audio_extra()
-    private = Path(os.environ["NUMBA_CACHE_DIR"])
+    prepare_audio()
+    private = Path(os.environ["NUMBA_CACHE_DIR"]).parent
     assert private.stat().st_mode & 0o777 == 0o700
     assert private.stat().st_uid == os.getuid()
-    monkeypatch.delenv("NUMBA_CACHE_DIR")
+
+
+def test_a_librosa_that_cannot_be_used_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "COMPILE", "raise SystemExit('no such library')")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    with pytest.raises(DataError, match="librosa cannot be used here: no such library"):
+        prepare_audio()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.parametrize("genre", ["blues", "jazz", "metal", "pop"])
@@ -328,20 +377,3 @@ def test_extract_without_the_extra_says_what_to_install(music: Path, tmp_path: P
     assert "needs the package librosa" in done.stderr
     assert "pip install -e '.[audio]'" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.long
-def test_processes_that_compile_at_once_leave_a_cache_that_can_be_used(tmp_path: Path) -> None:
-    """Numba's files are damaged by processes that write them at once: every later call ended in SIGSEGV."""
-    write(tmp_path / "a.wav", tune())
-    code = (
-        "from pathlib import Path\n"
-        "from harness.data.audio.recipe import clip_features, clip_picture, load_clip\n"
-        "clip = load_clip(Path('a.wav'))\n"
-        "clip_picture(clip), clip_features(Path('a.wav'), clip)\n"
-    )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
-    for _ in range(2):
-        command = [sys.executable, "-c", code]
-        processes = [subprocess.Popen(command, cwd=tmp_path, env=environment) for _ in range(3)]
-        assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]

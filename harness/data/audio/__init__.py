@@ -3,15 +3,16 @@
 librosa is imported only when a function here needs it.
 """
 
+from harness.data.audio.compiled import prepare_audio
 from harness.data.audio.extract import Extraction, extract
-from harness.data.audio.recipe import SUFFIXES, check_audio_extra, clip_features, clip_picture, load_clip
+from harness.data.audio.recipe import SUFFIXES, clip_features, clip_picture, load_clip
 
 __all__ = [
     "SUFFIXES",
     "Extraction",
-    "check_audio_extra",
     "clip_features",
     "clip_picture",
     "extract",
     "load_clip",
+    "prepare_audio",
 ]

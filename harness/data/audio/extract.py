@@ -18,11 +18,10 @@ from harness import __version__
 from harness.core.errors import DataError
 from harness.core.files import FileLock, replacing
 from harness.data.audio.clips import Clip, find_clips
+from harness.data.audio.compiled import LIBRARIES, prepare_audio
 from harness.data.audio.recipe import (
     FEATURE_RECIPE,
-    LIBRARIES,
     PICTURE_RECIPE,
-    check_audio_extra,
     clip_features,
     clip_picture,
     load_clip,
@@ -64,7 +63,7 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = l
     Raises DataError if no file can be used, if `out` already has a data set, if another process extracts to `out`,
     or if the extra [audio] is missing. Raises OSError if `out` cannot be written.
     """
-    check_audio_extra()
+    prepare_audio()
     work, ready = out / WORK_FOLDER, out / WORK_FOLDER / "ready"
     _check_folders(audio, out, resumed=ready.exists())
     clips, ignored = find_clips(audio)

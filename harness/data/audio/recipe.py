@@ -5,22 +5,16 @@ docs/audio.md describes both. A change that changes the results raises the recip
 
 from __future__ import annotations
 
-import atexit
-import importlib.util
-import os
-import shutil
-import tempfile
+import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.core.files import FileLock, regular
-from harness.data.cache import cache_folder
+from harness.core.files import regular
+from harness.data.audio.compiled import prepare_audio
 from harness.data.features import FEATURE_COLUMNS, FLOAT32_MAX
 
 FEATURE_RECIPE, PICTURE_RECIPE = 1, 1
@@ -40,46 +34,6 @@ PAD_MODE: Final = "reflect"
 PICTURE_WIDTH, PICTURE_HEIGHT = 432, 288  # pixels, as Kaggle's
 MELS, DECIBELS = 128, 80.0
 COLOURS = "magma"
-LIBRARIES = ("librosa", "soundfile")
-NUMBA_VARIABLE = "NUMBA_CACHE_DIR"
-
-
-def check_audio_extra() -> None:
-    """Raise DataError if a library that reads sound is not installed; see to it that Numba has a folder."""
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DataError(
-            f"reading audio needs the package {' and '.join(missing)}",
-            expected="the extra [audio]",
-            hint="pip install -e '.[audio]'",
-        )
-    if NUMBA_VARIABLE not in os.environ and not os.access(_folder_of("librosa"), os.W_OK):
-        os.environ[NUMBA_VARIABLE] = str(_numba_folder())  # read when librosa is imported, here or in a worker
-
-
-def _folder_of(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
-
-
-def _numba_folder() -> Path:
-    """Return a folder for what Numba compiles: in the cache folder, or where that cannot be written a new one.
-
-    Without a folder the import of librosa fails. Numba unpickles what it finds there, so nobody else may write to
-    it: a folder of a known name in the folder for temporary files would not do.
-    """
-    try:
-        folder = cache_folder() / "numba"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, DataError):
-        folder = None
-    if folder is not None and os.access(folder, os.W_OK):
-        return folder
-    temporary = Path(tempfile.mkdtemp(prefix="harness-numba-"))
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
 
 
 def load_clip(path: Path) -> np.ndarray:
@@ -88,7 +42,7 @@ def load_clip(path: Path) -> np.ndarray:
     Raises DataError if the file cannot be decoded, if the clip is too short, too long, silent or has samples that
     are not finite, and if the extra [audio] is missing.
     """
-    check_audio_extra()
+    prepare_audio()
     import librosa
     import soundfile
 
@@ -128,24 +82,6 @@ def _expected() -> str:
     )
 
 
-_CALLED: set[str] = set()
-
-
-@contextmanager
-def _first_call_alone(what: str) -> Iterator[None]:
-    """Let only one process of this machine at a time make its first call to functions that Numba compiles.
-
-    Numba caches the compiled functions of librosa in files. If several processes write these files at the same
-    time, they do not match, and every later call crashes (seen: SIGSEGV in `beat_track` on a new installation).
-    """
-    if what in _CALLED:
-        yield
-        return
-    with FileLock(Path(tempfile.gettempdir()) / f"harness-numba-{os.getuid()}.lock"):
-        yield
-    _CALLED.add(what)
-
-
 def clip_features(path: Path, clip: np.ndarray) -> np.ndarray:
     """Return the features of a clip, in the order of FEATURE_COLUMNS: float64 [58].
 
@@ -154,14 +90,14 @@ def clip_features(path: Path, clip: np.ndarray) -> np.ndarray:
 
     Raises DataError with the names of columns whose value is not finite.
     """
+    prepare_audio()
     import librosa
 
     try:
         # An overflow shows in the values below. Without a pitch librosa warns, and tunes chroma to A = 440 Hz.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="librosa")
-            with _first_call_alone("features"):
-                row = _features(clip)
+            row = _features(clip)
     except librosa.LibrosaError as error:
         raise DataError(f"{path} gives no features: {error}", expected=_expected()) from error
     # `not ... <=`, because every comparison with NaN is false.
@@ -215,15 +151,36 @@ def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICT
     128 mel bands, in decibels relative to the loudest value, down to -80. The whole clip fills the width. The
     colour map is magma.
     """
-    import librosa
     from matplotlib import colormaps
     from PIL import Image
 
-    with _first_call_alone("picture"):
-        power = librosa.feature.melspectrogram(y=clip, sr=RATE, n_mels=MELS, pad_mode=PAD_MODE)
-        level = librosa.power_to_db(power, ref=np.max, top_db=DECIBELS)
+    prepare_audio()
+    level = _levels(clip)
     # Resized before it is coloured: the mean of two colours of the map may not be a colour of the map.
     scaled = Image.fromarray(level[::-1].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
     shade = np.clip(1 + np.asarray(scaled) / DECIBELS, 0, 1)
     picture: np.ndarray = colormaps[COLOURS](shade, bytes=True)[..., :3]
     return picture
+
+
+def _levels(clip: np.ndarray) -> np.ndarray:
+    """Return the mel spectrogram in decibels below its loudest value: float32 [128, frames]."""
+    import librosa
+
+    power = librosa.feature.melspectrogram(y=clip, sr=RATE, n_mels=MELS, pad_mode=PAD_MODE)
+    levels: np.ndarray = librosa.power_to_db(power, ref=np.max, top_db=DECIBELS)
+    return levels
+
+
+def compile_all() -> None:
+    """Call once every function of librosa that the recipes use, on a noise; see `compiled.prepare_audio`."""
+    import librosa
+    import soundfile
+
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(round(2 * RATE * SHORTEST), 2))
+    soundfile.write(file, noise, 2 * RATE, format="WAV")  # of another rate and in stereo, as many files are
+    file.seek(0)
+    clip, _ = librosa.load(file, sr=RATE, mono=True)
+    _features(clip)
+    _levels(clip)
