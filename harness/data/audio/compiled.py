@@ -102,7 +102,7 @@ def _start_making(folder: Path) -> None:
 
 
 def make_folder(path: str, compile_all: Callable[[], None]) -> None:
-    """Make the folder `path` by a call of `compile_all`, if it is not there; in a process that has no Numba yet."""
+    """Make the folder `path` by a call of `compile_all`, if it is not there; in a process without Numba as yet."""
     folder = Path(path)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir():  # another process made it while this one waited
