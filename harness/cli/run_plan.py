@@ -148,6 +148,8 @@ def _lines(summary: StudySummary, valid: int) -> list[str]:
     ]
     if summary.synthetic:
         lines.append("data: synthetic")
+    if summary.known is not None:
+        lines.append(f"known: the search was told {summary.known}, beside its own trials")
     if summary.confirmation is not None:
         lines += _confirmed(summary.confirmation)
     if summary.best is not None:

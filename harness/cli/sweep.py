@@ -71,6 +71,12 @@ def sweep(
             "--set", show_default="none", help="Fix a hyperparameter, e.g. optimizer=adamw (repeatable)."
         ),
     ] = None,
+    from_studies: Annotated[
+        list[str] | None, option("--from", "none", "Tell a new search the trials of another study (repeatable).")
+    ] = None,
+    import_trials: Annotated[
+        list[str] | None, option("--import", "none", "Tell a new search the trials of a trials.csv (repeatable).")
+    ] = None,
     sampler: Annotated[str | None, option("--sampler", "tpe", "tpe, gp, random, cmaes, qmc or grid.")] = None,
     pruner: Annotated[
         str | None, option("--pruner", "median; none with gp and cmaes", "median, hyperband, wilcoxon or none.")

@@ -146,6 +146,7 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
         counts=study.counts(),
         rows=tuple(study.rows()),
         context=study.context,
+        known=study.known,
     )
 
 

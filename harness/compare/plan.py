@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from harness.core.candidate import Candidate
+from harness.core.known import KnownTrials
 from harness.core.names import digest_of
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow
 from harness.core.study_record import StudyContext
@@ -54,6 +55,7 @@ class ComparedStudy:
     counts: TrialCounts
     rows: tuple[TrialRow, ...]
     context: StudyContext
+    known: KnownTrials | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,11 @@ def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
                 f"failure rates differ: {100 * shares[0]:.0f} % of the trials of {one} failed, "
                 f"{100 * shares[1]:.0f} % of {two}"
             )
+    found += [
+        f"budgets differ: the search of {study.spec.name} was told {study.known}, beside its own trials"
+        for study in compared
+        if study.known is not None
+    ]
     for study in compared:
         space, best = study.spec.space, study.best.params
         found += [

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from harness.core.errors import HarnessError, StudyError
+from harness.core.known import KnownTrials, check_known
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import StudySpec
 from harness.core.study_record import Confirmation, StudyContext, Targets
@@ -18,6 +19,7 @@ from harness.study.samplers import PRUNERS, SAMPLERS
 
 # User attributes of studies and of trials.
 SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
+KNOWN_KEY = "known"  # of a study: the trials of others that its search was told
 CONFIRMATION_KEY = "confirmation"  # of a study: its best trials, measured again
 RESULT_KEY, DEATHS_KEY, BEGUN_KEY = "result", "deaths", "begun"
 CONFIRMS_KEY = "confirms"  # of a trial of a confirmation: the number of the trial that it repeats
@@ -27,13 +29,15 @@ CONFIRMS_KEY = "confirms"  # of a trial of a confirmation: the number of the tri
 class StudyAttributes:
     """What the harness has stored with a study.
 
-    `targets` is None before its first sweep, `confirmation` as long as no trial was measured again.
+    `targets` is None before its first sweep, `confirmation` as long as no trial was measured again, `known` if its
+    search was told of no trials of others.
     """
 
     spec: StudySpec
     context: StudyContext
     targets: Targets | None
     confirmation: Confirmation | None = None
+    known: KnownTrials | None = None
 
 
 class StudyFault(StrEnum):
@@ -77,8 +81,11 @@ def read_attributes(name: str, attributes: Mapping[str, Any], objectives: int) -
         spec = StudySpec.of(name, context.experiment, attributes[SPEC_KEY])
         targets = None if TARGETS_KEY not in attributes else checked(Targets(**attributes[TARGETS_KEY]))
         confirmation = Confirmation.of(attributes[CONFIRMATION_KEY]) if CONFIRMATION_KEY in attributes else None
+        known = KnownTrials.of(attributes[KNOWN_KEY]) if KNOWN_KEY in attributes else None
+        if known is not None:
+            check_known(known, spec.space)
     except (*UNREADABLE, HarnessError):
         return StudyFault.DAMAGED
     if objectives != 1 or spec.pruner not in PRUNERS or spec.sampler not in SAMPLERS:
         return StudyFault.DAMAGED
-    return StudyAttributes(spec=spec, context=context, targets=targets, confirmation=confirmation)
+    return StudyAttributes(spec=spec, context=context, targets=targets, confirmation=confirmation, known=known)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import optuna
 from optuna.trial import TrialState
 
 from harness.core.records import EpochMetrics, TrialResult
-from harness.core.space import Choice, Params, Range, Space, Value
+from harness.core.space import Params
 from harness.study.attributes import RESULT_KEY, recorded_folds
 from harness.study.locks import TrialLock
 
@@ -119,22 +118,3 @@ class Claim:
     def abandon(self) -> None:
         """Release the lock of a lost trial. Another process takes the trial when its lease has expired."""
         self._lock.release()
-
-
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Value]:
-    """Return a value from the sampler for each parameter that the trial uses.
-
-    The space is resolved: a conditional parameter comes after the parameter of its condition.
-    """
-    params: dict[str, Value] = {}
-    for name, distribution in space.items():
-        if distribution.when is not None and not distribution.when.holds(params):
-            continue
-        match distribution:
-            case Range(low=low, high=high, log=log, integer=True):
-                params[name] = trial.suggest_int(name, round(low), round(high), log=log)
-            case Range(low=low, high=high, log=log):
-                params[name] = trial.suggest_float(name, low, high, log=log)
-            case Choice(values=values):
-                params[name] = cast(Value, trial.suggest_categorical(name, values))
-    return params

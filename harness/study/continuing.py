@@ -9,10 +9,11 @@ import optuna
 
 from harness.core.errors import StudyError
 from harness.core.json_types import JsonObject
+from harness.core.known import KnownTrials
 from harness.core.records import StudySpec
 from harness.core.space import Params
 from harness.core.study_record import StudyContext
-from harness.study.attributes import CONTEXT_KEY, SPEC_KEY, StudyAttributes, StudyFault
+from harness.study.attributes import CONTEXT_KEY, KNOWN_KEY, SPEC_KEY, StudyAttributes, StudyFault
 from harness.study.samplers import SAMPLERS
 
 
@@ -22,8 +23,10 @@ def make_or_check(
     spec: StudySpec,
     context: StudyContext,
     first_trial: Params | None,
+    known: KnownTrials | None,
 ) -> None:
-    """Store the settings of a new study; `first_trial` has the parameters of its first trial.
+    """Store the settings of a new study; `first_trial` has the parameters of its first trial, `known` what its
+    search is told.
 
     `record` is what the study has stored already. The caller has the study's lock. Raises StudyError if the study
     was made with other settings, in another experiment, or by another program.
@@ -31,10 +34,13 @@ def make_or_check(
     if isinstance(record, StudyAttributes):
         made_in = {"experiment": record.context.experiment}
         check_same_settings(spec, {**made_in, **record.spec.frozen_settings()})
+        _check_same_sources(spec.name, known, record.known)
         return
     if record is StudyFault.DAMAGED or (record is StudyFault.FOREIGN and not _is_new(study)):
         raise record.error(study.study_name)
     study.set_user_attr(CONTEXT_KEY, context.as_json())
+    if known is not None:
+        study.set_user_attr(KNOWN_KEY, known.as_json())
     starts = bool(first_trial) and not SAMPLERS[spec.sampler].covers_all
     if starts and not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(first_trial or {}))
@@ -59,6 +65,17 @@ def check_same_settings(spec: StudySpec, recorded: JsonObject) -> None:
             f"study {spec.name!r} was made with other settings:\n  " + "\n  ".join(differences),
             expected="to continue a study with the settings it was made with",
             hint="the same command with --study NEW, for a study of its own",
+        )
+
+
+def _check_same_sources(name: str, known: KnownTrials | None, recorded: KnownTrials | None) -> None:
+    """Raise StudyError if a sweep names other sources of known trials than the study was made with."""
+    if known is not None and (recorded is None or known.sources != recorded.sources):
+        has = "none" if recorded is None else ", ".join(recorded.sources)
+        raise StudyError(
+            f"study {name!r} was made with known trials of {has}, this sweep names {', '.join(known.sources)}",
+            expected="known trials to be told when a study is made",
+            hint="the same command without --from and --import, or with --study NEW",
         )
 
 

@@ -26,6 +26,7 @@ from harness.core.space import Value
 from harness.study.attributes import (
     CONFIRMATION_KEY,
     CONTEXT_KEY,
+    KNOWN_KEY,
     RESULT_KEY,
     SPEC_KEY,
     TARGETS_KEY,
@@ -91,7 +92,7 @@ class FoundTrial:
 
 def read_studies(storage: HasEngine, study_id: int | None = None) -> dict[int, StudyRow]:
     """Return all studies, or the one of that id, by their id, with the attributes that the harness reads."""
-    keys = (SPEC_KEY, CONTEXT_KEY, TARGETS_KEY, CONFIRMATION_KEY)
+    keys = (SPEC_KEY, CONTEXT_KEY, TARGETS_KEY, CONFIRMATION_KEY, KNOWN_KEY)
     objectives = (
         select(func.count())
         .where(_DIRECTIONS.c.study_id == _STUDIES.c.study_id)

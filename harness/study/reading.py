@@ -8,6 +8,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.core.known import KnownTrials
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow
 from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets
 from harness.study.attributes import StudyAttributes, StudyFault
@@ -29,6 +30,7 @@ class StudyReader:
         record = self._record()
         self.context: StudyContext = record.context
         self.spec: StudySpec = record.spec
+        self.known: KnownTrials | None = record.known
 
     def _record(self) -> StudyAttributes:
         record = read_record(self._storage, self._study._study_id)

@@ -19,8 +19,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from harness.core.errors import SettingsError
+from harness.core.known import KnownTrials
 from harness.core.names import derive_seed
+from harness.core.records import StudySpec
 from harness.core.space import Choice, Space, is_conditional
+from harness.study.telling import ToldSampler
 
 STARTUP_TRIALS = 5  # complete trials before the median pruner judges
 WARMUP = 1 / 3  # share of the epochs before which the median pruner would prune slow learners
@@ -106,7 +109,8 @@ class Sampler:
 
     `package` is an optional package that it imports. `learns_from_pruned` is False if it ignores pruned trials.
     `unmet` returns the requirement that a space does not meet, None if it meets all. `covers_all` is True if the
-    sampler visits every point of the space, so that no first trial is enqueued.
+    sampler visits every point of the space, so that no first trial is enqueued. `learns_from_known` is True if it
+    learns from trials of other studies.
     """
 
     make: Callable[[Seeds, Space], samplers.BaseSampler]
@@ -114,6 +118,7 @@ class Sampler:
     learns_from_pruned: bool = True
     unmet: Callable[[Space], str | None] = _no_need
     covers_all: bool = False
+    learns_from_known: bool = False
 
 
 def _qmc(seeds: Seeds, space: Space) -> samplers.BaseSampler:
@@ -126,8 +131,8 @@ def _qmc(seeds: Seeds, space: Space) -> samplers.BaseSampler:
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "tpe": Sampler(_tpe),
-    "gp": Sampler(_gp, learns_from_pruned=False),
+    "tpe": Sampler(_tpe, learns_from_known=True),
+    "gp": Sampler(_gp, learns_from_pruned=False, learns_from_known=True),
     "random": Sampler(_random),
     "cmaes": Sampler(_cmaes, package="cmaes", learns_from_pruned=False),
     "qmc": Sampler(_qmc),
@@ -171,11 +176,15 @@ PRUNERS: dict[str, Pruner] = {
 }
 
 
-def make_sampler(name: str, seed: int, number: int, space: Space) -> samplers.BaseSampler:
-    """Return the sampler of one trial. It depends on (seed, number) only, so an interruption changes nothing."""
-    seeds = Seeds(study=derive_seed(seed, "sampler"), trial=derive_seed(seed, "sampler", number))
+def make_sampler(spec: StudySpec, number: int, known: KnownTrials | None) -> samplers.BaseSampler:
+    """Return the sampler of one trial, which learns from `known` trials too.
+
+    Its seed depends on the study's and the number only, so that an interruption changes nothing.
+    """
+    seeds = Seeds(study=derive_seed(spec.seed, "sampler"), trial=derive_seed(spec.seed, "sampler", number))
     with _quiet():
-        return SAMPLERS[name].make(seeds, space)
+        sampler = SAMPLERS[spec.sampler].make(seeds, spec.space)
+    return sampler if known is None else ToldSampler(sampler, known, spec.space)
 
 
 def first_epoch(pruner: str, epochs: int, folds: int) -> int | None:

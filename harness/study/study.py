@@ -12,12 +12,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.core.attempts import Deaths
+from harness.core.known import KnownTrials
 from harness.core.names import WorkerId
 from harness.core.records import StudySpec, TrialRow
 from harness.core.space import Params
 from harness.core.study_record import Budget, Confirmation, StudyContext, Targets
 from harness.study.attributes import BEGUN_KEY, CONFIRMATION_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY
-from harness.study.claim import Claim, suggest
+from harness.study.claim import Claim
 from harness.study.confirming import enqueue_repeats
 from harness.study.continuing import make_or_check
 from harness.study.locking import make_trial_locks
@@ -25,6 +26,7 @@ from harness.study.locks import LeasedTrialLocks
 from harness.study.queries import check_exists, read_record
 from harness.study.reading import StudyReader
 from harness.study.samplers import first_epoch, make_pruner, make_sampler
+from harness.study.suggesting import suggest
 
 
 class Study(StudyReader):
@@ -59,16 +61,19 @@ class Study(StudyReader):
         work_folder: Path,
         worker_id: WorkerId | None = None,
         first_trial: Params | None = None,
+        known: KnownTrials | None = None,
     ) -> Study:
         """Open the study of that name, or make it; `first_trial` has the parameters of its first trial.
 
-        Raises StudyError if it exists with other settings or in another experiment.
+        `known` are trials of others that the search of a new study is told.
+
+        Raises StudyError if it exists with other settings, in another experiment, or with other known trials.
         """
         with make_trial_locks(storage, spec.name, work_folder, WorkerId()).study_lock():
             study = optuna.create_study(
                 study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
             )
-            make_or_check(study, read_record(storage, study._study_id), spec, context, first_trial)
+            make_or_check(study, read_record(storage, study._study_id), spec, context, first_trial, known)
         return cls(study, storage, work_folder, worker_id)
 
     @property
@@ -125,7 +130,7 @@ class Study(StudyReader):
             if is_stalled and not counts.waiting:
                 return None
             number = min(self._in_state(TrialState.WAITING), default=counts.total)
-            self._study.sampler = make_sampler(self.spec.sampler, self.spec.seed, number, self.spec.space)
+            self._study.sampler = make_sampler(self.spec, number, self.known)
             trial = self._study.ask()
             assert trial.number == number
             lock = self._locks.take(number, trial._trial_id)

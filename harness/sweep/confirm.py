@@ -42,7 +42,7 @@ def plan_confirmation(plan: SweepPlan, trials: int) -> SweepPlan:
     crops = possible_values("crop", spec.space, spec.fixed)
     tracks = with_crop(plan.tracks, training_splits(plan.tracks, plan.split, spec), crops)
     settings = part_settings(plan.settings, spec.name, trials=trials)
-    return replace(plan, settings=settings, spec=spec, tracks=tracks, joins=False)
+    return replace(plan, settings=settings, spec=spec, tracks=tracks, known=None, joins=False)
 
 
 def confirm(

@@ -64,6 +64,7 @@ def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
             plan.work_folder,
             WorkerId(sweep=new_name()),
             plan.first_params if first_params is None else first_params,
+            plan.known,
         )
         study.recover()
         close_journals(study)
@@ -134,6 +135,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         seconds=time.monotonic() - began,
         tracking_uri=mask_password(plan.stores.tracking_uri),
         synthetic=plan.tracks.synthetic,
+        known=study.known,
         signal=sweep.signal,
         stall=stall,
         unsent=unsent,
@@ -223,7 +225,7 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     asked = plan.settings.trials if targets is None else targets.n_trials
     with study.lock():
         parent = tracker.studies.begin(
-            plan.spec, _description(plan), plan.split, study.context, asked, presence.as_tags()
+            plan.spec, _description(plan), plan.split, study.context, asked, presence.as_tags(), study.known
         )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()
@@ -294,4 +296,6 @@ def _trials(plan: SweepPlan) -> str:
     if SAMPLERS[spec.sampler].covers_all:
         return "The trials are the points of a grid."
     first = describe(plan.first_params)
+    if plan.known is not None:
+        return f"The search was told {plan.known}. Trial 0 is the best of them: {first}."
     return f"Trial 0 is the default setting, or what of the search space is nearest to it: {first}."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.conditions import resolve
 from harness.core.errors import DataError, SettingsError
+from harness.core.known import KnownTrials
 from harness.core.records import Split, StudySpec
 from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
@@ -27,6 +28,7 @@ from harness.models.external import check_network
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
 from harness.study.samplers import check_search
+from harness.sweep.known import read_known
 from harness.sweep.settings import SweepSettings
 from harness.training.devices import devices_of
 from harness.training.loop import accepted_by, default_space
@@ -47,6 +49,7 @@ class SweepPlan:
     model: ModelSpec
     stores: Stores
     devices: tuple[str, ...]
+    known: KnownTrials | None = None  # trials of others, which the search of a new study is told
     joins: bool = False  # whether it joins a study that another sweep has begun
 
     @property
@@ -70,7 +73,12 @@ class SweepPlan:
 
     @property
     def first_params(self) -> Params:
-        """The parameters of the first trial: the report's own, or what of the space is nearest to them."""
+        """The parameters of the first trial: the report's own, or what of the space is nearest to them.
+
+        With known trials they are those of the best one, which so gets a run and a network here.
+        """
+        if self.known is not None:
+            return self.known.best.params
         return first_params(self.spec.space, accepted_by(self.model))
 
     @property
@@ -130,14 +138,16 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     )
     if model.source_digest is not None:
         check_network(model, len(spec.columns), len(tracks.genres))
+    stores = resolve_stores(settings.tracking_uri, settings.storage)
     return SweepPlan(
         settings=settings,
         spec=spec,
         tracks=with_crop(tracks, training_splits(tracks, split, spec), possible_values("crop", space, fixed)),
         split=split,
         model=model,
-        stores=resolve_stores(settings.tracking_uri, settings.storage),
+        stores=stores,
         devices=devices_of(settings.device),
+        known=read_known(settings, spec, accepted_by(model), stores),
     )
 
 
@@ -161,6 +171,8 @@ def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSe
         "refit": False,
         "confirm": 0,
         "ensemble": 1,
+        "from_studies": (),
+        "import_trials": (),
     }
     return settings.model_copy(update=own)
 

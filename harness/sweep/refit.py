@@ -53,7 +53,7 @@ def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
     settings = part_settings(plan.settings, spec.name, trials=plan.settings.ensemble)
     # The crop of pictures is fitted on the train part, which is a larger one here.
     tracks = with_crop(plan.tracks, [plan.split.merged()], [spec.fixed.get("crop", "none")])
-    return replace(plan, settings=settings, spec=spec, tracks=tracks, joins=False)
+    return replace(plan, settings=settings, spec=spec, tracks=tracks, known=None, joins=False)
 
 
 def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -> StudySummary | None:

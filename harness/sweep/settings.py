@@ -80,6 +80,8 @@ class SweepSettings(BaseModel):
     keep: Annotated[Count | None, BeforeValidator(parse_keep)] = None
     tracking_uri: str | None = None
     storage: str | None = None
+    from_studies: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    import_trials: Annotated[tuple[str, ...], Field(strict=False)] = ()
     search: dict[str, object] = {}
     set: dict[str, object] = {}
     search_options: Annotated[tuple[str, ...], Field(strict=False)] = ()

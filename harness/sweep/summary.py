@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.core.errors import TrackingError
 from harness.core.json_types import JsonObject
+from harness.core.known import KnownTrials
 from harness.core.records import StudySpec, TrialCounts, TrialRow
 from harness.core.study_record import Confirmation, Stall
 
@@ -15,6 +16,7 @@ class StudySummary:
     """The result of a sweep: the counts of its trials, the best trial with its MLflow run, and an early stop.
 
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
+    `known` are the trials of others that the search was told.
     `signal` is the number of the signal that interrupted the sweep, `stall` says that it ended by patience (None:
     neither). `unsent` is the error of an interrupted sweep that could not send everything to MLflow.
     `listener_error` is what the sweep's listener raised; it was told nothing more afterwards. `confirmation` has
@@ -31,6 +33,7 @@ class StudySummary:
     seconds: float
     tracking_uri: str
     synthetic: bool
+    known: KnownTrials | None = None
     signal: int | None = None
     stall: Stall | None = None
     unsent: TrackingError | None = None
@@ -66,6 +69,7 @@ class StudySummary:
                 "pruned": self.counts.pruned,
                 "failed": self.counts.failed,
             },
+            "known": None if self.known is None else self.known.as_json(),
             "stopped": None if self.stall is None else str(self.stall),
             "best": best,
             "confirmation": None if self.confirmation is None else self.confirmation.as_json(),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
+from harness.core.known import KnownTrials
 from harness.core.ranking import rank
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
 from harness.core.study_record import Stall, StudyContext
@@ -16,7 +17,7 @@ from harness.tracking.runs import Runs, by_number
 from harness.tracking.study_params import searched, study_figures, study_params
 from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
-SPLIT_FILE, CONTEXT_FILE = "split.json", "context.json"
+SPLIT_FILE, CONTEXT_FILE, KNOWN_FILE = "split.json", "context.json", "known_trials.json"
 BEST, BEST_LOSS = "best_val_accuracy", "best_val_loss"
 
 
@@ -44,12 +45,13 @@ class Studies:
         context: StudyContext,
         n_trials: int,
         presence: Tags | None = None,
+        known: KnownTrials | None = None,
     ) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
         A new run gets the split and `context` as files, by which an export finds the data. `n_trials` is the
         number of trials that the study should have. `presence` are the tags that name the process that works on
-        it.
+        it. `known` are the trials of others that the search is told: they have no runs, and are a file.
         """
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
@@ -79,6 +81,9 @@ class Studies:
             self._runs.log(run_id, params=study_params(spec) | {"search": searched(spec)})
             self._artifacts.log_json(run_id, asdict(split), SPLIT_FILE)
             self._artifacts.log_json(run_id, context.as_json(), CONTEXT_FILE)
+            if known is not None:
+                self._artifacts.log_json(run_id, known.as_json(), KNOWN_FILE)
+                self._runs.log(run_id, tags={Tag.KNOWN: str(known)})
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
         return run_id
 

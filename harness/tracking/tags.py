@@ -48,6 +48,7 @@ class Tag(StrEnum):
     STUDY_IDENTITY = "study_identity"
     STUDY_STATE = "study_state"
     TRIALS_ASKED = "trials_asked"
+    KNOWN = "known_trials"  # how many trials of others its search was told, and of whom
     WHOLE = "whole"
     BEST_RUN_ID = "best_run_id"
     BEST_TRIAL = "best_trial"

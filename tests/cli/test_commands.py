@@ -36,7 +36,7 @@ def test_from_sweep_to_delete(place: Path, inside: Harness) -> None:
     first = inside(*FCNN, "--trials", "3", "--epochs", "3", "--json")
     summary = last_json(first)
     assert set(summary) == {
-        "study", "model", "experiment", "fixed", "trials", "stopped", "best", "confirmation", "refit",
+        "study", "model", "experiment", "fixed", "trials", "known", "stopped", "best", "confirmation", "refit",
         "parent_run_id", "seconds", "tracking_uri",
     }  # fmt: skip
     assert summary["trials"] == {"complete": 3, "pruned": 0, "failed": 0}

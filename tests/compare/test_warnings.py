@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.compare.leaks import leak_warnings
-from harness.compare.warnings import split_warnings
+from harness.compare.warnings import split_warnings, study_warnings
+from harness.core.known import KnownTrial, KnownTrials
 from harness.data import Tracks, load_tracks, stratified_split
 from tests.support.comparisons import plan
 from tests.support.sweeps import sweep
@@ -19,6 +20,13 @@ def test_unlike_studies_are_warned_of(studies: Path) -> None:
     sweep(study="longer", epochs=5, trials=3)
     warnings = plan(studies=("one", "longer")).warnings
     assert any("budgets differ: one has 2 trials, longer 3" in warning for warning in warnings)
+    compared = plan(studies=("one", "two")).compared
+    assert not any("budgets differ" in warning for warning in study_warnings(compared))
+    told = KnownTrials(sources=("study old",), trials=(KnownTrial(params={"lr": 0.01}, val_accuracy=0.5),))
+    (warning,) = study_warnings([replace(compared[0], known=told)])
+    assert (
+        warning == "budgets differ: the search of one was told 1 known trials of study old, beside its own trials"
+    )
     assert any("epochs differ: one trains 4, longer 5" in warning for warning in warnings)
     edge = {"lr": {"low": 1e-3, "high": 1e-1}, "batch_size": [32]}
     sweep(study="edge", search=edge, trials=1)  # its one trial is the report's setting, at the lower end

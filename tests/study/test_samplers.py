@@ -85,7 +85,7 @@ class Planted:
 
 
 def test_cmaes_runs_no_pickle_of_the_storage_and_stores_none(workspace: Path) -> None:
-    spec = replace(SPEC, sampler="cmaes", space=PLAIN)
+    spec = replace(studies.SPEC, sampler="cmaes", space=PLAIN)
     assert not any("optimizer" in key for trial in run(workspace, spec, 12) for key in trial.system_attrs)
     mark = workspace / "pickle.ran"
     with closing(sqlite3.connect(workspace / "mlruns" / "optuna.db")) as connection, connection:
@@ -108,7 +108,9 @@ def test_the_state_of_cmaes_follows_from_the_trials(workspace: Path) -> None:
     )
     trials, trans = study.get_trials(), _SearchSpaceTransform(space, transform_0_1=True)
     pickled = study.sampler._restore_optimizer(trials)
-    ours = make_sampler("cmaes", 1, 40, {"x": Range(0, 1), "y": Range(0, 1)})
+    ours = make_sampler(
+        replace(studies.SPEC, sampler="cmaes", seed=1, space={"x": Range(0, 1), "y": Range(0, 1)}), 40, None
+    )
     assert isinstance(ours, optuna.samplers.CmaEsSampler)
     assert ours._restore_optimizer(trials) is None
     told = ours._init_optimizer(trans, study.direction)

@@ -1,0 +1,82 @@
+"""Tells a sampler of known trials. They are no trials of the study: nothing else of Optuna sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from harness.core.known import KnownTrials
+from harness.core.space import Params, Space
+from harness.study.suggesting import suggest
+
+# Below every trial of the study, which samplers then take for later ones. Optuna's search space counts from -1.
+NUMBER = -1
+
+
+class ToldSampler(BaseSampler):
+    """A sampler that learns from known trials as if they were the first complete ones of the study."""
+
+    def __init__(self, sampler: BaseSampler, known: KnownTrials, space: Space) -> None:
+        self._sampler = sampler
+        self._known = [_frozen(trial.params, trial.val_accuracy, space) for trial in known.trials]
+
+    def reseed_rng(self) -> None:
+        """Seed the sampler anew."""
+        self._sampler.reseed_rng()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Prepare the sampler for a trial."""
+        self._sampler.before_trial(self._told(study), trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Let the sampler note the end of a trial."""
+        self._sampler.after_trial(self._told(study), trial, state, values)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters that are sampled together."""
+        return self._sampler.infer_relative_search_space(self._told(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return values of the parameters that are sampled together."""
+        return self._sampler.sample_relative(self._told(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return the value of one parameter."""
+        return self._sampler.sample_independent(self._told(study), trial, param_name, param_distribution)
+
+    def _told(self, study: optuna.Study) -> optuna.Study:
+        told = _ToldStudy.__new__(_ToldStudy)
+        told.__dict__ = {**study.__dict__, "known": self._known}
+        return told
+
+
+class _ToldStudy(optuna.Study):
+    """A study with known trials before its own, as Optuna's Hyperband shows a sampler a part of the trials."""
+
+    known: list[FrozenTrial]
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        own = super()._get_trials(deepcopy, states, use_cache)
+        return [*self.known, *own] if states is None or TrialState.COMPLETE in states else own
+
+
+def _frozen(params: Params, accuracy: float, space: Space) -> FrozenTrial:
+    """Return a complete trial with these parameters."""
+    drawn = FixedTrial(dict(params))
+    suggest(drawn, space)
+    found: FrozenTrial = create_trial(params=drawn.params, distributions=drawn.distributions, value=accuracy)
+    found.number = NUMBER
+    return found

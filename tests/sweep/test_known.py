@@ -1,0 +1,176 @@
+"""Known trials: what a search is told of other studies and of tables, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.core.errors import SettingsError, StudyError
+from harness.core.known import KnownTrial, KnownTrials
+from harness.core.space import Choice, Condition, Params, Range
+from harness.models.registry import MODELS
+from harness.study.samplers import make_sampler
+from harness.study.suggesting import suggest
+from harness.sweep.known import fit
+from harness.training.loop import accepted_by
+from tests.support.commands import Harness
+from tests.support.stores import Stores, artifacts
+from tests.support.studies import SPEC
+from tests.support.sweeps import sweep
+
+ACCEPTED = accepted_by(MODELS["fcnn"])
+SPACE = replace(
+    SPEC,
+    space={
+        "lr": Range(1e-4, 1e-2, log=True),
+        "optimizer": Choice(("adam", "sgd")),
+        "momentum": Range(0.0, 0.9, when=Condition("optimizer", ("sgd",))),
+    },
+    fixed={"batch_size": 64},
+)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_search_is_told_the_trials_of_another_study() -> None:
+    first = sweep(trials=3, epochs=2)
+    assert first.best is not None
+    told = sweep(study="told", epochs=2, seed=7, from_studies=("demo-fcnn",), search_options=("dropout=0:0.5",))
+    stores = Stores.here()
+    assert told.counts.finished == 2  # its own alone
+    assert told.known is not None
+    accuracies = {trial.value for trial in stores.trials("demo-fcnn")}
+    assert {trial.val_accuracy for trial in told.known.trials} == accuracies
+    # The best known setting is trained here, with the default of what only this search has.
+    assert stores.trials("told")[0].params == {**first.best.params, "dropout": ACCEPTED["dropout"].default}
+    (run,) = stores.runs("told", "study")
+    assert run.data.tags["known_trials"] == "3 known trials of study demo-fcnn"
+    assert json.loads((artifacts(run) / "known_trials.json").read_text()) == json.loads(
+        json.dumps(told.as_json()["known"])
+    )
+    assert len(stores.runs("told", "trial")) == 2
+    again = sweep(study="told", epochs=2, seed=7, trials=3, search_options=("dropout=0:0.5",))
+    assert again.known == told.known
+    assert (again.counts.finished, len(stores.runs("told", "trial"))) == (3, 3)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_search_is_told_the_trials_of_a_table(inside: Harness) -> None:
+    sweep(trials=3, epochs=2, pictures=True)
+    (run,) = Stores.here().runs("demo-fcnn", "study")
+    table = artifacts(run) / "trials.csv"
+    told = sweep(study="told", trials=1, epochs=2, import_trials=(str(table),))
+    same = sweep(study="same", trials=1, epochs=2, from_studies=("demo-fcnn",))
+    assert told.known is not None
+    assert same.known is not None
+    assert told.known.sources == ("table trials.csv",)
+    key = [(trial.val_accuracy, sorted(trial.params.items())) for trial in told.known.trials]
+    assert sorted(key) == sorted((t.val_accuracy, sorted(t.params.items())) for t in same.known.trials)
+    shown = inside(
+        "sweep",
+        "--model",
+        "fcnn",
+        "--data",
+        "demo",
+        "--study",
+        "told",
+        "--trials",
+        "1",
+        "--epochs",
+        "2",
+        "--pruner",
+        "none",
+    )
+    assert "known: the search was told 3 known trials of table trials.csv, beside its own trials" in shown.stdout
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_sampler_learns_from_known_trials_as_from_its_own(sampler: str) -> None:
+    """Optuna's own sampler, after the same trials as those of its study, draws the same values."""
+    spec = replace(SPEC, sampler=sampler, space={"lr": Range(1e-4, 1e-2, log=True), "dropout": Range(0, 0.5)})
+    known = KnownTrials(
+        sources=("x",),
+        trials=tuple(
+            KnownTrial(params={"lr": 10 ** (-4 + index / 10), "dropout": index / 40}, val_accuracy=index / 20)
+            for index in range(20)
+        ),
+    )
+    told = optuna.create_study(direction="maximize", sampler=make_sampler(spec, 20, known))
+    own = optuna.create_study(direction="maximize", sampler=make_sampler(spec, 20, None))
+    for trial in known.trials:
+        drawn = optuna.trial.FixedTrial(dict(trial.params))
+        suggest(drawn, spec.space)
+        own.add_trial(
+            optuna.trial.create_trial(
+                params=drawn.params, distributions=drawn.distributions, value=trial.val_accuracy
+            )
+        )
+    unaware = optuna.create_study(direction="maximize", sampler=make_sampler(spec, 20, None))
+    drawn_by = [suggest(study.ask(), spec.space) for study in (told, own, unaware)]
+    assert drawn_by[0] == drawn_by[1] != drawn_by[2]
+    assert len(told.trials) == 1
+
+
+@given(lr=st.floats(1e-6, 1), optimizer=st.sampled_from(["adam", "sgd", "adamw"]), momentum=st.floats(0, 0.99))
+def test_a_setting_fits_if_the_study_could_have_drawn_it(lr: float, optimizer: str, momentum: float) -> None:
+    given_: Params = {"lr": lr, "batch_size": 64, "optimizer": optimizer, "momentum": momentum}
+    found = fit(given_, SPACE, ACCEPTED)
+    could = 1e-4 <= lr <= 1e-2 and optimizer != "adamw" and (optimizer == "adam" or momentum <= 0.9)
+    assert (found is not None) == could
+    if found is not None:
+        used = ("lr", "optimizer", "momentum") if optimizer == "sgd" else ("lr", "optimizer")
+        assert found == {name: given_[name] for name in used}
+    assert fit({**given_, "batch_size": 32}, SPACE, ACCEPTED) is None
+    assert fit({**given_, "dropout": 0.17}, SPACE, ACCEPTED) is None  # not the default, and not searched
+
+
+@pytest.mark.usefixtures("place")
+def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    sweep(trials=1, epochs=2)
+    with pytest.raises(StudyError, match="they differ in epochs"):
+        sweep(study="told", epochs=3, from_studies=("demo-fcnn",))
+    with pytest.raises(StudyError, match="there is no study 'none'"):
+        sweep(study="told", epochs=2, from_studies=("none",))
+    with pytest.raises(SettingsError, match="has its own trials already"):
+        sweep(epochs=2, from_studies=("demo-fcnn",))
+    with pytest.raises(SettingsError, match="the sampler random learns nothing"):
+        sweep(study="told", epochs=2, sampler="random", from_studies=("demo-fcnn",))
+    with pytest.raises(SettingsError, match="none of the 1 known trials of study demo-fcnn fits"):
+        sweep(study="told", epochs=2, from_studies=("demo-fcnn",), search_options=("lr=1e-5:1e-4",))
+    table = tmp_path / "known.csv"
+    table.write_text("lr,batch_size,val_accuracy\n0.001,32,0.5\n")
+    with pytest.raises(StudyError, match=r"made with known trials of none, this sweep names table known\.csv"):
+        sweep(trials=2, epochs=2, import_trials=(str(table),))
+    assert [run.data.tags["study"] for run in Stores.here().runs("told", "study")] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the column val_accuracy"),
+        ("lr,batch_size\n0.1,32\n", "lacks the column val_accuracy"),
+        ("lr,lr,val_accuracy\n0.1,0.1,0.5\n", "or has one twice"),
+        ("lr,val_accuracy\nquick,0.5\n", "row 1: lr is 'quick'"),
+        ("lr,val_accuracy\n0.01,1.5\n", "row 1: val_accuracy is '1.5'"),
+        ("lr,val_accuracy\n0.01,nan\n", "row 1: val_accuracy is 'nan'"),
+        ("lr,val_accuracy\n0.01\n", "row 1: val_accuracy is None"),
+        ('lr,val_accuracy\n"0.01\n', "cannot be read"),
+        ("lr,val_accuracy\n" + "0.01,0.5\n" * 10_001, "more than 10000 rows"),
+        ("lr,state,val_accuracy\n0.01,PRUNED,0.5\n", "none of the 0 known trials"),
+        ("lr,batch_size,val_accuracy\n0.01,33,0.5\n", "none of the 1 known trials"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "known.csv"
+    table.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        sweep(study="told", import_trials=(str(table),))
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        sweep(study="told", import_trials=(str(table),))
