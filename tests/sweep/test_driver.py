@@ -84,7 +84,8 @@ def test_what_a_sweep_leaves_in_both_stores() -> None:
 def test_what_the_parent_run_shows() -> None:
     summary = sweep(trials=6, pictures=True)
     (parent,) = runs("demo-fcnn", "study")
-    best = max(trials("demo-fcnn"), key=lambda trial: trial.value or 0)
+    complete = [trial for trial in trials("demo-fcnn") if trial.value is not None]
+    best = max(complete, key=lambda trial: (trial.value or 0, -trial.user_attrs["result"]["best"]["val_loss"]))
     assert summary.best is not None
     assert summary.best.number == best.number
     assert parent.info.status == "FINISHED"

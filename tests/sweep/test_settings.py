@@ -31,9 +31,8 @@ def test_the_recipes_contain_the_default_search_space(model: str) -> None:
     spec = model_spec(model)
     default, found = default_space(spec), parse_space(settings.search, accepted_by(spec), "")
     assert {name: found[name] for name in default} == default
-    assert set(found) - set(default) == (
-        {"weight_decay", "dropout", "width", "label_smoothing"} if model == "fcnn" else set()
-    )
+    own = {"fcnn": "width", "cnn": "crop"}[model]
+    assert set(found) - set(default) == {"weight_decay", "dropout", "label_smoothing", own}
 
 
 @pytest.mark.parametrize(
