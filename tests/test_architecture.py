@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "models": "core data",
     "training": "core workers data models",
     "sweep": "core study tracking workers data models training",
-    "compare": "core study tracking workers data models training",
+    "compare": "core study tracking workers data models training sweep",
     "export": "core tracking data models training",
     "cli": "core study tracking workers data models training sweep compare export",
 }

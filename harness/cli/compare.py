@@ -62,6 +62,12 @@ def compare(
         int,
         typer.Option("--ensemble", show_default="none", help="Also judge ensembles of so many networks."),
     ] = 1,
+    nested: Annotated[
+        bool,
+        typer.Option(
+            "--nested", help="Search anew in each repeat: judge the tuned models, not one setting of each."
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -107,6 +113,7 @@ def compare(
         protocol=cast("Protocol", protocol),
         untuned=untuned,
         ensemble=ensemble,
+        nested=nested,
         jobs=wanted_jobs,
         device=device,
         tracking_uri=tracking_uri,
@@ -129,10 +136,28 @@ def _run(console: Console, plan: ComparisonPlan) -> Comparison:
     from harness.compare import run_comparison
 
     _warn(console, plan.warnings)
+    if plan.settings.nested:
+        plan = _search(console, plan)
     with repeats_display(console, plan.name) as display:
         comparison = run_comparison(plan, display)
     _warn(console, [warning for warning in comparison.warnings if warning not in plan.warnings])
     return comparison
+
+
+def _search(console: Console, plan: ComparisonPlan) -> ComparisonPlan:
+    """Run the nested searches, each with its own progress, and return the plan with what they chose."""
+    from harness.cli.display import sweep_display
+    from harness.compare.nested import search_nested
+
+    sizes = ", ".join(f"{study.counts.finished} ({study.spec.name})" for study in plan.compared)
+    searches = plan.settings.repeats * len(plan.compared)
+    console.print(f"nested: {searches} searches, with so many trials each: {sizes}", soft_wrap=True)
+    return search_nested(
+        plan,
+        lambda own, finished, best: sweep_display(
+            console, own.spec.name, total=own.settings.trials, done=finished, best=best, folds=own.spec.folds
+        ),
+    )
 
 
 def _warn(console: Console, warnings: Iterable[str]) -> None:
@@ -146,7 +171,10 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     results = Table("model", "test", "95 % interval", "F1", *held_out, box=SIMPLE_HEAD)
     for row in comparison.rows:
         weights = f"{row.parameters:,}" if row.parameters else ""
-        settings.add_row(row.name, row.representation, weights, describe(row.params), f"{row.seconds:.1f}")
+        setting = (
+            "searched anew in each repeat" if comparison.scheme.nested and row.is_judged else describe(row.params)
+        )
+        settings.add_row(row.name, row.representation, weights, setting, f"{row.seconds:.1f}")
         interval = f"{row.test.low:.3f} to {row.test.high:.3f}"
         test = f"{row.test.mean:.3f} ± {row.test.std:.3f}"
         valid = [] if row.val is None else [f"{row.val[0]:.3f}"]
@@ -158,7 +186,8 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     lines.append(
         "F1: macro; valid.: chosen on, so it flatters the networks"
         if held_out
-        else "F1: macro; trained on all but the test part, if tuned for the epochs of the study's best trial"
+        else "F1: macro; each repeat trains on all but its test part,\n"
+        "tuned networks for the epochs that the search chose"
     )
     if comparison.synthetic:
         lines.append("the data are SYNTHETIC: these figures say nothing about music")

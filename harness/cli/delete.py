@@ -36,7 +36,10 @@ def delete(
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
     studies = Tracker(stores.tracking_uri).studies
-    parts = [line.name for line in list_studies(opened) if line.part_of == study]
+    part_of = {line.name: line.part_of for line in list_studies(opened)}
+    # Those of a nested search come before it, as all parts come before the study.
+    nested = [name for name, whole in part_of.items() if whole == study]
+    parts = [name for name, whole in part_of.items() if whole in nested] + nested
     deleted = []
     for name in (*parts, study):  # the study last: its parts are found by it
         with no_running_trials(opened, name, stores.work_folder(name)):

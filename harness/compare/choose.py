@@ -10,6 +10,7 @@ from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnin
 from harness.core.errors import SettingsError, StudyError
 from harness.core.names import derive_seed
 from harness.core.records import MAX_MEMBERS, Split
+from harness.core.space import possible_values
 from harness.core.workspace import check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
@@ -51,9 +52,12 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         tracks or load_data(recorded_folder(compared[0].context)), compared[0].spec.data_digest
     )
     candidates = candidates_of(compared, tracks, settings)
-    has_folds = any(study.spec.folds > 1 for study in compared)
-    splits = draw_splits(tracks, split, settings.repeats, chose=split.merged().train if has_folds else split.valid)
-    crops = [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
+    splits = draw_splits(tracks, split, settings.repeats, chose=_choosers(compared, split, settings))
+    crops = (
+        [crop for study in compared for crop in possible_values("crop", study.spec.space, study.spec.fixed)]
+        if settings.nested
+        else [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
+    )
     return ComparisonPlan(
         settings=settings,
         compared=compared,
@@ -97,6 +101,13 @@ def draw_splits(tracks: Tracks, split: Split, repeats: int, *, chose: Collection
         for number in range(repeats // FOLDS)
     ]
     return tuple(fold for folds in rounds for fold in folds)
+
+
+def _choosers(compared: Sequence[ComparedStudy], split: Split, settings: CompareSettings) -> tuple[str, ...]:
+    """Return the tracks by whose accuracy the settings were chosen; a nested search chooses by none of them."""
+    if settings.nested:
+        return ()
+    return split.merged().train if any(study.spec.folds > 1 for study in compared) else split.valid
 
 
 def _check_settings(settings: CompareSettings) -> None:

@@ -9,7 +9,8 @@ from harness.compare.baselines import BASELINES, USES_NO_COLUMN
 from harness.compare.leaks import NOT_MUSIC
 from harness.compare.plan import ComparedStudy, CompareSettings
 from harness.core.candidate import Candidate
-from harness.core.records import DEFAULT_EPOCHS, TrialConfig
+from harness.core.names import digest_of
+from harness.core.records import DEFAULT_EPOCHS, TrialConfig, TrialRow
 from harness.core.space import Params
 from harness.data import Tracks, used_columns
 from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS
@@ -42,10 +43,11 @@ def untuned_of(candidates: Sequence[Candidate], single: Candidate) -> Candidate 
 
 
 def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candidate:
-    spec, best = study.spec, study.best
-    config = trial_config(spec, study.model, 0, best.params)
-    if settings.protocol == "refit":
-        config = replace(config, last_epoch=best.best_epoch)
+    spec = study.spec
+    if settings.nested:
+        config = trial_config(spec, study.model, 0, {})
+    else:
+        config = chosen_config(study, study.best, settings)
     return Candidate(
         name=name,
         study=spec.name,
@@ -55,7 +57,19 @@ def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candi
         seed=spec.seed,
         config=config,
         source_digest=study.model.source_digest,
+        search=_search_digest(study) if settings.nested else None,
     )
+
+
+def chosen_config(study: ComparedStudy, best: TrialRow, settings: CompareSettings) -> TrialConfig:
+    """Return the configuration of a search's best trial as the repeats train it, but for the seed."""
+    config = trial_config(study.spec, study.model, 0, best.params)
+    return replace(config, last_epoch=best.best_epoch) if settings.protocol == "refit" else config
+
+
+def _search_digest(study: ComparedStudy) -> str:
+    """Return a digest of what determines a nested search besides its split and its number."""
+    return digest_of([study.spec.frozen_settings(), study.counts.finished])
 
 
 def _untuned(
@@ -73,7 +87,7 @@ def _untuned(
         epochs = min(DEFAULT_EPOCHS, study.spec.epochs)
         last = epochs if settings.protocol == "refit" else None
         config: TrialConfig = replace(single.config, params=defaults, epochs=epochs, last_epoch=last)
-        own = replace(single, config=config, untuned=True)
+        own = replace(single, config=config, untuned=True, search=None)
         found.setdefault(_default_key(own), (study, own))
     labels = [study.model.label for study, _ in found.values()]
     return [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +24,7 @@ def pictures_of(comparison: Comparison) -> list[Picture]:
         _recalls(comparison),
         _confusions(comparison),
         trials_picture(comparison),
-        *[_tracks(comparison, a.name, b.name) for a, b in list(combinations(comparison.studied, 2))[:PAIRS_SHOWN]],
+        *[_tracks(comparison, a, b) for a, b in comparison.checkpoint_pairs[:PAIRS_SHOWN]],
     ]
 
 

@@ -6,7 +6,6 @@ import base64
 import json
 import tempfile
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -54,7 +53,7 @@ def render(comparison: Comparison, pictures: list[_Shown]) -> str:
     environment = Environment(
         loader=PackageLoader("harness.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pairs = list(combinations([candidate.name for candidate in comparison.studied], 2))
+    pairs = comparison.checkpoint_pairs
     return environment.get_template("report.html.jinja").render(
         comparison=comparison,
         pictures=pictures,
@@ -90,7 +89,7 @@ def _write_predictions(comparison: Comparison, path: Path) -> None:
 
 def _write_own_split(comparison: Comparison, path: Path) -> None:
     """Write one line for each test track of the studies' own split: 1 for each candidate that is right, else 0."""
-    names = [candidate.name for candidate in comparison.studied]
+    names = [candidate.name for candidate in comparison.studied if candidate.name in comparison.own]
     rows: list[list[object]] = [["track", "genre", *names]]
     for row, track in enumerate(comparison.split.test):
         flags = [int(comparison.own[name][row]) for name in names]

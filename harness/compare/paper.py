@@ -158,19 +158,30 @@ def methods(comparison: Comparison) -> str:
         if c.config is not None
     )
     trials = ", ".join(f"{len(comparison.trials[c.name])} ({escape(c.name)})" for c in comparison.studied)
+    chosen = [
+        f"Hyperparameters were chosen by the validation accuracy of a search; trials with a result: {trials}.",
+        f"The chosen settings ({settings}) were then trained {repeats} times each.",
+    ]
+    if scheme.nested:
+        chosen = [
+            f"In each of the {repeats} repeats the hyperparameters of each model were chosen anew, by the "
+            "validation accuracy of a search on the tracks that the repeat did not test on, as large as the "
+            f"model's first search (trials with a result there: {trials}).",
+            "The setting that each search chose was then trained and tested once.",
+        ]
     text = [
         f"We compared {_listed(names)} on the data set {escape(comparison.data)} "
         f"({len(comparison.labels)} tracks, {len(comparison.genres)} classes)"
         + (", which is synthetic." if comparison.synthetic else "."),
-        f"Hyperparameters were chosen by the validation accuracy of a search; trials with a result: {trials}.",
-        f"The chosen settings ({settings}) were then trained {repeats} times each.",
+        *chosen,
     ]
     if scheme.redrawn:
         rounds = repeats // FOLDS
+        judges = "" if scheme.nested else " that had not chosen the hyperparameters"
         text.append(
             f"The repeats were {rounds} {'round' if rounds == 1 else 'rounds'} of a stratified "
             f"{FOLDS}-fold partition "
-            f"of the {scheme.pool} tracks that had not chosen the hyperparameters; identical tracks were kept "
+            f"of the {scheme.pool} tracks{judges}; identical tracks were kept "
             f"together. All other tracks were used for training ({scheme.train:.0f} on average)"
             + (f" and for choosing the epoch ({scheme.valid:.0f})" if scheme.valid else "")
             + ". Folds and seeds were the same for all models."

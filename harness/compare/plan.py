@@ -27,7 +27,8 @@ PROTOCOLS = get_args(Protocol)
 class CompareSettings:
     """The settings of `harness compare`, one field for each flag; None if the default depends on others.
 
-    `ensemble` is the number of networks of an ensemble, 1 for single networks alone.
+    `ensemble` is the number of networks of an ensemble, 1 for single networks alone. With `nested` each repeat has
+    a search of its own (see `nested.py`).
     """
 
     studies: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class CompareSettings:
     protocol: Protocol = "refit"
     untuned: bool = True
     ensemble: int = 1
+    nested: bool = False
     jobs: int | None = None
     device: str = "auto"
     tracking_uri: str | None = None

@@ -72,9 +72,9 @@ class RepeatTask:
         return replace(self, worker=worker)
 
 
-def candidate_view(tracks: Tracks, candidate: Candidate) -> View:
-    """Return the view of the tracks with the candidate's representation, columns and parameters."""
-    params = {} if candidate.config is None else candidate.config.params
+def candidate_view(tracks: Tracks, candidate: Candidate, config: TrialConfig | None) -> View:
+    """Return the view of the tracks with the candidate's representation and columns, and the config's crop."""
+    params = {} if config is None else config.params
     return View(tracks, candidate.representation, candidate.columns).for_params(params)
 
 
@@ -143,9 +143,9 @@ def _run(
     folder: Path,
     stopping: threading.Event,
 ) -> None:
-    split, view = task.splits[number], candidate_view(task.tracks, candidate)
-    seed = derive_seed(candidate.seed, "repeat", number)
-    config = None if candidate.config is None else replace(candidate.config, seed=seed)
+    seed, config = derive_seed(candidate.seed, "repeat", number), candidate.config_in(number)
+    split, view = task.splits[number], candidate_view(task.tracks, candidate, config)
+    config = None if config is None else replace(config, seed=seed)
     journal.append(
         RepeatStarted(
             candidate=candidate.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 from sklearn.metrics import f1_score
@@ -157,6 +158,11 @@ class Comparison:
         return tuple(candidate for candidate in self.candidates if candidate.is_single)
 
     @property
+    def checkpoint_pairs(self) -> list[tuple[str, str]]:
+        """The pairs of studies whose checkpoints were held against each other; none in a nested comparison."""
+        return list(combinations([candidate.name for candidate in self.studied if candidate.name in self.own], 2))
+
+    @property
     def gained(self) -> tuple[str, ...]:
         """What tuning gained each study, a sentence for each."""
         return tuple(pair.gain_sentence(corrected=len(self.gains) > 1) for pair in self.gains)
@@ -217,6 +223,7 @@ class Comparison:
             "verdict": self.verdict,
             "gains": [self._gain_json(pair) for pair in self.gains],
             "protocol": self.protocol,
+            "nested": self.scheme.nested,
             "warnings": list(self.warnings),
             "looks": list(self.looks),
             "run_id": self.run_id,

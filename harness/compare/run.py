@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.compare.nested import search_nested
 from harness.compare.page import write_files
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import candidate_view
@@ -41,6 +42,8 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     Raises StudyError if another process runs the same comparison, or if a repeat cannot be trained.
     Raises TrackingError if MLflow did not accept every repeat.
     """
+    if any(candidate.search and not candidate.chosen for candidate in plan.candidates):
+        plan = search_nested(plan)
     folder = comparison_folder(plan.stores.work_root, plan.identity)
     lock = comparison_lock(plan.stores.work_root, plan.identity)
     if not lock.acquire(wait=False, patience=0.1):
@@ -97,8 +100,11 @@ def _measure_own_split(
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Return the predictions of each study's best checkpoint on the studies' test part, and its number of weights.
 
-    The test part is opened once for each checkpoint: earlier predictions are read from MLflow.
+    The test part is opened once for each checkpoint: earlier predictions are read from MLflow. A nested comparison
+    does not speak of these checkpoints.
     """
+    if plan.settings.nested:
+        return {}, {}
     known = log.own_split()
     found: dict[str, OwnResult] = {}
     identities = {study.spec.name: study.context.identity for study in plan.compared}
@@ -116,7 +122,7 @@ def _measure_own_split(
             split = (
                 plan.split if run.refit_of is None else plan.split.merged()
             )  # the crop is fitted on its train part
-            part = candidate_view(plan.tracks, candidate).open_test(split)
+            part = candidate_view(plan.tracks, candidate, candidate.config).open_test(split)
             predicted = evaluate(classifier, part, candidate.config.precision).argmax(1)
             weights = sum(parameter.numel() for parameter in classifier.parameters())
             measured = OwnResult(run_id=run.run_id, test=tuple(predicted.tolist()), parameters=weights)
@@ -173,6 +179,7 @@ def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
     trained = [split.merged() if plan.merges else split for split in plan.splits]
     return ResamplingScheme(
         redrawn=plan.split.drawn,
+        nested=plan.settings.nested,
         train=float(np.mean([len(split.train) for split in trained])),
         valid=float(np.mean([len(split.valid) for split in trained])),
         test=float(np.mean([len(split.test) for split in plan.splits])),
@@ -250,7 +257,9 @@ def _params(plan: ComparisonPlan) -> dict[str, str]:
     studies = [study.spec.name for study in plan.compared]
     drawn = "splits and seeds" if plan.split.drawn else "seeds"
     protocol = plan.settings.protocol
-    return {"studies": ", ".join(studies), "drawn": drawn, "split": plan.split.name, "protocol": protocol}
+    nested = "yes" if plan.settings.nested else "no"
+    split = plan.split.name
+    return {"studies": ", ".join(studies), "drawn": drawn, "split": split, "protocol": protocol, "nested": nested}
 
 
 def _description(plan: ComparisonPlan) -> str:

@@ -32,7 +32,7 @@ class ResamplingScheme:
     `train`, `valid` and `test` are the mean numbers of tracks of the three parts, `pool` is the number of tracks
     that the test parts are drawn from. `clusters` has for each repeat the number of each test track's cluster,
     int [tracks], `own_clusters` the same for the test part of the studies' own split: identical tracks have one
-    number.
+    number. `nested` is True if each repeat had a search of its own.
     """
 
     redrawn: bool
@@ -42,6 +42,7 @@ class ResamplingScheme:
     pool: int
     clusters: tuple[NDArray[Any], ...]
     own_clusters: NDArray[Any]
+    nested: bool = False
 
     @property
     def ratio(self) -> float:
@@ -55,8 +56,10 @@ class ResamplingScheme:
 
     @property
     def scope(self) -> str:
-        """What a verdict speaks of: the settings, and on a fixed split its train list."""
-        return "these settings" if self.redrawn else "these settings and this train list"
+        """What a verdict speaks of, as a phrase: settings or tuned models, and on a fixed split its train list."""
+        if self.nested:
+            return "as tuned models" if self.redrawn else "as tuned models on this train list"
+        return "with these settings" if self.redrawn else "with these settings and this train list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +89,7 @@ class Pair:
     at most 0.05. `exact` is True if the exact sign test gave them. `wins` counts the repeats in which `a` scored
     higher, `losses` those in which `b` did. `checkpoints` is the difference of the two best checkpoints on the
     studies' own test part, with its interval over tracks, and `mcnemar_p` its exact test. `scope` is what the
-    verdict speaks of.
+    verdict speaks of, as a phrase.
     """
 
     a: str
@@ -168,10 +171,10 @@ class Pair:
         won = f"{pair.wins} of {self.repeats} {self.drawn}, {self._proof(corrected)}"
         if self.winner is None:
             return (
-                f"no difference shown between {pair.a} and {pair.b} with {self.scope}: {points}, {interval}, "
+                f"no difference shown between {pair.a} and {pair.b} {self.scope}: {points}, {interval}, "
                 f"so they lie within ±{100 * self.within:.1f} points of one another, {pair.a} ahead on {won}"
             )
-        return f"{pair.a} beats {pair.b} by {points} with {self.scope}, {interval}, on {won}"
+        return f"{pair.a} beats {pair.b} by {points} {self.scope}, {interval}, on {won}"
 
 
 def show_p(p: float) -> str:

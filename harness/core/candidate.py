@@ -14,10 +14,12 @@ class Candidate:
     against.
 
     `config` is that of the best trial, or of the default setting (each repeat replaces its seed), None for a
-    baseline. `seed` is the study's;
-    candidates with the same seed get the same seed in the same repeat. `source_digest` is the SHA-256 of the
-    model's file, None for a model of the package. `untuned` is True for the default setting of a study's model.
-    `members` is the number of networks: more than one are an ensemble, the mean of their probabilities.
+    baseline. In a nested comparison `search` is the digest of the search that each repeat has of its own,
+    `config` has no searched hyperparameters, and `chosen` is what each repeat's search chose, () before the
+    searches. `seed` is the study's; candidates with the same seed get the same seed in the same repeat.
+    `source_digest` is the SHA-256 of the model's file, None for a model of the package. `untuned` is True for
+    the default setting of a study's model. `members` is the number of networks: more than one are an ensemble,
+    the mean of their probabilities.
     """
 
     name: str
@@ -30,6 +32,12 @@ class Candidate:
     source_digest: str | None = None
     untuned: bool = False
     members: int = 1
+    search: str | None = None
+    chosen: tuple[TrialConfig, ...] = ()
+
+    def config_in(self, repeat: int) -> TrialConfig | None:
+        """Return the configuration of a repeat but for its seed, None for a baseline."""
+        return self.chosen[repeat] if self.chosen else self.config
 
     @property
     def is_contender(self) -> bool:
@@ -44,10 +52,11 @@ class Candidate:
     def identity(self) -> JsonObject:
         """Return the settings that determine the repeats, in their JSON form.
 
-        The display name and the number of threads (which depends on the machine) are left out.
+        The display name and the number of threads (which depends on the machine) are left out, and so is what a
+        search chooses, because it follows from the rest.
         """
         found = asdict(self)
-        del found["name"]
+        del found["name"], found["chosen"]
         if found["config"] is not None:
             del found["config"]["threads"]
         return found

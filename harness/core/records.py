@@ -180,11 +180,17 @@ class StudySpec:
     last_epoch: int | None = None
     refit_of: str | None = None  # the study whose best setting a refit trains
     confirms: str | None = None  # the study whose best trials a confirmation repeats, on folds of another round
+    nested_in: str | None = None  # the compared study whose search this one repeats, on an outer split
 
     @property
     def part_of(self) -> str | None:
-        """The study that this one is a part of, as its refit or its confirmation; None for a search."""
-        return self.refit_of or self.confirms
+        """The study that this one is a part of: its refit, its confirmation, or a nested search; None for none."""
+        return self.refit_of or self.confirms or self.nested_in
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the trials are those of a search, and not of a refit or a confirmation."""
+        return self.refit_of is None and self.confirms is None
 
     @property
     def fold_round(self) -> int:

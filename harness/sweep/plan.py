@@ -34,7 +34,7 @@ from harness.training.devices import devices_of
 from harness.training.loop import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
-PART_NAME = re.compile(r"\.(?:refit-\d+|confirm)$")
+PART_NAME = re.compile(r"\.(?:refit-\d+|confirm|nested-[0-9a-f]+-\d+)$")
 CONFIRMED_BY_DEFAULT = 5  # trials, where folds are used
 
 
@@ -67,7 +67,7 @@ class SweepPlan:
     def confirms(self) -> int:
         """How many of the best trials are measured again on fresh folds when the search is over."""
         wanted = self.settings.confirm
-        if self.spec.folds == 1 or self.spec.part_of is not None:
+        if self.spec.folds == 1 or not self.spec.is_search:
             return 0
         return CONFIRMED_BY_DEFAULT if wanted is None else wanted
 
@@ -191,7 +191,7 @@ def _study_name(name: str) -> str:
     if PART_NAME.search(name):
         raise SettingsError(
             f"study {name!r} has the name of a part of a study",
-            expected="a name that does not end in .refit-NUMBER or .confirm",
+            expected="a name that does not end in .refit-NUMBER, .confirm or .nested-DIGEST-NUMBER",
         )
     return check_name("study", name)
 

@@ -241,8 +241,8 @@ def _params(candidate: Candidate, start: RepeatStarted, comparison: str) -> dict
     # What the UI groups runs by, to show the repeats of a candidate as one line with a band, is a param.
     params: dict[str, object] = {"candidate": candidate.name, "comparison": comparison, "repeat": start.repeat}
     params |= {"model": candidate.model, "seed": start.seed, "split": start.split}
-    if candidate.config is not None:
-        config = candidate.config
+    if start.config is not None:
+        config = start.config
         params |= {**config.params, "epochs": config.epochs}
         params |= {"precision": config.precision, "columns_count": len(candidate.columns)}
     return params

@@ -173,7 +173,7 @@ def test_again_trains_nothing_and_more_repeats_only_those(studies: Path, inside:
     after = {run.info.run_id: run.info.end_time for run in repeats(first["run_id"])}
     assert before.items() <= after.items()
     studied = [run for run in repeats(first["run_id"]) if run.data.tags["of_study"]]
-    assert len(studied) == 2 * 10
+    assert len(studied) == 4 * 10  # both chosen settings, and the default setting with both studies' seeds
 
 
 @pytest.mark.long
@@ -261,7 +261,8 @@ def test_on_lists_the_seed_alone_varies(
     assert "with these settings and this train list" in found["verdict"]
     assert "of 3 seeds" in found["verdict"]
     # Both best checkpoints, and three repeats of both, have seen this one test part.
-    assert found["test_openings"]["own_split"] == 2 + 3 * 2
+    # So have those of the default setting, with both studies' seeds.
+    assert found["test_openings"]["own_split"] == 2 + 3 * 4
 
 
 def task_of(found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path) -> RepeatTask:
@@ -407,7 +408,7 @@ def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, de
 def test_workers_that_end_before_the_repeats_do(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(study="left", trials=1)
     monkeypatch.setattr("harness.compare.scheduling.work_on_repeats", bool)  # ends at once, without an error
-    with pytest.raises(StudyError, match="10 of 10 repeats have not ended, and no worker is left"):
+    with pytest.raises(StudyError, match="15 of 15 repeats have not ended, and no worker is left"):
         run_comparison(plan(studies=("one", "left"), repeats=5, baselines=False))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.compare.repeats import repeat_path
-from harness.core.errors import DataError, HarnessError, SettingsError, StudyError
+from harness.core.errors import CheckpointError, DataError, HarnessError, SettingsError, StudyError
 from tests.support import EXPERIMENTS
 from tests.support.commands import Harness
 from tests.support.comparisons import BASELINES, plan
@@ -131,7 +131,7 @@ def test_what_would_be_missed_after_all_training_is_refused_before(
     client = Stores.here().client()
     run = next(run for run in Stores.here().runs("bare", "trial"))
     client.set_tag(run.info.run_id, "checkpoint", "removed")
-    refused(StudyError, "was removed by --keep", studies=("one", "bare"))
+    refused(CheckpointError, "was removed by --keep", studies=("one", "bare"))
 
 
 @pytest.mark.long

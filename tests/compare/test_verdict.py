@@ -41,9 +41,11 @@ def test_the_sentence_of_a_difference(redrawn: bool) -> None:
         (-expected.value, -expected.high, -expected.low, expected.p)
     )
     assert (pair.winner, pair.confidence, pair.exact) == ("fcnn", 0.95, False)
-    scope, what = ("these settings", "splits") if redrawn else ("these settings and this train list", "seeds")
+    scope, what = (
+        ("with these settings", "splits") if redrawn else ("with these settings and this train list", "seeds")
+    )
     assert verdict_of([pair]) == (
-        f"fcnn beats cnn by {100 * expected.value:.1f} points with {scope}, "
+        f"fcnn beats cnn by {100 * expected.value:.1f} points {scope}, "
         f"95 % CI {100 * expected.low:.1f} to {100 * expected.high:.1f}, "
         f"on {pair.losses} of 10 {what}, {show_p(expected.p)}"
     )
