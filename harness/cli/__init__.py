@@ -19,6 +19,7 @@ from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
 from harness.cli.status import status
 from harness.cli.sweep import sweep
+from harness.cli.traits import traits
 from harness.cli.ui import ui
 from harness.cli.worker import worker
 from harness.core.errors import HarnessError
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, worker, status, ui, compare, export, predict, reproduce, doctor, delete):
+for command in (sweep, worker, status, ui, compare, traits, export, predict, reproduce, doctor, delete):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -11,7 +11,7 @@ from harness.core.errors import SettingsError, StudyError
 from harness.core.names import derive_seed
 from harness.core.records import MAX_MEMBERS, Split
 from harness.core.space import possible_values
-from harness.core.workspace import check_name, resolve_stores
+from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import recorded_model
@@ -32,27 +32,22 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     _check_settings(settings)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
-    with reading_storage(stores.storage) as opened:
+    names = settings.studies
+    if not names:
         wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
-        names = settings.studies or _newest(wanted, list_studies(opened))
-        if len(set(names)) < max(2, len(names)):
-            raise StudyError(
-                f"the studies to compare are {', '.join(names) or 'none'}",
-                expected="two or more different studies",
-            )
-        studies = [Study.open(opened, check_name("study", name), stores.work_folder(name)) for name in names]
-        compared = tuple(_compared_study(study, settings.trust_code) for study in studies)
-    _check_same(compared)
+        with reading_storage(stores.storage) as opened:
+            names = _newest(wanted, list_studies(opened))
+    if len(set(names)) < max(2, len(names)):
+        raise StudyError(
+            f"the studies to compare are {', '.join(names) or 'none'}",
+            expected="two or more different studies",
+        )
+    compared, split, tracks = compared_studies(stores, names, tracks, trust_code=settings.trust_code)
     tracker = Tracker(stores.tracking_uri, create=False)
-    first = tracker.studies.require_run(compared[0].spec.name, compared[0].context.identity)
-    split = tracker.studies.split(first.run_id)
     for study in compared:
         _check_checkpoint(tracker, study)
-    tracks = check_recorded(
-        tracks or load_data(recorded_folder(compared[0].context)), compared[0].spec.data_digest
-    )
     candidates = candidates_of(compared, tracks, settings)
-    splits = draw_splits(tracks, split, settings.repeats, chose=_choosers(compared, split, settings))
+    splits = draw_splits(tracks, split, settings.repeats, chose=tracks_that_chose(compared, split, settings))
     crops = (
         [crop for study in compared for crop in possible_values("crop", study.spec.space, study.spec.fixed)]
         if settings.nested
@@ -103,7 +98,30 @@ def draw_splits(tracks: Tracks, split: Split, repeats: int, *, chose: Collection
     return tuple(fold for folds in rounds for fold in folds)
 
 
-def _choosers(compared: Sequence[ComparedStudy], split: Split, settings: CompareSettings) -> tuple[str, ...]:
+def compared_studies(
+    stores: Stores, names: Sequence[str], tracks: Tracks | None, *, trust_code: bool
+) -> tuple[tuple[ComparedStudy, ...], Split, Tracks]:
+    """Return the studies of these names, their split and their data; `tracks` is None for the data on record.
+
+    Raises StudyError, DataError, SettingsError and UntrustedCode as `plan_comparison` does.
+    """
+    with reading_storage(stores.storage) as opened:
+        studies = [Study.open(opened, check_name("study", name), stores.work_folder(name)) for name in names]
+        compared = tuple(_compared_study(study, trust_code) for study in studies)
+    _check_same(compared)
+    first = compared[0]
+    tracker = Tracker(stores.tracking_uri, create=False)
+    split = tracker.studies.split(tracker.studies.require_run(first.spec.name, first.context.identity).run_id)
+    return (
+        compared,
+        split,
+        check_recorded(tracks or load_data(recorded_folder(first.context)), first.spec.data_digest),
+    )
+
+
+def tracks_that_chose(
+    compared: Sequence[ComparedStudy], split: Split, settings: CompareSettings
+) -> tuple[str, ...]:
     """Return the tracks by whose accuracy the settings were chosen; a nested search chooses by none of them."""
     if settings.nested:
         return ()

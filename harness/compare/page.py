@@ -24,7 +24,7 @@ PAGE_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
+class Shown:
     """A picture inside the page: data URLs for a light and a dark background."""
 
     title: str
@@ -40,7 +40,7 @@ def write_files(comparison: Comparison, folder: Path) -> None:
     shown = []
     for picture in pictures:
         picture.save(folder / f"{picture.name}.png", LIGHT)
-        shown.append(_embedded(picture, folder / f"{picture.name}.png"))
+        shown.append(embedded(picture, folder / f"{picture.name}.png"))
     (folder / PAGE_FILE).write_text(render(comparison, shown), encoding="utf-8")
     text = json.dumps(finite(comparison.as_json()), indent=2, allow_nan=False)
     (folder / "comparison.json").write_text(f"{text}\n", encoding="utf-8")
@@ -48,30 +48,38 @@ def write_files(comparison: Comparison, folder: Path) -> None:
     _write_own_split(comparison, folder / "own_split.csv")
 
 
-def render(comparison: Comparison, pictures: list[_Shown]) -> str:
+def render(comparison: Comparison, pictures: list[Shown]) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("harness.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     pairs = comparison.checkpoint_pairs
-    return environment.get_template("report.html.jinja").render(
-        comparison=comparison,
-        pictures=pictures,
-        apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs[:PAIRS_SHOWN]],
-        pairs_left_out=len(pairs[PAIRS_SHOWN:]),
-        describe=describe,
-        few_tracks=FEW_TRACKS,
-        show_p=show_p,
-        points=lambda fraction: f"{100 * fraction:z.1f}",
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            comparison=comparison,
+            pictures=pictures,
+            apart=[(a, b, tracks_apart(comparison, a, b)) for a, b in pairs[:PAIRS_SHOWN]],
+            pairs_left_out=len(pairs[PAIRS_SHOWN:]),
+            describe=describe,
+            few_tracks=FEW_TRACKS,
+            show_p=show_p,
+            points=lambda fraction: f"{100 * fraction:z.1f}",
+        )
     )
 
 
-def _embedded(picture: Picture, light: Path) -> _Shown:
+def environment() -> Environment:
+    """Return where the templates of the pages are, with everything escaped."""
+    loader = PackageLoader("harness.compare", ".")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def embedded(picture: Picture, light: Path) -> Shown:
+    """Return a picture for a page; its file for a light background is there already."""
     with tempfile.TemporaryDirectory() as name:
         dark = Path(name) / "dark.png"
         picture.save(dark, DARK)
         urls = [f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in (light, dark)]
-    return _Shown(title=picture.title, alt=picture.alt, light=urls[0], dark=urls[1])
+    return Shown(title=picture.title, alt=picture.alt, light=urls[0], dark=urls[1])
 
 
 def _write_predictions(comparison: Comparison, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from harness.compare.traits.game import Game
 from harness.core.candidate import Candidate
 from harness.core.known import KnownTrials
 from harness.core.names import digest_of
@@ -65,7 +66,8 @@ class ComparisonPlan:
     """The plan of a comparison. Everything that can be checked before training has been checked.
 
     `splits` has one split for each repeat; with the protocol `refit` a repeat trains on the train and the
-    validation part together. `compared` are the studies of the first candidates, in their order.
+    validation part together. `compared` are the studies of the first candidates, in their order. `game` has the
+    trainings of a repeat if the traits of a study are asked for; the candidates are then the learners.
     """
 
     settings: CompareSettings
@@ -77,6 +79,7 @@ class ComparisonPlan:
     warnings: tuple[str, ...]
     devices: tuple[str, ...]
     stores: Stores
+    game: Game | None = None
 
     @property
     def identity(self) -> str:
@@ -86,11 +89,21 @@ class ComparisonPlan:
         configuration has the protocol in its last epoch. What the contenders are held against is not in it. With
         ensembles it is another comparison, because they are in the verdict: Holm's levels depend on all its pairs.
         """
+        if self.game is not None:
+            return self._traits_identity(self.game)
         studied = sorted((c for c in self.candidates if c.is_contender), key=lambda c: (c.members, c.study or ""))
         candidates = [candidate.identity() for candidate in studied]
         return digest_of(
             [candidates, self.split.digest, self.splits[0].digest, self.compared[0].spec.data_digest]
         )[:16]
+
+    def _traits_identity(self, game: Game) -> str:
+        """Return the identity of traits: learners may be added to it, because each is judged alone."""
+        study = self.compared[0]
+        chosen = [study.spec.frozen_settings(), dict(study.best.params), study.best.best_epoch]
+        families = [[family.name, family.columns] for family in game.families.families]
+        drawn = [self.split.digest, self.splits[0].digest]
+        return digest_of(["traits", chosen, families, game.families.apart, drawn, study.context.identity])[:16]
 
     @property
     def merges(self) -> bool:
@@ -105,6 +118,8 @@ class ComparisonPlan:
     @property
     def name(self) -> str:
         """The name of the comparison's run."""
+        if self.game is not None:
+            return f"traits of {self.compared[0].spec.name}"
         return " vs ".join(candidate.name for candidate in self.candidates if candidate.is_single)
 
     def labels_of(self, ids: Sequence[str]) -> np.ndarray:

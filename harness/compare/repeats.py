@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 from harness.compare.baselines import BASELINES
+from harness.compare.traits.game import Game
+from harness.compare.traits.work import Learner, SubsetTrainings
 from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
 from harness.core.candidate import Candidate
 from harness.core.events import (
@@ -65,6 +67,7 @@ class RepeatTask:
     device: str
     threads: int
     merges: bool
+    game: Game | None = None  # the trainings of a repeat of the traits; None: a repeat trains its candidate
     worker: str = ""  # the name of the process
 
     def for_worker(self, worker: str) -> RepeatTask:
@@ -159,7 +162,9 @@ def _run(
         )
     )
     trained = split.merged() if task.merges else split
-    if config is None:
+    if task.game is not None:
+        end = _subsets(task, task.game, candidate, view, trained, config, seed).run(journal, stopping)
+    elif config is None:
         end = _baseline(candidate, seed, view, trained, journal)
     else:
         model = recorded_model(
@@ -170,6 +175,25 @@ def _run(
     journal.append(end, sync=True)
     if end.result.state != "interrupted":
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _subsets(
+    task: RepeatTask,
+    game: Game,
+    candidate: Candidate,
+    view: View,
+    split: Split,
+    config: TrialConfig | None,
+    seed: int,
+) -> SubsetTrainings:
+    model = None
+    if config is not None:
+        model = recorded_model(
+            candidate.model, candidate.source_digest, f"study {candidate.study!r}", trust_code=True
+        )
+    device = str(choose_device(task.device)) if config is not None else "cpu"
+    learner = Learner(name=candidate.model, seed=seed, config=config, model=model, device=device)
+    return SubsetTrainings(game, learner, view, split)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,14 @@ class Row:
         }
 
 
+def drawn_as(repeats: int, *, redrawn: bool) -> str:
+    """Return how the repeats were drawn, in a few words."""
+    if not redrawn:
+        return "all on this split, the seed varies"
+    rounds = repeats // FOLDS
+    return f"{rounds} {'round' if rounds == 1 else 'rounds'} of {FOLDS} folds drawn anew"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
     """All results of a comparison. Tables, pictures and pages are made from it.
@@ -147,10 +155,7 @@ class Comparison:
     @property
     def drawn_as(self) -> str:
         """How the repeats were drawn, in a few words."""
-        if not self.scheme.redrawn:
-            return "all on this split, the seed varies"
-        rounds = len(self.splits) // FOLDS
-        return f"{rounds} {'round' if rounds == 1 else 'rounds'} of {FOLDS} folds drawn anew"
+        return drawn_as(len(self.splits), redrawn=self.scheme.redrawn)
 
     @property
     def studied(self) -> tuple[Candidate, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from harness.core.records import TrialRow
 from harness.tracking import (
     ComparisonLog,
     Heartbeat,
+    Kind,
     Machine,
     OwnResult,
     Presence,
@@ -34,6 +37,8 @@ from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 from harness.workers.signals import interruptible
 
+T = TypeVar("T")
+
 
 def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Comparison:
     """Train the repeats that are not in MLflow yet, and return the result of all of them.
@@ -44,6 +49,14 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     """
     if any(candidate.search and not candidate.chosen for candidate in plan.candidates):
         plan = search_nested(plan)
+    return carry_out(plan, lambda tracker, log: _conclude(plan, tracker, log), listener)
+
+
+def carry_out(plan: ComparisonPlan, conclude: Callable[[Tracker, ComparisonLog], T], listener: Listener) -> T:
+    """Run the repeats that are not in MLflow yet, and return what `conclude` makes of all of them.
+
+    Raises what `run_comparison` raises.
+    """
     folder = comparison_folder(plan.stores.work_root, plan.identity)
     lock = comparison_lock(plan.stores.work_root, plan.identity)
     if not lock.acquire(wait=False, patience=0.1):
@@ -52,46 +65,53 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
         )
     try:
         with interruptible("interrupted; the repeats that have ended are in MLflow", AGAIN):
-            comparison = _record_comparison(plan, folder, lock.path, listener)
+            found = _record(plan, folder, lock.path, conclude, listener)
         shutil.rmtree(folder, ignore_errors=True)
-        return comparison
+        return found
     finally:
         lock.release(remove=True)
 
 
-def _record_comparison(plan: ComparisonPlan, folder: Path, lock: Path, listener: Listener) -> Comparison:
+def _record(
+    plan: ComparisonPlan,
+    folder: Path,
+    lock: Path,
+    conclude: Callable[[Tracker, ComparisonLog], T],
+    listener: Listener,
+) -> T:
     tracker = Tracker(plan.stores.tracking_uri)
-    log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest)
+    kind = Kind.COMPARISON if plan.game is None else Kind.TRAITS
+    log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest, kind)
     machine = Machine.here(plan.stores.work_root, create=True)
     presence = Presence.of_this_process(machine, new_name(), lock)
-    log.begin(plan.name, _description(plan), _params(plan), presence.as_tags())
+    log.begin(plan.name, describe_plan(plan), _params(plan), presence.as_tags())
     with Heartbeat(tracker, log.parent, machine, presence):
-        return _run_and_conclude(plan, tracker, log, folder, listener)
-
-
-def _run_and_conclude(
-    plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog, folder: Path, listener: Listener
-) -> Comparison:
-    try:
-        RepeatScheduler(plan, log, folder, listener).run()
-        own, parameters = _measure_own_split(plan, tracker, log)
-        comparison = _collect(plan, tracker, log, own, parameters)
-        with tempfile.TemporaryDirectory() as name:
-            write_files(comparison, Path(name))
-            log.conclude(
-                Path(name),
-                _figures(comparison),
-                note=_note(comparison, _description(plan)),
-                verdict=comparison.verdict,
-                warnings="\n".join(comparison.warnings),
-                repeats=len(comparison.splits),
-            )
-    except BaseException as error:
         try:
-            log.interrupt()
-        except TrackingError as unsent:  # harness doctor ends the run then; the first error is the one to raise
-            error.add_note(str(unsent))
-        raise
+            RepeatScheduler(plan, log, folder, listener).run()
+            return conclude(tracker, log)
+        except BaseException as error:
+            try:
+                log.interrupt()
+            except (
+                TrackingError
+            ) as unsent:  # harness doctor ends the run then; the first error is the one to raise
+                error.add_note(str(unsent))
+            raise
+
+
+def _conclude(plan: ComparisonPlan, tracker: Tracker, log: ComparisonLog) -> Comparison:
+    own, parameters = _measure_own_split(plan, tracker, log)
+    comparison = _collect(plan, tracker, log, own, parameters)
+    with tempfile.TemporaryDirectory() as name:
+        write_files(comparison, Path(name))
+        log.conclude(
+            Path(name),
+            _figures(comparison),
+            note=_note(comparison, describe_plan(plan)),
+            verdict=comparison.verdict,
+            warnings="\n".join(comparison.warnings),
+            repeats=len(comparison.splits),
+        )
     return comparison
 
 
@@ -158,7 +178,7 @@ def _collect(
         genres=plan.tracks.genres,
         split=plan.split,
         splits=plan.splits,
-        scheme=_scheme(plan),
+        scheme=scheme_of(plan),
         candidates=plan.candidates,
         outcomes=outcomes,
         labels=dict(zip(plan.tracks.ids, plan.tracks.labels.tolist(), strict=True)),
@@ -172,7 +192,8 @@ def _collect(
     )
 
 
-def _scheme(plan: ComparisonPlan) -> ResamplingScheme:
+def scheme_of(plan: ComparisonPlan) -> ResamplingScheme:
+    """Return how the repeats of a plan were drawn."""
     number_of = {track: row for row, track in enumerate(plan.tracks.ids)}
     for group in plan.tracks.duplicates:  # identical tracks count as one
         number_of |= dict.fromkeys(group, number_of[group[0]])
@@ -262,9 +283,16 @@ def _params(plan: ComparisonPlan) -> dict[str, str]:
     return {"studies": ", ".join(studies), "drawn": drawn, "split": split, "protocol": protocol, "nested": nested}
 
 
-def _description(plan: ComparisonPlan) -> str:
+def describe_plan(plan: ComparisonPlan) -> str:
+    """Return what the run is, for its note in MLflow."""
     synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
     studies = ", ".join(f"`{study.spec.name}`" for study in plan.compared)
+    if plan.game is not None:
+        count = len(list(plan.game.trainings()))
+        return (
+            f"{synthetic}Traits of {studies}: each repeat trains {count} times, on subsets of the families of "
+            "columns. Open `traits.html` among the artifacts."
+        )
     return (
         f"{synthetic}Comparison of the best configurations of {studies}. Open `report.html` among the artifacts."
     )

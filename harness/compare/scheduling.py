@@ -85,6 +85,7 @@ class RepeatScheduler:
             device=self._plan.devices[0],
             threads=threads,
             merges=self._plan.merges,
+            game=self._plan.game,
         )
         tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
         supervisor = WorkerSupervisor(work_on_repeats, tasks)

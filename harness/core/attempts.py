@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.core.events import EpochDone, Event, FoldEpochDone, RepeatStarted, TrialStarted
+from harness.core.events import EpochDone, Event, FoldEpochDone, RepeatStarted, SubsetTrained, TrialStarted
 
 ATTEMPTS = 3  # the default N
 
@@ -34,9 +34,10 @@ def last_new_epoch(events: Sequence[Event]) -> int:
     """Return the last new epoch of the last attempt in a journal, 0 for none.
 
     The epochs of a trial with several folds, and of an ensemble, are counted through: those of the second fold or
-    member follow the first's.
+    member follow the first's. A training of the traits counts as one.
     """
     epoch = length = 0
+    subsets = sum(isinstance(event, SubsetTrained) for event in events)
     for event in events:
         match event:
             case TrialStarted(config=config):
@@ -47,4 +48,4 @@ def last_new_epoch(events: Sequence[Event]) -> int:
                 epoch = (fold - 1) * length + metrics.epoch
             case EpochDone(metrics=metrics):
                 epoch = max(epoch, metrics.epoch)
-    return epoch
+    return epoch + subsets

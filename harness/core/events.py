@@ -114,6 +114,20 @@ class OpenedTestPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubsetTrained:
+    """One of the many trainings of a repeat of the traits has ended.
+
+    `subset` is its key, `guesses` are the predicted classes (indices) in the order of the split's test part,
+    `seconds` is the training time.
+    """
+
+    subset: str
+    guesses: tuple[int, ...]
+    seconds: float
+    time: int = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A trial has ended, or was interrupted.
 
@@ -157,6 +171,7 @@ Event: TypeAlias = (
     | Resumed
     | ResumeSaved
     | OpenedTestPart
+    | SubsetTrained
     | Ended
     | RepeatEnded
     | Acknowledged
@@ -172,6 +187,7 @@ _KINDS: dict[str, Callable[..., Event]] = {
     "resumed": Resumed,
     "saved": ResumeSaved,
     "test": OpenedTestPart,
+    "subset": SubsetTrained,
     "end": Ended,
     "repeat_end": RepeatEnded,
     "closed": Acknowledged,
@@ -195,6 +211,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "result": _result,
     "valid": tuple,
     "test": tuple,
+    "guesses": tuple,
 }
 
 

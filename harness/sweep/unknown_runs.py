@@ -17,7 +17,7 @@ from harness.tracking import Kind, Life, RunInfo, Tracker, forget, utc_text
 def examine_unknown_runs(examination: Examination, tracker: Tracker, known: set[str]) -> Iterator[Finding]:
     """Yield the findings on RUNNING runs whose parent run is not in `known` (run ids)."""
     families: dict[str, list[RunInfo]] = {}
-    for run in tracker.runs.running(Kind.STUDY, Kind.TRIAL, Kind.COMPARISON, Kind.REPEAT):
+    for run in tracker.runs.running(Kind.STUDY, Kind.TRIAL, Kind.COMPARISON, Kind.TRAITS, Kind.REPEAT):
         families.setdefault(run.family_id, []).append(run)
     for parent_id, runs in families.items():
         if parent_id in known:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.candidate import Candidate
-from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted
+from harness.core.events import EpochDone, Event, OpenedTestPart, RepeatEnded, RepeatStarted, SubsetTrained
 from harness.core.json_types import JsonObject
 from harness.core.recorded import checked
 from harness.tracking.run_info import RunInfo
@@ -19,6 +19,7 @@ from harness.tracking.trials import best_points, end_tags, epoch_points
 
 PREDICTIONS_FILE = "predictions.json"
 OWN_FILE = "own_split.json"
+SUBSETS_FILE = "subsets.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +111,16 @@ def read_ledger(tracker: Tracker, data_digest: str, split_digest: str) -> Ledger
 
 
 class ComparisonLog:
-    """Writes the runs of one comparison. `identity` identifies it; all its runs use one data set."""
+    """Writes the runs of one comparison. `identity` identifies it; all its runs use one data set.
 
-    def __init__(self, tracker: Tracker, experiment: str, identity: str, data_digest: str) -> None:
+    `kind` is that of its own run: a comparison, or the traits of a study.
+    """
+
+    def __init__(
+        self, tracker: Tracker, experiment: str, identity: str, data_digest: str, kind: Kind = Kind.COMPARISON
+    ) -> None:
         self.tracker = tracker
+        self._kind = kind
         self._experiment = tracker.experiment_id(experiment)
         self._identity = identity
         self._tags = {**origin_tags(), **code_tags(), Tag.COMPARISON: identity, Tag.DATA_DIGEST: data_digest}
@@ -125,14 +132,14 @@ class ComparisonLog:
 
         `tags` are set before the status, so that a RUNNING run always names the process that works on it.
         """
-        runs, found = self.tracker.runs, self._find(Kind.COMPARISON)
+        runs, found = self.tracker.runs, self._find(self._kind)
         if found:
             self.parent = found[0].run_id
             self._looks = found[0].looks
             runs.log(self.parent, tags=tags)
             runs.reopen(self.parent)
         else:
-            about = {**self._tags, Tag.KIND: Kind.COMPARISON, Tag.NOTE: description, **tags}
+            about = {**self._tags, Tag.KIND: self._kind, Tag.NOTE: description, **tags}
             self.parent = runs.create(self._experiment, name, about)
             runs.log(self.parent, params=params)
         return self.parent
@@ -153,6 +160,10 @@ class ComparisonLog:
     def predictions(self, run_id: str) -> Predictions:
         """Return the predictions of a repeat."""
         return self.tracker.artifacts.read_record(run_id, PREDICTIONS_FILE, Predictions.of)
+
+    def subsets(self, run_id: str) -> dict[str, tuple[int, ...]]:
+        """Return the predictions of each training of a repeat of the traits, by its key."""
+        return self.tracker.artifacts.read_record(run_id, SUBSETS_FILE, _subsets)
 
     def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> str:
         """Record a repeat completely, and return the id of its run.
@@ -180,6 +191,9 @@ class ComparisonLog:
         runs.log(run_id, points=points, params=_params(candidate, start, self._identity), tags=tags)
         predicted = {"valid": end.valid, "test": end.test}
         self.tracker.artifacts.log_json(run_id, predicted, PREDICTIONS_FILE)
+        subsets = {event.subset: event.guesses for event in events if isinstance(event, SubsetTrained)}
+        if subsets:
+            self.tracker.artifacts.log_json(run_id, subsets, SUBSETS_FILE)
         runs.end(run_id, STATUS_OF[end.result.state], time=end.time)
         return run_id
 
@@ -235,6 +249,10 @@ class ComparisonLog:
 
 def _own_results(recorded: Mapping[str, Any]) -> dict[str, OwnResult]:
     return {name: checked(OwnResult(**{**kept, "test": tuple(kept["test"])})) for name, kept in recorded.items()}
+
+
+def _subsets(recorded: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {str(key): tuple(int(guess) for guess in guesses) for key, guesses in recorded.items()}
 
 
 def _params(candidate: Candidate, start: RepeatStarted, comparison: str) -> dict[str, object]:

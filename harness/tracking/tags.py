@@ -95,6 +95,7 @@ class Kind(StrEnum):
     STUDY = "study"
     TRIAL = "trial"
     COMPARISON = "comparison"
+    TRAITS = "traits"
     REPEAT = "repeat"
     UNKNOWN = "unknown"
 

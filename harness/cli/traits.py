@@ -1,0 +1,162 @@
+"""`harness traits`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from harness.cli.messages import MessageConsole
+from harness.cli.options import Json, Storage, TrackingUri, TrustCode
+from harness.cli.output import print_json, print_table
+from harness.cli.terminal import Console
+from harness.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from harness.compare.plan import ComparisonPlan
+    from harness.compare.traits.result import Effect, Traits
+    from harness.core.stats import Estimate
+
+
+def traits(
+    study: Annotated[str, typer.Option("--study", help="The study, of a network on features.")],
+    families: Annotated[
+        Path | None,
+        typer.Option("--families", show_default="those of Kaggle's columns", help="TOML file of families."),
+    ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", help="Repeats: on drawn splits a multiple of 5, on lists at least 2."),
+    ] = 10,
+    learner: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--learner",
+            show_default="network",
+            help="network, logistic, forest or boosting (repeatable).",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", show_default="MLflow only", help="Also write the page and its files to a folder."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start even if it takes more than 30 minutes.")] = False,
+    jobs: Annotated[
+        str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Number of repeats in parallel, or auto.")
+    ] = "auto",
+    device: Annotated[
+        str,
+        typer.Option("--device", envvar="HARNESS_DEVICE", help="auto, cpu, cuda, cuda:N, or several with commas."),
+    ] = "auto",
+    tracking_uri: TrackingUri = None,
+    storage: Storage = None,
+    trust_code: TrustCode = False,
+    as_json: Json = False,
+) -> None:
+    """Say which families of columns decide the genre: alone, without, and by fair share.
+
+    Example: [bold]harness traits --study gtzan-fcnn --learner network --learner forest[/bold]
+    """
+    from harness.sweep.settings import check_jobs
+
+    wanted_jobs = check_jobs(jobs)
+    if out is not None and out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"--out {out} is a file; give a folder")
+    from harness.workers.fork_server import TRAINING_SERVER
+
+    TRAINING_SERVER.start()
+    from harness.compare.traits.page import write_traits
+    from harness.compare.traits.plan import TraitsSettings, plan_traits
+
+    settings = TraitsSettings(
+        study=study,
+        families=families,
+        repeats=repeats,
+        learners=tuple(learner or ("network",)),
+        data=data,
+        jobs=wanted_jobs,
+        device=device,
+        tracking_uri=tracking_uri,
+        storage=storage,
+        trust_code=trust_code,
+    )
+    console = MessageConsole()
+    plan = plan_traits(settings)
+    _announce(console, plan, yes=yes)
+    found = _run(console, plan)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        _print(found, out)
+    if out is not None:
+        write_traits(found, out)
+
+
+def _announce(console: Console, plan: ComparisonPlan, *, yes: bool) -> None:
+    """Say how long it takes; raise SettingsError if that is long and nobody has agreed to it."""
+    from harness.compare.traits.plan import LONG_MINUTES, forecast
+
+    assert plan.game is not None
+    game, minutes = plan.game, forecast(plan) / 60
+    trainings = len(list(game.trainings())) * plan.settings.repeats * len(plan.candidates)
+    text = f"{game.size} families, {trainings} trainings, about {minutes:.0f} min if none is on record"
+    if minutes > LONG_MINUTES and not yes:
+        raise SettingsError(
+            f"{text}: more than {LONG_MINUTES:.0f}",
+            expected="--yes, to start it all the same",
+            hint="--yes, fewer --repeats or learners, or a file for --families that merges some",
+        )
+    console.print(text, soft_wrap=True)
+    if game.families.apart:
+        console.print(f"in no family: {', '.join(game.families.apart)}", soft_wrap=True)
+
+
+def _run(console: Console, plan: ComparisonPlan) -> Traits:
+    from harness.cli.display import repeats_display
+    from harness.compare.traits.run import run_traits
+
+    with repeats_display(console, plan.name) as display:
+        found = run_traits(plan, display)
+    for warning in (*found.failed_controls, *found.warnings):
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    return found
+
+
+def _print(found: Traits, out: Path | None) -> None:
+    for learner in found.learners:
+        # In a terminal of 80 columns nothing else has room beside three figures with their intervals.
+        table = Table("family", "alone, %", "lost without", "share, points", box=SIMPLE_HEAD)
+        merged = [row for row in learner.merged if row.name in found.game.families.merged]
+        for kind, rows in (("", learner.rows), (" (merged)", merged), (" (control)", learner.controls)):
+            for row in rows:
+                alone = "" if row.alone is None else _alone(row.alone)
+                table.add_row(f"{row.name}{kind}", alone, _effect(row.lost), _effect(row.share))
+        for name, estimate in learner.apart.items():
+            table.add_row(f"{name} (no family)", _alone(estimate))
+        print_table(table)
+        print(
+            f"{learner.name}: {learner.whole.value:.3f} with all families, {learner.none:.3f} with all permuted; "
+            f"shares sum to {100 * learner.total:.1f}"
+        )
+    print(f"{found.data}, split: {found.split}; {found.repeats} repeats, {found.drawn_as}")
+    if found.synthetic:
+        print("the data are SYNTHETIC: these figures say nothing about music")
+    console = Console()
+    for line in ["", *found.sentences, "", found.ledger]:
+        console.print(line, soft_wrap=True)
+    print(f"run:  {found.run_id}, with traits.html among its artifacts")
+    print(f"next: {'harness ui' if out is None else f'open {out}/traits.html, harness ui'}")
+
+
+def _alone(accuracy: Estimate) -> str:
+    return f"{100 * accuracy.value:.0f} ({100 * accuracy.low:.0f}, {100 * accuracy.high:.0f})"
+
+
+def _effect(effect: Effect) -> str:
+    return f"{100 * effect.value:z.1f} ({100 * effect.low:z.1f}, {100 * effect.high:z.1f})"

@@ -1,0 +1,134 @@
+"""Families of feature columns: what each is called, which columns it has, and how families are merged."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.core.errors import SettingsError
+from harness.core.files import regular
+
+MAX_FAMILIES = 12  # 4096 subsets; each further family doubles them
+# Kaggle's columns. `length` is in none of them: it describes the file, not the music.
+DEFAULT: Mapping[str, tuple[str, ...]] = {
+    "MFCC means": ("mfcc*_mean",),
+    "MFCC variances": ("mfcc*_var",),
+    "chroma": ("chroma_stft_*",),
+    "spectral shape": ("spectral_centroid_*", "spectral_bandwidth_*", "rolloff_*"),
+    "loudness": ("rms_*",),
+    "zero crossings": ("zero_crossing_rate_*",),
+    "harmony and percussion": ("harmony_*", "perceptr_*"),
+    "tempo": ("tempo",),
+}
+DEFAULT_MERGED: Mapping[str, tuple[str, ...]] = {"MFCC": ("MFCC means", "MFCC variances")}
+FORM = '[families] with name = ["column", "prefix*"], and if wanted [merged] with name = ["family", "family"]'
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Some feature columns that are taken away together."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Families:
+    """The families of a study's columns, a coarser grouping of them, and the columns that are in none.
+
+    `merged` maps the names of merged families to the names of their parts; a family that is in none stays alone.
+    """
+
+    families: tuple[Family, ...]
+    merged: Mapping[str, tuple[str, ...]]
+    apart: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the families, in their order."""
+        return tuple(column for family in self.families for column in family.columns)
+
+    @property
+    def coarse(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """The coarser grouping: names with the indices of their families; () if nothing is merged."""
+        if not self.merged:
+            return ()
+        index_of = {family.name: index for index, family in enumerate(self.families)}
+        inside = {name for parts in self.merged.values() for name in parts}
+        groups = [(name, tuple(index_of[part] for part in parts)) for name, parts in self.merged.items()]
+        groups += [(name, (index,)) for name, index in index_of.items() if name not in inside]
+        return tuple(sorted(groups, key=lambda group: group[1]))
+
+
+def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
+    """Return the families of these columns: Kaggle's, or those of a TOML file.
+
+    A default family loses the columns that are not there, and is left out where none is. A file must name columns
+    that are there.
+
+    Raises SettingsError if the file cannot be read or does not fit the columns, if a column is in two families,
+    and if there are fewer than two families or more than MAX_FAMILIES.
+    """
+    wanted, merged = (DEFAULT, DEFAULT_MERGED) if path is None else _read(path)
+    where = "the default families" if path is None else str(path)
+    found = []
+    for name, patterns in wanted.items():
+        unknown = [pattern for pattern in patterns if not any(fnmatchcase(column, pattern) for column in columns)]
+        if unknown and path is not None:
+            raise SettingsError(
+                f"{where}: family {name!r} names {unknown[0]!r}, which the study has not",
+                expected=", ".join(columns),
+            )
+        own = tuple(c for c in columns if any(fnmatchcase(c, pattern) for pattern in patterns))
+        if own:
+            found.append(Family(name, own))
+    counts = Counter(column for family in found for column in family.columns)
+    twice = sorted(column for column, count in counts.items() if count > 1)
+    if twice:
+        raise SettingsError(f"{where}: column {twice[0]!r} is in two families", expected="each column in one")
+    if not 2 <= len(found) <= MAX_FAMILIES:
+        raise SettingsError(
+            f"{where} give {len(found)} families of the study's {len(columns)} columns",
+            expected=f"2 to {MAX_FAMILIES}: every subset of them is trained, and each family doubles the subsets",
+            hint="merge families, in a file for --families"
+            if len(found) > MAX_FAMILIES
+            else "--families FILE.toml",
+        )
+    names = [family.name for family in found]
+    known = {name: tuple(p for p in parts if p in names) for name, parts in merged.items()}
+    return Families(
+        families=tuple(found),
+        merged={name: parts for name, parts in known.items() if len(parts) > 1},
+        apart=tuple(column for column in columns if column not in counts),
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    try:
+        table = tomllib.loads(regular(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}", expected=FORM) from error
+    families, merged = (_lists(path, table.pop(key, {}), key) for key in ("families", "merged"))
+    if table:
+        raise SettingsError(f"{path}: there is no table {next(iter(table))!r}", expected=FORM)
+    parts = [part for names in merged.values() for part in names]
+    odd = [part for part in parts if part not in families or parts.count(part) > 1]
+    if odd:
+        raise SettingsError(f"{path}: [merged] names {odd[0]!r}, no family or twice", expected=", ".join(families))
+    clash = [name for name in merged if name in families]
+    if clash:
+        raise SettingsError(f"{path}: {clash[0]!r} is both a family and a merged one", expected="different names")
+    return families, merged
+
+
+def _lists(path: Path, table: object, key: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in table.items() if isinstance(table, dict) else [("", None)]:
+        if not isinstance(value, list) or not value or not all(isinstance(entry, str) for entry in value):
+            raise SettingsError(f"{path}: {key} {name!r} is {value!r}", expected=FORM)
+        found[name] = tuple(value)
+    return found

@@ -1,0 +1,135 @@
+"""Writes the files of traits: pictures, a table, the JSON form, and a self-contained HTML page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.compare.canvas import COLOURS, Picture, panels_of
+from harness.compare.page import embedded, environment
+from harness.compare.traits.result import FamilyRow, LearnerResult, Traits
+from harness.core.json_types import finite
+from harness.core.tables import write_table
+from harness.study.plots import GREY, plain
+
+PAGE_FILE = "traits.html"
+
+
+def write_traits(found: Traits, folder: Path) -> None:
+    """Write `traits.html`, its pictures, `traits.csv` and `traits.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = []
+    for picture in pictures_of(found):
+        picture.save(folder / f"{picture.name}.png")
+        shown.append(embedded(picture, folder / f"{picture.name}.png"))
+    page = (
+        environment()
+        .get_template("traits.html.jinja")
+        .render(found=found, pictures=shown, percent=lambda fraction: f"{100 * fraction:z.1f}")
+    )
+    (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+    text = json.dumps(finite(found.as_json()), indent=2, allow_nan=False)
+    (folder / "traits.json").write_text(f"{text}\n", encoding="utf-8")
+    _write_rows(found, folder / "traits.csv")
+
+
+def pictures_of(found: Traits) -> list[Picture]:
+    """Return the pictures: the shares by learner, and the recall of each class alone and without."""
+    return [_shares(found), _recalls(found, "without"), _recalls(found, "alone")]
+
+
+def _shares(found: Traits) -> Picture:
+    first = found.learners[0]
+    order = sorted(range(len(first.rows)), key=lambda index: first.rows[index].share.value)
+
+    def draw() -> Figure:
+        figure, panels = panels_of(10.5, 1.4 + 0.46 * len(order), columns=3)
+        for axes, kind in zip(panels, ("alone", "lost", "share"), strict=True):
+            for place, learner in enumerate(found.learners):
+                colour, shift = COLOURS[place % len(COLOURS)], 0.5 * (place / len(found.learners))
+                for height, index in enumerate(order):
+                    effect = getattr(learner.rows[index], kind)
+                    heights, ends = [height - shift] * 2, [100 * effect.low, 100 * effect.high]
+                    axes.plot(ends, heights, color=colour, linewidth=2)
+                    label = learner.name if height == 0 else None
+                    axes.scatter([100 * effect.value], heights[:1], color=colour, s=30, zorder=3, label=label)
+            axes.axvline(100 * first.none if kind == "alone" else 0, color=GREY, linewidth=1, linestyle=":")
+            axes.set_yticks(
+                range(len(order)), [plain(first.rows[i].name) for i in order] if kind == "alone" else []
+            )
+        panels[0].set_xlabel("alone: accuracy, per cent")
+        panels[1].set_xlabel("lost where it is permuted, points")
+        panels[2].set_xlabel(f"share of {100 * first.total:.1f} points")
+        if len(found.learners) > 1:
+            panels[2].legend(loc="lower right")
+        return figure
+
+    said = "; ".join(f"{row.name} {100 * row.share.value:.1f}" for row in (first.rows[i] for i in reversed(order)))
+    title = "Alone, without, and fair share"
+    return Picture(name="shares", title=title, alt=f"Shares in points, {first.name}: {said}.", draw=draw)
+
+
+def _recalls(found: Traits, kind: str) -> Picture:
+    first = found.learners[0]
+    table = 100 * (first.recalls["all"] - first.recalls[kind] if kind == "without" else first.recalls[kind])
+
+    def draw() -> Figure:
+        figure, (axes,) = panels_of(1.8 + 0.85 * len(found.genres), 1.2 + 0.5 * len(first.rows))
+        top = float(np.nanmax(np.abs(table))) or 1.0
+        low, colours = (-top, "RdBu_r") if kind == "without" else (0.0, "Blues")
+        image = axes.imshow(table, cmap=colours, vmin=low, vmax=top, aspect="auto")
+        axes.set_xticks(
+            range(len(found.genres)), [plain(genre) for genre in found.genres], rotation=30, ha="right"
+        )
+        axes.set_yticks(range(len(first.rows)), [plain(row.name) for row in first.rows])
+        for (row, column), value in np.ndenumerate(table):
+            is_dark = abs(value) > 0.6 * top
+            axes.text(
+                column,
+                row,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="#ffffff" if is_dark else "#1b1b1f",
+            )
+        figure.colorbar(image, ax=axes, shrink=0.8)
+        return figure
+
+    best = [
+        (row.name, found.genres[int(np.nanargmax(values))], float(np.nanmax(values)))
+        for row, values in zip(first.rows, table, strict=True)
+    ]
+    said = "; ".join(f"{name}: {genre} {value:.0f}" for name, genre, value in best)
+    titles = {
+        "without": "Recall that each class loses where a family is permuted, points",
+        "alone": "Recall of each class with one family alone, per cent",
+    }
+    return Picture(name=f"recall_{kind}", title=titles[kind], alt=f"Largest of each family: {said}.", draw=draw)
+
+
+def _write_rows(found: Traits, path: Path) -> None:
+    """Write one line for each learner and family: its figures as fractions, with intervals."""
+    ends = ("", "_low", "_high")
+    head = [
+        "learner",
+        "kind",
+        "family",
+        "columns",
+        *[f"{what}{end}" for what in ("alone", "lost", "share") for end in ends],
+    ]
+    rows: list[list[object]] = [[*head]]
+    for learner in found.learners:
+        for kind, group in _groups(learner):
+            for row in group:
+                alone = ("", "", "") if row.alone is None else (row.alone.value, row.alone.low, row.alone.high)
+                figures = [value for e in (row.lost, row.share) for value in (e.value, e.low, e.high)]
+                rows.append([learner.name, kind, row.name, row.columns, *alone, *figures])
+    write_table(path, rows)
+
+
+def _groups(learner: LearnerResult) -> list[tuple[str, tuple[FamilyRow, ...]]]:
+    return [("family", learner.rows), ("merged", learner.merged), ("control", learner.controls)]

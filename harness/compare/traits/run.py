@@ -1,0 +1,82 @@
+"""Runs the planned traits of a study: trains the repeats, judges them, records the result."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from harness.compare.plan import ComparisonPlan
+from harness.compare.result import drawn_as
+from harness.compare.run import carry_out, describe_plan, scheme_of
+from harness.compare.scheduling import Listener
+from harness.compare.traits.game import Game
+from harness.compare.traits.page import write_traits
+from harness.compare.traits.result import LearnerResult, RepeatAnswers, Traits, learner_result
+from harness.core.candidate import Candidate
+from harness.tracking import ComparisonLog, Tracker, read_ledger
+
+
+def run_traits(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Traits:
+    """Train what is not in MLflow yet, and return what all of it says.
+
+    Raises what `run_comparison` raises: after an interruption the same command continues.
+    """
+    assert plan.game is not None
+    game = plan.game
+    return carry_out(plan, lambda tracker, log: _conclude(plan, game, tracker, log), listener)
+
+
+def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: ComparisonLog) -> Traits:
+    spec = plan.compared[0].spec
+    scheme = scheme_of(plan)
+    learners = tuple(_learner(plan, game, candidate, log) for candidate in plan.candidates)
+    found = Traits(
+        study=spec.name,
+        run_id=log.parent,
+        experiment=plan.experiment,
+        data=plan.tracks.folder.name,
+        synthetic=plan.tracks.synthetic,
+        genres=plan.tracks.genres,
+        split=plan.split.name,
+        repeats=plan.settings.repeats,
+        drawn_as=drawn_as(len(plan.splits), redrawn=scheme.redrawn),
+        trainings=len(list(game.trainings())),
+        game=game,
+        learners=learners,
+        warnings=plan.warnings,
+        ledger=read_ledger(tracker, spec.data_digest, spec.split_digest).as_text(),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        write_traits(found, Path(name))
+        log.conclude(
+            Path(name),
+            _figures(found),
+            note=f"{describe_plan(plan)}\n\n" + "".join(f"- {line}\n" for line in found.sentences),
+            verdict="; ".join(found.sentences),
+            warnings="\n".join((*found.warnings, *found.failed_controls)),
+            repeats=plan.settings.repeats,
+        )
+    return found
+
+
+def _learner(plan: ComparisonPlan, game: Game, candidate: Candidate, log: ComparisonLog) -> LearnerResult:
+    finished = log.finished()
+    answers = []
+    for number, split in enumerate(plan.splits):
+        subsets = log.subsets(finished[candidate.name, number].run_id)
+        guesses = {key: np.array(values, dtype=np.int64) for key, values in subsets.items()}
+        answers.append(RepeatAnswers(guesses=guesses, truth=plan.labels_of(split.test)))
+    return learner_result(candidate.name, game, answers, scheme_of(plan), len(plan.tracks.genres))
+
+
+def _figures(found: Traits) -> dict[str, float]:
+    first = found.learners[0]
+    metrics = {"accuracy_all": first.whole.value, "accuracy_all_permuted": first.none}
+    for row in first.rows:
+        name = row.name.replace(" ", "_")
+        metrics |= {f"share_{name}": row.share.value, f"lost_without_{name}": row.lost.value}
+        if row.alone is not None:
+            metrics[f"alone_{name}"] = row.alone.value
+    return metrics
