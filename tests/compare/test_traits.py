@@ -165,7 +165,7 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
     sweep(trials=1, epochs=2)
     words = ("traits", "--study", "demo-fcnn", "--families", str(two), "--repeats", "5")
     shown = inside(*words, "--out", str(tmp_path / "out"))
-    assert "2 families, 115 trainings" in shown.stderr
+    assert "2 families, 145 trainings" in shown.stderr
     assert "in no family: length" in shown.stderr
     assert "SYNTHETIC" in shown.stdout
     assert max(map(len, shown.stdout.partition("SYNTHETIC")[0].splitlines())) <= 80
@@ -225,6 +225,7 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
     inside("doctor")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("workspace")
 def test_the_family_that_decides_gets_it_all_and_noise_gets_nothing(
     inside: Harness, demo_copy: Path, tmp_path: Path
@@ -272,11 +273,11 @@ def test_what_cannot_be_asked_is_refused_before_any_training(
     inside: Harness, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep(trials=1, epochs=2)
-    assert "the learners are tree" in inside("traits", "--study", "demo-fcnn", "--learner", "tree", code=2).stderr
+    assert "the learners are tree" in inside("traits", "--study", "demo-fcnn", "--learner", "tree", code=1).stderr
     with pytest.raises(StudyError, match="there is no study 'none'"):
         plan_traits(TraitsSettings(study="none"))
     monkeypatch.setattr("harness.compare.traits.plan.forecast", lambda _: 60 * LONG_MINUTES + 61)
-    refused = inside("traits", "--study", "demo-fcnn", "--families", str(two), "--repeats", "5", code=2).stderr
+    refused = inside("traits", "--study", "demo-fcnn", "--families", str(two), "--repeats", "5", code=1).stderr
     assert "about 31 min if none is on record: more than 30" in refused
     assert "--yes" in refused
     assert Stores.here().client().search_runs(["0", "1"], "tags.kind = 'traits'") == []

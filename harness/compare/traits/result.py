@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.traits.game import CONTROLS, Floats, Game, control_share, mean_over_seeds, set_key, shares
-from harness.compare.verdict import ResamplingScheme, Scores, estimate_accuracy, show_p
+from harness.compare.verdict import ResamplingScheme, show_p
 from harness.core.json_types import JsonObject
 from harness.core.stats import Estimate, holm, holm_confidences, tracks_by_fits
 
@@ -245,9 +245,8 @@ def _effects(differences: Sequence[Sequence[Floats]], scheme: ResamplingScheme) 
 
 
 def _accuracy(correct: Sequence[Floats], scheme: ResamplingScheme) -> Estimate:
-    if all(np.isin(each, (0.0, 1.0)).all() for each in correct):
-        return estimate_accuracy(Scores(name="", correct=tuple(each == 1.0 for each in correct)), scheme)
-    found = tracks_by_fits(list(correct), scheme.clusters, scheme.ratio)  # a mean over seeds
+    """Return a mean accuracy with its interval. Every track counts alike, so that the shares sum to it exactly."""
+    found = tracks_by_fits(list(correct), scheme.clusters, scheme.ratio)
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
