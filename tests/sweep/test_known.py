@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from harness.core.errors import SettingsError, StudyError
 from harness.core.known import KnownTrial, KnownTrials
 from harness.core.space import Choice, Condition, Params, Range
+from harness.core.workspace import resolve_stores
 from harness.models.registry import MODELS
 from harness.study.samplers import make_sampler
 from harness.study.suggesting import suggest
-from harness.sweep.known import fit
+from harness.sweep.known import fit, read_known
+from harness.sweep.settings import SweepSettings
 from harness.training.loop import accepted_by
 from tests.support.commands import Harness
 from tests.support.stores import Stores, artifacts
@@ -59,6 +61,7 @@ def test_a_search_is_told_the_trials_of_another_study() -> None:
     assert (again.counts.finished, len(stores.runs("told", "trial"))) == (3, 3)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_a_search_is_told_the_trials_of_a_table(inside: Harness) -> None:
     sweep(trials=3, epochs=2, pictures=True)
@@ -165,12 +168,10 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
         ("lr,batch_size,val_accuracy\n0.01,33,0.5\n", "none of the 1 known trials"),
     ],
 )
-@pytest.mark.usefixtures("place")
 def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "known.csv"
-    table.write_text(text)
-    with pytest.raises(SettingsError, match=message):
-        sweep(study="told", import_trials=(str(table),))
-    table.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="cannot be read"):
-        sweep(study="told", import_trials=(str(table),))
+    settings = SweepSettings(model="fcnn", import_trials=(str(table),))
+    for content, expected in ((text.encode(), message), (b"\xff\xfe\x00", "cannot be read")):
+        table.write_bytes(content)
+        with pytest.raises(SettingsError, match=expected):
+            read_known(settings, SPEC, ACCEPTED, resolve_stores(None, None))
