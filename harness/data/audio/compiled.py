@@ -43,13 +43,7 @@ def prepare_audio() -> None:
 
     Raises DataError if a library that reads sound is not installed, or if librosa cannot be used.
     """
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DataError(
-            f"reading audio needs the package {' and '.join(missing)}",
-            expected="the extra [audio]",
-            hint="pip install -e '.[audio]'",
-        )
+    check_libraries()
     name, given = _name(), os.environ.get(NUMBA_VARIABLE)
     if given and Path(given).name == name and Path(given).is_dir():
         return  # prepared by this process, or by the one that started it
@@ -57,6 +51,17 @@ def prepare_audio() -> None:
     if not folder.is_dir():
         _start_making(folder)
     os.environ[NUMBA_VARIABLE] = str(folder)  # read when librosa is imported
+
+
+def check_libraries() -> None:
+    """Raise DataError if a library that reads sound is not installed."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DataError(
+            f"reading audio needs the package {' and '.join(missing)}",
+            expected="the extra [audio]",
+            hint="pip install -e '.[audio]'",
+        )
 
 
 @functools.cache

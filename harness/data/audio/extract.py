@@ -18,7 +18,7 @@ from harness import __version__
 from harness.core.errors import DataError
 from harness.core.files import FileLock, replacing
 from harness.data.audio.clips import Clip, find_clips
-from harness.data.audio.compiled import LIBRARIES, prepare_audio
+from harness.data.audio.compiled import LIBRARIES, check_libraries, prepare_audio
 from harness.data.audio.recipe import (
     FEATURE_RECIPE,
     PICTURE_RECIPE,
@@ -63,7 +63,7 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = l
     Raises DataError if no file can be used, if `out` already has a data set, if another process extracts to `out`,
     or if the extra [audio] is missing. Raises OSError if `out` cannot be written.
     """
-    prepare_audio()
+    check_libraries()
     work, ready = out / WORK_FOLDER, out / WORK_FOLDER / "ready"
     _check_folders(audio, out, resumed=ready.exists())
     clips, ignored = find_clips(audio)
@@ -72,6 +72,7 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = l
         raise DataError(f"another process extracts to {out}", expected="one process at a time", hint="--out OTHER")
     try:
         if not ready.exists():
+            prepare_audio()
             _assemble(audio, work, clips, *_analyse_all(clips, work, jobs, progress))
         for name in OUTPUTS:
             if (ready / name).exists():

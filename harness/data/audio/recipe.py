@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.files import regular
-from harness.data.audio.compiled import prepare_audio
+from harness.data.audio.compiled import check_libraries, prepare_audio
 from harness.data.features import FEATURE_COLUMNS, FLOAT32_MAX
 
 FEATURE_RECIPE, PICTURE_RECIPE = 1, 1
@@ -42,16 +42,21 @@ def load_clip(path: Path) -> np.ndarray:
     Raises DataError if the file cannot be decoded, if the clip is too short, too long, silent or has samples that
     are not finite, and if the extra [audio] is missing.
     """
-    prepare_audio()
-    import librosa
+    check_libraries()
     import soundfile
 
     try:
         # Opened with soundfile, because librosa would try other decoders, which round in another way, if it fails.
         with soundfile.SoundFile(regular(path)) as file:
             _check_header(path, file.frames, file.samplerate, file.channels)
-            clip, _ = librosa.load(file, sr=RATE, mono=True)
-    except (soundfile.SoundFileError, librosa.LibrosaError, OSError) as error:
+            prepare_audio()  # only now: a file that cannot be used is refused at once, on a new machine too
+            import librosa
+
+            try:
+                clip, _ = librosa.load(file, sr=RATE, mono=True)
+            except librosa.LibrosaError as error:
+                raise DataError(f"{path} cannot be decoded: {error}", expected=_expected()) from error
+    except (soundfile.SoundFileError, OSError) as error:
         reason = getattr(error, "error_string", error)  # without the path, which our message has
         raise DataError(f"{path} cannot be decoded: {reason}", expected=_expected()) from error
     if len(clip) < SHORTEST * RATE:  # the header may state more samples than the file has
