@@ -93,9 +93,10 @@ class ComparisonPlan:
             return self._traits_identity(self.game)
         studied = sorted((c for c in self.candidates if c.is_contender), key=lambda c: (c.members, c.study or ""))
         candidates = [candidate.identity() for candidate in studied]
-        return digest_of(
-            [candidates, self.split.digest, self.splits[0].digest, self.compared[0].spec.data_digest]
-        )[:16]
+        drawn = [self.split.digest, self.splits[0].digest, self.compared[0].spec.data_digest]
+        # A nested configuration has no last epoch before its search: the protocol does not show in it.
+        protocol = [self.settings.protocol] if self.settings.nested else []
+        return digest_of([candidates, *drawn, *protocol])[:16]
 
     def _traits_identity(self, game: Game) -> str:
         """Return the identity of traits: learners may be added to it, because each is judged alone."""

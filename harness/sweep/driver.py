@@ -70,7 +70,8 @@ def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
         close_journals(study)
         if not plan.joins:
             settings = plan.settings
-            if plan.model.source_digest is not None:  # the user has named the file
+            # The user has named the file, but for a nested search, whose file is that of a record.
+            if plan.model.source_digest is not None and plan.spec.nested_in is None:
                 remember(plan.model.source_digest, Path(plan.model.name.rpartition(":")[0]))
             targets = Targets(
                 n_trials=settings.trials,

@@ -18,7 +18,17 @@ from harness.study.samplers import SAMPLERS
 from harness.sweep.settings import SweepSettings
 
 # What two studies must share: otherwise an accuracy in one says nothing of the same setting in the other.
-SHARED = ("model", "source_digest", "data_digest", "split_digest", "columns", "epochs", "folds", "precision")
+SHARED = (
+    "model",
+    "source_digest",
+    "data_digest",
+    "split_digest",
+    "columns",
+    "epochs",
+    "folds",
+    "precision",
+    "part_of",
+)
 ACCURACY, STATE = "val_accuracy", "state"
 MAX_ROWS = 10_000
 

@@ -86,7 +86,9 @@ def test_each_repeat_trains_what_its_own_search_chose(inside: Harness, tmp_path:
     assert [name for name in nested_studies() if name.startswith("one.")] == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("studies")
 def test_the_comparison_of_tuned_models_is_another_one() -> None:
     assert plan(**QUICK).identity != plan(**{**QUICK, "nested": False}).identity
+    assert plan(**QUICK).identity != plan(**{**QUICK, "protocol": "holdout"}).identity
     assert plan(**QUICK).identity == plan(**{**QUICK, "baselines": True}).identity

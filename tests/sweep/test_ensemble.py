@@ -80,6 +80,7 @@ def test_the_mean_of_refits_is_one_network_in_every_file(demo_tracks: Tracks, in
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_more_networks_train_only_what_is_missing() -> None:
     first = swept(ensemble=2)
     before = {run.info.run_id: run.info.end_time for run in members()}

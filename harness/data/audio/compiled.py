@@ -70,6 +70,10 @@ def _name() -> str:
     from llvmlite import binding
 
     told = [f"{name} {version(name)}" for name in ("librosa", "numba", "llvmlite", "numpy")]
+    spec = importlib.util.find_spec("librosa")  # Numba's files hold for these source files alone
+    assert spec is not None
+    assert spec.origin is not None
+    told += [spec.origin, str(Path(spec.origin).stat().st_mtime_ns)]
     told += [sys.version, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()]
     return f"librosa-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
 
