@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from harness.cli.messages import MessageConsole
-from harness.cli.options import Json, Storage, TrackingUri, TrustCode
+from harness.cli.options import Devices, Json, RecordedData, RepeatJobs, Storage, TrackingUri, TrustCode
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.space import describe
@@ -41,9 +41,7 @@ def compare(
             help="Trainings of each model: on drawn splits a multiple of 5, on lists at least 2.",
         ),
     ] = 10,
-    data: Annotated[
-        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
-    ] = None,
+    data: RecordedData = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Also train baselines from scikit-learn.")
     ] = True,
@@ -76,13 +74,8 @@ def compare(
             help="Also write the report to a folder, and files for a paper.",
         ),
     ] = None,
-    jobs: Annotated[
-        str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Number of repeats in parallel, or auto.")
-    ] = "auto",
-    device: Annotated[
-        str,
-        typer.Option("--device", envvar="HARNESS_DEVICE", help="auto, cpu, cuda, cuda:N, or several with commas."),
-    ] = "auto",
+    jobs: RepeatJobs = "auto",
+    device: Devices = "auto",
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
     trust_code: TrustCode = False,

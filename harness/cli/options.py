@@ -22,6 +22,16 @@ Storage = Annotated[
         help="Optuna's storage, an SQLAlchemy URL.",
     ),
 ]
+RecordedData = Annotated[
+    str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
+]
+RepeatJobs = Annotated[
+    str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Number of repeats in parallel, or auto.")
+]
+Devices = Annotated[
+    str,
+    typer.Option("--device", envvar="HARNESS_DEVICE", help="auto, cpu, cuda, cuda:N, or several with commas."),
+]
 TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Run code that a record or a bundle names and you have not named before."),

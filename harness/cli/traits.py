@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from harness.cli.messages import MessageConsole
-from harness.cli.options import Json, Storage, TrackingUri, TrustCode
+from harness.cli.options import Devices, Json, RecordedData, RepeatJobs, Storage, TrackingUri, TrustCode
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.errors import SettingsError
@@ -39,21 +39,14 @@ def traits(
             help="network, logistic, forest or boosting (repeatable).",
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
-    ] = None,
+    data: RecordedData = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", show_default="MLflow only", help="Also write the page and its files to a folder."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start even if it takes more than 30 minutes.")] = False,
-    jobs: Annotated[
-        str, typer.Option("--jobs", envvar="HARNESS_JOBS", help="Number of repeats in parallel, or auto.")
-    ] = "auto",
-    device: Annotated[
-        str,
-        typer.Option("--device", envvar="HARNESS_DEVICE", help="auto, cpu, cuda, cuda:N, or several with commas."),
-    ] = "auto",
+    jobs: RepeatJobs = "auto",
+    device: Devices = "auto",
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
     trust_code: TrustCode = False,

@@ -25,6 +25,7 @@ from harness.compare.traits.families import Families
 Floats = NDArray[np.float64]
 SEEDS = 3  # trainings of the whole set and of the sets that lack one family: two trainings alone are noise
 CONTROLS = ("noise", "shuffled")
+NOISE_COLUMNS = 20
 CONTROL_BLOCKS = 3  # the families in so many blocks for the controls: their null holds in a coarse game as well
 
 

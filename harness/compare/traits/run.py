@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from harness.compare.result import drawn_as
 from harness.compare.run import carry_out, describe_plan, scheme_of
 from harness.compare.scheduling import Listener
 from harness.compare.traits.game import Game
+from harness.compare.traits.judging import RepeatAnswers, learner_result
 from harness.compare.traits.page import write_traits
-from harness.compare.traits.result import LearnerResult, RepeatAnswers, Traits, learner_result
-from harness.core.candidate import Candidate
+from harness.compare.traits.result import LearnerResult, Traits
+from harness.compare.verdict import ResamplingScheme
 from harness.tracking import ComparisonLog, Tracker, read_ledger
 
 
@@ -31,7 +33,15 @@ def run_traits(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Tr
 def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: ComparisonLog) -> Traits:
     spec = plan.compared[0].spec
     scheme = scheme_of(plan)
-    learners = tuple(_learner(plan, game, candidate, log) for candidate in plan.candidates)
+    finished = log.finished()
+    runs = [
+        [finished[candidate.name, number].run_id for number in range(len(plan.splits))]
+        for candidate in plan.candidates
+    ]
+    learners = tuple(
+        _learner(plan, game, candidate.name, log, own, scheme)
+        for candidate, own in zip(plan.candidates, runs, strict=True)
+    )
     found = Traits(
         study=spec.name,
         run_id=log.parent,
@@ -61,14 +71,19 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
     return found
 
 
-def _learner(plan: ComparisonPlan, game: Game, candidate: Candidate, log: ComparisonLog) -> LearnerResult:
-    finished = log.finished()
+def _learner(
+    plan: ComparisonPlan,
+    game: Game,
+    name: str,
+    log: ComparisonLog,
+    runs: Sequence[str],
+    scheme: ResamplingScheme,
+) -> LearnerResult:
     answers = []
-    for number, split in enumerate(plan.splits):
-        subsets = log.subsets(finished[candidate.name, number].run_id)
-        guesses = {key: np.array(values, dtype=np.int64) for key, values in subsets.items()}
+    for run_id, split in zip(runs, plan.splits, strict=True):
+        guesses = {key: np.array(values, dtype=np.int64) for key, values in log.subsets(run_id).items()}
         answers.append(RepeatAnswers(guesses=guesses, truth=plan.labels_of(split.test)))
-    return learner_result(candidate.name, game, answers, scheme_of(plan), len(plan.tracks.genres))
+    return learner_result(name, game, answers, scheme, len(plan.tracks.genres))
 
 
 def _figures(found: Traits) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.compare.baselines import BASELINES
-from harness.compare.traits.game import CONTROLS, Game
+from harness.compare.traits.game import CONTROLS, NOISE_COLUMNS, Game
 from harness.core.errors import Diverged, Interrupted
 from harness.core.events import OpenedTestPart, RepeatEnded, SubsetTrained
 from harness.core.journal import Journal
@@ -29,7 +29,6 @@ Floats = NDArray[np.float32]
 Predict = Callable[[Floats], NDArray[np.int64]]
 Stop = Callable[[], bool]
 RIDGE = 1.0  # of the linear regression that a conditional permutation keeps
-NOISE_COLUMNS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

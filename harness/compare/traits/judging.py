@@ -1,0 +1,164 @@
+"""Judges the trainings of traits: effects by the rule of comparisons, from the predictions on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.compare.traits.game import (
+    CONTROLS,
+    NOISE_COLUMNS,
+    Floats,
+    Game,
+    control_share,
+    mean_over_seeds,
+    set_key,
+    shares,
+)
+from harness.compare.traits.result import Effect, FamilyRow, LearnerResult
+from harness.compare.verdict import ResamplingScheme
+from harness.core.stats import Estimate, holm, holm_confidences, tracks_by_fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatAnswers:
+    """The predictions of one repeat by the keys of its trainings, and the truth: int [tracks]."""
+
+    guesses: Mapping[str, NDArray[np.int64]]
+    truth: NDArray[np.int64]
+
+    @property
+    def correct(self) -> dict[str, Floats]:
+        """Whether each prediction is right: 1.0 or 0.0 [tracks], by key."""
+        return {key: (guess == self.truth).astype(np.float64) for key, guess in self.guesses.items()}
+
+
+def learner_result(
+    name: str, game: Game, repeats: Sequence[RepeatAnswers], scheme: ResamplingScheme, classes: int
+) -> LearnerResult:
+    """Return what a learner's repeats say, by the rule of comparisons: intervals over tracks and fits."""
+    correct = [repeat.correct for repeat in repeats]
+    values = [mean_over_seeds(each, game) for each in correct]
+    whole = [value(game.whole) for value in values]
+    singles = [1 << index for index in range(game.size)]
+    played = [shares(value, singles) for value in values]
+    found = _effects_of(values, whole, singles, played, scheme)
+    families = game.families.families
+    alone = [_accuracy([each[f"alone/{index}"] for each in correct], scheme) for index in range(game.size)]
+    rows = tuple(
+        FamilyRow(name=family.name, columns=len(family.columns), alone=alone[index], lost=lost, share=share)
+        for index, (family, (lost, share)) in enumerate(zip(families, found, strict=True))
+    )
+    pairs = list(combinations(range(game.size), 2))
+    ahead = _effects([[each[a] - each[b] for each in played] for a, b in pairs], scheme)
+    seen = [set_key(game.whole ^ single) for single in singles]
+    one = set_key(game.whole)
+    return LearnerResult(
+        name=name,
+        whole=_accuracy(whole, scheme),
+        none=_mean([value(0) for value in values]),
+        rows=rows,
+        merged=_merged(values, whole, game, scheme),
+        controls=_controls(correct, game, scheme),
+        apart={c: _accuracy([each[f"apart/{c}"] for each in correct], scheme) for c in game.families.apart},
+        ahead={(families[a].name, families[b].name): effect for (a, b), effect in zip(pairs, ahead, strict=True)},
+        uses=_lost_by("uses", correct, game),
+        given=_lost_by("given", correct, game),
+        recalls={
+            "all": _recalls(repeats, [one], classes)[0],
+            "without": _recalls(repeats, seen, classes),
+            "alone": _recalls(repeats, [f"alone/{index}" for index in range(game.size)], classes),
+        },
+    )
+
+
+Values = Sequence[Callable[[int], Floats]]  # of the masks, in each repeat
+
+
+def _merged(values: Values, whole: list[Floats], game: Game, scheme: ResamplingScheme) -> tuple[FamilyRow, ...]:
+    groups = game.families.coarse
+    if not groups:
+        return ()
+    masks = [sum(1 << index for index in parts) for _, parts in groups]
+    columns = [sum(len(game.families.families[index].columns) for index in parts) for _, parts in groups]
+    found = _effects_of(values, whole, masks, [shares(value, masks) for value in values], scheme)
+    return tuple(
+        FamilyRow(name=name, columns=count, alone=None, lost=lost, share=share)
+        for (name, _), count, (lost, share) in zip(groups, columns, found, strict=True)
+    )
+
+
+def _effects_of(
+    values: Values, whole: list[Floats], masks: list[int], played: list[Floats], scheme: ResamplingScheme
+) -> list[tuple[Effect, Effect]]:
+    """Return for each player what is lost without it, and its share; Holm's levels are over the players.
+
+    `played` are the players' shares in each repeat: float [players, tracks].
+    """
+    every = sum(masks)
+    lost = [[full - value(every ^ mask) for full, value in zip(whole, values, strict=True)] for mask in masks]
+    of_player = [[each[place] for each in played] for place in range(len(masks))]
+    return list(zip(_effects(lost, scheme), _effects(of_player, scheme), strict=True))
+
+
+def _controls(
+    correct: Sequence[Mapping[str, Floats]], game: Game, scheme: ResamplingScheme
+) -> tuple[FamilyRow, ...]:
+    """Return the rows of the controls. Each is a hypothesis of its own: Holm would hide one that fails."""
+    found = []
+    for name in CONTROLS:
+        all_ = game.whole
+        lost = [each[f"control/{name}/{all_}/here"] - each[f"control/{name}/{all_}/gone"] for each in correct]
+        share = [control_share(each, game, name) for each in correct]
+        columns = NOISE_COLUMNS if name == "noise" else len(game.families.families[0].columns)
+        effects = [_effects([differences], scheme)[0] for differences in (lost, share)]
+        found.append(FamilyRow(name=name, columns=columns, alone=None, lost=effects[0], share=effects[1]))
+    return tuple(found)
+
+
+def _effects(differences: Sequence[Sequence[Floats]], scheme: ResamplingScheme) -> list[Effect]:
+    """Return the effect of each list of differences (for each repeat one value a track), at Holm's levels."""
+
+    def estimate(each: Sequence[Floats], confidence: float = 0.95) -> Estimate:
+        return tracks_by_fits(list(each), scheme.clusters, scheme.ratio, confidence=confidence)
+
+    p_values = [estimate(each).p for each in differences]
+    found = []
+    for each, p, confidence in zip(differences, holm(p_values), holm_confidences(p_values), strict=True):
+        at = estimate(each, confidence)
+        found.append(Effect(value=at.value, low=at.low, high=at.high, confidence=confidence, p=p))
+    return found
+
+
+def _accuracy(correct: Sequence[Floats], scheme: ResamplingScheme) -> Estimate:
+    """Return a mean accuracy with its interval. Every track counts alike, so that the shares sum to it exactly."""
+    found = tracks_by_fits(list(correct), scheme.clusters, scheme.ratio)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def _mean(values: Sequence[Floats]) -> float:
+    return float(np.concatenate(list(values)).mean())
+
+
+def _lost_by(kind: str, correct: Sequence[Mapping[str, Floats]], game: Game) -> tuple[float, ...]:
+    full = [each[set_key(game.whole)] for each in correct]
+    return tuple(
+        _mean([one - each[f"{kind}/{index}"] for one, each in zip(full, correct, strict=True)])
+        for index in range(game.size)
+    )
+
+
+def _recalls(repeats: Sequence[RepeatAnswers], keys: Sequence[str], classes: int) -> NDArray[np.float64]:
+    """Return the recall of each class over all repeats, for each key: float [keys, classes]."""
+    truth = np.concatenate([repeat.truth for repeat in repeats])
+    found = np.full((len(keys), classes), np.nan)
+    for row, key in zip(found, keys, strict=True):
+        right = np.concatenate([repeat.guesses[key] for repeat in repeats]) == truth
+        for genre in range(classes):
+            if (truth == genre).any():
+                row[genre] = right[truth == genre].mean()
+    return found
