@@ -100,7 +100,7 @@ def test_the_choice_is_what_all_commands_use(inside: Harness) -> None:
     summary = swept(trials=2)
     (first, second), study = summary.confirmation.trials if summary.confirmation else (), STUDY
     # A choice that differs from the best of the search, as fresh folds make it.
-    other = replace(second, folds=tuple(min(1.0, accuracy + 0.5) for accuracy in second.folds))
+    other = replace(second, folds=tuple(1.0 for _ in second.folds))
     plan = plan_sweep(changed(CONFIRMED, trials=2))
     opened = open_study(plan)
     opened.set_confirmation(Confirmation(finished=2, trials=(first, other)))
