@@ -161,10 +161,29 @@ def repeats_display(console: Console, name: str) -> Iterator[Callable[[str, int,
 
         def show(candidate: str, number: int, done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total, note=f"{candidate} {number}")
-            if not console.is_terminal:
-                _print(console, f"repeat {number:2d} of {candidate} is on record ({done} of {total})")
+            _print_repeat(console, candidate, number, done, total)
 
         yield show
+
+
+@contextmanager
+def trainings_display(
+    console: Console, name: str
+) -> Iterator[tuple[Callable[[str, int, int, int], None], Callable[[int, int], None]]]:
+    """Show the progress of traits: a bar with the time left on a terminal, else one line for each repeat.
+
+    Yields the function of `repeats_display`, and one of the number of trainings done and of all.
+    """
+    with _bars(console, TimeRemainingColumn()) as progress:
+        bar = progress.add_task(f"[bold]{escape(name)}", total=None, note="")
+
+        def on_record(candidate: str, number: int, done: int, total: int) -> None:
+            _print_repeat(console, candidate, number, done, total)
+
+        def watch(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, note="trainings")
+
+        yield on_record, watch
 
 
 @contextmanager
@@ -196,6 +215,11 @@ def _bars(console: Console, *more: ProgressColumn) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def _print_repeat(console: Console, candidate: str, number: int, done: int, total: int) -> None:
+    if not console.is_terminal:
+        _print(console, f"repeat {number:2d} of {candidate} is on record ({done} of {total})")
 
 
 def _print(console: Console, text: str) -> None:

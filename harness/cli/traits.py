@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 
 
 def traits(
-    study: Annotated[str, typer.Option("--study", help="The study, of a network on features.")],
+    study: Annotated[str, typer.Option("--study", help="The study, of a network on features or on pictures.")],
     families: Annotated[
         Path | None,
         typer.Option("--families", show_default="those of Kaggle's columns", help="TOML file of families."),
     ] = None,
     repeats: Annotated[
-        int,
-        typer.Option("--repeats", help="Repeats: on drawn splits a multiple of 5, on lists at least 2."),
-    ] = 10,
+        int | None,
+        typer.Option(
+            "--repeats",
+            show_default="10, for pictures 5",
+            help="Repeats: on drawn splits a multiple of 5, on lists at least 2.",
+        ),
+    ] = None,
     learner: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,7 +56,7 @@ def traits(
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
-    """Say which families of columns decide the genre: alone, without, and by fair share.
+    """Say which families of columns, or which bands and quarters of pictures, decide the genre.
 
     Example: [bold]harness traits --study gtzan-fcnn --learner network --learner forest[/bold]
     """
@@ -93,12 +97,13 @@ def traits(
 
 def _announce(console: Console, plan: ComparisonPlan, *, yes: bool) -> None:
     """Say how long it takes; raise SettingsError if that is long and nobody has agreed to it."""
+    from harness.compare.traits.game import FamilyGame
     from harness.compare.traits.plan import LONG_MINUTES, forecast
 
     assert plan.game is not None
     game, minutes = plan.game, forecast(plan) / 60
     trainings = len(list(game.trainings())) * plan.settings.repeats * len(plan.candidates)
-    text = f"{game.size} families, {trainings} trainings, about {minutes:.0f} min if none is on record"
+    text = f"{game.kinds}, {trainings} trainings, about {minutes:.0f} min if none is on record"
     if minutes > LONG_MINUTES and not yes:
         raise SettingsError(
             f"{text}: more than {LONG_MINUTES:.0f}",
@@ -106,16 +111,16 @@ def _announce(console: Console, plan: ComparisonPlan, *, yes: bool) -> None:
             hint="--yes, fewer --repeats or learners, or a file for --families that merges some",
         )
     console.print(text, soft_wrap=True)
-    if game.families.apart:
+    if isinstance(game, FamilyGame) and game.families.apart:
         console.print(f"in no family: {', '.join(game.families.apart)}", soft_wrap=True)
 
 
 def _run(console: Console, plan: ComparisonPlan) -> Traits:
-    from harness.cli.display import repeats_display
+    from harness.cli.display import trainings_display
     from harness.compare.traits.run import run_traits
 
-    with repeats_display(console, plan.name) as display:
-        found = run_traits(plan, display)
+    with trainings_display(console, plan.name) as displays:
+        found = run_traits(plan, *displays)
     for warning in (*found.failed_controls, *found.warnings):
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     return found
@@ -124,19 +129,20 @@ def _run(console: Console, plan: ComparisonPlan) -> Traits:
 def _print(found: Traits, out: Path | None) -> None:
     for learner in found.learners:
         # In a terminal of 80 columns nothing else has room beside three figures with their intervals.
-        table = Table("family", "alone, %", "lost without", "share, points", box=SIMPLE_HEAD)
-        merged = [row for row in learner.merged if row.name in found.game.families.merged]
+        has_shares = learner.rows[0].share is not None
+        heads = ("family", "share, points") if has_shares else ("region",)
+        table = Table(heads[0], "alone, %", "lost without", *heads[1:], box=SIMPLE_HEAD)
+        known = {row.name for row in learner.rows}
+        merged = [row for row in learner.merged if row.name not in known]
         for kind, rows in (("", learner.rows), (" (merged)", merged), (" (control)", learner.controls)):
             for row in rows:
                 alone = "" if row.alone is None else _alone(row.alone)
-                table.add_row(f"{row.name}{kind}", alone, _effect(row.lost), _effect(row.share))
+                table.add_row(f"{row.name}{kind}", alone, *map(_effect, row.effects))
         for name, estimate in learner.apart.items():
             table.add_row(f"{name} (no family)", _alone(estimate))
         print_table(table)
-        print(
-            f"{learner.name}: {learner.whole.value:.3f} with all families, {learner.none:.3f} with all permuted; "
-            f"shares sum to {100 * learner.total:.1f}"
-        )
+        total = f"; shares sum to {100 * learner.total:.1f}" if has_shares else ""
+        print(f"{learner.name}: {learner.whole.value:.3f} with all, {learner.none:.3f} with nothing{total}")
     print(f"{found.data}, split: {found.split}; {found.repeats} repeats, {found.drawn_as}")
     if found.synthetic:
         print("the data are SYNTHETIC: these figures say nothing about music")
@@ -152,4 +158,5 @@ def _alone(accuracy: Estimate) -> str:
 
 
 def _effect(effect: Effect) -> str:
-    return f"{100 * effect.value:z.1f} ({100 * effect.low:z.1f}, {100 * effect.high:z.1f})"
+    value, low, high = effect.shown
+    return f"{value} ({low}, {high})"

@@ -102,9 +102,8 @@ class ComparisonPlan:
         """Return the identity of traits: learners may be added to it, because each is judged alone."""
         study = self.compared[0]
         chosen = [study.spec.frozen_settings(), dict(study.best.params), study.best.best_epoch]
-        families = [[family.name, family.columns] for family in game.families.families]
         drawn = [self.split.digest, self.splits[0].digest]
-        return digest_of(["traits", chosen, families, game.families.apart, drawn, study.context.identity])[:16]
+        return digest_of(["traits", chosen, *game.identity(), drawn, study.context.identity])[:16]
 
     @property
     def merges(self) -> bool:

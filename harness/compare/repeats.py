@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ import torch
 
 from harness.compare.baselines import BASELINES
 from harness.compare.traits.game import Game
-from harness.compare.traits.work import Learner, SubsetTrainings
+from harness.compare.traits.inputs import inputs_of
+from harness.compare.traits.work import Learner, run_trainings
 from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
 from harness.core.candidate import Candidate
 from harness.core.events import (
@@ -163,7 +165,9 @@ def _run(
     )
     trained = split.merged() if task.merges else split
     if task.game is not None:
-        end = _subsets(task, task.game, candidate, view, trained, config, seed).run(journal, stopping)
+        learner = _learner(task, candidate, config, seed)
+        made, genres = partial(inputs_of, task.game, seed, view, trained), len(view.tracks.genres)
+        end = run_trainings(task.game, learner, made, genres, journal, stopping.is_set)
     elif config is None:
         end = _baseline(candidate, seed, view, trained, journal)
     else:
@@ -177,23 +181,13 @@ def _run(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _subsets(
-    task: RepeatTask,
-    game: Game,
-    candidate: Candidate,
-    view: View,
-    split: Split,
-    config: TrialConfig | None,
-    seed: int,
-) -> SubsetTrainings:
-    model = None
+def _learner(task: RepeatTask, candidate: Candidate, config: TrialConfig | None, seed: int) -> Learner:
+    model, device = None, "cpu"
     if config is not None:
-        model = recorded_model(
-            candidate.model, candidate.source_digest, f"study {candidate.study!r}", trust_code=True
-        )
-    device = str(choose_device(task.device)) if config is not None else "cpu"
-    learner = Learner(name=candidate.model, seed=seed, config=config, model=model, device=device)
-    return SubsetTrainings(game, learner, view, split)
+        what = f"study {candidate.study!r}"
+        model = recorded_model(candidate.model, candidate.source_digest, what, trust_code=True)
+        device = str(choose_device(task.device))
+    return Learner(name=candidate.model, seed=seed, config=config, model=model, device=device)
 
 
 @dataclass(frozen=True, slots=True)

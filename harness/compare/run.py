@@ -15,7 +15,7 @@ from harness.compare.page import write_files
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import candidate_view
 from harness.compare.result import Comparison, Outcome
-from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler
+from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler, Watch
 from harness.compare.verdict import ResamplingScheme
 from harness.compare.warnings import look_warnings
 from harness.core.errors import StudyError, TrackingError
@@ -52,7 +52,12 @@ def run_comparison(plan: ComparisonPlan, listener: Listener = lambda *_: None) -
     return carry_out(plan, lambda tracker, log: _conclude(plan, tracker, log), listener)
 
 
-def carry_out(plan: ComparisonPlan, conclude: Callable[[Tracker, ComparisonLog], T], listener: Listener) -> T:
+def carry_out(
+    plan: ComparisonPlan,
+    conclude: Callable[[Tracker, ComparisonLog], T],
+    listener: Listener,
+    watch: Watch = lambda *_: None,
+) -> T:
     """Run the repeats that are not in MLflow yet, and return what `conclude` makes of all of them.
 
     Raises what `run_comparison` raises.
@@ -65,7 +70,7 @@ def carry_out(plan: ComparisonPlan, conclude: Callable[[Tracker, ComparisonLog],
         )
     try:
         with interruptible("interrupted; the repeats that have ended are in MLflow", AGAIN):
-            found = _record(plan, folder, lock.path, conclude, listener)
+            found = _record(plan, folder, lock.path, conclude, listener, watch)
         shutil.rmtree(folder, ignore_errors=True)
         return found
     finally:
@@ -78,6 +83,7 @@ def _record(
     lock: Path,
     conclude: Callable[[Tracker, ComparisonLog], T],
     listener: Listener,
+    watch: Watch,
 ) -> T:
     tracker = Tracker(plan.stores.tracking_uri)
     kind = Kind.COMPARISON if plan.game is None else Kind.TRAITS
@@ -87,7 +93,7 @@ def _record(
     log.begin(plan.name, describe_plan(plan), _params(plan), presence.as_tags())
     with Heartbeat(tracker, log.parent, machine, presence):
         try:
-            RepeatScheduler(plan, log, folder, listener).run()
+            RepeatScheduler(plan, log, folder, listener, watch).run()
             return conclude(tracker, log)
         except BaseException as error:
             try:

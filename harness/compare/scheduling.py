@@ -14,11 +14,15 @@ from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import RepeatDeaths, RepeatTask, read_repeat, repeat_path, work_on_repeats
 from harness.core.candidate import Candidate
 from harness.core.errors import Stopped, StudyError, TrackingError
+from harness.core.events import SubsetTrained
+from harness.core.journal import read_events
 from harness.tracking import ComparisonLog
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
 
 Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats in MLflow, all repeats
+Watch = Callable[[int, int], None]  # trainings of traits that are done, and all of them
+WATCH_SECONDS = 2.0  # between two looks into the journals
 RETRY_SECONDS = 5.0  # from an error of the tracking server to the next attempt to send
 PATIENCE_SECONDS = 30.0  # to wait at the end for a tracking server that is down
 AGAIN = "the same command again, which runs the repeats that are left"
@@ -27,11 +31,20 @@ AGAIN = "the same command again, which runs the repeats that are left"
 class RepeatScheduler:
     """Runs the repeats of a comparison that are not in MLflow yet, and sends each to MLflow when it ends."""
 
-    def __init__(self, plan: ComparisonPlan, log: ComparisonLog, folder: Path, listener: Listener) -> None:
+    def __init__(
+        self,
+        plan: ComparisonPlan,
+        log: ComparisonLog,
+        folder: Path,
+        listener: Listener,
+        watch: Watch = lambda *_: None,
+    ) -> None:
         self._plan = plan
         self._log = log
         self._folder = folder
         self._listener = listener
+        self._watch = watch
+        self._next_watch = 0.0
         self._finished = set(log.finished())
         self._all = [
             (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.candidates))
@@ -53,7 +66,9 @@ class RepeatScheduler:
         self.send()  # repeats that an earlier process finished and did not send
         groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for index, number in self._unfinished:
-            groups.setdefault(self._weight(self._plan.candidates[index]), []).append((index, number))
+            groups.setdefault(threads_and_jobs(self._plan, self._plan.candidates[index]), []).append(
+                (index, number)
+            )
         for (threads, jobs), todo in sorted(groups.items()):
             self._run_group(threads, min(jobs, len(todo)), todo)
         until = time.monotonic() + PATIENCE_SECONDS
@@ -62,15 +77,6 @@ class RepeatScheduler:
             self.send()
         if self._error is not None:
             raise self._error
-
-    def _weight(self, candidate: Candidate) -> tuple[int, int]:
-        """Return how many threads a repeat of a candidate trains on, and how many repeats run at once."""
-        wanted = self._plan.settings.jobs
-        if candidate.config is None:
-            return 1, wanted or default_jobs(1, 0, ())
-        study = next(e for e in self._plan.compared if e.spec.name == candidate.study)
-        threads = candidate.config.threads
-        return threads, wanted or default_jobs(threads, study.model.jobs_per_gpu, self._plan.devices)
 
     def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
         devices = itertools.cycle(self._plan.devices)
@@ -128,6 +134,7 @@ class RepeatScheduler:
 
         Raises TrackingError if MLflow's database was removed or replaced.
         """
+        self._count_trainings()
         self._log.tracker.runs.check_database()
         if time.monotonic() < self._not_before:
             return
@@ -147,3 +154,26 @@ class RepeatScheduler:
             # The journal stays until the comparison ends: workers read from it that this repeat is done.
             self._finished.add((candidate.name, number))
             self._listener(candidate.name, number, len(self._all) - len(self._unfinished), len(self._all))
+
+    def _count_trainings(self) -> None:
+        """Tell the watch how many trainings of the traits are done, at most each WATCH_SECONDS."""
+        game, now = self._plan.game, time.monotonic()
+        if game is None or now < self._next_watch:
+            return
+        self._next_watch = now + WATCH_SECONDS
+        keys = set(game.trainings())
+        done = (len(self._all) - len(self._unfinished)) * len(keys)
+        for index, number in self._unfinished:
+            events, _ = read_events(repeat_path(self._folder, self._plan.candidates[index], number))
+            done += sum(isinstance(event, SubsetTrained) and event.subset in keys for event in events)
+        self._watch(done, len(self._all) * len(keys))
+
+
+def threads_and_jobs(plan: ComparisonPlan, candidate: Candidate) -> tuple[int, int]:
+    """Return how many threads a repeat of a candidate trains on, and how many repeats run at once."""
+    wanted = plan.settings.jobs
+    if candidate.config is None:
+        return 1, wanted or default_jobs(1, 0, ())
+    study = next(each for each in plan.compared if each.spec.name == candidate.study)
+    threads = candidate.config.threads
+    return threads, wanted or default_jobs(threads, study.model.jobs_per_gpu, plan.devices)

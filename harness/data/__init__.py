@@ -18,7 +18,7 @@ from harness.data.importing import fetch_data, import_data
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
 from harness.data.parts import Part, TrainingData, View, used_columns
 from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split, validation_folds
-from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_crop
+from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_bounds, with_crop
 
 __all__ = [
     "CROP",
@@ -52,5 +52,6 @@ __all__ = [
     "stratified_split",
     "used_columns",
     "validation_folds",
+    "with_bounds",
     "with_crop",
 ]

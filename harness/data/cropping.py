@@ -42,12 +42,21 @@ class CropBox:
         """Whether the box is the whole picture."""
         return self.size == (self.height, self.width)
 
+    def scaled(self, height: int, width: int) -> CropBox:
+        """Return this box of a picture that is resized to `height` and `width`, rounded outwards."""
+        return CropBox(
+            height=height,
+            width=width,
+            top=self.top * height // self.height,
+            bottom=(self.bottom * height + self.height - 1) // self.height,
+            left=self.left * width // self.width,
+            right=(self.right * width + self.width - 1) // self.width,
+        )
+
     def cut(self, pictures: Tensor) -> Tensor:
         """Return this box of pictures [..., height, width, channels] of any size."""
-        height, width = pictures.shape[-3], pictures.shape[-2]
-        rows = slice(self.top * height // self.height, (self.bottom * height + self.height - 1) // self.height)
-        columns = slice(self.left * width // self.width, (self.right * width + self.width - 1) // self.width)
-        return pictures[..., rows, columns, :]
+        box = self.scaled(pictures.shape[-3], pictures.shape[-2])
+        return pictures[..., box.top : box.bottom, box.left : box.right, :]
 
     def framed(self, content: np.ndarray) -> np.ndarray:
         """Return a white picture, uint8 [height, width, 3], with `content`, uint8 [*size, 3], in the box."""

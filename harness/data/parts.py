@@ -13,7 +13,7 @@ from harness.core.errors import DataError
 from harness.core.records import Representation, Split
 from harness.core.space import Params, Value
 from harness.data.cropping import CropBox
-from harness.data.images import find_pictures, raw_batches
+from harness.data.images import PICTURE_SIZE, find_pictures, raw_batches
 from harness.data.layout import PICTURES_FOLDER
 from harness.data.tracks import Tracks
 
@@ -124,6 +124,18 @@ class View:
         """
         found = find_pictures(self.tracks.folder / PICTURES_FOLDER)
         return raw_batches([found[track][1] for track in split.test])
+
+    def content(self, split: Split) -> CropBox:
+        """Return the box of the pictures' content in the network's input, fitted on the train part of the split.
+
+        The tracks must have the bounds of their pictures (`with_bounds`).
+        """
+        height, width = PICTURE_SIZE
+        whole = CropBox(height=height, width=width, top=0, bottom=height, left=0, right=width)
+        if self.crop == "frame":
+            return whole
+        assert self.tracks.pictures is not None
+        return self.tracks.pictures.box(self.tracks.indices(split.train)).scaled(height, width)
 
     def _box(self, split: Split) -> CropBox | None:
         if self.representation == "features" or self.crop == "none":

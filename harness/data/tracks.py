@@ -131,13 +131,27 @@ def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
 
     Raises DataError as `load_tracks` does.
     """
+    bounded = with_bounds(tracks)
+    assert bounded.pictures is not None
+    files = _picture_files(tracks)
+    for box in {bounded.pictures.box(tracks.indices(split.train)) for split in splits}:
+        cache_crop(bounded.pictures.path, files, box)
+    return bounded
+
+
+def with_bounds(tracks: Tracks) -> Tracks:
+    """Return the tracks, a whole data set, with the bounds of each picture's content; they are cached.
+
+    Raises DataError as `load_tracks` does.
+    """
     assert tracks.pictures is not None
+    bounds = cached_bounds(tracks.pictures.path, _picture_files(tracks))
+    return replace(tracks, pictures=replace(tracks.pictures, bounds=bounds))
+
+
+def _picture_files(tracks: Tracks) -> list[Path]:
     found = find_pictures(tracks.folder / PICTURES_FOLDER)
-    files = [found[track][1] for track in tracks.ids]
-    pictures = replace(tracks.pictures, bounds=cached_bounds(tracks.pictures.path, files))
-    for box in {pictures.box(tracks.indices(split.train)) for split in splits}:
-        cache_crop(pictures.path, files, box)
-    return replace(tracks, pictures=pictures)
+    return [found[track][1] for track in tracks.ids]
 
 
 def _checked_representations(folder: Path) -> tuple[FeatureTable | None, dict[str, tuple[str, Path]] | None]:

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.compare.traits.families import MAX_FAMILIES, families_of
-from harness.compare.traits.game import CONTROLS, Game, set_key, shares, spread
+from harness.compare.traits.game import CONTROLS, FamilyGame, set_key, shares, spread
+from harness.compare.traits.permuted import FamilyTrainings
 from harness.compare.traits.plan import LONG_MINUTES, TraitsSettings, plan_traits
-from harness.compare.traits.work import Learner, SubsetTrainings
 from harness.core.errors import SettingsError, StudyError
 from harness.core.events import SubsetTrained
 from harness.core.journal import comparison_folder, read_events
@@ -73,7 +73,7 @@ def test_kaggles_columns_have_families_and_length_is_apart() -> None:
     assert sorted((*found.columns, *found.apart)) == sorted(FEATURE_COLUMNS)
     assert found.coarse[0] == ("MFCC", (0, 1))
     assert len(found.coarse) == 7
-    game = Game(families=found)
+    game = FamilyGame(families=found)
     keys = list(game.trainings())
     assert len(keys) == len(set(keys)) == 256 + 2 * 9 + 8 + 1 + 2 * 8 * 2
     assert keys[0] == set_key(game.whole)
@@ -93,6 +93,7 @@ def test_kaggles_columns_have_families_and_length_is_apart() -> None:
         ("[families]\na = ['tempo']\nb = ['rms*']\n[merged]\nc = ['a', 'x']", "names 'x', no family"),
         ("[families]\na = ['tempo']\nb = ['rms*']\n[merged]\na = ['a', 'b']", "both a family and a merged one"),
         ("[families]\na = ['tempo']\nb = ['rms*']\n[groups]\nc = ['a']", "there is no table 'groups'"),
+        ("[families]\n'a,b' = ['tempo']\nb = ['rms*']", "families has the name 'a,b'"),
         ("[families", "cannot be read as TOML"),
     ],
 )
@@ -104,15 +105,14 @@ def test_families_that_do_not_fit_are_refused(tmp_path: Path, text: str, message
     assert MAX_FAMILIES == 12
 
 
-def trainings(tracks: Tracks) -> tuple[SubsetTrainings, Game, np.ndarray, np.ndarray]:
-    game = Game(families=families_of(tracks.columns))
+def trainings(tracks: Tracks) -> tuple[FamilyTrainings, FamilyGame, np.ndarray, np.ndarray]:
+    game = FamilyGame(families=families_of(tracks.columns))
     split = stratified_split(tracks, seed=3).merged()
-    learner = Learner(name="logistic regression", seed=5, config=None, model=None, device="cpu")
     view = View(tracks, "features", tracks.columns)
     order = [tracks.columns.index(name) for name in game.families.columns]
     assert tracks.features is not None
     train, test = (tracks.features[tracks.indices(part)][:, order] for part in (split.train, split.test))
-    return SubsetTrainings(game, learner, view, split), game, train, test
+    return FamilyTrainings(game, 5, view, split), game, train, test
 
 
 def test_an_absent_family_is_a_copy_permuted_over_the_tracks(demo_tracks: Tracks) -> None:
@@ -171,22 +171,22 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
     assert max(map(len, shown.stdout.partition("SYNTHETIC")[0].splitlines())) <= 80
     found = last_json(inside(*words, "--json"))
     (learner,) = found["learners"]
-    names = [family["name"] for family in learner["families"]]
+    names = [family["name"] for family in learner["rows"]]
     assert names == list(found["families"]) == ["timbre", "rest"]
-    total = learner["accuracy"]["value"] - learner["all_permuted"]
-    assert sum(family["share"]["value"] for family in learner["families"]) == pytest.approx(total, abs=1e-12)
+    total = learner["accuracy"]["value"] - learner["nothing"]
+    assert sum(family["share"]["value"] for family in learner["rows"]) == pytest.approx(total, abs=1e-12)
     assert [control["name"] for control in learner["controls"]] == list(CONTROLS)
     assert list(learner["apart"]) == ["length"]
 
     client = Stores.here().client()
     parent = client.get_run(found["run_id"])
     assert (parent.info.status, parent.data.tags["kind"]) == ("FINISHED", "traits")
-    assert parent.data.metrics["share_timbre"] == learner["families"][0]["share"]["value"]
+    assert parent.data.metrics["share_timbre"] == learner["rows"][0]["share"]["value"]
     assert {path.name for path in artifacts(parent).iterdir()} >= {
         "traits.html",
         "traits.json",
         "traits.csv",
-        "shares.png",
+        "effects.png",
     }
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     children = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
@@ -195,7 +195,7 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
 
     # By hand: what the predictions on record say.
     plan = plan_traits(TraitsSettings(study="demo-fcnn", families=two, repeats=5))
-    assert plan.game is not None
+    assert isinstance(plan.game, FamilyGame)
     right: dict[str, list[np.ndarray]] = {}
     for run in sorted(children, key=lambda run: int(run.data.tags["repeat"])):
         subsets = json.loads((artifacts(run) / "subsets.json").read_text())
@@ -205,15 +205,15 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
             right.setdefault(key, []).append(np.array(guesses) == truth)
     accuracy = {key: np.concatenate(values).mean() for key, values in right.items()}
     mean = {mask: np.mean([accuracy[set_key(mask, seed)] for seed in range(3)]) for mask in (1, 2, 3)}
-    assert learner["families"][0]["lost"]["value"] == pytest.approx(mean[3] - mean[2])
-    assert learner["families"][0]["alone"]["value"] == pytest.approx(accuracy["alone/0"])
-    assert learner["families"][1]["network_uses"] == pytest.approx(accuracy["set/3"] - accuracy["uses/1"])
+    assert learner["rows"][0]["lost"]["value"] == pytest.approx(mean[3] - mean[2])
+    assert learner["rows"][0]["alone"]["value"] == pytest.approx(accuracy["alone/0"])
+    assert learner["rows"][1]["network_uses"] == pytest.approx(accuracy["set/3"] - accuracy["uses/1"])
     share = (mean[3] - mean[2] + mean[1] - accuracy["set/0"]) / 2
-    assert learner["families"][0]["share"]["value"] == pytest.approx(share)
+    assert learner["rows"][0]["share"]["value"] == pytest.approx(share)
 
     with (tmp_path / "out" / "traits.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["family"] for row in rows] == ["timbre", "rest", *CONTROLS]
+    assert [row["name"] for row in rows] == ["timbre", "rest", *CONTROLS]
     assert "the shares of the families are exact" in (tmp_path / "out" / "traits.html").read_text().lower()
     # Another learner is added; nothing is trained again.
     both = last_json(inside(*words, "--json", "--learner", "network", "--learner", "logistic"))
@@ -259,7 +259,7 @@ def test_the_family_that_decides_gets_it_all_and_noise_gets_nothing(
         )
     )
     (learner,) = found["learners"]
-    decides, noise, too = learner["families"]
+    decides, noise, too = learner["rows"]
     assert learner["accuracy"]["value"] > 0.9
     assert decides["share"]["low"] > 0.6
     for nothing in (noise, too, *learner["controls"]):

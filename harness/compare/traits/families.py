@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ DEFAULT: Mapping[str, tuple[str, ...]] = {
     "tempo": ("tempo",),
 }
 DEFAULT_MERGED: Mapping[str, tuple[str, ...]] = {"MFCC": ("MFCC means", "MFCC variances")}
+NAME = re.compile(r"[A-Za-z0-9_.: /-]{1,60}")  # what MLflow takes as a metric's name
+NAMES = "1 to 60 letters without accents, digits, spaces, and _ . : / -"
 FORM = '[families] with name = ["column", "prefix*"], and if wanted [merged] with name = ["family", "family"]'
 
 
@@ -130,5 +133,7 @@ def _lists(path: Path, table: object, key: str) -> dict[str, tuple[str, ...]]:
     for name, value in table.items() if isinstance(table, dict) else [("", None)]:
         if not isinstance(value, list) or not value or not all(isinstance(entry, str) for entry in value):
             raise SettingsError(f"{path}: {key} {name!r} is {value!r}", expected=FORM)
+        if not NAME.fullmatch(name):
+            raise SettingsError(f"{path}: {key} has the name {name!r}", expected=NAMES)
         found[name] = tuple(value)
     return found

@@ -1,6 +1,6 @@
 """The game whose players are families: which subsets are trained, and each family's fair share of the result.
 
-A training is named by a key, which is also its name on record:
+A training is named by a key, which is also its name on record. For families of columns:
 
 - `set/MASK`, `set/MASK/SEED`: the families of the bits of MASK as they are, the others as copies permuted over the
   tracks. The whole set and the sets that lack one family are trained with several seeds;
@@ -9,6 +9,8 @@ A training is named by a key, which is also its name on record:
 - `control/NAME/MASK/here`, `control/NAME/MASK/gone`: a family of the control beside the blocks of MASK;
 - `uses/INDEX`, `given/INDEX`: no training: the whole network, with a family of the test tracks permuted, or
   permuted given the other columns.
+
+For regions of pictures see `regions.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import factorial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.traits.families import Families
+from harness.core.json_types import JsonObject
 
 Floats = NDArray[np.float64]
 SEEDS = 3  # trainings of the whole set and of the sets that lack one family: two trainings alone are noise
@@ -29,11 +33,74 @@ NOISE_COLUMNS = 20
 CONTROL_BLOCKS = 3  # the families in so many blocks for the controls: their null holds in a coarse game as well
 
 
+class Game(Protocol):
+    """What is taken away from the input and given back: families of columns, or regions of pictures."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the players, in the order of their rows."""
+
+    @property
+    def kinds(self) -> str:
+        """What the players are, with their number: `8 families`."""
+
+    @property
+    def first(self) -> str:
+        """The key of the training with the whole input, which comes first."""
+
+    def trainings(self) -> Iterator[str]:
+        """Yield the keys of all trainings of a repeat."""
+
+    def seed_number(self, key: str) -> int:
+        """Return which of the seeds a training has: 0 for the repeat's own."""
+
+    def identity(self) -> list[object]:
+        """Return what tells this game from others, for the identity of the record."""
+
+    def as_json(self) -> JsonObject:
+        """Return the players in the form that `--json` prints."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Game:
-    """The families of a study, and all trainings of one repeat."""
+class FamilyGame:
+    """The families of a study's columns, and all trainings of one repeat."""
 
     families: Families
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the families."""
+        return tuple(family.name for family in self.families.families)
+
+    @property
+    def kinds(self) -> str:
+        """What the players are, with their number."""
+        return f"{self.size} families"
+
+    @property
+    def first(self) -> str:
+        """The key of the training with all families."""
+        return set_key(self.whole)
+
+    def seed_number(self, key: str) -> int:
+        """Return which of the seeds a training has."""
+        return int(key.split("/")[2]) if key.startswith("set/") and key.count("/") == 2 else 0
+
+    def identity(self) -> list[object]:
+        """Return the families with their columns, and the columns that are in none."""
+        return [
+            [[family.name, list(family.columns)] for family in self.families.families],
+            list(self.families.apart),
+        ]
+
+    def as_json(self) -> JsonObject:
+        """Return the families, the merged ones, and the columns that are in none."""
+        families = self.families
+        return {
+            "families": {family.name: list(family.columns) for family in families.families},
+            "merged": {name: list(parts) for name, parts in families.merged.items()},
+            "apart": list(families.apart),
+        }
 
     @property
     def size(self) -> int:
@@ -104,7 +171,7 @@ def shares(value: Callable[[int], Floats], groups: Sequence[int]) -> Floats:
     return found
 
 
-def control_share(correct: Mapping[str, Floats], game: Game, name: str) -> Floats:
+def control_share(correct: Mapping[str, Floats], game: FamilyGame, name: str) -> Floats:
     """Return the Shapley share of a control in the game with the blocks: float [tracks].
 
     It is the last player: its share is the weighted mean of what it adds to each subset of the blocks.
@@ -119,7 +186,7 @@ def control_share(correct: Mapping[str, Floats], game: Game, name: str) -> Float
     return found
 
 
-def mean_over_seeds(correct: Mapping[str, Floats], game: Game) -> Callable[[int], Floats]:
+def mean_over_seeds(correct: Mapping[str, Floats], game: FamilyGame) -> Callable[[int], Floats]:
     """Return the function that gives the value of a mask for each track: its correctness, mean over its seeds."""
 
     def value(mask: int) -> Floats:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.compare.traits.game import (
     CONTROLS,
     NOISE_COLUMNS,
+    FamilyGame,
     Floats,
     Game,
     control_share,
@@ -19,7 +20,8 @@ from harness.compare.traits.game import (
     set_key,
     shares,
 )
-from harness.compare.traits.result import Effect, FamilyRow, LearnerResult
+from harness.compare.traits.regions import SEEDS, RegionGame, whole_key
+from harness.compare.traits.result import Effect, LearnerResult, Row
 from harness.compare.verdict import ResamplingScheme
 from harness.core.stats import Estimate, holm, holm_confidences, tracks_by_fits
 
@@ -41,6 +43,52 @@ def learner_result(
     name: str, game: Game, repeats: Sequence[RepeatAnswers], scheme: ResamplingScheme, classes: int
 ) -> LearnerResult:
     """Return what a learner's repeats say, by the rule of comparisons: intervals over tracks and fits."""
+    if isinstance(game, FamilyGame):
+        return _of_families(name, game, repeats, scheme, classes)
+    assert isinstance(game, RegionGame)
+    return _of_regions(name, game, repeats, scheme, classes)
+
+
+def _of_regions(
+    name: str, game: RegionGame, repeats: Sequence[RepeatAnswers], scheme: ResamplingScheme, classes: int
+) -> LearnerResult:
+    correct = [repeat.correct for repeat in repeats]
+    count = len(game.regions)
+    keys = {kind: [f"{kind}/{index}" for index in range(count)] for kind in ("without", "alone", "uses")}
+    seeds = [[each[whole_key(seed)] for seed in range(SEEDS)] for each in correct]
+    whole: list[Floats] = [np.mean(each, axis=0) for each in seeds]
+    lost = _effects(
+        [[full - each[key] for full, each in zip(whole, correct, strict=True)] for key in keys["without"]], scheme
+    )
+    (control,) = _effects([[first - second for first, second in seeds]], scheme)
+    rows = tuple(
+        Row(
+            name=region.name,
+            columns=None,
+            alone=_accuracy([each[key] for each in correct], scheme),
+            lost=effect,
+            share=None,
+        )
+        for region, key, effect in zip(game.regions, keys["alone"], lost, strict=True)
+    )
+    return LearnerResult(
+        name=name,
+        whole=_accuracy(whole, scheme),
+        none=_mean([each["none"] for each in correct]),
+        rows=rows,
+        merged=(),
+        controls=(Row(name="nothing masked, another seed", columns=None, alone=None, lost=control, share=None),),
+        apart={},
+        ahead={},
+        uses=_lost_by(keys["uses"], correct, game),
+        given=(),
+        recalls=_recalls_of(repeats, game, keys["without"], keys["alone"], classes),
+    )
+
+
+def _of_families(
+    name: str, game: FamilyGame, repeats: Sequence[RepeatAnswers], scheme: ResamplingScheme, classes: int
+) -> LearnerResult:
     correct = [repeat.correct for repeat in repeats]
     values = [mean_over_seeds(each, game) for each in correct]
     whole = [value(game.whole) for value in values]
@@ -50,13 +98,13 @@ def learner_result(
     families = game.families.families
     alone = [_accuracy([each[f"alone/{index}"] for each in correct], scheme) for index in range(game.size)]
     rows = tuple(
-        FamilyRow(name=family.name, columns=len(family.columns), alone=alone[index], lost=lost, share=share)
+        Row(name=family.name, columns=len(family.columns), alone=alone[index], lost=lost, share=share)
         for index, (family, (lost, share)) in enumerate(zip(families, found, strict=True))
     )
     pairs = list(combinations(range(game.size), 2))
     ahead = _effects([[each[a] - each[b] for each in played] for a, b in pairs], scheme)
-    seen = [set_key(game.whole ^ single) for single in singles]
-    one = set_key(game.whole)
+    without = [set_key(game.whole ^ single) for single in singles]
+    indices = range(game.size)
     return LearnerResult(
         name=name,
         whole=_accuracy(whole, scheme),
@@ -66,20 +114,16 @@ def learner_result(
         controls=_controls(correct, game, scheme),
         apart={c: _accuracy([each[f"apart/{c}"] for each in correct], scheme) for c in game.families.apart},
         ahead={(families[a].name, families[b].name): effect for (a, b), effect in zip(pairs, ahead, strict=True)},
-        uses=_lost_by("uses", correct, game),
-        given=_lost_by("given", correct, game),
-        recalls={
-            "all": _recalls(repeats, [one], classes)[0],
-            "without": _recalls(repeats, seen, classes),
-            "alone": _recalls(repeats, [f"alone/{index}" for index in range(game.size)], classes),
-        },
+        uses=_lost_by([f"uses/{index}" for index in indices], correct, game),
+        given=_lost_by([f"given/{index}" for index in indices], correct, game),
+        recalls=_recalls_of(repeats, game, without, [f"alone/{index}" for index in indices], classes),
     )
 
 
 Values = Sequence[Callable[[int], Floats]]  # of the masks, in each repeat
 
 
-def _merged(values: Values, whole: list[Floats], game: Game, scheme: ResamplingScheme) -> tuple[FamilyRow, ...]:
+def _merged(values: Values, whole: list[Floats], game: FamilyGame, scheme: ResamplingScheme) -> tuple[Row, ...]:
     groups = game.families.coarse
     if not groups:
         return ()
@@ -87,7 +131,7 @@ def _merged(values: Values, whole: list[Floats], game: Game, scheme: ResamplingS
     columns = [sum(len(game.families.families[index].columns) for index in parts) for _, parts in groups]
     found = _effects_of(values, whole, masks, [shares(value, masks) for value in values], scheme)
     return tuple(
-        FamilyRow(name=name, columns=count, alone=None, lost=lost, share=share)
+        Row(name=name, columns=count, alone=None, lost=lost, share=share)
         for (name, _), count, (lost, share) in zip(groups, columns, found, strict=True)
     )
 
@@ -106,8 +150,8 @@ def _effects_of(
 
 
 def _controls(
-    correct: Sequence[Mapping[str, Floats]], game: Game, scheme: ResamplingScheme
-) -> tuple[FamilyRow, ...]:
+    correct: Sequence[Mapping[str, Floats]], game: FamilyGame, scheme: ResamplingScheme
+) -> tuple[Row, ...]:
     """Return the rows of the controls. Each is a hypothesis of its own: Holm would hide one that fails."""
     found = []
     for name in CONTROLS:
@@ -116,7 +160,7 @@ def _controls(
         share = [control_share(each, game, name) for each in correct]
         columns = NOISE_COLUMNS if name == "noise" else len(game.families.families[0].columns)
         effects = [_effects([differences], scheme)[0] for differences in (lost, share)]
-        found.append(FamilyRow(name=name, columns=columns, alone=None, lost=effects[0], share=effects[1]))
+        found.append(Row(name=name, columns=columns, alone=None, lost=effects[0], share=effects[1]))
     return tuple(found)
 
 
@@ -144,12 +188,19 @@ def _mean(values: Sequence[Floats]) -> float:
     return float(np.concatenate(list(values)).mean())
 
 
-def _lost_by(kind: str, correct: Sequence[Mapping[str, Floats]], game: Game) -> tuple[float, ...]:
-    full = [each[set_key(game.whole)] for each in correct]
-    return tuple(
-        _mean([one - each[f"{kind}/{index}"] for one, each in zip(full, correct, strict=True)])
-        for index in range(game.size)
-    )
+def _lost_by(keys: Sequence[str], correct: Sequence[Mapping[str, Floats]], game: Game) -> tuple[float, ...]:
+    full = [each[game.first] for each in correct]
+    return tuple(_mean([one - each[key] for one, each in zip(full, correct, strict=True)]) for key in keys)
+
+
+def _recalls_of(
+    repeats: Sequence[RepeatAnswers], game: Game, without: Sequence[str], alone: Sequence[str], classes: int
+) -> dict[str, NDArray[np.float64]]:
+    return {
+        "all": _recalls(repeats, [game.first], classes)[0],
+        "without": _recalls(repeats, without, classes),
+        "alone": _recalls(repeats, alone, classes),
+    }
 
 
 def _recalls(repeats: Sequence[RepeatAnswers], keys: Sequence[str], classes: int) -> NDArray[np.float64]:

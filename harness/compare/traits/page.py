@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from harness.compare.canvas import COLOURS, Picture, panels_of
 from harness.compare.page import embedded, environment
-from harness.compare.traits.result import FamilyRow, LearnerResult, Traits
+from harness.compare.traits.result import LearnerResult, Row, Traits
 from harness.core.json_types import finite
 from harness.core.tables import write_table
 from harness.study.plots import GREY, plain
 
 PAGE_FILE = "traits.html"
+TAKEN = {True: "permuted", False: "masked"}  # a family, whose share is known; a region
 
 
 def write_traits(found: Traits, folder: Path) -> None:
@@ -37,17 +38,22 @@ def write_traits(found: Traits, folder: Path) -> None:
 
 
 def pictures_of(found: Traits) -> list[Picture]:
-    """Return the pictures: the shares by learner, and the recall of each class alone and without."""
-    return [_shares(found), _recalls(found, "without"), _recalls(found, "alone")]
+    """Return the pictures: the effects by learner, and the recall of each class alone and without."""
+    return [_effects(found), _recalls(found, "without"), _recalls(found, "alone")]
 
 
-def _shares(found: Traits) -> Picture:
+def _effects(found: Traits) -> Picture:
+    """Draw alone, lost and (for families, sorted by it) share; regions keep their order, the first on top."""
     first = found.learners[0]
-    order = sorted(range(len(first.rows)), key=lambda index: first.rows[index].share.value)
+    has_shares = all(row.share is not None for row in first.rows)
+    order = list(reversed(range(len(first.rows))))
+    if has_shares:
+        order.sort(key=lambda index: first.rows[index].effects[-1].value)
+    kinds = ("alone", "lost", "share") if has_shares else ("alone", "lost")
 
     def draw() -> Figure:
-        figure, panels = panels_of(10.5, 1.4 + 0.46 * len(order), columns=3)
-        for axes, kind in zip(panels, ("alone", "lost", "share"), strict=True):
+        figure, panels = panels_of(3.5 * len(kinds), 1.4 + 0.46 * len(order), columns=len(kinds))
+        for axes, kind in zip(panels, kinds, strict=True):
             for place, learner in enumerate(found.learners):
                 colour, shift = COLOURS[place % len(COLOURS)], 0.5 * (place / len(found.learners))
                 for height, index in enumerate(order):
@@ -61,15 +67,17 @@ def _shares(found: Traits) -> Picture:
                 range(len(order)), [plain(first.rows[i].name) for i in order] if kind == "alone" else []
             )
         panels[0].set_xlabel("alone: accuracy, per cent")
-        panels[1].set_xlabel("lost where it is permuted, points")
-        panels[2].set_xlabel(f"share of {100 * first.total:.1f} points")
+        panels[1].set_xlabel(f"lost where it is {TAKEN[has_shares]}, points")
+        if has_shares:
+            panels[2].set_xlabel(f"share of {100 * first.total:.1f} points")
         if len(found.learners) > 1:
-            panels[2].legend(loc="lower right")
+            panels[-1].legend(loc="lower right")
         return figure
 
-    said = "; ".join(f"{row.name} {100 * row.share.value:.1f}" for row in (first.rows[i] for i in reversed(order)))
-    title = "Alone, without, and fair share"
-    return Picture(name="shares", title=title, alt=f"Shares in points, {first.name}: {said}.", draw=draw)
+    rows = [first.rows[index] for index in reversed(order)]
+    said = "; ".join(f"{row.name} {100 * row.effects[-1].value:.1f}" for row in rows)
+    title, what = ("Alone, without, and fair share", "Shares") if has_shares else ("Alone, and without", "Lost")
+    return Picture(name="effects", title=title, alt=f"{what} in points, {first.name}: {said}.", draw=draw)
 
 
 def _recalls(found: Traits, kind: str) -> Picture:
@@ -105,19 +113,19 @@ def _recalls(found: Traits, kind: str) -> Picture:
     ]
     said = "; ".join(f"{name}: {genre} {value:.0f}" for name, genre, value in best)
     titles = {
-        "without": "Recall that each class loses where a family is permuted, points",
-        "alone": "Recall of each class with one family alone, per cent",
+        "without": "Recall that each class loses without a row, points",
+        "alone": "Recall of each class with one row alone, per cent",
     }
     return Picture(name=f"recall_{kind}", title=titles[kind], alt=f"Largest of each family: {said}.", draw=draw)
 
 
 def _write_rows(found: Traits, path: Path) -> None:
-    """Write one line for each learner and family: its figures as fractions, with intervals."""
+    """Write one line for each learner and row: its figures as fractions, with intervals."""
     ends = ("", "_low", "_high")
     head = [
         "learner",
         "kind",
-        "family",
+        "name",
         "columns",
         *[f"{what}{end}" for what in ("alone", "lost", "share") for end in ends],
     ]
@@ -126,10 +134,13 @@ def _write_rows(found: Traits, path: Path) -> None:
         for kind, group in _groups(learner):
             for row in group:
                 alone = ("", "", "") if row.alone is None else (row.alone.value, row.alone.low, row.alone.high)
-                figures = [value for e in (row.lost, row.share) for value in (e.value, e.low, e.high)]
-                rows.append([learner.name, kind, row.name, row.columns, *alone, *figures])
+                lost, share = (
+                    ("", "", "") if effect is None else (effect.value, effect.low, effect.high)
+                    for effect in (row.lost, row.share)
+                )
+                rows.append([learner.name, kind, row.name, row.columns or "", *alone, *lost, *share])
     write_table(path, rows)
 
 
-def _groups(learner: LearnerResult) -> list[tuple[str, tuple[FamilyRow, ...]]]:
-    return [("family", learner.rows), ("merged", learner.merged), ("control", learner.controls)]
+def _groups(learner: LearnerResult) -> list[tuple[str, tuple[Row, ...]]]:
+    return [("", learner.rows), ("merged", learner.merged), ("control", learner.controls)]

@@ -1,28 +1,36 @@
-"""Plans the traits of a study: its families, its learners, and the repeats of a comparison of it alone."""
+"""Plans the traits of a study: its families or regions, its learners, and the repeats of a comparison."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from harness.compare.choose import compared_studies, draw_splits, tracks_that_chose
 from harness.compare.contenders import chosen_config
 from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
+from harness.compare.repeats import candidate_view
+from harness.compare.scheduling import threads_and_jobs
 from harness.compare.traits.families import families_of
-from harness.compare.traits.game import Game
+from harness.compare.traits.game import NOISE_COLUMNS, FamilyGame, Game
+from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
 from harness.compare.traits.result import NETWORK
-from harness.compare.traits.work import Learner
+from harness.compare.traits.work import Inputs, Learner
+from harness.compare.warnings import few_repeats, split_warnings
 from harness.core.candidate import Candidate
-from harness.core.errors import SettingsError, StudyError
+from harness.core.errors import SettingsError
 from harness.core.names import derive_seed
 from harness.core.workspace import resolve_stores
-from harness.data import View
+from harness.data import View, with_bounds, with_crop
 from harness.data.open import load_data
+from harness.models.external import check_network
 from harness.training.devices import choose_device, devices_of
-from harness.workers.cpus import default_jobs
+from harness.workers.cpus import usable_cores
 
 # The names of `--learner`, and the baselines behind them; the first is the study's own network.
 LEARNERS = {
@@ -32,6 +40,12 @@ LEARNERS = {
     "boosting": "gradient boosting",
 }
 LONG_MINUTES = 30.0  # a longer forecast needs --yes
+ENOUGH_SECONDS = 6.0  # of training, to tell how long the rest takes
+REPEATS, PICTURE_REPEATS = 10, 5  # by default; a CNN takes minutes where an FCNN takes a third of a second
+LOOKS = (
+    "all of these trainings look at the same test parts: whoever leaves a family or a region out because of this "
+    "table and then compares on these data has chosen on the test part"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +54,7 @@ class TraitsSettings:
 
     study: str
     families: Path | None = None
-    repeats: int = 10
+    repeats: int | None = None
     learners: tuple[str, ...] = (NETWORK,)
     data: str | None = None
     jobs: int | None = None
@@ -66,29 +80,58 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
     names = (settings.study,)
     compared, split, tracks = compared_studies(stores, names, tracks, trust_code=settings.trust_code)
     (study,) = compared
-    if study.model.representation != "features":
-        raise StudyError(
-            f"study {settings.study!r} is of pictures", expected="a study of features: its columns are grouped"
-        )
+    game = _game(settings, study)
+    if isinstance(game, FamilyGame):
+        _check_widths(study, game)
+    repeats = settings.repeats
+    if repeats is None:
+        repeats = REPEATS if isinstance(game, FamilyGame) else PICTURE_REPEATS
     comparison = CompareSettings(
-        studies=(settings.study,), repeats=settings.repeats, jobs=settings.jobs, device=settings.device
+        studies=(settings.study,), repeats=repeats, jobs=settings.jobs, device=settings.device
     )
-    game = Game(families=families_of(study.spec.columns, settings.families))
+    splits = draw_splits(tracks, split, repeats, chose=tracks_that_chose(compared, split, comparison))
+    if isinstance(game, RegionGame):
+        crop = study.best.params.get("crop", study.spec.fixed.get("crop", "none"))
+        tracks = with_bounds(with_crop(tracks, [each.merged() for each in splits], [crop]))
     return ComparisonPlan(
         settings=comparison,
         compared=compared,
         candidates=tuple(_candidate(name, study, comparison) for name in settings.learners),
         tracks=tracks,
         split=split,
-        splits=draw_splits(tracks, split, settings.repeats, chose=tracks_that_chose(compared, split, comparison)),
-        warnings=(
-            "all of these trainings look at the same test parts: whoever leaves a family out because of this "
-            "table and then compares on these data has chosen on the test part",
-        ),
+        splits=splits,
+        warnings=(*few_repeats(split, repeats), *split_warnings(tracks, split), LOOKS),
         devices=devices_of(settings.device),
         stores=stores,
         game=game,
     )
+
+
+def _game(settings: TraitsSettings, study: ComparedStudy) -> Game:
+    """Return the families of a study's columns, or the regions of its pictures.
+
+    Raises StudyError for a network of both inputs, SettingsError for what pictures do not have.
+    """
+    representation = study.model.representation
+    if representation == "features":
+        return FamilyGame(families=families_of(study.spec.columns, settings.families))
+    if settings.families is not None or settings.learners != (NETWORK,):
+        raise SettingsError(
+            f"study {settings.study!r} is of pictures: no families of columns, and no learner but its network",
+            expected="harness traits --study STUDY, without --families and --learner",
+        )
+    return RegionGame(regions_of_mel_pictures())
+
+
+def _check_widths(study: ComparedStudy, game: FamilyGame) -> None:
+    """Raise SettingsError if a model from a file cannot be built for a number of columns that will be trained."""
+    if study.model.source is None:
+        return
+    families, whole = game.families, len(game.families.columns)
+    sizes = [len(family.columns) for family in families.families]
+    apart = [1] if families.apart else []
+    for width in sorted({whole, whole + NOISE_COLUMNS, whole + sizes[0], *sizes, *apart}):
+        check_network(study.model, width, study.context.dataset.genres)
 
 
 def _candidate(name: str, study: ComparedStudy, settings: CompareSettings) -> Candidate:
@@ -97,7 +140,7 @@ def _candidate(name: str, study: ComparedStudy, settings: CompareSettings) -> Ca
         name=name,
         study=spec.name if baseline is None else None,
         model=spec.model if baseline is None else baseline,
-        representation="features",
+        representation=study.model.representation,
         columns=spec.columns,
         seed=spec.seed,
         config=chosen_config(study, study.best, settings) if baseline is None else None,
@@ -108,35 +151,47 @@ def _candidate(name: str, study: ComparedStudy, settings: CompareSettings) -> Ca
 def forecast(plan: ComparisonPlan) -> float:
     """Return how many seconds all trainings take, if none is on record: each learner is timed on one.
 
-    The timed training is that of the first repeat's train part with all families, and its test part is not looked
-    at.
+    The timed training is that of the first repeat's train part with the whole input, on as many threads as the
+    repeats have; its test part is not looked at.
     """
     assert plan.game is not None
     trainings, seconds = len(list(plan.game.trainings())), 0.0
-    split = plan.splits[0].merged()
-    view = View(plan.tracks, "features", (*plan.game.families.columns, *plan.game.families.apart))
-    part = view.training(split).train
-    inputs, targets = part.inputs.numpy()[:, : len(plan.game.families.columns)], part.targets.numpy()
+    inputs, targets = _first_train_part(plan)
     for candidate in plan.candidates:
         study = next((s for s in plan.compared if s.spec.name == candidate.study), None)
         device = str(choose_device(plan.devices[0])) if study is not None else "cpu"
         learner = Learner(
             name=candidate.model,
-            seed=0,
+            seed=derive_seed(0, "forecast"),
             config=candidate.config,
             model=None if study is None else study.model,
             device=device,
         )
-        times = []
-        for seed in range(2):  # the first use of a library takes longer
-            began = time.perf_counter()
-            learner.train(
-                inputs, targets, len(plan.tracks.genres), derive_seed(0, "forecast", seed), lambda: False
-            )
-            times.append(time.perf_counter() - began)
-        jobs = plan.settings.jobs or default_jobs(1, 0, ())
-        units = -(
-            -plan.settings.repeats // min(jobs, plan.settings.repeats)
-        )  # of one repeat each, one after another
-        seconds += float(np.min(times)) * trainings * units
+        threads, jobs = threads_and_jobs(plan, candidate)
+        with _threads(threads):
+            # The first use of a library takes longer; a long training is timed in part.
+            enough = [ENOUGH_SECONDS / 3, ENOUGH_SECONDS]
+            times = [learner.seconds(inputs, targets, len(plan.tracks.genres), each) for each in enough]
+        rounds = -(-plan.settings.repeats // min(jobs, plan.settings.repeats))  # of repeats, one after another
+        seconds += min(times) * trainings * rounds
     return seconds
+
+
+def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
+    split, (first, *_) = plan.splits[0].merged(), plan.candidates
+    if isinstance(plan.game, FamilyGame):
+        part = View(plan.tracks, "features", plan.game.families.columns).training(split).train
+    else:
+        part = candidate_view(plan.tracks, first, first.config).training(split).train
+    return part.inputs.numpy(), part.targets.numpy()
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    """Use so many threads, as a worker does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(threads, usable_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

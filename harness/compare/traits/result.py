@@ -35,10 +35,16 @@ class Effect:
         """1 or -1 if the interval excludes zero, else 0."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """The effect and the ends of its interval in points; an end next to zero gets a second digit."""
+        digits = 1 if round(100 * self.low, 1) and round(100 * self.high, 1) else 2
+        return f"{100 * self.value:z.1f}", f"{100 * self.low:z.{digits}f}", f"{100 * self.high:z.{digits}f}"
+
     def __str__(self) -> str:
         """Return the effect in points with its interval."""
-        digits = 1 if round(100 * self.low, 1) and round(100 * self.high, 1) else 2
-        return f"{100 * self.value:z.1f} points, {100 * self.low:z.{digits}f} to {100 * self.high:z.{digits}f}"
+        value, low, high = self.shown
+        return f"{value} points, {low} to {high}"
 
     def as_json(self) -> JsonObject:
         """Return it as a JSON-able mapping; differences are fractions."""
@@ -52,23 +58,32 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyRow:
-    """What is found of one family, or of several merged ones.
+class Row:
+    """What is found of one family, of several merged ones, or of a region of pictures.
 
-    `alone` is the accuracy of its columns alone; None for merged families and for controls. `lost` is what the
-    accuracy of all families loses where this one is permuted, `share` its Shapley share.
+    `alone` is the accuracy of it alone; None for merged families and for controls. `lost` is what the accuracy of
+    the whole input loses without it, `share` its Shapley share; None for regions, which have none. `columns` is
+    the number of a family's columns.
     """
 
     name: str
-    columns: int
+    columns: int | None
     alone: Estimate | None
     lost: Effect
-    share: Effect
+    share: Effect | None
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What is lost, and the share if there is one."""
+        return (self.lost,) if self.share is None else (self.lost, self.share)
 
     def sentence(self, whole: float) -> str:
         """Return what is found, in words; `whole` is the sum of all shares."""
-        if not self.lost.sign and not self.share.sign:
-            text = f"{self.name}: no effect shown (share {self.share})"
+        if not any(effect.sign for effect in self.effects):
+            what = "masked it loses" if self.share is None else "share"
+            text = f"{self.name}: no effect shown ({what} {self.effects[-1]})"
+        elif self.share is None:
+            text = f"{self.name}: masked it loses {self.lost}"
         else:
             text = (
                 f"{self.name}: share {100 * self.share.value:.1f} of {100 * whole:.1f} points, "
@@ -81,32 +96,37 @@ class FamilyRow:
 
     def as_json(self) -> JsonObject:
         """Return it as a JSON-able mapping."""
-        alone = self.alone
         return {
             "name": self.name,
             "columns": self.columns,
-            "alone": None if alone is None else {"value": alone.value, "low": alone.low, "high": alone.high},
+            "alone": None if self.alone is None else accuracy_as_json(self.alone),
             "lost": self.lost.as_json(),
-            "share": self.share.as_json(),
+            "share": None if self.share is None else self.share.as_json(),
         }
+
+
+def accuracy_as_json(accuracy: Estimate) -> JsonObject:
+    """Return an accuracy with its interval as a JSON-able mapping."""
+    return {"value": accuracy.value, "low": accuracy.low, "high": accuracy.high}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LearnerResult:
-    """What one learner finds. `whole` and `none` are its accuracies with all families, and with all permuted.
+    """What one learner finds. `whole` and `none` are its accuracies with the whole input, and with nothing of it.
 
-    `merged` are the rows of the coarser grouping. `ahead` has for each pair of families the difference of their
-    shares. `uses` and `given` are what the trained network loses where a family of the test tracks is permuted,
-    and permuted given the other columns: they describe this network, not the data. `recalls` are the recalls of
-    each class: with all, without and alone, float [families, classes].
+    `rows` are those of the families or regions, `merged` those of the coarser grouping of families. `ahead` has
+    for each pair of families the difference of their shares. `uses` and `given` are what the trained network loses
+    where a family or region of the test tracks is permuted, and permuted given the other columns (families only):
+    they describe this network, not the data. `recalls` are the recalls of each class: with all, without and alone,
+    float [rows, classes].
     """
 
     name: str
     whole: Estimate
     none: float
-    rows: tuple[FamilyRow, ...]
-    merged: tuple[FamilyRow, ...]
-    controls: tuple[FamilyRow, ...]
+    rows: tuple[Row, ...]
+    merged: tuple[Row, ...]
+    controls: tuple[Row, ...]
     apart: Mapping[str, Estimate]
     ahead: Mapping[tuple[str, str], Effect]
     uses: tuple[float, ...]
@@ -122,15 +142,17 @@ class LearnerResult:
         """Return it as a JSON-able mapping."""
         return {
             "learner": self.name,
-            "accuracy": {"value": self.whole.value, "low": self.whole.low, "high": self.whole.high},
-            "all_permuted": self.none,
-            "families": [
+            "accuracy": accuracy_as_json(self.whole),
+            "nothing": self.none,
+            "rows": [
                 {**row.as_json(), "network_uses": uses, "network_uses_given_the_others": given}
-                for row, uses, given in zip(self.rows, self.uses, self.given, strict=True)
+                for row, uses, given in zip(
+                    self.rows, self.uses, self.given or [None] * len(self.rows), strict=True
+                )
             ],
             "merged": [row.as_json() for row in self.merged],
             "controls": [row.as_json() for row in self.controls],
-            "apart": {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in self.apart.items()},
+            "apart": {name: accuracy_as_json(estimate) for name, estimate in self.apart.items()},
             "differences_of_shares": [{"names": list(pair), **e.as_json()} for pair, e in self.ahead.items()],
             "recall": {name: np.round(values, 6).tolist() for name, values in self.recalls.items()},
         }
@@ -157,18 +179,21 @@ class Traits:
 
     @property
     def robust(self) -> dict[str, int]:
-        """The families whose shares all learners find above zero (1), or all below (-1); 0: they do not agree."""
-        signs = {family.name: set[int]() for family in self.game.families.families}
+        """The rows whose effect all learners find above zero (1), or all below (-1); 0: they do not agree.
+
+        The effect is the share of a family, and what is lost without a region.
+        """
+        signs = {name: set[int]() for name in self.game.names}
         for learner in self.learners:
             for row in learner.rows:
-                signs[row.name].add(row.share.sign)
+                signs[row.name].add(row.effects[-1].sign)
         return {name: found.pop() if len(found) == 1 else 0 for name, found in signs.items()}
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What the first learner finds of each family, the largest share first, and where the others agree."""
+        """What the first learner finds of each row, the largest effect first, and where the others agree."""
         first = self.learners[0]
-        ordered = sorted(first.rows, key=lambda row: -row.share.value)
+        ordered = sorted(first.rows, key=lambda row: -row.effects[-1].value)
         lines = [row.sentence(first.total) for row in ordered]
         if len(self.learners) > 1:
             names = [name for name, sign in self.robust.items() if sign]
@@ -184,7 +209,7 @@ class Traits:
             "of controls that hold nothing one in twenty does by chance"
             for learner in self.learners
             for row in learner.controls
-            for what, effect in (("permuted it loses", row.lost), ("share", row.share))
+            for what, effect in zip(("without it", "share"), row.effects, strict=False)
             if effect.sign
         )
 
@@ -197,9 +222,7 @@ class Traits:
             "split": self.split,
             "repeats": self.repeats,
             "trainings": self.trainings,
-            "families": {family.name: list(family.columns) for family in self.game.families.families},
-            "merged": {name: list(parts) for name, parts in self.game.families.merged.items()},
-            "apart": list(self.game.families.apart),
+            **self.game.as_json(),
             "learners": [learner.as_json() for learner in self.learners],
             "robust": self.robust,
             "sentences": list(self.sentences),

@@ -11,7 +11,7 @@ import numpy as np
 from harness.compare.plan import ComparisonPlan
 from harness.compare.result import drawn_as
 from harness.compare.run import carry_out, describe_plan, scheme_of
-from harness.compare.scheduling import Listener
+from harness.compare.scheduling import Listener, Watch
 from harness.compare.traits.game import Game
 from harness.compare.traits.judging import RepeatAnswers, learner_result
 from harness.compare.traits.page import write_traits
@@ -20,14 +20,17 @@ from harness.compare.verdict import ResamplingScheme
 from harness.tracking import ComparisonLog, Tracker, read_ledger
 
 
-def run_traits(plan: ComparisonPlan, listener: Listener = lambda *_: None) -> Traits:
+def run_traits(
+    plan: ComparisonPlan, listener: Listener = lambda *_: None, watch: Watch = lambda *_: None
+) -> Traits:
     """Train what is not in MLflow yet, and return what all of it says.
 
+    `watch` is told from time to time how many trainings are done.
     Raises what `run_comparison` raises: after an interruption the same command continues.
     """
     assert plan.game is not None
     game = plan.game
-    return carry_out(plan, lambda tracker, log: _conclude(plan, game, tracker, log), listener)
+    return carry_out(plan, lambda tracker, log: _conclude(plan, game, tracker, log), listener, watch)
 
 
 def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: ComparisonLog) -> Traits:
@@ -88,10 +91,12 @@ def _learner(
 
 def _figures(found: Traits) -> dict[str, float]:
     first = found.learners[0]
-    metrics = {"accuracy_all": first.whole.value, "accuracy_all_permuted": first.none}
+    metrics = {"accuracy_all": first.whole.value, "accuracy_nothing": first.none}
     for row in first.rows:
         name = row.name.replace(" ", "_")
-        metrics |= {f"share_{name}": row.share.value, f"lost_without_{name}": row.lost.value}
+        metrics[f"lost_without_{name}"] = row.lost.value
+        if row.share is not None:
+            metrics[f"share_{name}"] = row.share.value
         if row.alone is not None:
             metrics[f"alone_{name}"] = row.alone.value
     return metrics

@@ -1,0 +1,155 @@
+"""Traits of pictures: the regions, what is masked, and what is recorded."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.compare.traits.masked import MaskedTrainings
+from harness.compare.traits.plan import TraitsSettings, plan_traits
+from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
+from harness.core.errors import SettingsError
+from harness.data import CropBox, Tracks, View, stratified_split, with_bounds, with_crop
+from tests.support.commands import Harness, last_json
+from tests.support.stores import Stores, artifacts
+from tests.support.sweeps import sweep
+
+# A network that sees the mean brightness of each of 24 rows: it learns in a second.
+ROWS = """
+import torch
+
+class Rows(torch.nn.Module):
+    representation = "pictures"
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.linear = torch.nn.Linear(24, classes)
+    def forward(self, x):
+        return self.linear(8 * x.mean(1).reshape(len(x), 24, -1).mean(2))
+"""
+
+
+def test_the_regions_cover_the_content_and_are_named_in_hertz() -> None:
+    regions = regions_of_mel_pictures()
+    assert [region.name for region in regions] == [
+        "0 to 416 Hz",
+        "416 to 832 Hz",
+        "832 to 1291 Hz",
+        "1291 to 1983 Hz",
+        "1983 to 3045 Hz",
+        "3045 to 4675 Hz",
+        "4675 to 7180 Hz",
+        "7180 to 11025 Hz",
+        "first quarter",
+        "second quarter",
+        "third quarter",
+        "last quarter",
+    ]
+    content = CropBox(height=216, width=144, top=17, bottom=190, left=18, right=131)
+    for kind in (regions[:8], regions[8:]):
+        covered = np.zeros((216, 144), dtype=int)
+        for region in kind:
+            covered[region.slices(content)] += 1
+        assert covered[17:190, 18:131].min() == covered.max() == 1
+        assert covered.sum() == 173 * 113
+    lowest, highest = (region.slices(content)[0] for region in (regions[0], regions[7]))
+    assert highest.start == 17
+    assert lowest.stop == 190
+
+
+def test_the_scale_is_that_of_librosa() -> None:
+    librosa = pytest.importorskip("librosa")
+    ends = librosa.mel_frequencies(n_mels=9, fmin=0, fmax=11025)
+    names = [region.name for region in regions_of_mel_pictures()[:8]]
+    assert names == [f"{low:.0f} to {high:.0f} Hz" for low, high in pairwise(ends)]
+
+
+@pytest.mark.parametrize("crop", ["none", "frame"])
+def test_a_masked_region_says_nothing_of_its_track(demo_tracks: Tracks, crop: str) -> None:
+    split = stratified_split(demo_tracks, seed=3).merged()
+    tracks = with_bounds(with_crop(demo_tracks, [split], [crop]))
+    view = View(tracks, "pictures", crop=crop)
+    game = RegionGame(regions_of_mel_pictures())
+    made = MaskedTrainings(game, 5, view, split)
+    whole = made.inputs("whole")
+    assert np.array_equal(whole[0], view.training(split).train.inputs.numpy())
+    assert made.inputs("whole/1")[1] is whole[1]
+    content = view.content(split)
+    for index in (0, 9):
+        rows, columns = game.regions[index].slices(content)
+        for place in (0, 1):  # the train and the test part
+            without, alone = (made.inputs(f"{kind}/{index}")[place] for kind in ("without", "alone"))
+            inside = np.zeros((216, 144), dtype=bool)
+            inside[rows, columns] = True
+            assert np.array_equal(without[:, ~inside], whole[place][:, ~inside])
+            assert np.array_equal(alone[:, inside], whole[place][:, inside])
+            # The mean of the train part, for the test part as well.
+            mean = np.rint(whole[0].mean(0, dtype=np.float64)).astype(np.uint8)
+            assert (without[:, inside] == mean[inside]).all()
+            assert (alone[:, ~inside] == mean[~inside]).all()
+    assert (made.inputs("none")[1] == made.inputs("none")[0][0]).all()
+    swapped: list[np.ndarray] = []
+
+    def predict(pictures: np.ndarray) -> np.ndarray:
+        swapped.append(pictures)
+        return np.zeros(len(pictures), dtype=np.int64)
+
+    uses = made.uses(predict)
+    assert list(uses) == [f"uses/{index}" for index in range(12)]
+    rows, columns = game.regions[0].slices(content)
+    inside = np.zeros((216, 144), dtype=bool)
+    inside[rows, columns] = True
+    assert np.array_equal(swapped[0][:, ~inside], whole[1][:, ~inside])
+    tiles, own = ([bytes(tile) for tile in part[:, rows, columns]] for part in (swapped[0], whole[1]))
+    assert tiles != own
+    assert sorted(tiles) == sorted(own)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_what_is_recorded_and_printed(inside: Harness, tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(ROWS)
+    sweep(model=f"{tmp_path}/rows.py:Rows", study="rows", trials=1, epochs=2)
+    words = ("traits", "--study", "rows", "--trust-code")
+    with pytest.raises(SettingsError, match="is of pictures: no families"):
+        plan_traits(TraitsSettings(study="rows", learners=("network", "forest"), trust_code=True))
+    shown = inside(*words, "--out", str(tmp_path / "out"))
+    assert "8 bands of frequency and 4 quarters of the time, 135 trainings" in shown.stderr
+    table = shown.stdout.partition("SYNTHETIC")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "7180 to 11025 Hz" in table
+    found = last_json(inside(*words, "--json"))
+    (learner,) = found["learners"]
+    assert [row["name"] for row in learner["rows"]] == list(found["regions"])
+    assert {row["share"] for row in learner["rows"]} == {None}
+    client = Stores.here().client()
+    parent = client.get_run(found["run_id"])
+    assert (parent.info.status, parent.data.tags["kind"]) == ("FINISHED", "traits")
+
+    # By hand: what the predictions on record say.
+    plan = plan_traits(TraitsSettings(study="rows", trust_code=True))
+    children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{found['run_id']}'")
+    assert [run.data.tags["test_openings"] for run in children] == ["1"] * 5
+    right: dict[str, list[np.ndarray]] = {}
+    for run in children:
+        truth = plan.labels_of(plan.splits[int(run.data.tags["repeat"])].test)
+        for key, guesses in json.loads((artifacts(run) / "subsets.json").read_text()).items():
+            right.setdefault(key, []).append(np.array(guesses) == truth)
+    accuracy = {key: float(np.concatenate(values).mean()) for key, values in right.items()}
+    assert len(accuracy) == 27 + 12
+    whole = (accuracy["whole"] + accuracy["whole/1"]) / 2
+    first = learner["rows"][0]
+    assert learner["nothing"] == pytest.approx(accuracy["none"])
+    assert first["lost"]["value"] == pytest.approx(whole - accuracy["without/0"])
+    assert first["alone"]["value"] == pytest.approx(accuracy["alone/0"])
+    assert first["network_uses"] == pytest.approx(accuracy["whole"] - accuracy["uses/0"])
+    (control,) = learner["controls"]
+    assert control["lost"]["value"] == pytest.approx(accuracy["whole"] - accuracy["whole/1"])
+
+    assert parent.data.metrics["lost_without_0_to_416_Hz"] == first["lost"]["value"]
+    assert "effects.png" in {path.name for path in artifacts(parent).iterdir()}
+    page = (tmp_path / "out" / "traits.html").read_text()
+    assert "the network is trained anew: so the input keeps its size" in " ".join(page.split())
