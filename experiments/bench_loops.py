@@ -67,11 +67,11 @@ def bare_epochs(config: Config, data: TrainingData) -> Iterator[tuple[float, flo
     model: nn.Module
     if pictures:
         model = GenreClassifierCNN(len(data.genres)).to(memory_format=torch.channels_last)
-        train, valid = data.train.inputs, data.valid.inputs
+        train, valid = data.train.tensor, data.valid.tensor
     else:
         model = GenreClassifierFCNN(len(data.columns), len(data.genres))
-        scaler = StandardizeFeatures.fit(data.train.inputs)
-        train, valid = scaler(data.train.inputs), scaler(data.valid.inputs)
+        scaler = StandardizeFeatures.fit(data.train.tensor)
+        train, valid = scaler(data.train.tensor), scaler(data.valid.tensor)
     optimizer = torch.optim.Adam(model.parameters(), lr=config["lr"], fused=True)
     size = config["batch_size"]
     for _ in range(config["epochs"]):
@@ -178,7 +178,7 @@ def tutorial(data: TrainingData, configs: list[Config], threads: int, folder: st
     for config in configs:
         study.enqueue_trial({"lr": config["lr"], "batch_size": config["batch_size"]})
     seeds = iter(configs)
-    example = data.train.inputs[:2].numpy()
+    example = data.train.tensor[:2].numpy()
 
     def objective(trial: optuna.Trial) -> float:
         with mlflow.start_run(nested=True):

@@ -197,6 +197,7 @@ def mlflow_server(new_database: Callable[[], str], tmp_path: Path) -> Iterator[S
     params=[
         "demo-fcnn",
         pytest.param("demo-cnn", marks=pytest.mark.long),
+        pytest.param("demo-both", marks=pytest.mark.long),
         pytest.param("gtzan-fcnn", marks=pytest.mark.data),
         pytest.param("gtzan-cnn", marks=pytest.mark.data),
     ],
@@ -219,7 +220,7 @@ def exported(
         model=model,
         data=str(data),
         trials=1,
-        epochs=1 if model == "cnn" else 5,
+        epochs=5 if model == "fcnn" else 1,
         tracking_uri=tracking,
         storage=f"sqlite:///{folder}/optuna.db",
     )

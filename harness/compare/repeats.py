@@ -289,12 +289,12 @@ def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal
     data = view.training(split)
     classifier = BASELINES[candidate.model](seed % 2**32)
     began = time.perf_counter()
-    classifier.fit(data.train.inputs.double().numpy(), data.train.targets.numpy())
+    classifier.fit(data.train.tensor.double().numpy(), data.train.targets.numpy())
     seconds = time.perf_counter() - began
     guesses = []
     for part in (data.valid, _open(view, split, journal)):
         empty = part.targets  # scikit-learn refuses to predict nothing
-        found = np.asarray(classifier.predict(part.inputs.double().numpy())) if len(part) else empty.numpy()
+        found = np.asarray(classifier.predict(part.tensor.double().numpy())) if len(part) else empty.numpy()
         guesses.append(torch.from_numpy(found))
     return _ended(TrialResult(state="complete", best=None), seconds, *guesses)
 

@@ -14,7 +14,7 @@ from harness.core.names import digest_of
 from harness.core.recorded import checked
 from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
-Representation = Literal["features", "pictures"]
+Representation = Literal["features", "pictures", "both"]
 Precision = Literal["fp32", "bf16"]
 DEFAULT_EPOCHS = 30  # the report's
 MAX_MEMBERS = 50  # of an ensemble

@@ -16,7 +16,7 @@ from harness.data.images import (
 )
 from harness.data.importing import fetch_data, import_data
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
-from harness.data.parts import Part, TrainingData, View, used_columns
+from harness.data.parts import Inputs, Joined, Part, TrainingData, View, batches_of, tensors_of, used_columns
 from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split, validation_folds
 from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_bounds, with_crop
 
@@ -33,11 +33,14 @@ __all__ = [
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
     "CropBox",
+    "Inputs",
+    "Joined",
     "Part",
     "Pictures",
     "Tracks",
     "TrainingData",
     "View",
+    "batches_of",
     "demo_data_folder",
     "fetch_data",
     "find_pictures",
@@ -50,6 +53,7 @@ __all__ = [
     "read_split",
     "resize",
     "stratified_split",
+    "tensors_of",
     "used_columns",
     "validation_folds",
     "with_bounds",

@@ -1,4 +1,4 @@
-"""The parts of a split as tensors: the inputs (raw features or pictures) and the targets (genres)."""
+"""The parts of a split as tensors: the inputs (raw features, pictures or both) and the targets (genres)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,62 @@ from harness.data.tracks import Tracks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """The pictures and the feature rows of the same tracks; indexed, and moved to a device, as a tensor is."""
+
+    pictures: Tensor
+    features: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: Tensor | slice) -> Joined:
+        return Joined(self.pictures[index], self.features[index])
+
+    def to(self, device: torch.device) -> Joined:
+        """Return the same on a device."""
+        return Joined(self.pictures.to(device), self.features.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """The device that both are on."""
+        return self.features.device
+
+
+Inputs = Tensor | Joined
+
+
+def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
+    """Return the tensors of inputs: one, or the pictures and the features."""
+    return (inputs.pictures, inputs.features) if isinstance(inputs, Joined) else (inputs,)
+
+
+def batches_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    """Yield the inputs in batches of at most `size`, in their order."""
+    for start in range(0, len(inputs), size):
+        yield inputs[start : start + size]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """One part of a split in memory.
 
-    `inputs` is float32 [n, columns] with the values of the CSV, or uint8 [n, 216, 144, 3]; `targets` is int64 [n].
+    `inputs` is float32 [n, columns] with the values of the CSV, uint8 [n, 216, 144, 3], or both; `targets` is
+    int64 [n].
     """
 
     ids: tuple[str, ...]
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The inputs, of a part that has rows or pictures alone."""
+        assert isinstance(self.inputs, Tensor)
+        return self.inputs
 
     def to(self, device: torch.device) -> Part:
         """Return the same part on a device."""
@@ -77,8 +121,8 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
 class View:
     """Tracks as the input of a network: their pictures, or some of their feature columns in a given order.
 
-    `columns` is () for pictures. `crop` is the hyperparameter of that name, for pictures only: `frame` crops them
-    to a box that is fitted on the train part of the split.
+    `columns` is () for pictures. `crop` is the hyperparameter of that name, not for features: `frame` crops the
+    pictures to a box that is fitted on the train part of the split.
     """
 
     tracks: Tracks
@@ -145,11 +189,17 @@ class View:
 
     def _part(self, ids: tuple[str, ...], box: CropBox | None) -> Part:
         tracks, rows = self.tracks, self.tracks.indices(ids)
+        targets = torch.from_numpy(tracks.labels[rows])
         if self.representation == "features":
-            assert tracks.features is not None
-            chosen = np.array([tracks.columns.index(name) for name in self.columns], dtype=np.int64)
-            inputs = torch.from_numpy(tracks.features[np.ix_(rows, chosen)].astype(np.float32))
-        else:
-            assert tracks.pictures is not None
-            inputs = torch.from_numpy(tracks.pictures.read(rows, box))
-        return Part(ids, inputs, torch.from_numpy(tracks.labels[rows]))
+            return Part(ids, self._features(rows), targets)
+        assert tracks.pictures is not None
+        pictures = torch.from_numpy(tracks.pictures.read(rows, box))
+        if self.representation == "pictures":
+            return Part(ids, pictures, targets)
+        return Part(ids, Joined(pictures, self._features(rows)), targets)
+
+    def _features(self, rows: np.ndarray) -> Tensor:
+        tracks = self.tracks
+        assert tracks.features is not None
+        chosen = np.array([tracks.columns.index(name) for name in self.columns], dtype=np.int64)
+        return torch.from_numpy(tracks.features[np.ix_(rows, chosen)].astype(np.float32))

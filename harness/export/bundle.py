@@ -16,7 +16,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.trust import remember
 from harness.core.workspace import resolve_stores
-from harness.data import PICTURES_FOLDER, Tracks, View, find_pictures, with_crop
+from harness.data import PICTURES_FOLDER, View, find_pictures, with_crop
 from harness.data.open import load_recorded_data, recorded_folder
 from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import DEFAULT_FORMATS, FILES, Source, check_formats, write_formats
@@ -272,19 +272,22 @@ def _source(classifier: nn.Module, description: Description) -> Source:
 
 
 def _register(tracker: Tracker, run_id: str, folder: Path, trained: _Trained, network: str) -> Registered:
-    example = _example(trained.view.tracks, trained.split, trained.view.columns)
+    example = _example(trained.view, trained.split)
     genres = trained.description.architecture.genres
     return register(tracker, run_id, pt2=folder / FILES["pt2"], example=example, genres=genres, network=network)
 
 
-def _example(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> pd.DataFrame:
+def _example(view: View, split: Split) -> pd.DataFrame:
     """Return two tracks of the train part as an input table of the registered model."""
+    tracks, columns, representation = view.tracks, view.columns, view.representation
     ids = split.train[:2]
-    if not columns:
-        found = find_pictures(tracks.folder / PICTURES_FOLDER)
-        return pd.DataFrame({PICTURE_COLUMN: [found[track][1].read_bytes() for track in ids]})
+    found = {} if representation == "features" else find_pictures(tracks.folder / PICTURES_FOLDER)
+    pictures = pd.DataFrame({PICTURE_COLUMN: [found[track][1].read_bytes() for track in ids if found]})
+    if representation == "pictures":
+        return pictures
     assert tracks.features is not None
     table = pd.DataFrame(tracks.features, index=list(tracks.ids), columns=list(tracks.columns))[list(columns)]
     # pandas reads a CSV column of whole numbers as integers: the example must have the same types.
     whole = [name for name in columns if np.equal(table[name], np.floor(table[name])).all()]
-    return table.astype(dict.fromkeys(whole, "int64")).loc[list(ids)].reset_index(drop=True)
+    rows = table.astype(dict.fromkeys(whole, "int64")).loc[list(ids)].reset_index(drop=True)
+    return rows if representation == "features" else pd.concat([pictures, rows], axis=1)

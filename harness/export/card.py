@@ -24,6 +24,25 @@ picture = torch.tensor(np.array(Image.open("picture.png").convert("RGB")))
 probabilities = torch.export.load("model.pt2").module()(picture[None])
 print(json.load(open("model.json"))["architecture"]["genres"][probabilities.argmax()])
 """,
+    ("pt2", "both"): """\
+import json, numpy as np, pandas as pd, torch
+from PIL import Image
+about = json.load(open("model.json"))["architecture"]
+rows = torch.tensor(pd.read_csv("features_30_sec.csv")[about["columns"]].to_numpy("float32"))
+picture = torch.tensor(np.array(Image.open("picture.png").convert("RGB")))  # of the track in the first row
+probabilities = torch.export.load("model.pt2").module()(picture[None], rows[:1])
+print(about["genres"][probabilities.argmax()])
+""",
+    ("onnx", "both"): """\
+import json, numpy as np, onnxruntime, pandas as pd
+from PIL import Image
+about = json.load(open("model.json"))["architecture"]
+rows = pd.read_csv("features_30_sec.csv")[about["columns"]].to_numpy("float32")
+pictures = np.array(Image.open("picture.png").convert("RGB"))[None]  # of the track in the first row
+inputs = {"pictures": pictures, "features": rows[:1]}
+(probabilities,) = onnxruntime.InferenceSession("model.onnx").run(None, inputs)
+print(about["genres"][probabilities.argmax()])
+""",
     ("onnx", "features"): """\
 import json, onnxruntime, pandas as pd
 about = json.load(open("model.json"))["architecture"]
@@ -44,9 +63,12 @@ from safetensors.torch import load_file
 for name, tensor in load_file("model.safetensors").items():
     print(name, tuple(tensor.shape))
 """
+_PICTURES = "uint8 RGB [n, height, width, 3], 16 to 4096 pixels a side; it is resized to 216x144 inside"
+_FEATURES = "float32 [n, {columns}], as in the CSV, unscaled, in the order of the columns below"
 INPUTS = {
-    "features": "float32 [n, {columns}], as in the CSV, unscaled, in the order of the columns below",
-    "pictures": "uint8 RGB [n, height, width, 3], 16 to 4096 pixels a side; it is resized to 216x144 inside",
+    "features": _FEATURES,
+    "pictures": _PICTURES,
+    "both": f"first {_PICTURES}; then {_FEATURES}",
 }
 
 
@@ -91,7 +113,11 @@ def _what(architecture: Architecture) -> str:
 
 def _of(architecture: Architecture) -> str:
     columns = len(architecture.columns)
-    return f"{columns} audio features" if columns else "spectrogram pictures"
+    return {
+        "features": f"{columns} audio features",
+        "pictures": "spectrogram pictures",
+        "both": f"spectrogram pictures and {columns} audio features",
+    }[architecture.representation]
 
 
 def _cropped(architecture: Architecture) -> str:
@@ -161,6 +187,8 @@ def _uses(representation: Representation, exported: Exported) -> list[str]:
         table = 'pd.read_csv("features_30_sec.csv")'
         if representation == "pictures":
             table = 'pd.DataFrame({"picture": [open("picture.png", "rb").read()]})'
+        elif representation == "both":
+            table = 'pd.read_csv("features_30_sec.csv").head(1).assign(picture=[open("picture.png", "rb").read()])'
         sections.append("From MLflow, with the store in `MLFLOW_TRACKING_URI`:")
         sections.append(
             "```python\nimport mlflow, pandas as pd\n"

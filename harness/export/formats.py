@@ -23,7 +23,7 @@ from harness.core.errors import CheckpointError, SettingsError
 from harness.core.files import sha256_of
 from harness.core.records import Representation
 from harness.core.trust import require_trust
-from harness.data import MAX_SIDE, MIN_SIDE, CropBox
+from harness.data import MAX_SIDE, MIN_SIDE, CropBox, Inputs, Joined, tensors_of
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.training.checkpoint import WEIGHTS_FILE, load_checkpoint
 from harness.training.description import Architecture, Description
@@ -42,7 +42,8 @@ EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (288, 432)
 TOLERANCE = 1e-4
 BATCH = 64
 
-Transform = Callable[[Tensor], Tensor]
+Transform = Callable[[Inputs], Tensor]
+Tensors = Callable[..., Tensor]  # from the tensors of the inputs: one, or pictures and features
 
 
 class Resize(Protocol):
@@ -56,20 +57,22 @@ class Portable(nn.Module):
     """A classifier with its resize and softmax: the module that is written to a file.
 
     Input: float32 [n, columns] with the values of the CSV, or uint8 [n, height, width, 3] with 16 to 4096 pixels a
-    side. Output: probabilities, float32 [n, genres]; each row sums to 1.
+    side, or the pictures and then the rows. Output: probabilities, float32 [n, genres]; each row sums to 1.
     """
 
-    def __init__(self, classifier: nn.Module, representation: Representation, resize: Transform) -> None:
+    def __init__(
+        self, classifier: nn.Module, representation: Representation, resize: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.representation = representation
         self.resize = resize
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return probabilities for raw inputs."""
-        if self.representation == "pictures":
+        if self.representation != "features":
             x = self.resize(x)
-        return torch.softmax(self.classifier(x), 1)
+        return torch.softmax(self.classifier(x if rows is None else Joined(x, rows)), 1)
 
 
 def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,23 +122,30 @@ def _trace(source: Source, resize: Resize) -> ExportedProgram:
     portable = Portable(source.classifier, source.representation, partial(resize, box=source.box))
     portable.eval().requires_grad_(False)
     batch = Dim("batch", min=1)
-    if source.representation == "features":
-        example = torch.zeros(EXAMPLE_BATCH, source.columns)
-        shapes = {0: batch, 1: Dim.STATIC}
-    else:
-        example = torch.zeros(EXAMPLE_BATCH, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+    examples, shapes = example_inputs(source.representation, source.columns), []
+    if source.representation != "features":
         sides = (Dim(name, min=MIN_SIDE, max=MAX_SIDE) for name in ("height", "width"))
-        shapes = {0: batch, 1: next(sides), 2: next(sides), 3: Dim.STATIC}
-    program = torch.export.export(portable, (example,), dynamic_shapes=(shapes,))
+        shapes.append({0: batch, 1: next(sides), 2: next(sides), 3: Dim.STATIC})
+    if source.representation != "pictures":
+        shapes.append({0: batch, 1: Dim.STATIC})
+    program = torch.export.export(portable, tensors_of(examples), dynamic_shapes=tuple(shapes))
     program.example_inputs = None  # they would be in the file, as a pickle
     return program
+
+
+def example_inputs(representation: Representation, columns: int) -> Inputs:
+    """Return two raw inputs of zeros."""
+    rows = torch.zeros(EXAMPLE_BATCH, columns)
+    pictures = torch.zeros(EXAMPLE_BATCH, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+    examples: dict[str, Inputs] = {"features": rows, "pictures": pictures, "both": Joined(pictures, rows)}
+    return examples[representation]
 
 
 def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
     exported = torch.onnx.export(
         program,
         (),
-        input_names=[source.representation],
+        input_names=["pictures", "features"] if source.representation == "both" else [source.representation],
         output_names=["probabilities"],
         dynamo=True,
         verbose=False,
@@ -157,20 +167,35 @@ def read_format(folder: Path, name: str, architecture: Architecture, *, trust_co
     path = folder / FILES[name]
     if name == "safetensors":
         resize = partial(resize_by_operator, box=architecture.box)
-        return Portable(
-            load_checkpoint(folder, trust_code=trust_code)[0], architecture.representation, resize
-        ).eval()
+        classifier, _ = load_checkpoint(folder, trust_code=trust_code)
+        return OfTensors(Portable(classifier, architecture.representation, resize).eval())
     if name == "pt2":
         require_trust(str(path), sha256_of(path), str(folder), trust_code)
-        return _load_pt2(path)
+        return OfTensors(_load_pt2(path))
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*tensors: Tensor) -> Tensor:
+        given = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+        return torch.from_numpy(session.run(None, given)[0])
+
+    return OfTensors(run)
 
 
-def _load_pt2(path: Path) -> Transform:
+@dataclass(frozen=True, slots=True)
+class OfTensors:
+    """A function of tensors as a function of inputs."""
+
+    function: Tensors
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        """Return the probabilities of raw inputs."""
+        return self.function(*tensors_of(inputs))
+
+
+def _load_pt2(path: Path) -> Tensors:
     """Return the program of a pt2 file.
 
     PyTorch logs why a file cannot be read, with a traceback, and then raises an error that refers to its log. Here
@@ -188,7 +213,7 @@ def _load_pt2(path: Path) -> Transform:
     for logger in loggers:
         logger.addFilter(keep_reason)
     try:
-        module: Transform = torch.export.load(path).module()
+        module: Tensors = torch.export.load(path).module()
     except Exception as error:
         raise (reasons or [error])[0] from error
     finally:
@@ -216,7 +241,7 @@ def checked_sha256(folder: Path, name: str, description: Description) -> str:
 
 @torch.inference_mode()
 def compare_outputs(
-    file: str, probabilities: Transform, batches: Iterable[Tensor], expected: Tensor
+    file: str, probabilities: Transform, batches: Iterable[Inputs], expected: Tensor
 ) -> tuple[float, Tensor]:
     """Return the largest difference from the expected probabilities [n, genres], and the likeliest genres [n].
 

@@ -5,7 +5,7 @@ Only `export` and `compare` open the test part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.stats import wilson_interval
-from harness.data import Part, View
+from harness.data import Inputs, Joined, Part, View, batches_of
 from harness.export.formats import BATCH, FILES, compare_outputs, read_format
 from harness.training.description import FormatCheck, TestResult, read_description
 from harness.training.loop import evaluate
@@ -42,9 +42,19 @@ def measure(
     return _test_result(expected, part, openings), checks
 
 
-def _raw(view: View, split: Split, part: Part) -> Iterable[Tensor]:
+def _raw(view: View, split: Split, part: Part) -> Iterable[Inputs]:
     """Return the inputs of the files, in batches."""
-    return torch.split(part.inputs, BATCH) if view.representation == "features" else view.open_test_pictures(split)
+    if isinstance(part.inputs, Joined):
+        return _joined(view.open_test_pictures(split), part.inputs.features)
+    return batches_of(part.inputs, BATCH) if view.representation == "features" else view.open_test_pictures(split)
+
+
+def _joined(batches: Iterable[Tensor], features: Tensor) -> Iterator[Joined]:
+    """Yield batches of pictures with the rows of the same tracks."""
+    done = 0
+    for pictures in batches:
+        yield Joined(pictures, features[done : done + len(pictures)])
+        done += len(pictures)
 
 
 def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
@@ -60,7 +70,7 @@ def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
     )
 
 
-def _check(folder: Path, name: str, raw: Iterable[Tensor], expected: Tensor, part: Part) -> FormatCheck:
+def _check(folder: Path, name: str, raw: Iterable[Inputs], expected: Tensor, part: Part) -> FormatCheck:
     probabilities = read_format(folder, name, read_description(folder).architecture, trust_code=True)
     difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
     return FormatCheck(

@@ -12,29 +12,38 @@ from torch import Tensor, nn
 from harness.core.errors import CheckpointError, HarnessError
 from harness.core.records import Representation
 from harness.core.trust import is_trusted
+from harness.data import Inputs, batches_of
 from harness.data.audio import SUFFIXES
-from harness.export.formats import EXAMPLE_SIZE, FILES, Transform, checked_sha256, read_format
+from harness.export.formats import (
+    EXAMPLE_BATCH,
+    FILES,
+    OfTensors,
+    Transform,
+    checked_sha256,
+    example_inputs,
+    read_format,
+)
 from harness.training.description import DESCRIPTION_FILE, Architecture, Description, read_description
 from harness.training.loop import EVALUATION_BATCH
 
 # The file type that a bundle takes besides sound, by the input of its model.
-SUFFIX_OF: dict[Representation, str] = {"features": ".csv", "pictures": ".png"}
+SUFFIX_OF: dict[Representation, str] = {"features": ".csv", "pictures": ".png", "both": ".png"}
 # The module of an exported program with the scaler's mean and scale; all members of an ensemble have the same.
-NORMALISE = ("classifier.normalise", "classifier.members.0.normalise")
+NORMALISE = tuple(f"classifier.{place}normalise{part}" for place in ("", "members.0.") for part in ("", ".rows"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """An exported model, ready to predict.
 
-    `probabilities` takes float32 [n, columns] or uint8 [n, height, width, 3] and returns float32 [n, genres].
+    `probabilities` takes float32 [n, columns], uint8 [n, height, width, 3] or both, and gives float32 [n, genres].
     `spread` is the mean and the scale of each column in the train part, or None if the file does not give them.
     """
 
     folder: Path
     architecture: Architecture
     synthetic: bool
-    probabilities: Callable[[Tensor], Tensor]
+    probabilities: Callable[[Inputs], Tensor]
     spread: tuple[Tensor, Tensor] | None
 
     @property
@@ -58,11 +67,11 @@ def open_bundle(folder: Path, *, trust_code: bool = False) -> Bundle:
     format_ = _format(folder, description, trust_code)
     transform = _transform(folder, format_, architecture, trust_code)
     _check_shapes(transform, folder / FILES[format_], architecture)
-    spread = _spread(transform) if architecture.representation == "features" else None
+    spread = None if architecture.representation == "pictures" else _spread(transform)
 
     @torch.inference_mode()
-    def probabilities(inputs: Tensor) -> Tensor:
-        return torch.cat([transform(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
+    def probabilities(inputs: Inputs) -> Tensor:
+        return torch.cat([transform(batch) for batch in batches_of(inputs, EVALUATION_BATCH)])
 
     return Bundle(folder, architecture, description.is_synthetic, probabilities, spread)
 
@@ -107,9 +116,8 @@ def _check_shapes(transform: Transform, path: Path, architecture: Architecture) 
 
     Likewise if what it gives is not finite.
     """
-    columns, wanted = len(architecture.columns), (2, len(architecture.genres))
-    is_table = architecture.representation == "features"
-    example = torch.zeros(2, columns) if is_table else torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+    wanted = (EXAMPLE_BATCH, len(architecture.genres))
+    example = example_inputs(architecture.representation, len(architecture.columns))
     try:
         with torch.inference_mode():
             given = transform(example)
@@ -128,7 +136,8 @@ def _check_shapes(transform: Transform, path: Path, architecture: Architecture) 
 
 
 def _spread(transform: Transform) -> tuple[Tensor, Tensor] | None:
-    module = transform if isinstance(transform, nn.Module) else nn.Module()
+    function = transform.function if isinstance(transform, OfTensors) else None
+    module = function if isinstance(function, nn.Module) else nn.Module()
     for name in NORMALISE:
         try:
             return module.get_buffer(f"{name}.mean"), module.get_buffer(f"{name}.scale")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
-from harness.data import FEATURE_COLUMNS
+from harness.data import FEATURE_COLUMNS, CropBox, Inputs, Joined, tensors_of
 from harness.data.audio import clip_features, clip_picture, load_clip
 from harness.data.features import has_columns, read_rows
 from harness.data.images import raw_pictures
@@ -88,18 +89,29 @@ def predict(
 
     A file that cannot be predicted is listed in the errors, and the others are predicted. Pictures of any size are
     resized as the model's training pictures were. `progress` is called after each file.
+
+    A bundle of both inputs takes a picture with the row of the same track, from the tables among the paths or in
+    the folders.
     """
     found: list[tuple[Path, str | None]] = []
     ignored: list[str] = []
+    rows = _rows_by_track(bundle, paths) if bundle.architecture.representation == "both" else {}
     for path in dict.fromkeys(paths):
-        found += _search(bundle, path, ignored) if path.is_dir() else [(path, None)]
+        if path.is_dir():
+            found += _search(bundle, path, ignored)
+        elif not (rows and path.suffix.lower() == ".csv"):
+            found.append((path, None))
     made: list[Prediction] = []
     errors: list[tuple[str, str]] = []
+    if rows and not found:
+        errors.append(
+            (str(paths[0]), "a table without pictures, and the bundle takes both: give their folder as well")
+        )
     files = dict(found)
     for done, (path, error) in enumerate(files.items(), start=1):
         if error is None:
             try:
-                made += _predict_file(bundle, path, top)
+                made += _predict_file(bundle, path, top, rows)
             except DataError as fault:
                 error = fault.found + (f" (expected: {fault.expected})" if fault.expected else "")
         if error is not None:
@@ -131,8 +143,34 @@ def _search(bundle: Bundle, folder: Path, ignored: list[str]) -> Iterator[tuple[
         yield folder, f"the folder has no file of type {', '.join(bundle.suffixes)}"
 
 
-def _predict_file(bundle: Bundle, path: Path, top: int) -> Iterator[Prediction]:
-    inputs, tracks = _read(bundle, path)
+Rows = Mapping[str, Tensor]  # by track, float32 [columns]
+
+
+def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Return the rows of all tables among the paths, or in their folders, by the track that each names.
+
+    Raises DataError for a table that cannot be read.
+    """
+    columns, found = bundle.architecture.columns, dict[str, Tensor]()
+    for path in dict.fromkeys(paths):
+        tables = sorted(path.rglob("*.csv")) if path.is_dir() else [path]
+        for table in (table for table in tables if table.suffix.lower() == ".csv"):
+            if path.is_dir() and not has_columns(table, columns):
+                continue
+            rows = read_rows(table, columns)
+            for name, values in zip(rows.names, rows.values.astype(np.float32), strict=True):
+                if name is not None:
+                    found[_track_of(name)] = torch.from_numpy(values)
+    return found
+
+
+def _track_of(name: str) -> str:
+    """Return a file's name without its type and dots: tables and folders of pictures write them differently."""
+    return re.sub(r"\.(wav|png)$", "", Path(name).name, flags=re.IGNORECASE).replace(".", "")
+
+
+def _predict_file(bundle: Bundle, path: Path, top: int, rows: Rows) -> Iterator[Prediction]:
+    inputs, tracks = _read(bundle, path, rows)
     genres = bundle.architecture.genres
     best = bundle.probabilities(inputs).topk(min(top, len(genres)))
     for row, (values, indices) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
@@ -141,11 +179,11 @@ def _predict_file(bundle: Bundle, path: Path, top: int) -> Iterator[Prediction]:
             row=None if tracks is None else row + 1,
             track=None if tracks is None else tracks[row],
             genres=tuple((genres[index], value) for value, index in zip(values, indices, strict=True)),
-            far=_far(bundle, inputs[row]),
+            far=_far(bundle, tensors_of(inputs)[-1][row]),
         )
 
 
-def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | None]:
+def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | None, ...] | None]:
     """Return the inputs of a file, and the names of its rows if it is a CSV."""
     if not path.exists():
         raise DataError(f"{path} does not exist")
@@ -157,20 +195,38 @@ def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | 
             expected=", ".join(bundle.suffixes),
         )
     if suffix == ".csv":
-        rows = read_rows(path, columns)
-        names = (None if name is None else name.removesuffix(".wav") for name in rows.names)
-        return torch.from_numpy(rows.values.astype(np.float32)), tuple(names)
+        table = read_rows(path, columns)
+        names = (None if name is None else name.removesuffix(".wav") for name in table.names)
+        return torch.from_numpy(table.values.astype(np.float32)), tuple(names)
     if suffix == ".png":
-        return raw_pictures([path]), None
+        picture = raw_pictures([path])
+        return (picture if wanted == "pictures" else Joined(picture, _row_of(path, rows))), None
     clip = load_clip(path)
     if wanted == "features":
-        found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
-        row = np.array([[found[name] for name in columns]], dtype=np.float32)
-        return torch.from_numpy(row), None
-    box = bundle.architecture.box
+        return _clip_row(path, clip, columns), None
+    picture = _clip_picture(clip, bundle.architecture.box)
+    return (picture if wanted == "pictures" else Joined(picture, _clip_row(path, clip, columns))), None
+
+
+def _row_of(path: Path, rows: Rows) -> Tensor:
+    row = rows.get(_track_of(path.name))
+    if row is None:
+        raise DataError(
+            f"{path}: no table among the paths has a row of this track, and the bundle takes both",
+            expected="features_30_sec.csv beside the picture, with the track's name under filename",
+        )
+    return row[None]
+
+
+def _clip_row(path: Path, clip: np.ndarray, columns: Sequence[str]) -> Tensor:
+    found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
+    return torch.from_numpy(np.array([[found[name] for name in columns]], dtype=np.float32))
+
+
+def _clip_picture(clip: np.ndarray, box: CropBox | None) -> Tensor:
     # Our pictures have no white frame. If the network crops, the picture gets one, so that no content is cut.
     picture = clip_picture(clip) if box is None else box.framed(clip_picture(clip, box.size))
-    return torch.from_numpy(picture.copy())[None], None
+    return torch.from_numpy(picture.copy())[None]
 
 
 def _kind(suffix: str) -> str:

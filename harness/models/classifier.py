@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.space import Params
+from harness.data import Inputs
 from harness.models.normalise import Normaliser
 from harness.models.spec import ModelSpec
 
 
 class Classifier(nn.Module):
-    """A network with the normaliser of its input. Takes raw rows or pictures, gives logits [n, classes]."""
+    """A network with the normaliser of its input. Takes raw rows, pictures or both, gives logits [n, classes]."""
 
     def __init__(self, normalise: Normaliser, network: nn.Module) -> None:
         super().__init__()
         self.normalise = normalise
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Inputs) -> Tensor:
         """Return logits for raw inputs."""
         logits: Tensor = self.network(self.normalise(x))
         return logits
@@ -37,7 +38,7 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Inputs) -> Tensor:
         """Return the logarithms of the mean probabilities for raw inputs."""
         logs = torch.stack([torch.log_softmax(member(x), 1) for member in self.members])
         return torch.logsumexp(logs, 0) - torch.log(torch.tensor(float(len(logs)), device=logs.device))

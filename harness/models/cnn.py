@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from harness.core.space import Accepted, Hyperparameter
 
+HIDDEN = 128  # outputs of the first fully connected layer, as published
+
 
 class GenreClassifierCNN(nn.Module):
     """The report's CNN on pictures: two 3x3 convolutions with max pooling, two fully connected layers.
@@ -27,8 +29,8 @@ class GenreClassifierCNN(nn.Module):
         self.conv1 = nn.Conv2d(3, 16, kernel_size=3, stride=1, padding=1)
         self.conv2 = nn.Conv2d(16, 32, kernel_size=3, stride=1, padding=1)
         self.pool = nn.MaxPool2d(2, 2)
-        self.fc1 = nn.Linear(216 * 144 * 2, 128)
-        self.fc2 = nn.Linear(128, classes)
+        self.fc1 = nn.Linear(216 * 144 * 2, HIDDEN)
+        self.fc2: nn.Module = nn.Linear(HIDDEN, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""

@@ -12,14 +12,14 @@ from torch import nn
 
 from harness.core.errors import SettingsError
 from harness.core.space import Hyperparameter
-from harness.data import PICTURE_SIZE
+from harness.data import PICTURE_SIZE, Inputs, Joined, tensors_of
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 
 EXTERNAL = (
-    "a class Class(torch.nn.Module) made by Class(inputs, classes), with representation = 'features' or "
-    "'pictures' and, if wanted, hyperparameters = {'dropout': harness.Hyperparameter(float, 0.3, at_least=0, "
-    "below=1)}, passed by name, and search = {'lr': {'low': ..., 'high': ...}, 'dropout': [...]}; "
+    "a class Class(torch.nn.Module) made by Class(inputs, classes), with representation = 'features', "
+    "'pictures' or 'both' and, if wanted, hyperparameters = {'dropout': harness.Hyperparameter(float, 0.3, "
+    "at_least=0, below=1)}, passed by name, and search = {'lr': {'low': ..., 'high': ...}, 'dropout': [...]}; "
     "see experiments/residual_mlp.py"
 )
 
@@ -107,10 +107,13 @@ def check_network(spec: ModelSpec, inputs: int, classes: int) -> None:
 
     Raises SettingsError if the network cannot be built, fails, or does not give logits [2, classes].
     """
-    shape = (2, inputs) if spec.representation == "features" else (2, 3, *PICTURE_SIZE)
+    rows, pictures = torch.zeros(2, inputs), torch.zeros(2, 3, *PICTURE_SIZE)
+    examples: dict[str, Inputs] = {"features": rows, "pictures": pictures, "both": Joined(pictures, rows)}
+    example = examples[spec.representation]
+    shape = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            found = tuple(spec.network(inputs, classes)(torch.zeros(shape)).shape)
+            found = tuple(spec.network(inputs, classes)(example).shape)
     except (Exception, SystemExit) as error:
         what = f"{spec.name} fails on {shape}: {type(error).__name__}: {error}"
         raise SettingsError(what, expected=EXTERNAL) from error

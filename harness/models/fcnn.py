@@ -33,7 +33,7 @@ class GenreClassifierFCNN(nn.Module):
         self.fc2 = nn.Linear(first, second)
         self.bn2 = nn.BatchNorm1d(second)
         self.fc3 = nn.Linear(second, third)
-        self.fc4 = nn.Linear(third, classes)
+        self.fc4: nn.Module = nn.Linear(third, classes)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.core.records import Representation
 from harness.core.space import Accepted
-from harness.data import CROP
+from harness.data import CROP, Inputs, Joined
 
 
 class StandardizeFeatures(nn.Module):
@@ -31,8 +31,9 @@ class StandardizeFeatures(nn.Module):
         self.register_buffer("scale", scale)
 
     @classmethod
-    def fit(cls, train_inputs: Tensor) -> StandardizeFeatures:
+    def fit(cls, train_inputs: Inputs) -> StandardizeFeatures:
         """Fit on the train part's raw rows, float [n, inputs], with scikit-learn's StandardScaler."""
+        assert isinstance(train_inputs, Tensor)
         scaler = StandardScaler().fit(train_inputs.double().cpu().numpy())
         return cls(torch.tensor(scaler.mean_).float(), torch.tensor(scaler.scale_).float())
 
@@ -54,7 +55,7 @@ class ScalePixels(nn.Module):
     hyperparameters: ClassVar[Accepted] = CROP  # the crop is applied when pictures are cached, before the resize
 
     @classmethod
-    def fit(cls, train_inputs: Tensor) -> ScalePixels:
+    def fit(cls, train_inputs: Inputs) -> ScalePixels:
         """Return a normaliser; nothing is fitted."""
         return cls()
 
@@ -68,10 +69,38 @@ class ScalePixels(nn.Module):
         return x.permute(0, 3, 1, 2).float().div_(255)
 
 
-Normaliser = StandardizeFeatures | ScalePixels
+class NormaliseBoth(nn.Module):
+    """Scales the pictures and standardises the feature rows of the same tracks, as the two others do."""
+
+    precompute = False
+    hyperparameters: ClassVar[Accepted] = CROP
+
+    def __init__(self, rows: StandardizeFeatures) -> None:
+        super().__init__()
+        self.pixels = ScalePixels()
+        self.rows = rows
+
+    @classmethod
+    def fit(cls, train_inputs: Inputs) -> NormaliseBoth:
+        """Fit the scaler of the rows on the train part."""
+        assert isinstance(train_inputs, Joined)
+        return cls(StandardizeFeatures.fit(train_inputs.features))
+
+    @classmethod
+    def blank(cls, inputs: int) -> NormaliseBoth:
+        """Return a normaliser whose buffers must be loaded."""
+        return cls(StandardizeFeatures.blank(inputs))
+
+    def forward(self, x: Joined) -> Joined:
+        """Return the scaled pictures and the standardised rows."""
+        return Joined(self.pixels(x.pictures), self.rows(x.features))
 
 
-NORMALISERS: dict[Representation, type[StandardizeFeatures] | type[ScalePixels]] = {
+Normaliser = StandardizeFeatures | ScalePixels | NormaliseBoth
+
+
+NORMALISERS: dict[Representation, type[StandardizeFeatures] | type[ScalePixels] | type[NormaliseBoth]] = {
     "features": StandardizeFeatures,
     "pictures": ScalePixels,
+    "both": NormaliseBoth,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.core.errors import SettingsError
 from harness.core.trust import require_trust
+from harness.models.both import GenreClassifierBoth
 from harness.models.cnn import GenreClassifierCNN
 from harness.models.external import digest_of_code, model_from_code, read_model_file
 from harness.models.fcnn import GenreClassifierFCNN
@@ -17,6 +18,13 @@ MODELS: dict[str, ModelSpec] = {
         network=lambda inputs, classes, **params: GenreClassifierCNN(classes, **params),
         representation="pictures",
         hyperparameters=GenreClassifierCNN.hyperparameters,
+        threads=2,
+    ),
+    "both": ModelSpec(
+        name="both",
+        network=GenreClassifierBoth,
+        representation="both",
+        hyperparameters=GenreClassifierBoth.hyperparameters,
         threads=2,
     ),
     # One thread (the default): a step on two threads takes several times as long.

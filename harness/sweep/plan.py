@@ -125,7 +125,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         data_digest=tracks.digest,
         split_name=split.name,
         split_digest=split.digest,
-        columns=used_columns(tracks, settings.without) if model.representation == "features" else (),
+        columns=() if model.representation == "pictures" else used_columns(tracks, settings.without),
         epochs=settings.epochs,
         seed=settings.seed,
         space=space,
@@ -197,17 +197,17 @@ def _study_name(name: str) -> str:
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:
-    found = tracks.features if model.representation == "features" else tracks.pictures
-    if found is None:
-        expected = {
-            "features": "features_30_sec.csv",
-            "pictures": "images_original/<genre>/<genre>NNNNN.png",
-        }
-        raise DataError(
-            f"{tracks.folder} has no {model.representation}, which {model.name} is trained on",
-            expected=expected[model.representation],
-            hint="harness data import PATH, or sweep the other model",
-        )
+    parts = {
+        "features": (tracks.features, "features_30_sec.csv"),
+        "pictures": (tracks.pictures, "images_original/<genre>/<genre>NNNNN.png"),
+    }
+    for name, (found, expected) in parts.items():
+        if found is None and model.representation in (name, "both"):
+            raise DataError(
+                f"{tracks.folder} has no {name}, which {model.name} is trained on",
+                expected=expected,
+                hint="harness data import PATH, or sweep another model",
+            )
 
 
 def _space(settings: SweepSettings, model: ModelSpec) -> tuple[Space, Params]:

@@ -1,7 +1,7 @@
 """The code of a registered model. MLflow copies this file, so it imports nothing of the harness.
 
-Input: a table with one row for each track, with the feature columns of the CSV by name, or with one column
-`picture` of PNG bytes. Output: a table with the likeliest genre in the column `genre`, and a column of
+Input: a table with one row for each track, with the feature columns of the CSV by name, with one column `picture`
+of PNG bytes, or with both. Output: a table with the likeliest genre in the column `genre`, and a column of
 probabilities for each genre.
 """
 
@@ -30,20 +30,27 @@ class GenreModel(PythonModel):
     ) -> pd.DataFrame:
         """Return the likeliest genre and the probability of every genre for each row."""
         with torch.inference_mode():
-            rows = self._features(model_input) if self.about["columns"] else self._pictures(model_input)
+            rows = self._probabilities(model_input)
         table = pd.DataFrame(rows.numpy().astype("float64"), columns=self.about["genres"], index=model_input.index)
         table.insert(0, "genre", [self.about["genres"][best] for best in rows.argmax(1).tolist()])
         return table
+
+    def _probabilities(self, table: pd.DataFrame) -> torch.Tensor:
+        representation = self.about["representation"]
+        if representation == "features":
+            return self.network(self._features(table))  # type: ignore[no-any-return]
+        # One by one, because the sizes of pictures may differ.
+        pictures = map(_decode, table["picture"])
+        if representation == "pictures":
+            return torch.cat([self.network(picture) for picture in pictures])
+        rows = self._features(table)
+        return torch.cat([self.network(each, rows[n : n + 1]) for n, each in enumerate(pictures)])
 
     def _features(self, table: pd.DataFrame) -> torch.Tensor:
         values = table[self.about["columns"]].to_numpy(dtype="float32")
         if not np.isfinite(values).all():
             raise ValueError("a feature is missing or not finite")
-        return self.network(torch.from_numpy(values))  # type: ignore[no-any-return]
-
-    def _pictures(self, table: pd.DataFrame) -> torch.Tensor:
-        # One by one, because the sizes may differ.
-        return torch.cat([self.network(_decode(content)) for content in table["picture"]])
+        return torch.from_numpy(values)
 
 
 def _decode(content: bytes) -> torch.Tensor:

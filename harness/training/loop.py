@@ -18,7 +18,7 @@ from harness.core.names import derive_seed
 from harness.core.records import CONFIG_FIELDS, SCHEDULE_LENGTH, TAKEN_NAMES, EpochMetrics, TrialConfig
 from harness.core.space import Condition, Distribution, Hyperparameter, Value
 from harness.core.space_parsing import parse_space
-from harness.data import Part, TrainingData
+from harness.data import Inputs, Part, TrainingData, batches_of
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
@@ -217,11 +217,11 @@ def _normalised(classifier: Classifier, part: Part) -> Part:
     return Part(part.ids, classifier.normalise(part.inputs), part.targets)
 
 
-def _forward(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+def _forward(classifier: Classifier) -> Callable[[Inputs], Tensor]:
     return classifier.network if classifier.normalise.precompute else classifier
 
 
-def _batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield batches of `size`; a last batch of a single row is joined to the batch before it.
 
     Batch normalisation needs a variance, which a batch of one row does not have.
@@ -236,14 +236,14 @@ def _batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tenso
 
 @torch.inference_mode()
 def _logits(
-    forward: Callable[[Tensor], Tensor],
+    forward: Callable[[Inputs], Tensor],
     network: torch.nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     precision: AbstractContextManager[object],
 ) -> Tensor:
     network.eval()
     with precision:
-        return torch.cat([forward(batch).float() for batch in torch.split(inputs, EVALUATION_BATCH)])
+        return torch.cat([forward(batch).float() for batch in batches_of(inputs, EVALUATION_BATCH)])
 
 
 def _loss_and_accuracy(logits: Tensor, part: Part) -> tuple[float, float]:

@@ -75,7 +75,7 @@ def test_a_masked_region_says_nothing_of_its_track(demo_tracks: Tracks, crop: st
     game = RegionGame(regions_of_mel_pictures())
     made = MaskedTrainings(game, 5, view, split)
     whole = made.inputs("whole")
-    assert np.array_equal(whole[0], view.training(split).train.inputs.numpy())
+    assert np.array_equal(whole[0], view.training(split).train.tensor.numpy())
     assert made.inputs("whole/1")[1] is whole[1]
     content = view.content(split)
     for index in (0, 9):

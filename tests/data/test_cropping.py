@@ -73,13 +73,13 @@ def test_training_and_test_pictures_are_cut_before_the_resize(framed: Tracks, sp
     for part in (data.train, data.valid, view.open_test(split)):
         for row, track in enumerate(part.ids):
             content = picture_of(framed, track)[:, BOX.top : BOX.bottom, BOX.left : BOX.right]
-            assert torch.equal(part.inputs[row], resize(content).permute(1, 2, 0))
+            assert torch.equal(part.tensor[row], resize(content).permute(1, 2, 0))
 
 
 def test_without_crop_nothing_is_cut(framed: Tracks, split: Split) -> None:
     data = View(framed, "pictures").for_params({"lr": 0.1}).training(split)
     assert data.box is None
-    assert torch.equal(data.train.inputs[0], resize(picture_of(framed, split.train[0])).permute(1, 2, 0))
+    assert torch.equal(data.train.tensor[0], resize(picture_of(framed, split.train[0])).permute(1, 2, 0))
 
 
 def test_the_box_is_fitted_on_the_train_part_alone(framed: Tracks, split: Split) -> None:
@@ -115,7 +115,7 @@ def test_pictures_without_a_frame_stay_whole(tmp_path: Path) -> None:
     prepared = prepare_crop(tracks, [split])
     cut, uncut = (View(prepared, "pictures", crop=crop).training(split) for crop in ("frame", "none"))
     assert cut.box == whole
-    assert torch.equal(cut.train.inputs, uncut.train.inputs)
+    assert torch.equal(cut.train.tensor, uncut.train.tensor)
 
 
 def test_the_frame_of_the_real_pictures(gtzan: Path) -> None:

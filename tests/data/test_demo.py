@@ -38,8 +38,8 @@ def test_features_are_neither_hopeless_nor_easy(demo_tracks: Tracks) -> None:
         data = View(demo_tracks, "features", demo_tracks.columns).training(
             stratified_split(demo_tracks, seed=seed)
         )
-        x, y = data.train.inputs.numpy(), data.train.targets.numpy()
-        valid = data.valid.inputs.numpy(), data.valid.targets.numpy()
+        x, y = data.train.tensor.numpy(), data.train.targets.numpy()
+        valid = data.valid.tensor.numpy(), data.valid.targets.numpy()
         scores.append(make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y).score(*valid))
         raw.append(KNeighborsClassifier().fit(x, y).score(*valid))
     assert 0.55 < np.mean(scores) < 0.85
@@ -49,7 +49,7 @@ def test_features_are_neither_hopeless_nor_easy(demo_tracks: Tracks) -> None:
 def test_pictures_and_features_follow_from_the_same_style(demo_tracks: Tracks) -> None:
     data = View(demo_tracks, "pictures").training(stratified_split(demo_tracks, seed=0))
     # The brightness by height, the coarsest property of a picture.
-    rows = [part.inputs.float().mean(dim=(2, 3)).numpy()[:, ::8] for part in (data.train, data.valid)]
+    rows = [part.tensor.float().mean(dim=(2, 3)).numpy()[:, ::8] for part in (data.train, data.valid)]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     score = model.fit(rows[0], data.train.targets.numpy()).score(rows[1], data.valid.targets.numpy())
     assert 0.2 < score < 0.9

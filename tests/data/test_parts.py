@@ -33,37 +33,37 @@ def test_features_are_those_of_the_csv(demo_tracks: Tracks, split: Split) -> Non
     for part, ids in ((data.train, split.train), (data.valid, split.valid)):
         assert part.ids == ids
         assert len(part) == len(ids)
-        assert part.inputs.dtype == torch.float32
+        assert part.tensor.dtype == torch.float32
         assert part.targets.dtype == torch.int64
         for row, track in enumerate(ids):
             of_track = demo_tracks.ids.index(track)
             values = [demo_tracks.features[of_track, demo_tracks.columns.index(name)] for name in columns]
-            assert part.inputs[row].tolist() == np.array(values, dtype=np.float32).tolist()
+            assert part.tensor[row].tolist() == np.array(values, dtype=np.float32).tolist()
             assert demo_tracks.genres[int(part.targets[row])] == track.split(".")[0]
 
 
 def test_pictures_are_those_of_their_tracks(demo_tracks: Tracks, split: Split) -> None:
     data = View(demo_tracks, "pictures").training(split)
     assert data.columns == ()
-    assert data.train.inputs.dtype == torch.uint8
-    assert data.train.inputs.shape == (len(split.train), 216, 144, 3)
+    assert data.train.tensor.dtype == torch.uint8
+    assert data.train.tensor.shape == (len(split.train), 216, 144, 3)
     assert demo_tracks.pictures is not None
     cached = open_pictures(demo_tracks.pictures.path)
     for row in (0, 5, len(split.valid) - 1):
         of_track = demo_tracks.ids.index(split.valid[row])
-        np.testing.assert_array_equal(data.valid.inputs[row].numpy(), cached[of_track])
+        np.testing.assert_array_equal(data.valid.tensor[row].numpy(), cached[of_track])
 
 
 def test_parts_are_copies(demo_tracks: Tracks, split: Split) -> None:
     assert demo_tracks.features is not None
     before = demo_tracks.features.copy()
     data = View(demo_tracks, "features", demo_tracks.columns).training(split)
-    data.train.inputs.zero_()
+    data.train.tensor.zero_()
     data.train.targets.zero_()
     np.testing.assert_array_equal(demo_tracks.features, before)
     assert demo_tracks.labels.max() == 9
-    View(demo_tracks, "pictures").training(split).train.inputs.zero_()
-    assert View(demo_tracks, "pictures").training(split).train.inputs.any()
+    View(demo_tracks, "pictures").training(split).train.tensor.zero_()
+    assert View(demo_tracks, "pictures").training(split).train.tensor.any()
 
 
 def test_training_sees_nothing_of_the_test_part(demo_tracks: Tracks, split: Split) -> None:
@@ -79,7 +79,7 @@ def test_training_sees_nothing_of_the_test_part(demo_tracks: Tracks, split: Spli
     blind = View(tracks, "features", demo_tracks.columns).training(split)
     for part, other in ((honest.train, blind.train), (honest.valid, blind.valid)):
         assert not set(part.ids) & set(split.test)
-        assert torch.equal(part.inputs, other.inputs)
+        assert torch.equal(part.tensor, other.tensor)
         assert torch.equal(part.targets, other.targets)
 
 
@@ -95,7 +95,7 @@ def test_a_selection_has_the_selected_tracks_only(demo_tracks: Tracks, split: Sp
     for representation in representations:
         columns = tracks.columns if representation == "features" else ()
         ours, theirs = (View(t, representation, columns).open_test(split) for t in (kept, tracks))
-        assert torch.equal(ours.inputs, theirs.inputs)
+        assert torch.equal(ours.tensor, theirs.tensor)
         assert torch.equal(ours.targets, theirs.targets)
     with pytest.raises(KeyError):
         View(kept, "features", tracks.columns).training(split)
@@ -108,14 +108,14 @@ def test_the_test_part_has_the_other_tracks(
     columns = demo_tracks.columns if representation == "features" else ()
     part = View(demo_tracks, representation, columns).open_test(split)
     assert part.ids == split.test
-    assert len(part) == len(part.inputs) == len(part.targets) == 60
+    assert len(part) == len(part.tensor) == len(part.targets) == 60
 
 
 def test_columns_are_left_out_by_name(demo_tracks: Tracks, split: Split) -> None:
     assert used_columns(demo_tracks, []) == demo_tracks.columns
     columns = used_columns(demo_tracks, ["tempo", "length"])
     assert columns == tuple(name for name in demo_tracks.columns if name not in ("length", "tempo"))
-    assert View(demo_tracks, "features", columns).training(split).train.inputs.shape[1] == 56
+    assert View(demo_tracks, "features", columns).training(split).train.tensor.shape[1] == 56
 
 
 def test_unknown_columns_and_all_columns_cannot_be_left_out(demo_tracks: Tracks) -> None:
@@ -130,9 +130,9 @@ def test_unknown_columns_and_all_columns_cannot_be_left_out(demo_tracks: Tracks)
 def test_parts_move_to_a_device(demo_tracks: Tracks, split: Split) -> None:
     data = View(demo_tracks, "features", demo_tracks.columns).training(split)
     moved = data.to(torch.device("meta"))
-    assert moved.train.inputs.device.type == moved.valid.targets.device.type == "meta"
+    assert moved.train.tensor.device.type == moved.valid.targets.device.type == "meta"
     assert moved.train.ids == data.train.ids
-    assert data.train.inputs.device.type == "cpu"
+    assert data.train.tensor.device.type == "cpu"
 
 
 def test_pickled_tracks_do_not_contain_the_pictures(demo_tracks: Tracks, split: Split) -> None:
@@ -140,7 +140,7 @@ def test_pickled_tracks_do_not_contain_the_pictures(demo_tracks: Tracks, split: 
     assert len(sent) < 500_000
     arrived = pickle.loads(sent)  # noqa: S301 - our own bytes
     ours, theirs = (View(tracks, "pictures").training(split) for tracks in (demo_tracks, arrived))
-    assert torch.equal(ours.train.inputs, theirs.train.inputs)
+    assert torch.equal(ours.train.tensor, theirs.train.tensor)
 
 
 def test_columns_that_the_data_lack_are_named(demo_tracks: Tracks) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError, SettingsError
 from harness.core.records import EpochMetrics, Representation, TrialConfig
-from harness.data import CropBox, open_pictures, resize
+from harness.data import CropBox, Inputs, Joined, open_pictures, resize, tensors_of
 from harness.data.cache import cached_pictures
 from harness.data.images import raw_pictures
 from harness.export.formats import (
@@ -34,7 +34,7 @@ from harness.export.formats import (
 )
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.models.classifier import Classifier, build_classifier
-from harness.models.normalise import ScalePixels, StandardizeFeatures
+from harness.models.normalise import NORMALISERS
 from harness.models.registry import model_spec
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
 from harness.training.description import Architecture, Description, read_description
@@ -44,7 +44,8 @@ COLUMNS = ("length", "tempo", "rms_mean", "rms_var")
 KAGGLE = CropBox(height=288, width=432, top=35, bottom=253, left=54, right=390)
 GENRES = ("blues", "jazz", "rock")
 ABOUT = {"genres": list(GENRES), "columns": list(COLUMNS), "run_id": "abc", "synthetic": True}
-REPRESENTATIONS: tuple[Representation, ...] = ("features", "pictures")
+REPRESENTATIONS = ("features", "pictures", pytest.param("both", marks=pytest.mark.long))
+MODEL_OF: dict[Representation, str] = {"features": "fcnn", "pictures": "cnn", "both": "both"}
 
 
 def rows(n: int) -> Tensor:
@@ -56,17 +57,24 @@ def pictures(n: int, height: int = 288, width: int = 432) -> Tensor:
     return torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8)
 
 
+def raw(representation: Representation, n: int, height: int = 288, width: int = 432) -> Inputs:
+    if representation == "features":
+        return rows(n)
+    found = pictures(n, height, width)
+    return found if representation == "pictures" else Joined(found, rows(n))
+
+
 def classifier_of(representation: Representation) -> Classifier:
     """A network with confident outputs, like a trained one: not all near 1/3."""
     torch.manual_seed(0)
-    if representation == "features":
-        classifier = build_classifier(model_spec("fcnn"), StandardizeFeatures.fit(rows(200)), 4, 3)
-        classifier(rows(64))  # batch statistics, so that they are not 0 and 1
-    else:
-        classifier = build_classifier(model_spec("cnn"), ScalePixels(), 0, 3)
+    normalise = NORMALISERS[representation].fit(raw(representation, 200, 216, 144))
+    columns = 0 if representation == "pictures" else 4
+    classifier = build_classifier(model_spec(MODEL_OF[representation]), normalise, columns, 3)
+    if columns:
+        classifier(raw(representation, 64, 216, 144))  # batch statistics, so that they are not 0 and 1
     with torch.no_grad():
-        last = "network.fc4.weight" if representation == "features" else "network.fc2.weight"
-        classifier.get_parameter(last).mul_(20 if representation == "features" else 100)
+        last = {"features": "fc4", "pictures": "fc2", "both": "head"}[representation]
+        classifier.get_parameter(f"network.{last}.weight").mul_(20 if representation == "features" else 100)
     return classifier.eval()
 
 
@@ -81,8 +89,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     representation: Representation = request.param
     folder = tmp_path_factory.mktemp("files") / representation
     classifier = classifier_of(representation)
-    columns = COLUMNS if representation == "features" else ()
-    model = "fcnn" if columns else "cnn"
+    columns = () if representation == "pictures" else COLUMNS
+    model = MODEL_OF[representation]
     architecture = Architecture(model=model, representation=representation, columns=columns, genres=GENRES)
     save_checkpoint(folder, classifier.state_dict(), describe(architecture))
     write_formats(folder, tuple(FILES), Source(classifier, representation, len(columns), ABOUT))
@@ -90,7 +98,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def kind(folder: Path) -> Representation:
-    return "features" if folder.name == "features" else "pictures"
+    return architecture_of(folder).representation
 
 
 def architecture_of(folder: Path) -> Architecture:
@@ -103,20 +111,21 @@ def read(folder: Path, name: str) -> Transform:
 
 
 @torch.inference_mode()
-def expected(folder: Path, inputs: Tensor) -> Tensor:
+def expected(folder: Path, inputs: Inputs) -> Tensor:
     """The outputs of the saved classifier for inputs that `harness.data.resize` has resized."""
     classifier, _ = load_checkpoint(folder)
-    if kind(folder) == "pictures":
-        box = architecture_of(folder).box
-        inputs = inputs if box is None else box.cut(inputs)
-        inputs = resize(inputs.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    if kind(folder) != "features":
+        found, box = tensors_of(inputs)[0], architecture_of(folder).box
+        found = found if box is None else box.cut(found)
+        found = resize(found.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        inputs = Joined(found, inputs.features) if isinstance(inputs, Joined) else found
     return torch.softmax(classifier(inputs), 1)
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("batch", [1, 5, pytest.param(70, marks=pytest.mark.long)])
 def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None:
-    inputs = rows(batch) if kind(folder) == "features" else pictures(batch)
+    inputs = raw(kind(folder), batch)
     wanted = expected(folder, inputs)
     difference, guesses = compare_outputs(name, read(folder, name), [inputs], wanted)
     assert difference < 1e-5
@@ -225,7 +234,8 @@ def test_the_files_have_metadata_and_no_pickle(folder: Path) -> None:
     assert json.loads(properties["genres"]) == list(GENRES)
     assert json.loads(properties["columns"]) == list(COLUMNS)
     assert properties["run_id"] == "abc"
-    assert [entry.name for entry in stored.graph.input] == [kind(folder)]
+    names = ["pictures", "features"] if kind(folder) == "both" else [kind(folder)]
+    assert [entry.name for entry in stored.graph.input] == names
     assert [entry.name for entry in stored.graph.output] == ["probabilities"]
     assert {entry.domain for entry in stored.opset_import} <= {"", "ai.onnx"}
 
@@ -235,7 +245,7 @@ def weights(archive: zipfile.ZipFile) -> list[bytes]:
 
 
 def test_a_file_of_another_network_is_refused(folder: Path) -> None:
-    inputs = rows(9) if kind(folder) == "features" else pictures(9)
+    inputs = raw(kind(folder), 9)
     wanted = expected(folder, inputs).flip(1)
     with pytest.raises(CheckpointError, match=r"model\.pt2, read back, differs .* of 9 tracks"):
         compare_outputs("model.pt2", read(folder, "pt2"), [inputs], wanted)

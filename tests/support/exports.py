@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from harness.data import Inputs, Joined
+from harness.data.images import decode_pictures
 from harness.export.bundle import ExportResult
 from harness.sweep.summary import StudySummary
 from harness.training.checkpoint import load_checkpoint
@@ -42,14 +44,13 @@ def by_hand(exported: Export) -> dict[str, Any]:
     picture, track = exported.sample()
     genres, columns = about.architecture.genres, about.architecture.columns
     with torch.inference_mode():
-        if columns:
-            with (exported.data / "features_30_sec.csv").open() as file:
-                row = next(row for row in csv.DictReader(file) if row["filename"] == track)
-            inputs = torch.tensor([[float(row[column]) for column in columns]])
-        else:
-            from harness.data.images import decode_pictures
-
-            inputs = torch.from_numpy(decode_pictures([picture]))
+        with (exported.data / "features_30_sec.csv").open() as file:
+            row = next(row for row in csv.DictReader(file) if row["filename"] == track)
+        features = torch.tensor([[float(row[column]) for column in columns]])
+        inputs: Inputs = features
+        if about.architecture.representation != "features":
+            pixels = torch.from_numpy(decode_pictures([picture]))
+            inputs = Joined(pixels, features) if columns else pixels
         (probabilities,) = torch.softmax(classifier(inputs), 1).tolist()
     best = max(range(len(genres)), key=probabilities.__getitem__)
     return {"genre": genres[best], **dict(zip(genres, probabilities, strict=True))}

@@ -60,12 +60,12 @@ def test_the_mean_of_refits_is_one_network_in_every_file(demo_tracks: Tracks, in
     assert (exported.run_id, exported.members) == (summary.refit.parent_run_id, 3)
     view, split = View(demo_tracks, "features", FEATURE_COLUMNS), stratified_split(demo_tracks, seed=0)
     part = view.open_test(split)
-    expected = mean_of(runs, part.inputs)
+    expected = mean_of(runs, part.tensor)
     assert exported.test.correct == int((expected.argmax(1) == part.targets).sum())
     assert {check.format for check in exported.formats} == {"safetensors", "pt2"}
     for name in ("model.safetensors", "model.pt2"):
         bundle = open_bundle(Path("best"), trust_code=True)
-        assert torch.allclose(bundle.probabilities(part.inputs), expected, atol=1e-6)
+        assert torch.allclose(bundle.probabilities(part.tensor), expected, atol=1e-6)
         assert bundle.spread is not None
         (Path("best") / name).unlink()
     run = Stores.here().client().get_run(exported.run_id)

@@ -23,9 +23,11 @@ LOADED = """
 import json, sys, mlflow, pandas as pd
 picture, csv, track, uri = sys.argv[1:]
 model = mlflow.pyfunc.load_model(uri)
-if "fcnn" in uri:
-    frame = pd.read_csv(csv)
-    frame = frame[frame.filename == track]
+frame = pd.read_csv(csv)
+frame = frame[frame.filename == track]
+if "both" in uri:
+    frame = frame.assign(picture=[open(picture, "rb").read()])
+elif "fcnn" in uri:
     floats = model.predict(frame[model.metadata.signature.inputs.input_names()].astype("float64"))
     pd.testing.assert_frame_equal(floats, model.predict(frame))
 else:
@@ -69,7 +71,7 @@ def test_the_registered_version(exported: Export) -> None:
     assert not {name for name in files if name.endswith((".pkl", ".pickle", ".pth"))}
     required = (folder / "requirements.txt").read_text().split()
     assert {line.partition("==")[0] for line in required} == {
-        "mlflow", "torch", "numpy", "pandas", *(["pillow"] if exported.bundle.model == "cnn" else []),
+        "mlflow", "torch", "numpy", "pandas", *(["pillow"] if exported.bundle.model != "fcnn" else []),
     }  # fmt: skip
     assert not [line for line in required if "+" in line or "==" not in line]
     assert (folder / "pyfunc_model.py").read_text().count("harness") == 1  # in its docstring

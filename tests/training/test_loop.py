@@ -45,7 +45,7 @@ def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
     """Train in plain PyTorch: default Adam, batches by index, each batch scaled, the loss read at each step."""
     torch.set_num_threads(1)
     torch.manual_seed(derive_seed(FCNN.seed, "weights"))
-    mean, std = features.train.inputs.double().mean(0), features.train.inputs.double().std(0, correction=0)
+    mean, std = features.train.tensor.double().mean(0), features.train.tensor.double().std(0, correction=0)
     model = GenreClassifierFCNN()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     plain = []
@@ -54,7 +54,7 @@ def test_the_plain_loop_gives_the_same_losses(features: TrainingData) -> None:
         model.train()
         losses = 0.0
         for index in torch.split(torch.randperm(len(features.train)), 32):
-            x = ((features.train.inputs[index] - mean) / std).float()
+            x = ((features.train.tensor[index] - mean) / std).float()
             loss = F.cross_entropy(model(x), features.train.targets[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ def test_learning_happens(features: TrainingData, pictures: TrainingData) -> Non
 @pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 64, 65, 97])
 def test_batches_cover_all_and_none_is_single(rows: int) -> None:
     inputs = torch.arange(rows)
-    batches = [batch.tolist() for batch, _ in _batches(inputs, inputs, 32)]
+    batches = [batch.tolist() for _, batch in _batches(inputs, inputs, 32)]
     assert [row for batch in batches for row in batch] == list(range(rows))
     assert all(len(batch) > 1 for batch in batches) or rows == 1
     assert max(map(len, batches)) <= 33

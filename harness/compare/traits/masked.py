@@ -28,7 +28,7 @@ class MaskedTrainings:
         self._regions = [region.slices(content) for region in game.regions]
         self._random = np.random.default_rng(derive_seed(seed, "permutations"))
         self.targets = train.targets.numpy()
-        self._parts: tuple[Pixels, Pixels] = train.inputs.numpy(), test.inputs.numpy()
+        self._parts: tuple[Pixels, Pixels] = train.tensor.numpy(), test.tensor.numpy()
         self._mean = np.rint(self._parts[0].mean(0, dtype=np.float64)).astype(np.uint8)
 
     def inputs(self, key: str) -> tuple[Pixels, Pixels]:

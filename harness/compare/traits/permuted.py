@@ -35,7 +35,7 @@ class FamilyTrainings:
             [index for index, family in enumerate(game.families.families) for _ in family.columns]
         )
         self.targets = train.targets.numpy()
-        self._real = train.inputs.numpy(), test.inputs.numpy()
+        self._real = train.tensor.numpy(), test.tensor.numpy()
         self._permuted = tuple(self._permute(part) for part in self._real)
         self._controls = {name: self._control(name) for name in CONTROLS}
 

@@ -23,7 +23,7 @@ from harness.compare.traits.result import NETWORK
 from harness.compare.traits.work import Inputs, Learner
 from harness.compare.warnings import few_repeats, split_warnings
 from harness.core.candidate import Candidate
-from harness.core.errors import SettingsError
+from harness.core.errors import SettingsError, StudyError
 from harness.core.names import derive_seed
 from harness.core.workspace import resolve_stores
 from harness.data import View, with_bounds, with_crop
@@ -115,6 +115,12 @@ def _game(settings: TraitsSettings, study: ComparedStudy) -> Game:
     representation = study.model.representation
     if representation == "features":
         return FamilyGame(families=families_of(study.spec.columns, settings.families))
+    if representation == "both":
+        raise StudyError(
+            f"study {settings.study!r} is of both inputs, and its traits would be of either",
+            expected="a study of features or of pictures",
+            hint="harness compare, to see whether both together are better than each",
+        )
     if settings.families is not None or settings.learners != (NETWORK,):
         raise SettingsError(
             f"study {settings.study!r} is of pictures: no families of columns, and no learner but its network",
@@ -183,7 +189,7 @@ def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
         part = View(plan.tracks, "features", plan.game.families.columns).training(split).train
     else:
         part = candidate_view(plan.tracks, first, first.config).training(split).train
-    return part.inputs.numpy(), part.targets.numpy()
+    return part.tensor.numpy(), part.targets.numpy()
 
 
 @contextmanager
