@@ -118,12 +118,13 @@ class SubsetTrained:
     """One of the many trainings of a repeat of the traits has ended.
 
     `subset` is its key, `guesses` are the predicted classes (indices) in the order of the split's test part,
-    `seconds` is the training time.
+    `seconds` is the training time. A training that `diverged` predicts the most frequent class.
     """
 
     subset: str
     guesses: tuple[int, ...]
     seconds: float
+    diverged: bool = False
     time: int = field(default_factory=now)
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from harness.compare.traits.masked import MaskedTrainings
+from harness.compare.traits.occlusion import occlusion_maps
 from harness.compare.traits.plan import TraitsSettings, plan_traits
 from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
 from harness.core.errors import SettingsError
 from harness.data import CropBox, Tracks, View, stratified_split, with_bounds, with_crop
+from harness.tracking import Tracker
+from harness.training.checkpoint import load_checkpoint
 from tests.support.commands import Harness, last_json
 from tests.support.stores import Stores, artifacts
 from tests.support.sweeps import sweep
@@ -108,6 +112,30 @@ def test_a_masked_region_says_nothing_of_its_track(demo_tracks: Tracks, crop: st
     assert sorted(tiles) == sorted(own)
 
 
+@pytest.mark.usefixtures("place")
+def test_an_occlusion_map_is_what_masking_a_tile_takes(tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(ROWS)
+    sweep(model=f"{tmp_path}/rows.py:Rows", study="rows", trials=1, epochs=2)
+    plan = plan_traits(TraitsSettings(study="rows", trust_code=True))
+    tracker = Tracker(plan.stores.tracking_uri)
+    maps = occlusion_maps(plan, tracker)
+    assert [each.genre for each in maps] == list(plan.tracks.genres)
+    assert {each.track for each in maps} <= set(plan.split.valid)
+    data = View(plan.tracks, "pictures").training(plan.split)
+    mean = data.train.tensor.double().mean(0).round().to(torch.uint8)
+    folder = tracker.artifacts.download_checkpoint(tracker.parts.network_run("rows").run_id, tmp_path)
+    classifier, _ = load_checkpoint(folder, trust_code=True)
+    found = maps[1]
+    picture = data.valid.tensor[data.valid.ids.index(found.track)].clone()
+    with torch.inference_mode():
+        whole = torch.softmax(classifier(picture[None]), 1)[0, 1].item()
+        picture[18:36, 32:48] = mean[18:36, 32:48]
+        without = torch.softmax(classifier(picture[None]), 1)[0, 1].item()
+    assert found.probability == pytest.approx(whole, abs=1e-6)
+    assert found.drops.shape == (12, 9)
+    assert found.drops[1, 2] == pytest.approx(whole - without, abs=1e-6)
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_what_is_recorded_and_printed(inside: Harness, tmp_path: Path) -> None:
@@ -150,6 +178,6 @@ def test_what_is_recorded_and_printed(inside: Harness, tmp_path: Path) -> None:
     assert control["lost"]["value"] == pytest.approx(accuracy["whole"] - accuracy["whole/1"])
 
     assert parent.data.metrics["lost_without_0_to_416_Hz"] == first["lost"]["value"]
-    assert "effects.png" in {path.name for path in artifacts(parent).iterdir()}
+    assert {"effects.png", "occlusion.png"} <= {path.name for path in artifacts(parent).iterdir()}
     page = (tmp_path / "out" / "traits.html").read_text()
     assert "the network is trained anew: so the input keeps its size" in " ".join(page.split())

@@ -52,7 +52,7 @@ EVENTS: list[Event] = [
     Resumed(epoch=4),
     ResumeSaved(epoch=5),
     OpenedTestPart(),
-    SubsetTrained(subset="set/3", guesses=(0, 2, 1), seconds=0.25),
+    SubsetTrained(subset="set/3", guesses=(0, 2, 1), seconds=0.25, diverged=True),
     Ended(result=COMPLETE),
     Ended(result=replace(COMPLETE, folds=(0.5, 0.0))),
     Ended(result=TrialResult(state="failed", best=None, reason="\u2028 \n no"), mended="why"),

@@ -39,7 +39,8 @@ def write_traits(found: Traits, folder: Path) -> None:
 
 def pictures_of(found: Traits) -> list[Picture]:
     """Return the pictures: the effects by learner, and the recall of each class alone and without."""
-    return [_effects(found), _recalls(found, "without"), _recalls(found, "alone")]
+    maps = [_occlusion(found)] if found.maps else []
+    return [_effects(found), _recalls(found, "without"), _recalls(found, "alone"), *maps]
 
 
 def _effects(found: Traits) -> Picture:
@@ -117,6 +118,35 @@ def _recalls(found: Traits, kind: str) -> Picture:
         "alone": "Recall of each class with one row alone, per cent",
     }
     return Picture(name=f"recall_{kind}", title=titles[kind], alt=f"Largest of each family: {said}.", draw=draw)
+
+
+def _occlusion(found: Traits) -> Picture:
+    columns = min(5, len(found.maps))
+    rows = -(-len(found.maps) // columns)
+    top = max(float(np.abs(each.drops).max()) for each in found.maps) or 1.0
+
+    def draw() -> Figure:
+        figure, panels = panels_of(2.1 * columns, 3.3 * rows, columns=columns, rows=rows)
+        image = None
+        for axes, each in zip(panels, found.maps, strict=False):
+            height, width = each.picture.shape[:2]
+            axes.imshow(each.picture.mean(2), cmap="gray", vmin=0, vmax=255)
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            image = axes.imshow(each.drops, cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.55, extent=extent)
+            axes.set_title(plain(f"{each.track}: {each.probability:.2f}"), fontsize=9)
+        for axes in panels:
+            axes.set_axis_off()
+        assert image is not None
+        figure.colorbar(image, ax=panels, shrink=0.6, label="probability lost")
+        return figure
+
+    said = "; ".join(f"{each.track} ({each.genre}) {each.probability:.2f}" for each in found.maps)
+    title = "An illustration, no evidence: what the best network of the study looks at in single tracks"
+    alt = (
+        "What masking a tile takes from the probability of the track's own genre, for the first validation track "
+        f"of each genre; with the whole picture it is: {said}."
+    )
+    return Picture(name="occlusion", title=title, alt=alt, draw=draw)
 
 
 def _write_rows(found: Traits, path: Path) -> None:

@@ -92,7 +92,7 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
     splits = draw_splits(tracks, split, repeats, chose=tracks_that_chose(compared, split, comparison))
     if isinstance(game, RegionGame):
         crop = study.best.params.get("crop", study.spec.fixed.get("crop", "none"))
-        tracks = with_bounds(with_crop(tracks, [each.merged() for each in splits], [crop]))
+        tracks = with_bounds(with_crop(tracks, [split, *[each.merged() for each in (split, *splits)]], [crop]))
     return ComparisonPlan(
         settings=comparison,
         compared=compared,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.traits.game import Game
+from harness.compare.traits.occlusion import OcclusionMap
 from harness.compare.verdict import show_p
 from harness.core.json_types import JsonObject
 from harness.core.stats import Estimate
@@ -176,6 +177,7 @@ class Traits:
     learners: tuple[LearnerResult, ...]
     warnings: tuple[str, ...]
     ledger: str
+    maps: tuple[OcclusionMap, ...] = ()
 
     @property
     def robust(self) -> dict[str, int]:

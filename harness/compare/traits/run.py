@@ -14,9 +14,13 @@ from harness.compare.run import carry_out, describe_plan, scheme_of
 from harness.compare.scheduling import Listener, Watch
 from harness.compare.traits.game import Game
 from harness.compare.traits.judging import RepeatAnswers, learner_result
+from harness.compare.traits.occlusion import OcclusionMap, occlusion_maps
 from harness.compare.traits.page import write_traits
+from harness.compare.traits.regions import RegionGame
 from harness.compare.traits.result import LearnerResult, Traits
 from harness.compare.verdict import ResamplingScheme
+from harness.compare.warnings import look_warnings
+from harness.core.errors import CheckpointError, TrackingError
 from harness.tracking import ComparisonLog, Tracker, read_ledger
 
 
@@ -45,6 +49,13 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
         _learner(plan, game, candidate.name, log, own, scheme)
         for candidate, own in zip(plan.candidates, runs, strict=True)
     )
+    reasons = [
+        f"repeat {number} of {name}: {run.reason}"
+        for (name, number), run in sorted(finished.items())
+        if run.reason
+    ]
+    maps, missing = _maps(plan, game, tracker)
+    looks = look_warnings(log.looks_with(plan.settings.repeats))
     found = Traits(
         study=spec.name,
         run_id=log.parent,
@@ -58,7 +69,8 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
         trainings=len(list(game.trainings())),
         game=game,
         learners=learners,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *looks, *reasons, *missing),
+        maps=maps,
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest).as_text(),
     )
     with tempfile.TemporaryDirectory() as name:
@@ -72,6 +84,16 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
             repeats=plan.settings.repeats,
         )
     return found
+
+
+def _maps(plan: ComparisonPlan, game: Game, tracker: Tracker) -> tuple[tuple[OcclusionMap, ...], list[str]]:
+    """Return the occlusion maps for pictures; or why there are none, which is no reason to give up the rest."""
+    if not isinstance(game, RegionGame):
+        return (), []
+    try:
+        return occlusion_maps(plan, tracker), []
+    except (TrackingError, CheckpointError) as error:
+        return (), [f"no occlusion maps: {error.found}"]
 
 
 def _learner(

@@ -31,6 +31,14 @@ Predict = Callable[[Inputs], NDArray[np.int64]]
 Stop = Callable[[], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training gives: the function from inputs to classes, and whether the training diverged."""
+
+    predict: Predict
+    diverged: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learner:
     """What is trained: a network of this configuration and model, or (both None) the baseline of that name."""
@@ -41,14 +49,14 @@ class Learner:
     model: ModelSpec | None
     device: str
 
-    def train(self, inputs: Inputs, targets: NDArray[np.int64], genres: int, seed: int, stop: Stop) -> Predict:
-        """Train on rows or pictures and return the function that predicts classes.
+    def train(self, inputs: Inputs, targets: NDArray[np.int64], genres: int, seed: int, stop: Stop) -> Trained:
+        """Train on rows or pictures.
 
         A network whose training diverges predicts the most frequent class. Raises Interrupted if `stop` says so.
         """
         if self.config is None or self.model is None:
             classifier = BASELINES[self.name](seed % 2**32).fit(inputs, targets)
-            return lambda rows: np.asarray(classifier.predict(rows), dtype=np.int64)
+            return Trained(lambda rows: np.asarray(classifier.predict(rows), dtype=np.int64))
         device = torch.device(self.device)
         data = _training_data(inputs, targets, genres, device)
         state = start_training(replace(self.config, seed=seed), self.model, data, device)
@@ -57,7 +65,7 @@ class Learner:
                 pass
         except Diverged:
             most = Counter(targets.tolist()).most_common(1)[0][0]
-            return lambda rows: np.full(len(rows), most, dtype=np.int64)
+            return Trained(lambda rows: np.full(len(rows), most, dtype=np.int64), diverged=True)
         precision, classifier_ = self.config.precision, state.classifier
 
         def predict(rows: Inputs) -> NDArray[np.int64]:
@@ -65,7 +73,7 @@ class Learner:
             found: NDArray[np.int64] = evaluate(classifier_, part, precision).argmax(1).cpu().numpy()
             return found
 
-        return predict
+        return Trained(predict)
 
     def seconds(self, inputs: Inputs, targets: NDArray[np.int64], genres: int, enough: float) -> float:
         """Return how long a training takes; after `enough` seconds the rest of the epochs is reckoned."""
@@ -127,16 +135,20 @@ def run_trainings(
         try:
             if stop():
                 raise Interrupted("stopped")
-            predict = learner.train(train, made.targets, genres, seed, stop)
+            trained = learner.train(train, made.targets, genres, seed, stop)
         except Interrupted:
             return RepeatEnded(result=TrialResult(state="interrupted", best=None), seconds=0.0)
         if key == game.first:
             # Before the training's own line, which says that all of it is there.
-            for name, guesses in made.uses(predict).items():
+            for name, guesses in made.uses(trained.predict).items():
                 journal.append(SubsetTrained(subset=name, guesses=tuple(guesses.tolist()), seconds=0.0))
-        guesses, seconds = predict(test), time.perf_counter() - began
-        done[key] = SubsetTrained(subset=key, guesses=tuple(guesses.tolist()), seconds=seconds)
+        guesses, seconds = trained.predict(test), time.perf_counter() - began
+        done[key] = SubsetTrained(
+            subset=key, guesses=tuple(guesses.tolist()), seconds=seconds, diverged=trained.diverged
+        )
         journal.append(done[key])
     total = sum(event.seconds for event in done.values())
-    result = TrialResult(state="complete", best=None)
+    diverged = sum(event.diverged for event in done.values())
+    reason = f"{diverged} of its trainings diverged: they count as guessing the most frequent class"
+    result = TrialResult(state="complete", best=None, reason=reason if diverged else None)
     return RepeatEnded(result=result, seconds=total, test=done[game.first].guesses)

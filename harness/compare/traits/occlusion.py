@@ -1,0 +1,79 @@
+"""Occlusion maps of single tracks: an illustration of what a trained network looks at, and no evidence."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.compare.plan import ComparisonPlan
+from harness.compare.repeats import candidate_view
+from harness.data import Part
+from harness.tracking import Tracker
+from harness.training.checkpoint import load_checkpoint
+from harness.training.loop import evaluate
+
+TILES = 12, 9  # down and across: 18 x 16 pixels each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OcclusionMap:
+    """A track's picture, uint8 [height, width, 3], and what masking each tile takes from its genre's probability.
+
+    `probability` is that of its genre with the whole picture; `drops` is float [rows, columns] of tiles.
+    """
+
+    track: str
+    genre: str
+    picture: NDArray[np.uint8]
+    probability: float
+    drops: NDArray[np.float64]
+
+
+def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[OcclusionMap, ...]:
+    """Return the maps of the study's best network for the first validation track of each genre.
+
+    A masked pixel has the mean of the train part at its place. The test part stays closed.
+
+    Raises TrackingError or CheckpointError if the network is not there any more.
+    Source: Zeiler and Fergus (2014), Visualizing and understanding convolutional networks.
+    """
+    (study,), candidate = plan.compared, plan.candidates[0]
+    run = tracker.parts.network_run(study.spec.name, study.context.identity)
+    tracker.studies.require_checkpoint(run)
+    with tempfile.TemporaryDirectory() as name:
+        folder = tracker.artifacts.download_checkpoint(run.run_id, Path(name))
+        classifier, _ = load_checkpoint(folder, trust_code=plan.settings.trust_code)
+    split = plan.split if run.refit_of is None else plan.split.merged()
+    data = candidate_view(plan.tracks, candidate, candidate.config).training(split)
+    part = data.valid if len(data.valid) else data.train
+    mean = torch.from_numpy(np.rint(data.train.tensor.numpy().mean(0, dtype=np.float64)).astype(np.uint8))
+    first: dict[int, int] = {}
+    for place, genre in enumerate(part.targets.tolist()):
+        first.setdefault(genre, place)
+    return tuple(
+        _map(classifier, part, place, mean, plan.tracks.genres[genre]) for genre, place in sorted(first.items())
+    )
+
+
+def _map(classifier: torch.nn.Module, part: Part, place: int, mean: torch.Tensor, genre: str) -> OcclusionMap:
+    picture, target = part.tensor[place], int(part.targets[place])
+    height, width = (side // count for side, count in zip(picture.shape[:2], TILES, strict=True))
+    masked = picture.repeat(TILES[0] * TILES[1] + 1, 1, 1, 1)  # the last one stays whole
+    for index in range(TILES[0] * TILES[1]):
+        row, column = divmod(index, TILES[1])
+        tile = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
+        masked[index][tile] = mean[tile]
+    inputs = Part(("",) * len(masked), masked, torch.zeros(len(masked), dtype=torch.int64))
+    given = torch.softmax(evaluate(classifier, inputs), 1)[:, target].double().numpy()
+    return OcclusionMap(
+        track=part.ids[place],
+        genre=genre,
+        picture=picture.numpy(),
+        probability=float(given[-1]),
+        drops=(given[-1] - given[:-1]).reshape(TILES),
+    )
