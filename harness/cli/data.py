@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.messages import MessageConsole
+from harness.cli.options import Categorical, Group, IdColumn, Impute, LabelColumn
 from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
@@ -21,15 +22,29 @@ Out = Annotated[Path, typer.Option("--out", help="Data folder to write.")]
 def check(
     folder: Annotated[str, typer.Argument(help="Data folder, or demo: the synthetic set.")] = "input",
     split: Annotated[Path | None, typer.Option("--split", help="Folder of split lists to check too.")] = None,
+    id_column: IdColumn = None,
+    label_column: LabelColumn = None,
+    group: Group = None,
+    impute: Impute = None,
+    categorical: Categorical = None,
 ) -> None:
     """Print what a data folder contains; exit 1 if it has a fault.
 
-    Example: [bold]harness data check input[/bold]
+    What it is told of a table, or is sure of, it writes into the folder's dataset.toml, if there is none.
+
+    Example: [bold]harness data check birds --id-column file --label-column species[/bold]
     """
     from harness.data import demo_data_folder, load_tracks, read_split
+    from harness.data.guessing import guessed_options, write_options
 
-    tracks = load_tracks(demo_data_folder() if folder == "demo" else Path(folder))
+    place = demo_data_folder() if folder == "demo" else Path(folder)
+    flags = {"id": id_column, "label": label_column, "group": group, "impute": impute, "categorical": categorical}
+    options = guessed_options(place, {key: value for key, value in flags.items() if value is not None})
+    tracks = load_tracks(place, options=options)
     _print_tracks(tracks)
+    written = write_options(place, options)
+    if written is not None:
+        _print([("written", f"{written}: {', '.join(f'{key} = {value}' for key, value in options.items())}")])
     if split is not None:
         lists = read_split(split, tracks)
         sizes = f"{len(lists.train)} train, {len(lists.valid)} validation, {len(lists.test)} test"
@@ -115,12 +130,15 @@ def demo(out: Out = Path("input/demo")) -> None:
 def _print_tracks(tracks: Tracks) -> None:
     counts = ", ".join(f"{genre} {(tracks.labels == i).sum()}" for i, genre in enumerate(tracks.genres))
     halves = [f"{len(tracks.columns)} feature columns"] if tracks.columns else []
-    halves += ["pictures"] if tracks.pictures else []
+    halves += [f"pictures (as a network's input {tracks.size[0]}x{tracks.size[1]})"] if tracks.pictures else []
+    words = tracks.words
+    groups = [] if tracks.groups is None else [("groups", str(len({*tracks.groups})))]
     _print(
         [
             ("folder", f"{tracks.folder}{' (SYNTHETIC data)' if tracks.synthetic else ''}"),
-            ("tracks", f"{len(tracks.ids)} with {' and '.join(halves)}"),
-            ("genres", f"{len(tracks.genres)}: {counts}"),
+            (words.items, f"{len(tracks.ids)} with {' and '.join(halves)}"),
+            (words.classes, f"{len(tracks.genres)}: {counts}"),
+            *groups,
             *(("excluded", line) for line in tracks.excluded_lines()),
             *(("identical", ", ".join(group)) for group in tracks.duplicates),
             ("digest", tracks.digest),
@@ -130,5 +148,6 @@ def _print_tracks(tracks: Tracks) -> None:
 
 def _print(rows: list[tuple[str, str]]) -> None:
     console = Console(soft_wrap=True)
+    width = max(10, *(len(name) for name, _ in rows))
     for name, value in rows:
-        console.print(f"{name:10s} {value}")
+        console.print(f"{name:{width}s} {value}")

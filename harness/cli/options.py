@@ -43,3 +43,18 @@ def option(flag: str, default: str, text: str) -> Any:
     """Return a Typer option that the environment variable `HARNESS_<FLAG>` can set too."""
     variable = "HARNESS_" + flag.lstrip("-").replace("-", "_").upper()
     return typer.Option(flag, envvar=variable, show_default=default, help=text)
+
+
+IdColumn = Annotated[str | None, option("--id-column", "id", "The column of a table that names each item.")]
+LabelColumn = Annotated[
+    str | None, option("--label-column", "label", "The column of a table that has each item's class.")
+]
+Group = Annotated[
+    str | None, option("--group", "none", "A column of a table whose equal values no split tears apart.")
+]
+Impute = Annotated[
+    str | None, option("--impute", "refuse", "median: fill missing values with the train part's median.")
+]
+Categorical = Annotated[
+    str | None, option("--categorical", "refuse", "one-hot: a column for each value of a text column.")
+]

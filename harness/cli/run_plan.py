@@ -51,9 +51,10 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
 
 
 def _announce(console: MessageConsole, plan: SweepPlan) -> None:
-    tracks, split = plan.tracks, plan.split
+    tracks, split, words = plan.tracks, plan.split, plan.tracks.words
     lines = [
-        f"{plan.model.label} on {tracks.folder.name}: {len(tracks.ids)} tracks, {len(tracks.genres)} genres, "
+        f"{plan.model.label} on {tracks.folder.name}: {len(tracks.ids)} {words.items}, "
+        f"{len(tracks.genres)} {words.classes}, "
         f"split {len(split.train)}/{len(split.valid)}/{len(split.test)} ({split.name})"
     ]
     if tracks.synthetic:
@@ -95,10 +96,9 @@ def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
 
     tracks = len(plan.split.train) + len(plan.split.valid)
     networks = plan.settings.ensemble
+    both = f"{tracks} {plan.tracks.words.items} (train and validation part together)"
     times = f", {networks} networks" if networks > 1 else ""
-    console.print(
-        f"refit: the best setting on {tracks} tracks (train and validation part together){times}", soft_wrap=True
-    )
+    console.print(f"refit: the best setting on {both}{times}", soft_wrap=True)
     with sweep_display(console, "refit", total=networks, done=0, best=None) as display:
         refitted = refit(plan, study, display)
     if refitted is None or refitted.signal is None:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, Storage, TrackingUri, option
+from harness.cli.options import (
+    Categorical,
+    Group,
+    IdColumn,
+    Impute,
+    Json,
+    LabelColumn,
+    Storage,
+    TrackingUri,
+    option,
+)
 from harness.cli.run_plan import carry_out
 
 
@@ -23,7 +33,7 @@ def sweep(
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings (experiments/).")] = None,
     study: Annotated[str | None, option("--study", "EXPERIMENT-MODEL", "Name of the study.")] = None,
     experiment: Annotated[
-        str | None, option("--experiment", "gtzan, or demo", "MLflow experiment for the runs.")
+        str | None, option("--experiment", "gtzan, demo, or the folder's name", "MLflow experiment for the runs.")
     ] = None,
     epochs: Annotated[int | None, option("--epochs", "30", "Number of epochs of each trial.")] = None,
     folds: Annotated[
@@ -51,6 +61,11 @@ def sweep(
         option("--ensemble", "1", "Refit so many networks; harness export --ensemble averages them."),
     ] = None,
     seed: Annotated[int | None, option("--seed", "0", "Seed of the search and the trainings.")] = None,
+    id_column: IdColumn = None,
+    label_column: LabelColumn = None,
+    group: Group = None,
+    impute: Impute = None,
+    categorical: Categorical = None,
     split: Annotated[str | None, option("--split", "none", "Folder with train/valid/test lists.")] = None,
     split_seed: Annotated[int | None, option("--split-seed", "0", "Seed of the 64/16/20 split.")] = None,
     without: Annotated[

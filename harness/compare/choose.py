@@ -13,7 +13,7 @@ from harness.core.records import MAX_MEMBERS, Split
 from harness.core.space import possible_values
 from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, with_crop
-from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
+from harness.data.open import default_experiment, load_data, load_recorded_data
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
 from harness.tracking import Tracker
@@ -31,18 +31,17 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """
     _check_settings(settings)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
-    tracks = None if settings.data is None else load_data(settings.data)
     names = settings.studies
     if not names:
-        wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
         with reading_storage(stores.storage) as opened:
-            names = _newest(wanted, list_studies(opened))
+            found = list_studies(opened)
+        names = _newest(settings.experiment or _experiment(found, settings.data), found)
     if len(set(names)) < max(2, len(names)):
         raise StudyError(
             f"the studies to compare are {', '.join(names) or 'none'}",
             expected="two or more different studies",
         )
-    compared, split, tracks = compared_studies(stores, names, tracks, trust_code=settings.trust_code)
+    compared, split, tracks = compared_studies(stores, names, settings.data, trust_code=settings.trust_code)
     tracker = Tracker(stores.tracking_uri, create=False)
     for study in compared:
         _check_checkpoint(tracker, study)
@@ -99,9 +98,9 @@ def draw_splits(tracks: Tracks, split: Split, repeats: int, *, chose: Collection
 
 
 def compared_studies(
-    stores: Stores, names: Sequence[str], tracks: Tracks | None, *, trust_code: bool
+    stores: Stores, names: Sequence[str], data: str | None, *, trust_code: bool
 ) -> tuple[tuple[ComparedStudy, ...], Split, Tracks]:
-    """Return the studies of these names, their split and their data; `tracks` is None for the data on record.
+    """Return the studies of these names, their split and their data; `data` is a folder, None for that on record.
 
     Raises StudyError, DataError, SettingsError and UntrustedCode as `plan_comparison` does.
     """
@@ -115,7 +114,7 @@ def compared_studies(
     return (
         compared,
         split,
-        check_recorded(tracks or load_data(recorded_folder(first.context)), first.spec.data_digest),
+        load_recorded_data(first.context, first.spec.data_digest, data),
     )
 
 
@@ -139,6 +138,14 @@ def _with_merged(splits: Sequence[Split]) -> Iterator[Split]:
     """Yield each split as it is and with its validation part in the train part: a crop is fitted on either."""
     for split in splits:
         yield from (split, split.merged())
+
+
+def _experiment(found: Sequence[StudyOverview], data: str | None) -> str:
+    """Return the experiment to compare in: that of the data, the only one that has studies, or else `gtzan`."""
+    if data is not None:
+        return default_experiment(load_data(data))
+    known = {line.experiment for line in found if line.experiment is not None and not line.part_of}
+    return known.pop() if len(known) == 1 else "gtzan"
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:

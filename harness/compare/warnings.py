@@ -71,13 +71,23 @@ def look_warnings(looks: Sequence[int]) -> list[str]:
 
 
 def split_warnings(tracks: Tracks, split: Split) -> list[str]:
-    """Warn of identical tracks that lie in different parts of a split (possible if it is given by lists)."""
+    """Warn of identical tracks, and of groups, in different parts of a split that is given by lists."""
     side_of = {t: part for part in ("train", "valid", "test") for t in getattr(split, part)}
     torn = [g for g in tracks.duplicates if len({side_of[t] for t in g if t in side_of}) > 1]
-    if not torn:
-        return []
-    shown = "; ".join(", ".join(group) for group in torn[:3]) + ("; ..." if len(torn) > 3 else "")
-    return [f"{len(torn)} group(s) of identical tracks lie in different parts of the split: {shown}"]
+    sides: dict[str, set[str]] = {}
+    for track, group in zip(tracks.ids, tracks.groups or (), strict=False):
+        if track in side_of:
+            sides.setdefault(group, set()).add(side_of[track])
+    divided = sorted(group for group, parts in sides.items() if len(parts) > 1)
+    found = []
+    for what, names in (
+        (f"group(s) of identical {tracks.words.items} lie", [", ".join(group) for group in torn]),
+        ("group(s) of the data set lie", divided),
+    ):
+        if names:
+            shown = "; ".join(names[:3]) + ("; ..." if len(names) > 3 else "")
+            found.append(f"{len(names)} {what} in different parts of the split: {shown}")
+    return found
 
 
 def leak_warnings_of(candidates: Sequence[Candidate], tracks: Tracks, split: Split) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -17,13 +17,17 @@ from harness.core.space import Params
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """The data set of a study as MLflow shows it: name, folder, numbers of tracks and genres, digest."""
+    """The data set of a study as MLflow shows it: name, folder, numbers of tracks and genres, digest.
+
+    `options` are those that the command line gave to read it.
+    """
 
     name: str
     folder: str
     tracks: int
     genres: int
     digest: str
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

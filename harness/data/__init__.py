@@ -11,12 +11,15 @@ from harness.data.images import (
     MAX_SIDE,
     MIN_SIDE,
     PICTURE_SIZE,
+    Size,
     find_pictures,
     resize,
 )
 from harness.data.importing import fetch_data, import_data
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
+from harness.data.options import MUSIC, Words
 from harness.data.parts import Inputs, Joined, Part, TrainingData, View, batches_of, tensors_of, used_columns
+from harness.data.source import picture_files
 from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split, validation_folds
 from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_bounds, with_crop
 
@@ -30,6 +33,7 @@ __all__ = [
     "MAX_COLUMNS",
     "MAX_SIDE",
     "MIN_SIDE",
+    "MUSIC",
     "PICTURES_FOLDER",
     "PICTURE_SIZE",
     "CropBox",
@@ -37,9 +41,11 @@ __all__ = [
     "Joined",
     "Part",
     "Pictures",
+    "Size",
     "Tracks",
     "TrainingData",
     "View",
+    "Words",
     "batches_of",
     "demo_data_folder",
     "fetch_data",
@@ -49,6 +55,7 @@ __all__ = [
     "load_tracks",
     "make_demo",
     "open_pictures",
+    "picture_files",
     "prepare_crop",
     "read_split",
     "resize",

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from harness.core.errors import DataError
 from harness.core.files import replacing
 from harness.data.cropping import CropBox, fit_box
-from harness.data.images import PICTURE_SIZE, decode_pictures, picture_bounds, usable_threads
+from harness.data.images import PICTURE_SIZE, Size, decode_pictures, picture_bounds, usable_threads
 
 CACHE_FORMAT = 3  # to be raised when the same picture files would give other pixels
 
@@ -31,11 +31,12 @@ class Pictures:
     path: Path
     rows: np.ndarray
     bounds: np.ndarray | None = None
+    size: Size = PICTURE_SIZE
 
     def read(self, tracks: np.ndarray, box: CropBox | None) -> np.ndarray:
         """Return copies of the pictures of the tracks with these indices, cropped to `box` if there is one.
 
-        uint8 [len(tracks), 216, 144, 3].
+        uint8 [len(tracks), *size, 3].
         """
         pixels: np.ndarray = open_pictures(cropped_path(self.path, box))[self.rows[tracks]]
         return pixels
@@ -47,21 +48,22 @@ class Pictures:
 
     def select(self, tracks: np.ndarray) -> Pictures:
         """Return only the pictures of the tracks with these indices."""
-        return Pictures(self.path, self.rows[tracks], None if self.bounds is None else self.bounds[tracks])
+        bounds = None if self.bounds is None else self.bounds[tracks]
+        return replace(self, rows=self.rows[tracks], bounds=bounds)
 
 
-def cached_pictures(files: Sequence[Path], digest: str) -> Path:
+def cached_pictures(files: Sequence[Path], digest: str, size: Size = PICTURE_SIZE) -> Path:
     """Return the cache file of these pictures; decode them first if the file is missing or damaged.
 
-    The file contains uint8 [n, 216, 144, 3] in the order of `files`; a second file has a digest of its bytes.
+    The file contains uint8 [n, *size, 3] in the order of `files`; a second file has a digest of its bytes.
     `digest` is that of the picture files (`pictures_digest`). Several processes may make the same file at once:
     each writes its own copy, and the last one replaces the others.
 
     Raises DataError if a picture cannot be decoded or has another size than most, or if the cache folder cannot be
     written.
     """
-    path = cache_folder() / f"pictures-{digest[:32]}-{PICTURE_SIZE[0]}x{PICTURE_SIZE[1]}-v{CACHE_FORMAT}.npy"
-    return _cached(path, lambda: decode_pictures(files))
+    path = cache_folder() / f"pictures-{digest[:32]}-{size[0]}x{size[1]}-v{CACHE_FORMAT}.npy"
+    return _cached(path, lambda: decode_pictures(files, size=size))
 
 
 def cached_bounds(path: Path, files: Sequence[Path]) -> np.ndarray:
@@ -70,13 +72,13 @@ def cached_bounds(path: Path, files: Sequence[Path]) -> np.ndarray:
     return bounds
 
 
-def cache_crop(path: Path, files: Sequence[Path], box: CropBox) -> None:
+def cache_crop(path: Path, files: Sequence[Path], box: CropBox, size: Size = PICTURE_SIZE) -> None:
     """Make the cache file of the pictures cropped to `box`, unless it exists.
 
     `path` is the cache file of the whole pictures. Raises DataError as `cached_pictures` does.
     """
     if not box.is_whole:
-        _cached(cropped_path(path, box), lambda: decode_pictures(files, box))
+        _cached(cropped_path(path, box), lambda: decode_pictures(files, box, size))
 
 
 def cropped_path(path: Path, box: CropBox | None) -> Path:
@@ -122,7 +124,7 @@ def _checksum(path: Path) -> str:
 
 
 def open_pictures(path: Path) -> np.ndarray:
-    """Map a cache file into memory, read-only: uint8 [n, 216, 144, 3]."""
+    """Map a cache file into memory, read-only: uint8 [n, height, width, 3]."""
     pixels: np.ndarray = np.load(path, mmap_mode="r")
     return pixels
 

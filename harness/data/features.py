@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.files import regular
-from harness.data.layout import CHECK_HINT
+from harness.data.layout import CHECK_HINT, MISSING
 
 _SPECTRAL = (
     "chroma_stft",
@@ -55,7 +55,7 @@ def read_features(path: Path) -> FeatureTable:
 
     Raises DataError with the line (the header is line 1), the column and the wrong value.
     """
-    rows = _rows(path)
+    rows = csv_rows(path)
     if not rows:
         raise DataError(f"{path} is empty", expected=_expected_header(), hint=CHECK_HINT)
     header = [name.strip() for name in rows[0][1]]
@@ -67,7 +67,7 @@ def read_features(path: Path) -> FeatureTable:
     found: dict[str, tuple[str, list[float]]] = {}
     for line, cells in rows[1:]:
         where = f"{path}, line {line}"
-        _check_width(where, cells, header)
+        check_width(where, cells, header)
         track, genre = _track(where, cells[index_of["filename"]])
         label = cells[index_of["label"]]
         if label != genre:
@@ -96,40 +96,56 @@ class Rows:
     values: np.ndarray
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Rows:
-    """Read the named columns of a CSV. `filename` is read if the CSV has it; other columns are ignored.
+def read_rows(
+    path: Path, columns: Sequence[str], *, names_in: Sequence[str] = ("filename",), impute: bool = False
+) -> Rows:
+    """Read the named columns of a CSV. The first of `names_in` that the CSV has gives the rows' names.
+
+    Other columns are ignored. A column `NAME=VALUE` that the CSV lacks is 1 where column NAME has VALUE, else 0.
+    `impute`: a missing value is NaN.
 
     Raises DataError as `read_features` does.
     """
-    rows = _rows(path)
+    rows = csv_rows(path)
     header = [name.strip() for name in rows[0][1]] if rows else []
     expected = f"a header with the columns {', '.join(columns)}, and rows"
     counts = Counter(header)
-    missing = [name for name in columns if counts[name] != 1]
+    missing = [name for name in columns if counts[name] != 1 and counts[name.partition("=")[0]] != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
         raise DataError(f"{path}, line 1: the header lacks, or has twice, {shown}", expected=expected)
     if len(rows) == 1:
         raise DataError(f"{path} has a header and no rows", expected=expected)
-    numeric = [header.index(name) for name in columns]
-    filename = header.index("filename") if "filename" in header else None
+    place = {name: header.index(name if name in counts else name.partition("=")[0]) for name in columns}
+    named = next((header.index(name) for name in names_in if name in header), None)
     names, values = [], []
     for line, cells in rows[1:]:
         where = f"{path}, line {line}"
-        _check_width(where, cells, header)
-        names.append(None if filename is None else cells[filename])
-        values.append(_numbers(where, columns, [cells[index] for index in numeric]))
+        check_width(where, cells, header)
+        names.append(None if named is None else cells[named])
+        texts = [_cell(name, cells[index], name in counts) for name, index in place.items()]
+        gaps = [index for index, text in enumerate(texts) if impute and text.strip() in MISSING]
+        numbers = _numbers(where, columns, ["0" if index in gaps else text for index, text in enumerate(texts)])
+        for index in gaps:
+            numbers[index] = math.nan
+        values.append(numbers)
     return Rows(tuple(names), np.array(values, dtype=np.float64))
 
 
+def _cell(column: str, text: str, is_there: bool) -> str:
+    return text if is_there else str(int(text.strip() == column.partition("=")[2]))
+
+
 def has_columns(path: Path, columns: Sequence[str]) -> bool:
-    """Return True if the file is a CSV whose header has at least one of the columns."""
+    """Return True if the file is a CSV whose header has at least one of the columns (see `read_rows`)."""
     try:
         with regular(path).open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(_lines(path, file), strict=True), [])
     except (DataError, OSError, UnicodeDecodeError, csv.Error):
         return False
-    return not {name.strip() for name in header}.isdisjoint(columns)
+    return not {name.strip() for name in header}.isdisjoint(
+        {*columns, *(name.partition("=")[0] for name in columns)}
+    )
 
 
 def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values: np.ndarray) -> None:
@@ -141,7 +157,11 @@ def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values
             writer.writerow([f"{track}.wav", int(row[0]), *row[1:], genre])
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
+def csv_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV file that are not empty, each with the number of its last line.
+
+    Raises DataError if it is not a UTF-8 CSV file, or if a line or a row is too long.
+    """
     try:
         with regular(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(_lines(path, file), strict=True)
@@ -189,7 +209,8 @@ def _expected_header() -> str:
     return "filename, the 58 features of Kaggle's file (length, chroma_stft_mean, ... mfcc20_var), label"
 
 
-def _check_width(where: str, cells: list[str], header: list[str]) -> None:
+def check_width(where: str, cells: list[str], header: list[str]) -> None:
+    """Raise DataError if a row has not as many cells as the header."""
     if len(cells) != len(header):
         raise DataError(
             f"{where}: {len(cells)} cells", expected=f"{len(header)} cells, as in the header", hint=CHECK_HINT

@@ -23,7 +23,10 @@ from harness.data.cropping import CropBox, content_bounds
 from harness.data.layout import CHECK_HINT, HIDDEN
 
 PICTURE_SIZE = (216, 144)  # height, width: the input size of the report's CNN
-MIN_SIDE, MAX_SIDE = 16, 4096  # pixels a side, checked before a picture is decoded
+OWN_SIDE = 256  # pixels: pictures up to this size are a network's input as they are, larger ones are scaled to it
+MIN_SIDE, MAX_SIDE = 4, 4096  # pixels a side, checked before a picture is decoded
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+Size = tuple[int, int]  # height, width
 BATCH_BYTES = 32 << 20  # of pictures that are decoded at a time and not resized
 MODES = (
     "1",
@@ -36,8 +39,8 @@ MODES = (
 )  # no 16-bit grey: it saturates in RGB
 
 
-def resize(pictures: Tensor) -> Tensor:
-    """Resize pictures to the network's size: uint8 [..., 3, height, width] to uint8 [..., 3, 216, 144].
+def resize(pictures: Tensor, size: Size = PICTURE_SIZE) -> Tensor:
+    """Resize pictures to the network's size: uint8 [..., 3, height, width] to uint8 [..., 3, *size].
 
     Bilinear with antialiasing. The picture cache and the export use this same resize.
     """
@@ -46,7 +49,7 @@ def resize(pictures: Tensor) -> Tensor:
     from torchvision.transforms.v2 import functional as transforms
 
     resized: Tensor = transforms.resize(
-        pictures, list(PICTURE_SIZE), interpolation=InterpolationMode.BILINEAR, antialias=True
+        pictures, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True
     )
     return resized
 
@@ -59,8 +62,8 @@ def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
     name that contradicts its folder, and for a track with two pictures.
     """
     found: dict[str, tuple[str, Path]] = {}
-    for path in _entries(folder):
-        for file in _entries(path) if path.is_dir() else [path]:
+    for path in entries(folder):
+        for file in entries(path) if path.is_dir() else [path]:
             genre, number = _parse(file, path.name if path.is_dir() else None)
             track = f"{genre}.{number}"
             if track in found:
@@ -73,12 +76,13 @@ def find_pictures(folder: Path) -> dict[str, tuple[str, Path]]:
     return found
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, by name, without the files of operating systems; DataError if unreadable."""
     try:
         return sorted(path for path in folder.iterdir() if not HIDDEN.fullmatch(path.name))
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be listed: {error}", expected="a folder of PNG files", hint=CHECK_HINT
+            f"{folder} cannot be listed: {error}", expected="a folder of pictures", hint=CHECK_HINT
         ) from error
 
 
@@ -127,16 +131,27 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
     return digests
 
 
-def decode_pictures(files: Sequence[Path], box: CropBox | None = None) -> np.ndarray:
-    """Decode PNGs of one size, crop them to `box` if there is one, and resize them: uint8 [n, 216, 144, 3].
+def input_size(files: Sequence[Path]) -> Size:
+    """Return the size that pictures have as a network's input: their own, or scaled down to OWN_SIDE.
+
+    Raises DataError if the first picture cannot be read.
+    """
+    with _quiet_pillow():
+        width, height = _size(files[0])
+    share = min(1.0, OWN_SIDE / max(width, height))
+    return max(MIN_SIDE, round(height * share)), max(MIN_SIDE, round(width * share))
+
+
+def decode_pictures(files: Sequence[Path], box: CropBox | None = None, size: Size = PICTURE_SIZE) -> np.ndarray:
+    """Decode pictures of one size, crop them to `box` if there is one, and resize them: uint8 [n, *size, 3].
 
     Raises DataError if a picture cannot be decoded or has another size than most.
     """
-    pixels = np.empty((len(files), *PICTURE_SIZE, 3), dtype=np.uint8)
+    pixels = np.empty((len(files), *size, 3), dtype=np.uint8)
 
     def keep(index: int, picture: Tensor) -> None:
         content = picture if box is None else box.cut(picture.permute(1, 2, 0)).permute(2, 0, 1)
-        pixels[index] = resize(content).permute(1, 2, 0).numpy()
+        pixels[index] = resize(content, size).permute(1, 2, 0).numpy()
 
     _for_each(files, keep)
     return pixels
@@ -177,7 +192,7 @@ def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None
 def raw_pictures(files: Sequence[Path]) -> Tensor:
     """Decode PNGs of one size without a resize: uint8 [n, height, width, 3].
 
-    Raises DataError if a picture cannot be decoded, if a side is not within 16 to 4096 pixels, or if a size
+    Raises DataError if a picture cannot be decoded, if a side is not within 4 to 4096 pixels, or if a size
     differs from that of the first picture.
     """
     with _quiet_pillow():
@@ -227,10 +242,14 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _opened(path: Path) -> Image.Image:
     def unreadable(reason: object) -> DataError:
-        return DataError(f"{path} cannot be read as a picture: {reason}", expected="a PNG file", hint=CHECK_HINT)
+        return DataError(
+            f"{path} cannot be read as a picture: {reason}", expected=f"a {kind} file", hint=CHECK_HINT
+        )
+
+    kind = FORMATS.get(path.suffix.lower(), "PNG")
 
     try:
-        image = Image.open(regular(path), formats=["PNG"])
+        image = Image.open(regular(path), formats=[kind])
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise unreadable(error) from error
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in image.size):

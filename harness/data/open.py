@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.core.study_record import StudyContext
 from harness.data import Tracks, demo_data_folder, load_tracks
 
+GTZAN = (
+    "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
+)  # fmt: skip
 
-def load_data(name: str) -> Tracks:
-    """Read a data folder by name; `demo` is the synthetic set, which the first use makes."""
-    return load_tracks(demo_data_folder() if name == "demo" else Path(name))
+
+def load_data(name: str, options: Mapping[str, str] | None = None) -> Tracks:
+    """Read a data folder by name; `demo` is the synthetic set, which the first use makes.
+
+    `options` are keys of `dataset.toml` that go before those of the file.
+    """
+    return load_tracks(demo_data_folder() if name == "demo" else Path(name), options=options)
 
 
 def recorded_folder(context: StudyContext) -> str:
@@ -20,12 +29,12 @@ def recorded_folder(context: StudyContext) -> str:
     return "demo" if context.synthetic and not Path(folder).exists() else folder
 
 
-def load_recorded_data(name: str, digest: str) -> Tracks:
-    """Read a data folder by name, with the digest that a study recorded.
+def load_recorded_data(context: StudyContext, digest: str, name: str | None = None) -> Tracks:
+    """Read the data that a study recorded, with its options; from the folder `name`, if one is given.
 
     Raises DataError if the folder has other data.
     """
-    return check_recorded(load_data(name), digest)
+    return check_recorded(load_data(name or recorded_folder(context), context.dataset.options), digest)
 
 
 def check_recorded(tracks: Tracks, digest: str) -> Tracks:
@@ -44,5 +53,12 @@ def check_recorded(tracks: Tracks, digest: str) -> Tracks:
 
 
 def default_experiment(tracks: Tracks) -> str:
-    """Return the default experiment for runs on a data set: `demo` for synthetic data, else `gtzan`."""
-    return "demo" if tracks.synthetic else "gtzan"
+    """Return the default experiment: `demo` for synthetic data, `gtzan` for GTZAN, else the folder's name.
+
+    What a name of an experiment cannot have becomes a hyphen.
+    """
+    if tracks.synthetic:
+        return "demo"
+    if tracks.is_music and tracks.genres == GTZAN:
+        return "gtzan"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", tracks.folder.name).strip("-.") or "data"

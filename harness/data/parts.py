@@ -13,8 +13,9 @@ from harness.core.errors import DataError
 from harness.core.records import Representation, Split
 from harness.core.space import Params, Value
 from harness.data.cropping import CropBox
-from harness.data.images import PICTURE_SIZE, find_pictures, raw_batches
-from harness.data.layout import PICTURES_FOLDER
+from harness.data.images import PICTURE_SIZE, Size, raw_batches
+from harness.data.options import MUSIC, Words
+from harness.data.source import picture_files
 from harness.data.tracks import Tracks
 
 
@@ -59,7 +60,7 @@ def batches_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
 class Part:
     """One part of a split in memory.
 
-    `inputs` is float32 [n, columns] with the values of the CSV, uint8 [n, 216, 144, 3], or both; `targets` is
+    `inputs` is float32 [n, columns] with the values of the CSV, uint8 [n, height, width, 3], or both; `targets` is
     int64 [n].
     """
 
@@ -86,6 +87,8 @@ class TrainingData:
     """The data that training may use: the train part and the validation part, but not the test part.
 
     `box` is the box that pictures are cropped to, fitted on the train part; None for whole pictures and features.
+    `size` is the height and width of the pictures. `impute`: features may be NaN, and the network fills them.
+    `words` and `is_music` are those of the data set.
     """
 
     train: Part
@@ -93,6 +96,10 @@ class TrainingData:
     columns: tuple[str, ...]
     genres: tuple[str, ...]
     box: CropBox | None = None
+    size: Size = PICTURE_SIZE
+    impute: bool = False
+    words: Words = MUSIC
+    is_music: bool = True
 
     def to(self, device: torch.device) -> TrainingData:
         """Return the same data on a device."""
@@ -152,7 +159,19 @@ class View:
         """Return the train and validation parts of a split."""
         box = self._box(split)
         train, valid = self._part(split.train, box), self._part(split.valid, box)
-        return TrainingData(train, valid, self.columns, self.tracks.genres, box)
+        tracks = self.tracks
+        impute = tracks.impute and self.representation != "pictures"
+        return TrainingData(
+            train=train,
+            valid=valid,
+            columns=self.columns,
+            genres=tracks.genres,
+            box=box,
+            size=tracks.size,
+            impute=impute,
+            words=tracks.words,
+            is_music=tracks.is_music,
+        )
 
     def open_test(self, split: Split) -> Part:
         """Return the test part. Only `export` and `compare` may call this: a test checks the source code.
@@ -166,7 +185,7 @@ class View:
 
         The same rules as for `open_test` apply. Both calls together count as one use of the test part.
         """
-        found = find_pictures(self.tracks.folder / PICTURES_FOLDER)
+        found = picture_files(self.tracks.folder, self.tracks.options)
         return raw_batches([found[track][1] for track in split.test])
 
     def content(self, split: Split) -> CropBox:
@@ -174,7 +193,7 @@ class View:
 
         The tracks must have the bounds of their pictures (`with_bounds`).
         """
-        height, width = PICTURE_SIZE
+        height, width = self.tracks.size
         whole = CropBox(height=height, width=width, top=0, bottom=height, left=0, right=width)
         if self.crop == "frame":
             return whole

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from harness.core.errors import DataError
 from harness.core.files import regular
@@ -51,32 +52,71 @@ def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) 
     groups, excluded = _groups(tracks), set(never_test)
     judges = [first for first, group in groups.items() if not excluded.intersection(group)]
     others = [first for first in groups if first not in set(judges)]
-    genre_of = _genre_of(tracks)
-    counts = Counter(genre_of[track] for track in judges)
+    genre_of, words = _genre_of(tracks), tracks.words
+    counts = Counter(label for first in judges for label in {genre_of[track] for track in groups[first]})
     for index, genre in enumerate(tracks.genres):
         if counts[index] < FOLDS:
             raise DataError(
-                f"{tracks.folder}: {counts[index]} tracks of genre {genre!r} may be tested on "
+                f"{tracks.folder}: {counts[index]} {_units(tracks)} of {words.class_} {genre!r} may be tested on "
                 "(those of the validation part, and their duplicates, may not)",
-                expected=f"{FOLDS} tracks of every genre, one for each fold",
-                hint="add tracks of that genre, or sweep on split lists (harness sweep --split DIR)",
+                expected=f"{FOLDS} {_units(tracks)} of every {words.class_}, one for each fold",
+                hint=f"add {words.items} of that {words.class_}, or sweep on split lists (--split DIR)",
             )
     kept_out = f", {len(excluded)} tracks kept out of test" if excluded else ""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     found = []
-    for number, (rest, test) in enumerate(folds.split(judges, [genre_of[track] for track in judges]), start=1):
-        trained = [judges[row] for row in rest] + others
-        train, valid = _draw(tracks, trained, FRACTIONS[1] / (FRACTIONS[0] + FRACTIONS[1]), seed)
+    for number, (rest, test) in enumerate(_folds_of(tracks, groups, judges, FOLDS, seed), start=1):
+        train, valid = _draw(tracks, rest + others, FRACTIONS[1] / (FRACTIONS[0] + FRACTIONS[1]), seed)
         name = f"fold {number} of {FOLDS}, seed {seed}{kept_out}"
-        found.append(_drawn_split(tracks, name, train, valid, [judges[row] for row in test]))
+        found.append(_drawn_split(tracks, name, train, valid, test))
     return tuple(found)
 
 
 def _groups(tracks: Tracks) -> dict[str, tuple[str, ...]]:
-    """Return the tracks that are drawn, each with the group of identical tracks that goes where it goes."""
-    group_of = {group[0]: group for group in tracks.duplicates}
-    followers = {track for group in tracks.duplicates for track in group[1:]}
-    return {track: group_of.get(track, (track,)) for track in tracks.ids if track not in followers}
+    """Return the tracks that are drawn, each with those that go where it goes: identical ones, and its group.
+
+    Groups that share identical tracks are one.
+    """
+    together: dict[str, list[str]] = {track: [track] for track in tracks.ids}
+    by_group: dict[str, list[str]] = {}
+    for track, name in zip(tracks.ids, tracks.groups or (), strict=False):
+        by_group.setdefault(name, []).append(track)
+    for joined in (*by_group.values(), *tracks.duplicates):
+        union = sorted({track for each in joined for track in together[each]})
+        for track in union:
+            together[track] = union
+    return {track: tuple(union) for track, union in together.items() if track == union[0]}
+
+
+def _folds_of(
+    tracks: Tracks, groups: Mapping[str, tuple[str, ...]], drawn: Sequence[str], folds: int, seed: int
+) -> list[tuple[list[str], list[str]]]:
+    """Return folds of the drawn tracks, as the rest and the fold; stratified as well as groups allow.
+
+    Without groups each drawn track counts once. With them a fold is balanced by all tracks of its groups.
+    """
+    genre_of = _genre_of(tracks)
+    if tracks.groups is None:
+        cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        pairs = cut.split(drawn, [genre_of[track] for track in drawn])
+        return [([drawn[row] for row in rest], [drawn[row] for row in fold]) for rest, fold in pairs]
+    members = [(place, track) for place, first in enumerate(drawn) for track in groups[first]]
+    places = [place for place, _ in members]
+    by_group = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    try:
+        with warnings.catch_warnings():
+            # A class with fewer groups than folds is found later, and named.
+            warnings.filterwarnings("ignore", "The least populated class")
+            cuts = list(by_group.split(members, [genre_of[track] for _, track in members], places))
+    except ValueError as error:
+        raise DataError(
+            f"{tracks.folder} cannot be split by group: {error}", expected=f"{folds} groups of each class"
+        ) from error
+    found = []
+    for _, fold in cuts:
+        chosen = {places[row] for row in fold}
+        inside = [first for place, first in enumerate(drawn) if place in chosen]
+        found.append(([first for place, first in enumerate(drawn) if place not in chosen], inside))
+    return found
 
 
 def _genre_of(tracks: Tracks) -> dict[str, int]:
@@ -84,15 +124,22 @@ def _genre_of(tracks: Tracks) -> dict[str, int]:
 
 
 def _draw(tracks: Tracks, candidates: list[str], size: int | float, seed: int) -> tuple[list[str], list[str]]:
-    """Draw a stratified part of this size, a number or a share; return the rest and the part."""
+    """Draw a stratified part of this size, a number or a share; return the rest and the part.
+
+    With groups the size is that of the nearest number of equal folds.
+    """
     genre_of = _genre_of(tracks)
+    if tracks.groups is not None:
+        share = size / len(candidates) if isinstance(size, int) else size
+        return _folds_of(tracks, _groups(tracks), candidates, max(2, round(1 / share)), seed)[0]
     try:
         rest, part = train_test_split(
             candidates, test_size=size, random_state=seed, stratify=[genre_of[track] for track in candidates]
         )
     except ValueError as error:
         raise DataError(
-            f"{tracks.folder} cannot be split: {error}", expected="more tracks in each genre"
+            f"{tracks.folder} cannot be split: {error}",
+            expected=f"more {tracks.words.items} in each {tracks.words.class_}",
         ) from error
     return rest, part
 
@@ -117,22 +164,22 @@ def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) 
 
     Raises DataError if a genre has fewer tracks than folds.
     """
-    pool, genre_of = set(split.train + split.valid), _genre_of(tracks)
-    groups = [sorted(pool.intersection(group)) for group in _groups(tracks).values() if pool.intersection(group)]
+    pool, genre_of, words = set(split.train + split.valid), _genre_of(tracks), tracks.words
+    inside = [tuple(sorted(pool.intersection(group))) for group in _groups(tracks).values()]
+    groups = {group[0]: group for group in inside if group}
     seed = int(digest_of([sorted(pool), folds, *([number] if number else [])])[:8], 16)
-    genres = [genre_of[group[0]] for group in groups]
+    counts = Counter(label for group in groups.values() for label in {genre_of[track] for track in group})
     for index, genre in enumerate(tracks.genres):
-        if genres.count(index) < folds:
+        if counts[index] < folds:
             raise DataError(
-                f"{tracks.folder}: the train and validation parts have {genres.count(index)} different tracks of "
-                f"genre {genre!r}, and {folds} folds were requested",
-                expected="a track of every genre in each fold",
-                hint=f"--folds {max(1, genres.count(index))}, or more tracks",
+                f"{tracks.folder}: the train and validation parts have {counts[index]} different {_units(tracks)} "
+                f"of {words.class_} {genre!r}, and {folds} folds were requested",
+                expected=f"a {words.item} of every {words.class_} in each fold",
+                hint=f"--folds {max(1, counts[index])}, or more {words.items}",
             )
     found = []
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(genres, genres)
-    for fold, (_, rows) in enumerate(cut, start=1):
-        chosen = {track for row in rows for track in groups[row]}
+    for fold, (_, firsts) in enumerate(_folds_of(tracks, groups, list(groups), folds, seed), start=1):
+        chosen = {track for first in firsts for track in groups[first]}
         found.append(
             Split(
                 name=f"{split.name}, fold {fold} of {folds}",
@@ -145,19 +192,27 @@ def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) 
     return tuple(found)
 
 
+def _units(tracks: Tracks) -> str:
+    """Return the word for what is drawn."""
+    return tracks.words.items if tracks.groups is None else f"groups of {tracks.words.items}"
+
+
 def _check_all_genres(tracks: Tracks, name: str, part: Sequence[str], genre_of: dict[str, int]) -> None:
-    present = {genre_of[track] for track in part}
+    present, words = {genre_of[track] for track in part}, tracks.words
     for index, genre in enumerate(tracks.genres):
         if index not in present:
             raise DataError(
-                f"{tracks.folder}: genre {genre!r} has too few tracks: none is in the {name} part",
-                expected="a track of every genre in every part",
-                hint="add tracks of that genre, or remove it",
+                f"{tracks.folder}: {words.class_} {genre!r} has too few {_units(tracks)}: "
+                f"none is in the {name} part",
+                expected=f"a {words.item} of every {words.class_} in every part",
+                hint=f"add {words.items} of that {words.class_}, or remove it",
             )
 
 
 def read_split(folder: Path, tracks: Tracks) -> Split:
     """Read a split from lists: `train*.txt`, `valid*.txt` and `test*.txt`, one `genre/genre.NNNNN.wav` a line.
+
+    For another data set than Kaggle's a line is the id of an item.
 
     A listed track that the data set excludes (it has no features or no picture) is excluded from the split too.
 
@@ -175,11 +230,11 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            track = _listed_track(where, line.strip())
+            track = _listed_track(where, line.strip()) if tracks.is_music else line.strip()
             if track in listed_at:
                 raise DataError(
                     f"{where}: {track} is already listed in {listed_at[track]}",
-                    expected="each track once, in one list",
+                    expected=f"each {tracks.words.item} once, in one list",
                 )
             listed_at[track] = where
             if track in tracks.excluded:
@@ -188,14 +243,15 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
             listed.append(track)
         parts[part] = tuple(sorted(listed))
         if not listed:
-            raise DataError(f"{path} lists no usable track", expected="one genre/genre.NNNNN.wav a line")
+            line = "genre/genre.NNNNN.wav" if tracks.is_music else "id"
+            raise DataError(f"{path} lists no usable {tracks.words.item}", expected=f"one {line} a line")
     genre_of = dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
     for track, where in listed_at.items():
         if track not in genre_of and track not in tracks.excluded:
             raise DataError(
                 f"{where}: {track} is not in {tracks.folder}",
-                expected="tracks that the data folder has",
-                hint="harness data check DIR, to see which tracks it has",
+                expected=f"{tracks.words.items} that the data folder has",
+                hint="harness data check DIR, to see what it has",
             )
     _check_trained(_list_file(folder, "train"), tracks, parts, genre_of)
     return Split(name=f"lists, {folder.resolve().name}", drawn=False, excluded=tuple(excluded), **parts)
@@ -204,14 +260,15 @@ def read_split(folder: Path, tracks: Tracks) -> Split:
 def _check_trained(
     path: Path, tracks: Tracks, parts: dict[str, tuple[str, ...]], genre_of: dict[str, int]
 ) -> None:
-    trained = {genre_of[track] for track in parts["train"]}
+    trained, words = {genre_of[track] for track in parts["train"]}, tracks.words
     for part in ("valid", "test"):
         for track in parts[part]:
             if genre_of[track] not in trained:
                 genre = tracks.genres[genre_of[track]]
                 raise DataError(
-                    f"{path}: genre {genre!r} has no track in the train part, but {track} is in the {part} part",
-                    expected="a train list with every genre of the other lists",
+                    f"{path}: {words.class_} {genre!r} has no {words.item} in the train part, "
+                    f"but {track} is in the {part} part",
+                    expected=f"a train list with every {words.class_} of the other lists",
                 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,13 @@ from harness.core.errors import DataError
 from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.space import Value
-from harness.data.cache import Pictures, cache_crop, cache_folder, cached_bounds, cached_pictures
-from harness.data.features import FEATURE_COLUMNS, FeatureTable, read_features
-from harness.data.images import find_pictures, pictures_digest
-from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
+from harness.data.cache import Pictures, cache_crop, cached_bounds, cached_pictures
+from harness.data.images import PICTURE_SIZE, Size, input_size, pictures_digest
+from harness.data.layout import MARKER_FILE
+from harness.data.options import MUSIC, Words
+from harness.data.source import picture_files, read_source
 
 MINIMUM_GENRES, MINIMUM_TRACKS = 2, 5
-ENOUGH = f"at least {MINIMUM_GENRES} genres, at least {MINIMUM_TRACKS} tracks in each: a split needs them"
-GET_DATA = "harness data fetch, harness data import PATH, or --data demo for a synthetic set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +31,9 @@ class Tracks:
     values of the CSV. `features` or `pictures` may be None; if the data set has both, so has each track.
     `excluded` maps the ids of unusable tracks to the reasons. `duplicates` are groups of ids with identical
     features or, without a CSV, identical picture files. `digest` is the SHA-256 of the content of the whole data
-    set: ids, genres, features and pictures.
+    set: ids, genres, features, pictures and groups. `groups` has for each track what no split tears apart, such as
+    the artist; None if the data set has none. `impute` says that features may be NaN, for a network to fill.
+    `options` are those that a command line gave, by the keys of `dataset.toml`.
     """
 
     folder: Path
@@ -46,12 +47,22 @@ class Tracks:
     duplicates: tuple[tuple[str, ...], ...]
     digest: str
     synthetic: bool
+    words: Words = MUSIC
+    groups: tuple[str, ...] | None = None
+    impute: bool = False
+    is_music: bool = True  # laid out as Kaggle's GTZAN: sound files become its columns and pictures
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> Size:
+        """The height and width of a network's picture."""
+        return PICTURE_SIZE if self.pictures is None else self.pictures.size
 
     @property
     def lacking(self) -> str | None:
         """A sentence that says why the tracks are too few for a split, or None if they are enough."""
-        found = _shortage(self.genres[label] for label in self.labels)
-        return None if found is None else f"{self.folder} has {found}; a sweep needs {ENOUGH}"
+        found = _shortage((self.genres[label] for label in self.labels), self.words)
+        return None if found is None else f"{self.folder} has {found}; a sweep needs {enough_of(self.words)}"
 
     def excluded_lines(self) -> list[str]:
         """Return `id: reason` for each unusable track."""
@@ -78,43 +89,54 @@ class Tracks:
             pictures=None if self.pictures is None else self.pictures.select(kept),
             excluded={},
             duplicates=tuple(group for group in groups if len(group) > 1),
+            groups=None if self.groups is None else tuple(self.groups[index] for index in kept),
         )
 
 
-def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
+def load_tracks(folder: Path, *, enough: bool = True, options: Mapping[str, str] | None = None) -> Tracks:
     """Read and check a data folder; the first call also decodes its pictures into the picture cache.
 
-    `enough`: refuse a data set that is too small for a split. Nothing but the picture cache is written.
+    `enough`: refuse a data set that is too small for a split. `options` are keys of `dataset.toml` that go before
+    those of the file. Nothing but the picture cache is written.
 
     Raises DataError for every fault of the folder or its files.
     """
-    folder = folder.absolute()
-    table, found = _checked_representations(folder)
-    genre_of = _join(folder, table, found)
-    ids = tuple(sorted(genre_of))
-    genres = tuple(sorted(set(genre_of.values())))
-    lacking = _shortage(genre_of.values())
+    folder, given = folder.absolute(), dict(options or {})
+    source = read_source(folder, given)
+    class_of = source.classes(folder)
+    ids = tuple(sorted(class_of))
+    classes = tuple(sorted(set(class_of.values())))
+    lacking = _shortage(class_of.values(), source.words)
     if enough and lacking is not None:
-        raise DataError(f"{folder} has {lacking}", expected=ENOUGH, hint="add tracks of that genre, or remove it")
-    row_of = {} if table is None else {track: row for row, track in enumerate(table.ids)}
-    features = None if table is None else table.values[[row_of[track] for track in ids]]
-    files = None if found is None else [found[track][1] for track in ids]
+        raise DataError(
+            f"{folder} has {lacking}",
+            expected=enough_of(source.words),
+            hint=f"add {source.words.items} of that {source.words.class_}, or remove it",
+        )
+    features, groups = source.rows(ids)
+    files = None if source.files is None else [source.files[item][1] for item in ids]
     of_pictures = None if files is None else pictures_digest(ids, files)
     pictures = None
     if files is not None and of_pictures is not None:
-        pictures = Pictures(cached_pictures(files, of_pictures), np.arange(len(files)))
+        size = source.size or input_size(files)
+        pictures = Pictures(cached_pictures(files, of_pictures, size), np.arange(len(files)), size=size)
     return Tracks(
         folder=folder,
         ids=ids,
-        genres=genres,
-        labels=np.array([genres.index(genre_of[track]) for track in ids], dtype=np.int64),
-        columns=() if features is None else FEATURE_COLUMNS,
+        genres=classes,
+        labels=np.array([classes.index(class_of[item]) for item in ids], dtype=np.int64),
+        columns=() if features is None else source.columns,
         features=features,
         pictures=pictures,
-        excluded=_excluded(table, found),
+        excluded=source.excluded(),
         duplicates=_duplicates(ids, _contents(features, files)),
-        digest=_digest(genre_of, features, of_pictures),
+        digest=_digest(class_of, source.columns, features, of_pictures, groups),
         synthetic=(folder / MARKER_FILE).exists(),
+        words=source.words,
+        groups=groups,
+        impute=source.impute,
+        is_music=source.is_music,
+        options=given,
     )
 
 
@@ -135,7 +157,7 @@ def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
     assert bounded.pictures is not None
     files = _picture_files(tracks)
     for box in {bounded.pictures.box(tracks.indices(split.train)) for split in splits}:
-        cache_crop(bounded.pictures.path, files, box)
+        cache_crop(bounded.pictures.path, files, box, bounded.pictures.size)
     return bounded
 
 
@@ -150,40 +172,28 @@ def with_bounds(tracks: Tracks) -> Tracks:
 
 
 def _picture_files(tracks: Tracks) -> list[Path]:
-    found = find_pictures(tracks.folder / PICTURES_FOLDER)
+    found = picture_files(tracks.folder, tracks.options)
     return [found[track][1] for track in tracks.ids]
 
 
-def _checked_representations(folder: Path) -> tuple[FeatureTable | None, dict[str, tuple[str, Path]] | None]:
-    """Return the feature table and the picture files of a folder; None for what the folder does not have."""
-    csv_file, picture_folder = folder / FEATURES_FILE, folder / PICTURES_FOLDER
-    if not folder.is_dir():
-        raise DataError(f"there is no data folder {folder}", expected=_layout(), hint=GET_DATA)
-    if not csv_file.exists() and not picture_folder.exists():
-        raise DataError(f"{folder} holds no data set", expected=_layout(), hint=GET_DATA)
-    table = read_features(csv_file) if csv_file.exists() else None
-    found = find_pictures(picture_folder) if picture_folder.exists() else None
-    if found is not None and not found:
-        raise DataError(f"{picture_folder} holds no pictures", expected=_layout(), hint=GET_DATA)
-    if found is not None and cache_folder().resolve().is_relative_to(folder.resolve()):
-        raise DataError(
-            f"the picture cache {cache_folder()} lies inside the data folder {folder}",
-            expected="a folder elsewhere: data folders are only read",
-            hint="the same command with HARNESS_CACHE=FOLDER in the environment",
-        )
-    return table, found
-
-
-def _digest(genre_of: Mapping[str, str], features: np.ndarray | None, of_pictures: str | None) -> str:
-    """Return the SHA-256 over ids, genres, features [n, columns] and the digest of the pictures, sorted by id."""
+def _digest(
+    genre_of: Mapping[str, str],
+    columns: Sequence[str],
+    features: np.ndarray | None,
+    of_pictures: str | None,
+    groups: tuple[str, ...] | None,
+) -> str:
+    """Return the SHA-256 over ids, classes, features [n, columns], the pictures' digest and groups, by id."""
     digest = hashlib.sha256()
     for track in sorted(genre_of):
         digest.update(f"{track} {genre_of[track]}\n".encode())
     if features is not None:
-        digest.update("\n".join(FEATURE_COLUMNS).encode())
+        digest.update("\n".join(columns).encode())
         digest.update(features.astype("<f8").tobytes())
     if of_pictures is not None:
         digest.update(of_pictures.encode())
+    if groups is not None:
+        digest.update("\n".join(groups).encode())
     return digest.hexdigest()
 
 
@@ -194,42 +204,22 @@ def _contents(features: np.ndarray | None, files: Sequence[Path] | None) -> list
     return [sha256_of(file).encode() for file in files or ()]
 
 
-def _layout() -> str:
-    return f"a folder with {FEATURES_FILE}, {PICTURES_FOLDER}/GENRE/GENRENNNNN.png, or both"
-
-
-def _join(folder: Path, table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
-    """Return the genre of each track that has every representation of the data set."""
-    of_table = None if table is None else dict(zip(table.ids, table.genres, strict=True))
-    of_pictures = None if found is None else {track: genre for track, (genre, _) in found.items()}
-    if of_table is None or of_pictures is None:
-        return of_table or of_pictures or {}
-    both = {track: genre for track, genre in of_table.items() if track in of_pictures}
-    if not both:
-        raise DataError(
-            f"{folder}: no track has both features and a picture "
-            f"(features: {next(iter(of_table))} ..., pictures: {next(iter(of_pictures))} ...)",
-            expected="the same ids in both, as blues.00000.wav and blues00000.png",
-        )
-    return both
-
-
-def _excluded(table: FeatureTable | None, found: dict[str, tuple[str, Path]] | None) -> dict[str, str]:
-    if table is None or found is None:
-        return {}
-    reasons = {track: "features but no picture" for track in table.ids if track not in found}
-    have_features = set(table.ids)
-    reasons |= {track: "picture but no features" for track in found if track not in have_features}
-    return dict(sorted(reasons.items()))
-
-
-def _shortage(genres: Iterable[str]) -> str | None:
-    """Return what is too few for a split, given the genre of each track, or None if they are enough."""
-    counts = Counter(genres)
+def _shortage(classes: Iterable[str], words: Words) -> str | None:
+    """Return what is too few for a split, given the class of each item, or None if they are enough."""
+    counts = Counter(classes)
     if len(counts) < MINIMUM_GENRES:
-        return f"one genre only, {next(iter(counts))!r}"
-    few = [f"{count} of {genre!r}" for genre, count in sorted(counts.items()) if count < MINIMUM_TRACKS]
-    return f"too few usable tracks: {', '.join(few)}" if few else None
+        return f"one {words.class_} only, {next(iter(counts))!r}"
+    few = [f"{count} of {name!r}" for name, count in sorted(counts.items()) if count < MINIMUM_TRACKS]
+    shown = ", ".join(few[:8]) + (f" and {len(few) - 8} others" if few[8:] else "")
+    return f"too few usable {words.items}: {shown}" if few else None
+
+
+def enough_of(words: Words) -> str:
+    """Return how many classes and items a split needs."""
+    return (
+        f"at least {MINIMUM_GENRES} {words.classes}, at least {MINIMUM_TRACKS} {words.items} in each: "
+        "a split needs them"
+    )
 
 
 def _duplicates(ids: tuple[str, ...], contents: list[bytes]) -> tuple[tuple[str, ...], ...]:

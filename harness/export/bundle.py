@@ -16,8 +16,8 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.trust import remember
 from harness.core.workspace import resolve_stores
-from harness.data import PICTURES_FOLDER, View, find_pictures, with_crop
-from harness.data.open import load_recorded_data, recorded_folder
+from harness.data import View, picture_files, with_crop
+from harness.data.open import load_recorded_data
 from harness.export.card import CARD_FILE, model_card
 from harness.export.formats import DEFAULT_FORMATS, FILES, Source, check_formats, write_formats
 from harness.export.measure import measure
@@ -47,6 +47,7 @@ class ExportResult:
     synthetic: bool
     val_accuracy: float | None
     members: int
+    items: str
     test: TestResult
     ledger: Ledger
     formats: tuple[FormatCheck, ...]
@@ -66,7 +67,7 @@ class ExportResult:
             "trained on train and validation part together"
             if self.val_accuracy is None
             else f"validation accuracy {self.val_accuracy:.3f} (the setting was chosen on it, which flatters it)",
-            f"test accuracy {test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), "
+            f"test accuracy {test.accuracy:.3f} ({test.correct} of {test.tracks} {self.items}), "
             f"95 % interval {test.low:.3f} to {test.high:.3f}, split: {self.split_name}",
             *(
                 f"{check.file}: read back, test accuracy {check.accuracy:.3f}, "
@@ -194,6 +195,7 @@ def _write(
         synthetic=trained.view.tracks.synthetic,
         val_accuracy=description.metrics.val_accuracy,
         members=description.architecture.members,
+        items=trained.view.tracks.words.items,
         test=test,
         ledger=read_ledger(tracker, run.data_digest, trained.split_digest),
         formats=checks,
@@ -205,7 +207,7 @@ def _load(tracker: Tracker, run: RunInfo, data: str | None, working: Path, trust
     """Download the checkpoint of a run to `working`, and open the data and the split of its study."""
     split = tracker.studies.split(run.parent_id)
     context = tracker.studies.context(run.parent_id)
-    tracks = load_recorded_data(data or recorded_folder(context), run.data_digest)
+    tracks = load_recorded_data(context, run.data_digest, data)
     checkpoint = tracker.artifacts.download_checkpoint(run.run_id, working)
     classifier, description = load_checkpoint(checkpoint, trust_code=trust_code)
     _check_origin(run, description, split)
@@ -268,7 +270,14 @@ def _source(classifier: nn.Module, description: Description) -> Source:
     architecture, about = description.architecture, description.as_json()
     names = ("run_id", "study", "split", "synthetic", "data_digest", "split_digest")
     known = {**asdict(architecture), **{name: about[name] for name in names}}
-    return Source(classifier, architecture.representation, len(architecture.columns), known, architecture.box)
+    return Source(
+        classifier,
+        architecture.representation,
+        len(architecture.columns),
+        known,
+        architecture.box,
+        architecture.input_size,
+    )
 
 
 def _register(tracker: Tracker, run_id: str, folder: Path, trained: _Trained, network: str) -> Registered:
@@ -281,7 +290,7 @@ def _example(view: View, split: Split) -> pd.DataFrame:
     """Return two tracks of the train part as an input table of the registered model."""
     tracks, columns, representation = view.tracks, view.columns, view.representation
     ids = split.train[:2]
-    found = {} if representation == "features" else find_pictures(tracks.folder / PICTURES_FOLDER)
+    found = {} if representation == "features" else picture_files(tracks.folder, tracks.options)
     pictures = pd.DataFrame({PICTURE_COLUMN: [found[track][1].read_bytes() for track in ids if found]})
     if representation == "pictures":
         return pictures

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.core.records import Representation
 from harness.core.space import describe
 from harness.core.stats import wilson_interval
+from harness.data.options import plural
 from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
@@ -63,7 +64,7 @@ from safetensors.torch import load_file
 for name, tensor in load_file("model.safetensors").items():
     print(name, tuple(tensor.shape))
 """
-_PICTURES = "uint8 RGB [n, height, width, 3], 16 to 4096 pixels a side; it is resized to 216x144 inside"
+_PICTURES = "uint8 RGB [n, height, width, 3], 4 to 4096 pixels a side; it is resized to {height}x{width} inside"
 _FEATURES = "float32 [n, {columns}], as in the CSV, unscaled, in the order of the columns below"
 INPUTS = {
     "features": _FEATURES,
@@ -81,22 +82,23 @@ def model_card(description: Description) -> str:
     if exported is None or origin is None or exported.test is None:
         raise ValueError("a model card needs an exported and measured network")
     columns = architecture.columns
+    classes, items = (plural(word) for word in architecture.words)
     sections = [
         f"# {origin.study}",
-        f"A classifier of music genres: {_what(architecture)} on {_of(architecture)}, "
-        f"{len(architecture.genres)} genres.",
+        f"A classifier of {'music ' if architecture.is_music else ''}{classes}: {_what(architecture)} on "
+        f"{_of(architecture)}, {len(architecture.genres)} {classes}.",
     ]
     if origin.synthetic:
         sections.append("**The data are synthetic: these figures say nothing about music.**")
     sections += [
         _figures(description, exported, exported.test, origin),
-        "The epoch and the setting were chosen on validation tracks, so a validation accuracy is optimistic. "
+        f"The epoch and the setting were chosen on validation {items}, so a validation accuracy is optimistic. "
         "Nothing was chosen on the test part. Other splits and other collections give other accuracies: name the "
         "split with them.",
-        f"Genres, in the order of the probabilities: {', '.join(architecture.genres)}.",
+        f"{classes.capitalize()}, in the order of the probabilities: {', '.join(architecture.genres)}.",
         "## Files",
         _files(exported),
-        f"Input: {INPUTS[architecture.representation].format(columns=len(columns))}{_cropped(architecture)}. "
+        f"Input: {_input(architecture)}{_cropped(architecture)}. "
         "Output of pt2 and ONNX: probabilities, float32 [n, genres].",
         "## Use",
         *_uses(architecture.representation, exported),
@@ -113,11 +115,18 @@ def _what(architecture: Architecture) -> str:
 
 def _of(architecture: Architecture) -> str:
     columns = len(architecture.columns)
+    audio, spectrogram = ("audio ", "spectrogram ") if architecture.is_music else ("", "")
     return {
-        "features": f"{columns} audio features",
-        "pictures": "spectrogram pictures",
-        "both": f"spectrogram pictures and {columns} audio features",
+        "features": f"{columns} {audio}features",
+        "pictures": f"{spectrogram}pictures",
+        "both": f"{spectrogram}pictures and {columns} {audio}features",
     }[architecture.representation]
+
+
+def _input(architecture: Architecture) -> str:
+    height, width = architecture.input_size
+    text = INPUTS[architecture.representation]
+    return text.format(columns=len(architecture.columns), height=height, width=width)
 
 
 def _cropped(architecture: Architecture) -> str:
@@ -132,19 +141,29 @@ def _cropped(architecture: Architecture) -> str:
 
 
 def _figures(description: Description, exported: Exported, test: TestResult, origin: Origin) -> str:
-    parts, config = exported.parts, description.config
+    parts, config, items = exported.parts, description.config, plural(description.architecture.words[1])
     opened = "once" if test.openings == 1 else f"{test.openings} times"
     rows = {
-        "test accuracy": f"{test.accuracy:.3f} ({test.correct} of {test.tracks} tracks), 95 % interval "
+        "test accuracy": f"{test.accuracy:.3f} ({test.correct} of {test.tracks} {items}), 95 % interval "
         f"{test.low:.3f} to {test.high:.3f}; opened {opened} by this run",
         "validation accuracy": _validation(description, parts["valid"]),
         "split": f"{exported.split}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
-        "data": f"{'synthetic' if origin.synthetic else 'GTZAN layout'}, digest `{origin.data_digest[:16]}`",
+        "data": f"{_data(description.architecture, origin)}, digest `{origin.data_digest[:16]}`",
         "setting": f"{describe(config.params)}, {_seed(description)}",
         "run": f"`{exported.run_id}` of study `{origin.study}`",
         "versions": ", ".join(f"{name} {version}" for name, version in description.versions.items()),
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _data(architecture: Architecture, origin: Origin) -> str:
+    return (
+        "synthetic"
+        if origin.synthetic
+        else "GTZAN layout"
+        if architecture.is_music
+        else "a table, pictures or both"
+    )
 
 
 def _seed(description: Description) -> str:
@@ -154,11 +173,12 @@ def _seed(description: Description) -> str:
 
 def _validation(description: Description, tracks: int) -> str:
     metrics, epochs = description.metrics, description.config.epochs
+    items = plural(description.architecture.words[1])
     if metrics.val_accuracy is None:
         return f"none: a refit, trained on train and validation part together; epoch {metrics.epoch} of {epochs}"
     low, high = wilson_interval(round(metrics.val_accuracy * tracks), tracks)
     return (
-        f"{metrics.val_accuracy:.3f} ({tracks} tracks), 95 % interval {low:.3f} to {high:.3f}; at epoch "
+        f"{metrics.val_accuracy:.3f} ({tracks} {items}), 95 % interval {low:.3f} to {high:.3f}; at epoch "
         f"{metrics.epoch} of {epochs}"
     )
 

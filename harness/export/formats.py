@@ -23,7 +23,7 @@ from harness.core.errors import CheckpointError, SettingsError
 from harness.core.files import sha256_of
 from harness.core.records import Representation
 from harness.core.trust import require_trust
-from harness.data import MAX_SIDE, MIN_SIDE, CropBox, Inputs, Joined, tensors_of
+from harness.data import MAX_SIDE, MIN_SIDE, PICTURE_SIZE, CropBox, Inputs, Joined, Size, tensors_of
 from harness.export.resize import resize_by_arithmetic, resize_by_operator
 from harness.training.checkpoint import WEIGHTS_FILE, load_checkpoint
 from harness.training.description import Architecture, Description
@@ -47,16 +47,16 @@ Tensors = Callable[..., Tensor]  # from the tensors of the inputs: one, or pictu
 
 
 class Resize(Protocol):
-    """Resizes pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, 216, 144, 3]."""
+    """Resizes pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, *size, 3]."""
 
-    def __call__(self, pictures: Tensor, box: CropBox | None = None) -> Tensor:
+    def __call__(self, pictures: Tensor, box: CropBox | None = None, size: Size = PICTURE_SIZE) -> Tensor:
         """Return the resized pictures."""
 
 
 class Portable(nn.Module):
     """A classifier with its resize and softmax: the module that is written to a file.
 
-    Input: float32 [n, columns] with the values of the CSV, or uint8 [n, height, width, 3] with 16 to 4096 pixels a
+    Input: float32 [n, columns] with the values of the CSV, or uint8 [n, height, width, 3] with 4 to 4096 pixels a
     side, or the pictures and then the rows. Output: probabilities, float32 [n, genres]; each row sums to 1.
     """
 
@@ -97,8 +97,8 @@ def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
 class Source:
     """What a file is made from: a classifier, its input, and its metadata.
 
-    `columns` is the number of feature columns, `about` the JSON-able metadata, and `box` the box that pictures are
-    cropped to, None for whole pictures.
+    `columns` is the number of feature columns, `about` the JSON-able metadata, `box` the box that pictures are
+    cropped to, None for whole pictures, and `size` the height and width of the network's input.
     """
 
     classifier: nn.Module
@@ -106,6 +106,7 @@ class Source:
     columns: int
     about: Mapping[str, object]
     box: CropBox | None = None
+    size: Size = PICTURE_SIZE
 
 
 def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
@@ -119,7 +120,9 @@ def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> Non
 
 
 def _trace(source: Source, resize: Resize) -> ExportedProgram:
-    portable = Portable(source.classifier, source.representation, partial(resize, box=source.box))
+    portable = Portable(
+        source.classifier, source.representation, partial(resize, box=source.box, size=source.size)
+    )
     portable.eval().requires_grad_(False)
     batch = Dim("batch", min=1)
     examples, shapes = example_inputs(source.representation, source.columns), []
@@ -166,7 +169,7 @@ def read_format(folder: Path, name: str, architecture: Architecture, *, trust_co
     """
     path = folder / FILES[name]
     if name == "safetensors":
-        resize = partial(resize_by_operator, box=architecture.box)
+        resize = partial(resize_by_operator, box=architecture.box, size=architecture.input_size)
         classifier, _ = load_checkpoint(folder, trust_code=trust_code)
         return OfTensors(Portable(classifier, architecture.representation, resize).eval())
     if name == "pt2":

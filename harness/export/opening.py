@@ -27,7 +27,11 @@ from harness.training.description import DESCRIPTION_FILE, Architecture, Descrip
 from harness.training.loop import EVALUATION_BATCH
 
 # The file type that a bundle takes besides sound, by the input of its model.
-SUFFIX_OF: dict[Representation, str] = {"features": ".csv", "pictures": ".png", "both": ".png"}
+SUFFIXES_OF: dict[Representation, tuple[str, ...]] = {
+    "features": (".csv",),
+    "pictures": (".png", ".jpg", ".jpeg"),
+    "both": (".png", ".jpg", ".jpeg"),
+}
 # The module of an exported program with the scaler's mean and scale; all members of an ensemble have the same.
 NORMALISE = tuple(f"classifier.{place}normalise{part}" for place in ("", "members.0.") for part in ("", ".rows"))
 
@@ -49,7 +53,8 @@ class Bundle:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """The suffixes of the files that can be predicted."""
-        return (SUFFIX_OF[self.architecture.representation], *SUFFIXES)
+        own = SUFFIXES_OF[self.architecture.representation]
+        return (*own, *SUFFIXES) if self.architecture.is_music else own
 
 
 def open_bundle(folder: Path, *, trust_code: bool = False) -> Bundle:

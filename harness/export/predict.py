@@ -16,8 +16,9 @@ from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
 from harness.data import FEATURE_COLUMNS, CropBox, Inputs, Joined, tensors_of
 from harness.data.audio import clip_features, clip_picture, load_clip
+from harness.data.features import Rows as TableRows
 from harness.data.features import has_columns, read_rows
-from harness.data.images import raw_pictures
+from harness.data.images import FORMATS, raw_pictures
 from harness.data.layout import HIDDEN, FileProgress
 from harness.export.opening import Bundle
 
@@ -157,7 +158,7 @@ def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
         for table in (table for table in tables if table.suffix.lower() == ".csv"):
             if path.is_dir() and not has_columns(table, columns):
                 continue
-            rows = read_rows(table, columns)
+            rows = _table(bundle, table)
             for name, values in zip(rows.names, rows.values.astype(np.float32), strict=True):
                 if name is not None:
                     found[_track_of(name)] = torch.from_numpy(values)
@@ -166,7 +167,7 @@ def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
 
 def _track_of(name: str) -> str:
     """Return a file's name without its type and dots: tables and folders of pictures write them differently."""
-    return re.sub(r"\.(wav|png)$", "", Path(name).name, flags=re.IGNORECASE).replace(".", "")
+    return re.sub(r"\.(wav|png|jpe?g)$", "", Path(name).name, flags=re.IGNORECASE).replace(".", "")
 
 
 def _predict_file(bundle: Bundle, path: Path, top: int, rows: Rows) -> Iterator[Prediction]:
@@ -195,10 +196,10 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
             expected=", ".join(bundle.suffixes),
         )
     if suffix == ".csv":
-        table = read_rows(path, columns)
+        table = _table(bundle, path)
         names = (None if name is None else name.removesuffix(".wav") for name in table.names)
         return torch.from_numpy(table.values.astype(np.float32)), tuple(names)
-    if suffix == ".png":
+    if suffix in FORMATS:
         picture = raw_pictures([path])
         return (picture if wanted == "pictures" else Joined(picture, _row_of(path, rows))), None
     clip = load_clip(path)
@@ -206,6 +207,11 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
         return _clip_row(path, clip, columns), None
     picture = _clip_picture(clip, bundle.architecture.box)
     return (picture if wanted == "pictures" else Joined(picture, _clip_row(path, clip, columns))), None
+
+
+def _table(bundle: Bundle, path: Path) -> TableRows:
+    architecture = bundle.architecture
+    return read_rows(path, architecture.columns, names_in=("filename", "id"), impute=architecture.impute)
 
 
 def _row_of(path: Path, rows: Rows) -> Tensor:
@@ -230,7 +236,7 @@ def _clip_picture(clip: np.ndarray, box: CropBox | None) -> Tensor:
 
 
 def _kind(suffix: str) -> str:
-    known = {".csv": "a table of features", ".png": "a picture"}
+    known = {".csv": "a table of features", **dict.fromkeys(FORMATS, "a picture")}
     return known.get(suffix, f"a file of type {suffix!r}")
 
 

@@ -12,31 +12,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.data import PICTURE_SIZE, CropBox
+from harness.data import PICTURE_SIZE, CropBox, Size
 
 WEIGHT_LIMIT = 2**15  # of a signed 16-bit integer
 MAX_PRECISION = 22  # bits of the fraction
 
 
-def resize_by_operator(pictures: Tensor, box: CropBox | None = None) -> Tensor:
-    """Resize pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, 216, 144, 3].
+def resize_by_operator(pictures: Tensor, box: CropBox | None = None, size: Size = PICTURE_SIZE) -> Tensor:
+    """Resize pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, *size, 3].
 
     It calls the operator of PyTorch that `harness.data.resize` uses. torchvision itself cannot be traced: it first
     compares sizes in Python, which makes a size a constant of the trace. A test checks that both give the same
     bytes. With a box, it cannot be traced for any size, because a trace takes the sides of a slice as constants.
     """
     resized: Tensor = torch.ops.aten._upsample_bilinear2d_aa.default(
-        (pictures if box is None else box.cut(pictures)).permute(0, 3, 1, 2), list(PICTURE_SIZE), False, None, None
+        (pictures if box is None else box.cut(pictures)).permute(0, 3, 1, 2), list(size), False, None, None
     )
     return resized.permute(0, 2, 3, 1)
 
 
-def resize_by_arithmetic(pictures: Tensor, box: CropBox | None = None) -> Tensor:
-    """Resize pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, 216, 144, 3].
+def resize_by_arithmetic(pictures: Tensor, box: CropBox | None = None, size: Size = PICTURE_SIZE) -> Tensor:
+    """Resize pictures, uint8 [n, height, width, 3], or a box of them, to uint8 [n, *size, 3].
 
     It computes with products of integers. Pixels outside the box have weight 0, so that a trace has no slice.
     """
-    height, width = PICTURE_SIZE
+    height, width = size
     rows = (0, 1, 1) if box is None else (box.top, box.bottom, box.height)
     columns = (0, 1, 1) if box is None else (box.left, box.right, box.width)
     pixels = pictures.permute(0, 3, 1, 2).double()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.space import Accepted
-from harness.data import Joined
+from harness.data import PICTURE_SIZE, Joined, Size
 from harness.models.cnn import HIDDEN, GenreClassifierCNN
 from harness.models.fcnn import GenreClassifierFCNN
 
@@ -16,15 +16,23 @@ from harness.models.fcnn import GenreClassifierFCNN
 class GenreClassifierBoth(nn.Module):
     """The report's CNN and FCNN up to their last hidden layers, which are joined; one linear layer follows.
 
-    Takes pictures, float [n, 3, 216, 144], with feature rows, float [n, inputs]; gives logits [n, classes].
+    Takes pictures, float [n, 3, *size], with feature rows, float [n, inputs]; gives logits [n, classes].
     `dropout` is that of both networks, `width` that of the FCNN.
     """
 
     hyperparameters: ClassVar[Accepted] = GenreClassifierFCNN.hyperparameters
 
-    def __init__(self, inputs: int = 58, classes: int = 10, *, dropout: float = 0.0, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        inputs: int = 58,
+        classes: int = 10,
+        *,
+        dropout: float = 0.0,
+        width: float = 1.0,
+        size: Size = PICTURE_SIZE,
+    ) -> None:
         super().__init__()
-        self.cnn = GenreClassifierCNN(classes, dropout=dropout)
+        self.cnn = GenreClassifierCNN(classes, dropout=dropout, size=size)
         self.fcnn = GenreClassifierFCNN(inputs, classes, dropout=dropout, width=width)
         self.head = nn.Linear(HIDDEN + self.fcnn.fc3.out_features, classes)
         self.cnn.fc2 = nn.Identity()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.space import Params
-from harness.data import Inputs
+from harness.data import PICTURE_SIZE, Inputs, Size
 from harness.models.normalise import Normaliser
 from harness.models.spec import ModelSpec
 
@@ -59,10 +59,20 @@ def ensemble_weights(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tenso
 
 
 def build_classifier(
-    spec: ModelSpec, normalise: Normaliser, inputs: int, classes: int, params: Params | None = None
+    spec: ModelSpec,
+    normalise: Normaliser,
+    inputs: int,
+    classes: int,
+    params: Params | None = None,
+    size: Size = PICTURE_SIZE,
 ) -> Classifier:
     """Return a classifier with new weights, drawn from torch's global random state.
 
-    `params` are the hyperparameters of the network.
+    `params` are the hyperparameters of the network, `size` is the height and width of its pictures.
     """
-    return Classifier(normalise, spec.network(inputs, classes, **(params or {})))
+    return Classifier(normalise, build_network(spec, inputs, classes, params or {}, size))
+
+
+def build_network(spec: ModelSpec, inputs: int, classes: int, params: Params, size: Size) -> nn.Module:
+    """Return a network with new weights."""
+    return spec.network(inputs, classes, **params, **({"size": size} if spec.takes_size else {}))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.core.space import Accepted, Hyperparameter
+from harness.data import PICTURE_SIZE, Size
 
 HIDDEN = 128  # outputs of the first fully connected layer, as published
 
@@ -17,19 +18,21 @@ HIDDEN = 128  # outputs of the first fully connected layer, as published
 class GenreClassifierCNN(nn.Module):
     """The report's CNN on pictures: two 3x3 convolutions with max pooling, two fully connected layers.
 
-    Takes float [n, 3, 216, 144], gives logits [n, classes]. `dropout` is the share of the first fully connected
-    layer's outputs that training sets to zero; by default none, as published.
+    Takes float [n, 3, *size], gives logits [n, classes]. `dropout` is the share of the first fully connected
+    layer's outputs that training sets to zero; by default none, as published. `size` is the height and width of
+    the pictures, by default those of the report.
     """
 
     hyperparameters: ClassVar[Accepted] = {"dropout": Hyperparameter(float, 0.0, at_least=0, below=1)}
 
-    def __init__(self, classes: int = 10, *, dropout: float = 0.0) -> None:
+    def __init__(self, classes: int = 10, *, dropout: float = 0.0, size: Size = PICTURE_SIZE) -> None:
         super().__init__()
         self.dropout = dropout
         self.conv1 = nn.Conv2d(3, 16, kernel_size=3, stride=1, padding=1)
         self.conv2 = nn.Conv2d(16, 32, kernel_size=3, stride=1, padding=1)
         self.pool = nn.MaxPool2d(2, 2)
-        self.fc1 = nn.Linear(216 * 144 * 2, HIDDEN)
+        height, width = size
+        self.fc1 = nn.Linear(32 * (height // 4) * (width // 4), HIDDEN)
         self.fc2: nn.Module = nn.Linear(HIDDEN, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +13,14 @@ from torch import nn
 
 from harness.core.errors import SettingsError
 from harness.core.space import Hyperparameter
-from harness.data import PICTURE_SIZE, Inputs, Joined, tensors_of
+from harness.data import PICTURE_SIZE, Inputs, Joined, Size, tensors_of
+from harness.models.classifier import build_network
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 
 EXTERNAL = (
-    "a class Class(torch.nn.Module) made by Class(inputs, classes), with representation = 'features', "
+    "a class Class(torch.nn.Module) made by Class(inputs, classes) (and size=, if it has that argument), with "
+    "representation = 'features', "
     "'pictures' or 'both' and, if wanted, hyperparameters = {'dropout': harness.Hyperparameter(float, 0.3, "
     "at_least=0, below=1)}, passed by name, and search = {'lr': {'low': ..., 'high': ...}, 'dropout': [...]}; "
     "see experiments/residual_mlp.py"
@@ -70,6 +73,7 @@ def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> Mode
         network=network,
         representation=representation,
         hyperparameters=tables["hyperparameters"],
+        takes_size="size" in inspect.signature(network).parameters,
         search=tables["search"],
         threads=policy["threads"],
         jobs_per_gpu=policy["jobs_per_gpu"],
@@ -102,18 +106,18 @@ def _module(path: Path, code: bytes) -> ModuleType:
     return sys.modules[module_name]
 
 
-def check_network(spec: ModelSpec, inputs: int, classes: int) -> None:
+def check_network(spec: ModelSpec, inputs: int, classes: int, size: Size = PICTURE_SIZE) -> None:
     """Build a network and pass two inputs through it, to check a model from a file before a study is made.
 
     Raises SettingsError if the network cannot be built, fails, or does not give logits [2, classes].
     """
-    rows, pictures = torch.zeros(2, inputs), torch.zeros(2, 3, *PICTURE_SIZE)
+    rows, pictures = torch.zeros(2, inputs), torch.zeros(2, 3, *size)
     examples: dict[str, Inputs] = {"features": rows, "pictures": pictures, "both": Joined(pictures, rows)}
     example = examples[spec.representation]
     shape = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            found = tuple(spec.network(inputs, classes)(example).shape)
+            found = tuple(build_network(spec, inputs, classes, {}, size)(example).shape)
     except (Exception, SystemExit) as error:
         what = f"{spec.name} fails on {shape}: {type(error).__name__}: {error}"
         raise SettingsError(what, expected=EXTERNAL) from error

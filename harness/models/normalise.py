@@ -16,7 +16,8 @@ from harness.data import CROP, Inputs, Joined
 class StandardizeFeatures(nn.Module):
     """Standardises feature rows with the mean and the scale of the rows that it was fitted on.
 
-    Takes and gives float [n, inputs]. A constant column gets scale 1.
+    Takes and gives float [n, inputs]. A constant column gets scale 1. With `fill`, the medians of the rows that it
+    was fitted on take the place of NaN first.
     """
 
     # The result is not larger than the input: a whole data set is normalised once, before training.
@@ -24,26 +25,35 @@ class StandardizeFeatures(nn.Module):
     hyperparameters: ClassVar[Accepted] = {}
     mean: Tensor
     scale: Tensor
+    fill: Tensor | None
 
-    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+    def __init__(self, mean: Tensor, scale: Tensor, fill: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
+        self.register_buffer("fill", fill)
 
     @classmethod
-    def fit(cls, train_inputs: Inputs) -> StandardizeFeatures:
+    def fit(cls, train_inputs: Inputs, *, impute: bool = False) -> StandardizeFeatures:
         """Fit on the train part's raw rows, float [n, inputs], with scikit-learn's StandardScaler."""
         assert isinstance(train_inputs, Tensor)
-        scaler = StandardScaler().fit(train_inputs.double().cpu().numpy())
-        return cls(torch.tensor(scaler.mean_).float(), torch.tensor(scaler.scale_).float())
+        rows, fill = train_inputs.double().cpu(), None
+        if impute:
+            fill = torch.nan_to_num(rows.nanmedian(0).values)
+            rows = torch.where(rows.isnan(), fill, rows)
+        scaler = StandardScaler().fit(rows.numpy())
+        mean, scale = torch.tensor(scaler.mean_).float(), torch.tensor(scaler.scale_).float()
+        return cls(mean, scale, None if fill is None else fill.float())
 
     @classmethod
-    def blank(cls, inputs: int) -> StandardizeFeatures:
+    def blank(cls, inputs: int, *, impute: bool = False) -> StandardizeFeatures:
         """Return a normaliser whose buffers must be loaded."""
-        return cls(torch.zeros(inputs), torch.ones(inputs))
+        return cls(torch.zeros(inputs), torch.ones(inputs), torch.zeros(inputs) if impute else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised rows."""
+        if self.fill is not None:
+            x = torch.where(torch.isnan(x), self.fill, x)
         return (x - self.mean) / self.scale
 
 
@@ -55,12 +65,12 @@ class ScalePixels(nn.Module):
     hyperparameters: ClassVar[Accepted] = CROP  # the crop is applied when pictures are cached, before the resize
 
     @classmethod
-    def fit(cls, train_inputs: Inputs) -> ScalePixels:
+    def fit(cls, train_inputs: Inputs, *, impute: bool = False) -> ScalePixels:
         """Return a normaliser; nothing is fitted."""
         return cls()
 
     @classmethod
-    def blank(cls, inputs: int) -> ScalePixels:
+    def blank(cls, inputs: int, *, impute: bool = False) -> ScalePixels:
         """Return a normaliser; it has no buffers."""
         return cls()
 
@@ -81,15 +91,15 @@ class NormaliseBoth(nn.Module):
         self.rows = rows
 
     @classmethod
-    def fit(cls, train_inputs: Inputs) -> NormaliseBoth:
+    def fit(cls, train_inputs: Inputs, *, impute: bool = False) -> NormaliseBoth:
         """Fit the scaler of the rows on the train part."""
         assert isinstance(train_inputs, Joined)
-        return cls(StandardizeFeatures.fit(train_inputs.features))
+        return cls(StandardizeFeatures.fit(train_inputs.features, impute=impute))
 
     @classmethod
-    def blank(cls, inputs: int) -> NormaliseBoth:
+    def blank(cls, inputs: int, *, impute: bool = False) -> NormaliseBoth:
         """Return a normaliser whose buffers must be loaded."""
-        return cls(StandardizeFeatures.blank(inputs))
+        return cls(StandardizeFeatures.blank(inputs, impute=impute))
 
     def forward(self, x: Joined) -> Joined:
         """Return the scaled pictures and the standardised rows."""

@@ -18,6 +18,7 @@ MODELS: dict[str, ModelSpec] = {
         network=lambda inputs, classes, **params: GenreClassifierCNN(classes, **params),
         representation="pictures",
         hyperparameters=GenreClassifierCNN.hyperparameters,
+        takes_size=True,
         threads=2,
     ),
     "both": ModelSpec(
@@ -25,6 +26,7 @@ MODELS: dict[str, ModelSpec] = {
         network=GenreClassifierBoth,
         representation="both",
         hyperparameters=GenreClassifierBoth.hyperparameters,
+        takes_size=True,
         threads=2,
     ),
     # One thread (the default): a step on two threads takes several times as long.

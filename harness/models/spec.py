@@ -15,7 +15,8 @@ from harness.core.space import Accepted
 class ModelSpec:
     """How a model is built and trained.
 
-    `network(inputs, classes, **params)` builds the network. `hyperparameters` are those of the network, besides
+    `network(inputs, classes, **params)` builds the network; where it `takes_size`, it gets the height and width of
+    pictures as `size` as well. `hyperparameters` are those of the network, besides
     the training loop's. `search` is the network's search space as a table, which is added to the default space.
     `threads` is the number of intra-op threads of a trial. It depends on the model and not on the number of jobs,
     because it changes the last digits of sums. `jobs_per_gpu` is the default number of trials that share a GPU: a
@@ -28,6 +29,7 @@ class ModelSpec:
     representation: Representation
     hyperparameters: Accepted = field(default_factory=dict)
     search: Mapping[str, object] = field(default_factory=dict)
+    takes_size: bool = False
     threads: int = 1
     jobs_per_gpu: int = 1
     source: str | None = None

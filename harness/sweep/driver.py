@@ -183,7 +183,7 @@ def join_study(
     tracker = Tracker(stores.tracking_uri, create=False)
     run = tracker.studies.require_run(name, context.identity)
     wanted = data or recorded_folder(context)
-    tracks = load_recorded_data(wanted, spec.data_digest)
+    tracks = load_recorded_data(context, spec.data_digest, data)
     own = SweepSettings(
         model=spec.model,
         trials=targets.n_trials,
@@ -270,6 +270,7 @@ def _context(plan: SweepPlan) -> StudyContext:
             tracks=len(tracks.ids),
             genres=len(tracks.genres),
             digest=tracks.digest,
+            options=tracks.options,
         ),
         synthetic=tracks.synthetic,
         columns=plan.spec.columns,

@@ -99,7 +99,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     Raises DataError and SettingsError for whatever is wrong with them.
     """
     model = model_spec(settings.model)
-    tracks = load_data(settings.data)
+    tracks = load_data(settings.data, settings.data_options)
     _check_representation(tracks, model)
     if settings.split is None:
         split = stratified_split(tracks, seed=settings.split_seed)
@@ -137,7 +137,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         folds=settings.folds,
     )
     if model.source_digest is not None:
-        check_network(model, len(spec.columns), len(tracks.genres))
+        check_network(model, len(spec.columns), len(tracks.genres), tracks.size)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
     return SweepPlan(
         settings=settings,
@@ -198,8 +198,8 @@ def _study_name(name: str) -> str:
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:
     parts = {
-        "features": (tracks.features, "features_30_sec.csv"),
-        "pictures": (tracks.pictures, "images_original/<genre>/<genre>NNNNN.png"),
+        "features": (tracks.features, "features_30_sec.csv, or features.csv"),
+        "pictures": (tracks.pictures, "images_original/<genre>/<genre>NNNNN.png, or pictures/<class>/<id>.png"),
     }
     for name, (found, expected) in parts.items():
         if found is None and model.representation in (name, "both"):

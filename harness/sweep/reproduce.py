@@ -124,7 +124,7 @@ def reproduce(
     context = tracker.studies.context(run.parent_id)
     model = _model(run, context, trust_code)
     split = tracker.studies.split(run.parent_id)
-    tracks = load_data(data or recorded_folder(context))
+    tracks = load_data(data or recorded_folder(context), context.dataset.options)
     _check_tracks(tracks, split)
     differences = [
         *_environment_differences(run),

@@ -66,6 +66,11 @@ class SweepSettings(BaseModel):
     refit: bool | None = None
     ensemble: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
+    id_column: str | None = None
+    label_column: str | None = None
+    group: str | None = None
+    impute: str | None = None
+    categorical: str | None = None
     split: str | None = None
     split_seed: Seed = 0
     without: Annotated[tuple[str, ...], Field(strict=False)] = ()
@@ -86,6 +91,18 @@ class SweepSettings(BaseModel):
     set: dict[str, object] = {}
     search_options: Annotated[tuple[str, ...], Field(strict=False)] = ()
     set_options: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @property
+    def data_options(self) -> dict[str, str]:
+        """The keys of `dataset.toml` that are given here."""
+        given = {
+            "id": self.id_column,
+            "label": self.label_column,
+            "group": self.group,
+            "impute": self.impute,
+            "categorical": self.categorical,
+        }
+        return {key: value for key, value in given.items() if value is not None}
 
 
 FLAGS_ONLY = ("search_options", "set_options")

@@ -100,8 +100,10 @@ def checked_weights(folder: Path, description: Description) -> Path:
 
 def _blank(spec: ModelSpec, architecture: Architecture) -> Classifier:
     inputs = len(architecture.columns)
-    normalise = NORMALISERS[architecture.representation].blank(inputs)
-    return build_classifier(spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters)
+    normalise = NORMALISERS[architecture.representation].blank(inputs, impute=architecture.impute)
+    return build_classifier(
+        spec, normalise, inputs, len(architecture.genres), architecture.hyperparameters, architecture.input_size
+    )
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

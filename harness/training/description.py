@@ -17,11 +17,13 @@ from harness.core.json_types import JsonObject
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import MAX_MEMBERS, EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
-from harness.data import MAX_COLUMNS, CropBox
+from harness.data import MAX_COLUMNS, MUSIC, PICTURE_SIZE, CropBox, Size
+from harness.data.options import MAX_INPUT
 
 DESCRIPTION_FILE = "model.json"
 FORMAT = 1
 # A description of more would take gigabytes to build a network from. Ours have kilobytes.
+MUSIC_WORDS = (MUSIC.class_, MUSIC.item)
 MAX_BYTES, MAX_GENRES = 16 << 20, 2000
 
 
@@ -31,7 +33,9 @@ class Architecture:
 
     `columns` are the input columns (empty for pictures). `hyperparameters` are those of the network.
     `source_digest` is the SHA-256 of the model's file, None for a model of the package. `box` is the crop box of
-    each picture before the resize, None for no crop. `members` is the number of networks of an ensemble.
+    each picture before the resize, None for no crop. `members` is the number of networks of an ensemble. `size` is
+    the height and width of its pictures, () for the report's. `impute`: the network fills NaN among the features.
+    `is_music`: sound files can become its input. `words` are those for a class and an item.
     """
 
     model: str
@@ -42,6 +46,15 @@ class Architecture:
     source_digest: str | None = None
     box: CropBox | None = None
     members: int = 1
+    size: tuple[int, ...] = ()
+    impute: bool = False
+    is_music: bool = True
+    words: tuple[str, ...] = MUSIC_WORDS
+
+    @property
+    def input_size(self) -> Size:
+        """The height and width of a picture."""
+        return (self.size[0], self.size[1]) if self.size else PICTURE_SIZE
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Architecture:
@@ -52,7 +65,17 @@ class Architecture:
                 raise ValueError(f"{len(recorded[name])} {name}, and at most {most} are read")
         if not 1 <= recorded.get("members", 1) <= MAX_MEMBERS:
             raise ValueError(f"{recorded['members']} members, and 1 to {MAX_MEMBERS} are read")
-        sequences = {name: tuple(recorded[name]) for name in ("columns", "genres")}
+        size, words = (
+            tuple(recorded.get(name, default)) for name, default in (("size", ()), ("words", MUSIC_WORDS))
+        )
+        if size and not (len(size) == 2 and all(4 <= side <= MAX_INPUT for side in size)):
+            raise ValueError(f"size is {size}")
+        if len(words) != 2:
+            raise ValueError(f"words are {words}")
+        sequences = {name: tuple(recorded[name]) for name in ("columns", "genres")} | {
+            "size": size,
+            "words": words,
+        }
         crop = None if box is None else checked(CropBox(**box))
         return checked(cls(**{**recorded, **sequences, "box": crop}))
 

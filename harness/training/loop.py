@@ -129,9 +129,9 @@ def start_training(
 ) -> TrainingState:
     """Return the state before the first epoch: new weights, the normaliser fitted on the train part."""
     seed_everything(derive_seed(config.seed, "weights"), device)
-    normalise = NORMALISERS[spec.representation].fit(data.train.inputs)
+    normalise = NORMALISERS[spec.representation].fit(data.train.inputs, impute=data.impute)
     classifier = build_classifier(
-        spec, normalise, len(data.columns), len(data.genres), network_params(spec, config)
+        spec, normalise, len(data.columns), len(data.genres), network_params(spec, config), data.size
     )
     # Convolutions run fastest in the channels-last layout. Tensors without channels stay as they are.
     classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from harness.core.events import EpochDone, EpochRepeated, Event, Resumed, Resume
 from harness.core.names import derive_seed
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params
-from harness.data import TrainingData
+from harness.data import PICTURE_SIZE, TrainingData
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import save_checkpoint
 from harness.training.description import Architecture, Description, Origin
@@ -71,6 +71,10 @@ def run_trial(
         architecture = Architecture(
             model=config.model,
             representation=model.representation,
+            size=() if data.size == PICTURE_SIZE else data.size,
+            impute=data.impute,
+            is_music=data.is_music,
+            words=(data.words.class_, data.words.item),
             columns=data.columns,
             genres=data.genres,
             hyperparameters=network_params(model, config),

@@ -67,7 +67,8 @@ def test_parts_are_copies(demo_tracks: Tracks, split: Split) -> None:
 
 
 def test_training_sees_nothing_of_the_test_part(demo_tracks: Tracks, split: Split) -> None:
-    assert [field.name for field in fields(TrainingData)] == ["train", "valid", "columns", "genres", "box"]
+    names = [field.name for field in fields(TrainingData)]
+    assert names == ["train", "valid", "columns", "genres", "box", "size", "impute", "words", "is_music"]
     assert demo_tracks.features is not None
     spoilt = demo_tracks.features.copy()
     labels = demo_tracks.labels.copy()

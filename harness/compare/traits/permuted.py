@@ -16,6 +16,10 @@ from harness.data import View
 RIDGE = 1.0  # of the linear regression that a conditional permutation keeps
 
 
+def _filled(rows: Floats, fill: Floats | float) -> Floats:
+    return np.where(np.isnan(rows), fill, rows).astype(np.float32)
+
+
 class FamilyTrainings:
     """The tracks of one repeat: as they are, and with each family permuted over the tracks of a part.
 
@@ -35,7 +39,9 @@ class FamilyTrainings:
             [index for index, family in enumerate(game.families.families) for _ in family.columns]
         )
         self.targets = train.targets.numpy()
-        self._real = train.tensor.numpy(), test.tensor.numpy()
+        # A network would fill missing values itself, but a permutation must not move them between tracks.
+        fill = np.nan_to_num(np.nanmedian(train.tensor.numpy(), axis=0)) if data.tracks.impute else 0.0
+        self._real = _filled(train.tensor.numpy(), fill), _filled(test.tensor.numpy(), fill)
         self._permuted = tuple(self._permute(part) for part in self._real)
         self._controls = {name: self._control(name) for name in CONTROLS}
 

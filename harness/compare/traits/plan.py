@@ -27,7 +27,6 @@ from harness.core.errors import SettingsError, StudyError
 from harness.core.names import derive_seed
 from harness.core.workspace import resolve_stores
 from harness.data import View, with_bounds, with_crop
-from harness.data.open import load_data
 from harness.models.external import check_network
 from harness.training.devices import choose_device, devices_of
 from harness.workers.cpus import usable_cores
@@ -76,9 +75,8 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
             expected=f"different ones of {', '.join(LEARNERS)}",
         )
     stores = resolve_stores(settings.tracking_uri, settings.storage)
-    tracks = None if settings.data is None else load_data(settings.data)
     names = (settings.study,)
-    compared, split, tracks = compared_studies(stores, names, tracks, trust_code=settings.trust_code)
+    compared, split, tracks = compared_studies(stores, names, settings.data, trust_code=settings.trust_code)
     (study,) = compared
     game = _game(settings, study)
     if isinstance(game, FamilyGame):

@@ -21,7 +21,7 @@ from harness.core.events import OpenedTestPart, RepeatEnded, SubsetTrained
 from harness.core.journal import Journal
 from harness.core.names import derive_seed
 from harness.core.records import TrialConfig, TrialResult
-from harness.data import Part, TrainingData
+from harness.data import PICTURE_SIZE, Part, TrainingData
 from harness.models.spec import ModelSpec
 from harness.training.loop import evaluate, fit, start_training
 
@@ -95,7 +95,8 @@ class Learner:
 def _training_data(inputs: Inputs, targets: NDArray[np.int64], genres: int, device: torch.device) -> TrainingData:
     train, empty = (_part(inputs[:end], targets[:end]).to(device) for end in (None, 0))
     columns = tuple(f"column {index}" for index in range(inputs.shape[1])) if inputs.ndim == 2 else ()
-    return TrainingData(train, empty, columns, tuple(map(str, range(genres))))
+    size = PICTURE_SIZE if columns else (inputs.shape[1], inputs.shape[2])
+    return TrainingData(train, empty, columns, tuple(map(str, range(genres))), size=size)
 
 
 def _part(inputs: Inputs, targets: NDArray[np.int64]) -> Part:
