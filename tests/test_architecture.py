@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "training": "core workers data models",
     "sweep": "core study tracking workers data models training",
     "compare": "core study tracking workers data models training sweep",
-    "export": "core tracking data models training",
+    "export": "core study tracking data models training",
     "cli": "core study tracking workers data models training sweep compare export",
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from harness import __version__
 from harness.cli.compare import compare
 from harness.cli.data import data_app
 from harness.cli.delete import delete
@@ -24,6 +23,7 @@ from harness.cli.ui import ui
 from harness.cli.worker import worker
 from harness.core.errors import HarnessError
 from harness.core.files import REFUSED_WRITES
+from harness.core.version import __version__
 
 app = typer.Typer(
     name="harness",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,13 @@ from harness.core.space import describe
 from harness.core.streams import discard
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from harness.core.records import TrialRow
     from harness.core.study_record import Confirmation
-    from harness.study import Study
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
+    from harness.sweep.uploader import Listener
 
 DISPLAY_STOPPED = "note: the display of progress stopped before the end; nothing is missing in the record"
 
@@ -65,56 +66,35 @@ def _announce(console: MessageConsole, plan: SweepPlan) -> None:
 
 
 def _run(console: MessageConsole, plan: SweepPlan) -> StudySummary:
-    from harness.cli.display import sweep_display
-    from harness.sweep.driver import open_study, run_sweep
+    from harness.sweep.driver import open_study
+    from harness.sweep.whole import run_whole
 
-    study, total = open_study(plan), plan.settings.trials
-    finished, best = study.counts().finished, study.best()
-    if finished >= total:
-        console.print(f"study {study.name} already has {finished} finished trials of {total}")
-    elif finished:
-        console.print(f"continuing study {study.name}: {finished} of {total} trials finished")
+    study = open_study(plan)
     targets, settings = study.targets, plan.settings
     if targets is not None and "keep" in settings.model_fields_set and targets.keep != settings.keep:
         kept = "all checkpoints" if targets.keep is None else f"the {targets.keep} best checkpoints"
         note = f"--keep has no effect: an earlier sweep of study {study.name} is to keep {kept}"
         console.print(f"note: {note}", soft_wrap=True)
-    with sweep_display(
-        console,
-        study.name,
-        total=total,
-        done=finished,
-        best=None if best is None else best.val_accuracy,
-        folds=study.spec.folds,
-    ) as display:
-        summary = run_sweep(plan, study, display)
-    if plan.confirms and summary.is_complete:
-        summary = _confirm(console, plan, study, summary)
-    if not (plan.refits and summary.is_complete):
-        return summary
-    from harness.sweep.refit import refit
-
-    tracks = len(plan.split.train) + len(plan.split.valid)
-    networks = plan.settings.ensemble
-    both = f"{tracks} {plan.tracks.words.items} (train and validation part together)"
-    times = f", {networks} networks" if networks > 1 else ""
-    console.print(f"refit: the best setting on {both}{times}", soft_wrap=True)
-    with sweep_display(console, "refit", total=networks, done=0, best=None) as display:
-        refitted = refit(plan, study, display)
-    if refitted is None or refitted.signal is None:
-        return replace(summary, refit=refitted)
-    return replace(summary, refit=refitted, signal=refitted.signal, unsent=refitted.unsent)
+    return run_whole(plan, study, _Bars(console))
 
 
-def _confirm(console: MessageConsole, plan: SweepPlan, study: Study, summary: StudySummary) -> StudySummary:
-    """Measure the best trials again, and return the summary with the choice that is made on both."""
-    from harness.cli.display import sweep_display
-    from harness.sweep.confirm import confirm
+class _Bars:
+    """Shows a sweep on a console (see `Show`)."""
 
-    wanted = min(plan.confirms, summary.counts.complete)
-    console.print(f"confirmation: the {wanted} best trials on fresh folds", soft_wrap=True)
-    with sweep_display(console, "confirmation", total=wanted, done=0, best=None, folds=plan.spec.folds) as display:
-        return confirm(plan, study, summary, display)
+    def __init__(self, console: MessageConsole) -> None:
+        self._console = console
+
+    def stage(
+        self, title: str, *, total: int, done: int = 0, best: float | None = None, folds: int = 1
+    ) -> AbstractContextManager[Listener]:
+        """Show a stage as bars, or as a line for each trial."""
+        from harness.cli.display import sweep_display
+
+        return sweep_display(self._console, title, total=total, done=done, best=best, folds=folds)
+
+    def say(self, text: str) -> None:
+        """Print a sentence."""
+        self._console.print(text, soft_wrap=True)
 
 
 def _spread(best: TrialRow, tracks: int, trials: int) -> str:

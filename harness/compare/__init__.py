@@ -16,3 +16,7 @@ __all__ = [
     "write_files",
     "write_paper",
 ]
+
+from harness.core.calling import make_callable
+
+make_callable(__name__)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from harness.export.formats import (
     example_inputs,
     read_format,
 )
+from harness.export.frames import Items, predict_items
 from harness.training.description import DESCRIPTION_FILE, Architecture, Description, read_description
 from harness.training.loop import EVALUATION_BATCH
 
@@ -55,6 +57,20 @@ class Bundle:
         """The suffixes of the files that can be predicted."""
         own = SUFFIXES_OF[self.architecture.representation]
         return (*own, *SUFFIXES) if self.architecture.is_music else own
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the probabilities."""
+        return self.architecture.genres
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The feature columns that the model takes, () for pictures."""
+        return self.architecture.columns
+
+    def predict(self, items: Items) -> pd.DataFrame:
+        """Predict the class of each item, as a table; see `predict_items`."""
+        return predict_items(self.probabilities, self.architecture, items)
 
 
 def open_bundle(folder: Path, *, trust_code: bool = False) -> Bundle:

@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 
-from harness import __version__
 from harness.core.records import StudySpec, TrialState
+from harness.core.version import __version__
 from harness.tracking.environment import code_version, environment
 
 TAG_LIMIT = 5000  # characters; every MLflow store takes so many

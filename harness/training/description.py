@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from harness import __version__
 from harness.core.errors import CheckpointError
 from harness.core.files import regular
 from harness.core.json_types import JsonObject
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import MAX_MEMBERS, EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
+from harness.core.version import __version__
 from harness.data import MAX_COLUMNS, MUSIC, PICTURE_SIZE, CropBox, Size
 from harness.data.options import MAX_INPUT
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from harness.core.names import new_name
@@ -28,6 +30,21 @@ WORKER_ERROR = "a worker met an error: its traceback or its message is above"
 
 T = TypeVar("T")
 OnDeath = Callable[[str, str], bool]  # a worker's name and the cause of death -> whether it was working on a task
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Hide the main module while a process is started.
+
+    multiprocessing would run the main script again in each worker, and a script that calls `harness.sweep` at its
+    top level would begin another sweep there. A worker needs nothing of it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class WorkerSupervisor(Generic[T]):
@@ -128,7 +145,8 @@ class WorkerSupervisor(Generic[T]):
         name = new_name()
         context = multiprocessing.get_context("forkserver")
         process = context.Process(target=self._work, args=(task(name),), name=name, daemon=True)
-        process.start()
+        with _no_main_module():
+            process.start()
         self._workers[process] = task
         self._started_at[name] = time.monotonic()
         if self._stopped_at is not None:  # a signal has arrived meanwhile

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harness import __version__
 from harness.core.errors import DataError
 from harness.core.files import FileLock, replacing
+from harness.core.version import __version__
 from harness.data.audio.clips import Clip, find_clips
 from harness.data.audio.compiled import LIBRARIES, check_libraries, prepare_audio
 from harness.data.audio.recipe import (

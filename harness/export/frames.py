@@ -1,0 +1,90 @@
+"""Predictions for a table or for pictures in memory, as a table: what notebooks and scripts ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.core.errors import DataError
+from harness.data import Inputs, Joined
+from harness.data.images import raw_pictures
+from harness.training.description import Architecture
+
+PICTURE = "picture"  # the column of a table that names each row's picture file
+Items: TypeAlias = "pd.DataFrame | Sequence[str | Path]"
+
+
+def predict_items(
+    probabilities: Callable[[Inputs], Tensor], architecture: Architecture, items: Items
+) -> pd.DataFrame:
+    """Return the likeliest class of each item in the column `prediction`, and a column of probabilities for each.
+
+    `items` is a table with the network's columns, or paths of pictures; for a network of both inputs a table that
+    names each row's picture in the column `picture`. `probabilities` takes raw inputs. The index is that of the
+    table, or the paths.
+
+    Raises DataError if a column is missing, a value is not a number, or a picture cannot be read.
+    """
+    if architecture.representation == "pictures":
+        paths = list(items[PICTURE]) if isinstance(items, pd.DataFrame) else list(items)
+        found = _each(probabilities, [_picture(path) for path in paths])
+        return _table(architecture, found, items.index if isinstance(items, pd.DataFrame) else pd.Index(paths))
+    if not isinstance(items, pd.DataFrame):
+        raise DataError("the network takes features, and no table was given", expected="a pandas DataFrame")
+    rows = _rows(architecture, items)
+    if architecture.representation == "features":
+        return _table(architecture, probabilities(rows), items.index)
+    if PICTURE not in items:
+        raise DataError(f"the table has no column {PICTURE!r}", expected="the path of each row's picture in it")
+    pictures = [_picture(path) for path in items[PICTURE]]
+    joined: list[Inputs] = [Joined(each, rows[n : n + 1]) for n, each in enumerate(pictures)]
+    return _table(architecture, _each(probabilities, joined), items.index)
+
+
+def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
+    columns: dict[str, pd.Series] = {}
+    missing = []
+    for name in architecture.columns:
+        base, _, value = name.partition("=")
+        if name in table:
+            columns[name] = table[name]
+        elif value and base in table:
+            columns[name] = (table[base].astype(str) == value).astype(float)
+        else:
+            missing.append(name)
+    if missing:
+        shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
+        raise DataError(f"the table lacks column {shown}", expected=", ".join(architecture.columns))
+    try:
+        values = np.stack([column.to_numpy(dtype=np.float32) for column in columns.values()], axis=1)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"the table has a value that is not a number: {error}", expected="numbers") from error
+    if not architecture.impute and not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(
+            f"row {row}, column {architecture.columns[column]}: not a finite number", expected="numbers"
+        )
+    return torch.from_numpy(values)
+
+
+def _picture(path: object) -> Tensor:
+    return raw_pictures([Path(str(path))])
+
+
+def _each(probabilities: Callable[[Inputs], Tensor], inputs: Sequence[Inputs]) -> Tensor:
+    """Predict one by one: pictures may have different sizes."""
+    return torch.cat([probabilities(each) for each in inputs]) if inputs else torch.zeros(0)
+
+
+def _table(architecture: Architecture, found: Tensor, index: pd.Index) -> pd.DataFrame:
+    classes = list(architecture.genres)
+    values = found.reshape(-1, len(classes)).double().numpy()
+    table = pd.DataFrame(values, index=index, columns=classes)
+    table.insert(0, "prediction", [classes[best] for best in values.argmax(1)])
+    return table

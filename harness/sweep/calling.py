@@ -1,0 +1,127 @@
+"""A sweep called from Python: a model that is a class, data that are in memory, progress as a bar."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from harness.core.errors import SettingsError, Stopped
+from harness.core.events import Ended, Event
+from harness.core.files import replacing
+from harness.core.trust import remember
+from harness.core.workspace import RUNS_FOLDER
+from harness.data.memory import Dataset
+from harness.sweep.driver import open_study
+from harness.sweep.plan import SweepPlan, plan_sweep
+from harness.sweep.settings import checked
+from harness.sweep.uploader import Listener
+from harness.sweep.whole import run_whole
+from harness.workers.fork_server import TRAINING_SERVER
+
+# What the source of a class may use without an import of its own.
+HEADER = '''"""A model that was written in a notebook or a script; harness.sweep made this file of it."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import harness
+from harness import Hyperparameter
+
+'''
+FINISHED = ("complete", "pruned")
+
+
+def sweep_from_python(
+    model: str | type, data: str | Path | Dataset, settings: Mapping[str, Any], *, progress: bool
+) -> SweepPlan:
+    """Run a sweep with these settings, and return its plan; see `harness.sweep`."""
+    folder = RUNS_FOLDER.absolute()
+    name = model if isinstance(model, str) else model_file(model, folder / "models")
+    place = str(data) if not isinstance(data, Dataset) else str(_data_folder(data, folder / "data"))
+    given = {"model": name, "data": place, **{key: value for key, value in settings.items() if value is not None}}
+    plan = plan_sweep(checked(given, ""))
+    TRAINING_SERVER.start()
+    show = Bars(progress)
+    summary = run_whole(plan, open_study(plan), show)
+    if summary.unsent is not None:
+        raise summary.unsent
+    if summary.signal is not None:
+        what = "interrupted; all that has ended is on record"
+        raise Stopped(what, signal=summary.signal, hint="the same call again")
+    return plan
+
+
+def model_file(model: type, folder: Path) -> str:
+    """Write the source of a class to a file, and return `FILE:Class`.
+
+    The file has the common imports; what else the class needs must stand inside it. The user has agreed to run it:
+    it is the user's own class.
+
+    Raises SettingsError if the source is not known.
+    """
+    try:
+        source = textwrap.dedent(inspect.getsource(model))
+    except (OSError, TypeError) as error:
+        raise SettingsError(
+            f"the source of {model.__name__} is not known: {error}",
+            expected="a class whose source travels with the study",
+            hint=f"put it into a file, and name it: model='FILE.py:{model.__name__}'",
+        ) from error
+    code = (HEADER + source).encode()
+    digest = hashlib.sha256(code).hexdigest()
+    path = folder / f"{model.__name__}-{digest[:12]}.py"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(code)
+    remember(digest, path)
+    return f"{path}:{model.__name__}"
+
+
+def _data_folder(data: Dataset, folder: Path) -> Path:
+    """Return the folder of a data set in memory; it is written once."""
+    path = folder / f"{data.digest()[:12]}" / data.name
+    return path if path.exists() else data.save(path)
+
+
+class Bars:
+    """Shows a sweep as bars that work in a terminal and in a notebook (see `Show`)."""
+
+    def __init__(self, progress: bool) -> None:
+        self._progress = progress
+
+    @contextmanager
+    def stage(
+        self, title: str, *, total: int, done: int = 0, best: float | None = None, folds: int = 1
+    ) -> Iterator[Listener]:
+        """Show a bar of the trainings of a stage, with the best accuracy."""
+        found = best
+        with tqdm(total=total, initial=done, desc=title, disable=not self._progress, unit="trial") as bar:
+
+            def show(_number: int, event: Event) -> None:
+                nonlocal found
+                if not isinstance(event, Ended) or event.result.state not in FINISHED:
+                    return
+                reached = event.result.best
+                if event.result.state == "complete" and reached is not None and reached.val_accuracy is not None:
+                    found = max(found or 0.0, reached.val_accuracy)
+                    bar.set_postfix_str(f"best {found:.3f}", refresh=False)
+                bar.update(1)
+
+            yield show
+
+    def say(self, text: str) -> None:
+        """Print a sentence beside the bars."""
+        if self._progress:
+            tqdm.write(text)

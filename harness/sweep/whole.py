@@ -1,0 +1,59 @@
+"""A whole sweep: the search, the confirmation of its best trials, and the refit."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from harness.study import Study
+from harness.sweep.confirm import confirm
+from harness.sweep.driver import run_sweep
+from harness.sweep.plan import SweepPlan
+from harness.sweep.refit import refit
+from harness.sweep.summary import StudySummary
+from harness.sweep.uploader import Listener
+
+
+class Show(Protocol):
+    """How a sweep shows its progress to a person."""
+
+    def stage(
+        self, title: str, *, total: int, done: int = 0, best: float | None = None, folds: int = 1
+    ) -> AbstractContextManager[Listener]:
+        """Show a stage of so many trainings; yields what is called with each event of a trial."""
+
+    def say(self, text: str) -> None:
+        """Say a sentence."""
+
+
+def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
+    """Run all that a plan asks for; a signal ends it after the stage at hand.
+
+    Raises what `run_sweep` raises.
+    """
+    finished, best, total = study.counts().finished, study.best(), plan.settings.trials
+    if finished >= total:
+        show.say(f"study {study.name} already has {finished} finished trials of {total}")
+    elif finished:
+        show.say(f"continuing study {study.name}: {finished} of {total} trials finished")
+    accuracy = None if best is None else best.val_accuracy
+    with show.stage(study.name, total=total, done=finished, best=accuracy, folds=study.spec.folds) as display:
+        summary = run_sweep(plan, study, display)
+    if plan.confirms and summary.is_complete:
+        # The choice is made on both measurements.
+        wanted = min(plan.confirms, summary.counts.complete)
+        show.say(f"confirmation: the {wanted} best trials on fresh folds")
+        with show.stage("confirmation", total=wanted, folds=plan.spec.folds) as display:
+            summary = confirm(plan, study, summary, display)
+    if not (plan.refits and summary.is_complete):
+        return summary
+    items = f"{len(plan.split.train) + len(plan.split.valid)} {plan.tracks.words.items}"
+    networks = plan.settings.ensemble
+    times = f", {networks} networks" if networks > 1 else ""
+    show.say(f"refit: the best setting on {items} (train and validation part together){times}")
+    with show.stage("refit", total=networks) as display:
+        refitted = refit(plan, study, display)
+    if refitted is None or refitted.signal is None:
+        return replace(summary, refit=refitted)
+    return replace(summary, refit=refitted, signal=refitted.signal, unsent=refitted.unsent)
