@@ -12,6 +12,7 @@ from harness.core.files import regular
 from harness.core.known import KnownTrial, KnownTrials
 from harness.core.records import StudySpec
 from harness.core.space import Accepted, Params, Value
+from harness.core.tables import read_cell
 from harness.core.workspace import Stores, check_name
 from harness.study import Study, reading_storage
 from harness.study.samplers import SAMPLERS
@@ -108,8 +109,9 @@ def _of_study(name: str, spec: StudySpec, stores: Stores) -> list[tuple[Params, 
 def _of_table(path: Path, accepted: Accepted) -> list[tuple[Params, float]]:
     """Return the settings of a table in the form of a study's `trials.csv`.
 
-    The column val_accuracy is needed, state may be there, and each hyperparameter is a column of its name. Rows
-    that are not COMPLETE are skipped, and so are columns that name no hyperparameter.
+    The column val_accuracy is needed, state may be there, and each hyperparameter that was searched or fixed is a
+    column of its name; one without a column had its default. Rows that are not COMPLETE are skipped, and so are
+    columns that name no hyperparameter.
     """
     try:
         with regular(path).open(encoding="utf-8", newline="") as file:
@@ -142,7 +144,7 @@ def _first(reader: Iterable[dict[str, str]]) -> Iterable[dict[str, str]]:
 
 def _of_row(where: str, row: Mapping[str, str], names: Sequence[str], accepted: Accepted) -> tuple[Params, float]:
     # An empty cell is a hyperparameter that the trial did not use.
-    params = {name: accepted[name].parse(f"{where}: {name}", row[name]) for name in names if row[name]}
+    params = {name: accepted[name].parse(f"{where}: {name}", read_cell(row[name])) for name in names if row[name]}
     try:
         accuracy = float(row[ACCURACY])
     except (TypeError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from harness.core.errors import SettingsError, StudyError
 from harness.core.known import KnownTrial, KnownTrials
+from harness.core.records import TrialRow
 from harness.core.space import Choice, Condition, Params, Range
 from harness.core.workspace import resolve_stores
 from harness.models.registry import MODELS
+from harness.study.plots import write_trials_csv
 from harness.study.samplers import make_sampler
 from harness.study.suggesting import suggest
 from harness.sweep.known import fit, read_known
@@ -90,6 +93,35 @@ def test_a_search_is_told_the_trials_of_a_table(inside: Harness) -> None:
         "none",
     )
     assert "known: the search was told 3 known trials of table trials.csv, beside its own trials" in shown.stdout
+
+
+def test_a_table_says_what_was_fixed(tmp_path: Path) -> None:
+    begun = datetime(2026, 1, 1)
+    row = TrialRow(
+        number=0,
+        state="COMPLETE",
+        params={"lr": 0.01, "batch_size": 32},
+        val_accuracy=0.5,
+        val_loss=1.0,
+        best_epoch=1,
+        started=begun,
+        ended=begun,
+        reason=None,
+    )
+    table = tmp_path / "trials.csv"
+    write_trials_csv(table, [row], {}, SPEC.space, {"dropout": 0.3, "optimizer": "adamw"})
+    settings, stores = SweepSettings(model="fcnn", import_trials=(str(table),)), resolve_stores(None, None)
+    same = replace(SPEC, fixed={"dropout": 0.3, "optimizer": "adamw"})
+    known = read_known(settings, same, ACCEPTED, stores)
+    assert known is not None
+    assert known.trials == (KnownTrial(params=row.params, val_accuracy=0.5),)
+    searched = replace(same, space={**SPEC.space, "dropout": Range(0, 0.5)}, fixed={"optimizer": "adamw"})
+    known = read_known(settings, searched, ACCEPTED, stores)
+    assert known is not None
+    assert known.best.params == {**row.params, "dropout": 0.3}
+    for other in ({}, {"dropout": 0.3}, {"dropout": 0.2, "optimizer": "adamw"}):
+        with pytest.raises(SettingsError, match="none of the 1 known trials"):
+            read_known(settings, replace(SPEC, fixed=other), ACCEPTED, stores)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
