@@ -57,6 +57,7 @@ class RepeatTask:
     those of the repeats' splits. They include test parts, because a track of the train part of one repeat may be
     in the test part of another. Two rules protect the test parts. Training gets `View.training` only.
     `View.open_test` is called once for each repeat, after training, and after the event `test` is in the journal.
+    A repeat of the traits opens its test part before its many trainings, once for each time that it goes on.
     """
 
     candidates: tuple[Candidate, ...]
@@ -163,6 +164,7 @@ def _run(
     )
     trained = split.merged() if task.merges else split
     if task.game is not None:
+        journal.append(OpenedTestPart(), sync=True)  # the trainings read the test part as they are made
         end = _subsets(task, task.game, candidate, view, trained, config, seed).run(journal, stopping)
     elif config is None:
         end = _baseline(candidate, seed, view, trained, journal)

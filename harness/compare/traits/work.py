@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.compare.baselines import BASELINES
 from harness.compare.traits.game import CONTROLS, NOISE_COLUMNS, Game
 from harness.core.errors import Diverged, Interrupted
-from harness.core.events import OpenedTestPart, RepeatEnded, SubsetTrained
+from harness.core.events import RepeatEnded, SubsetTrained
 from harness.core.journal import Journal
 from harness.core.names import derive_seed
 from harness.core.records import Split, TrialConfig, TrialResult
@@ -80,7 +80,7 @@ class SubsetTrainings:
 
     A family is permuted as a whole, so that what its columns have in common stays, and the permutation is the same
     in all trainings of the repeat. Train and test tracks are permuted apart: nothing of the test part gets into
-    the train part.
+    the train part. The test part is read as this is made: the caller journals the opening before.
     """
 
     def __init__(self, game: Game, learner: Learner, view: View, split: Split) -> None:
@@ -169,8 +169,6 @@ class SubsetTrainings:
         """Run the trainings that are not in the journal, and return the end of the repeat."""
         learner = self._learner
         done = {event.subset: event for event in journal.events if isinstance(event, SubsetTrained)}
-        if not done:
-            journal.append(OpenedTestPart(), sync=True)
         for key in self._game.trainings():
             if key in done:
                 continue
