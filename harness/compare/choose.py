@@ -43,9 +43,8 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
             expected="two or more different studies",
         )
     compared, split, tracks = compared_studies(stores, names, tracks, trust_code=settings.trust_code)
-    tracker = Tracker(stores.tracking_uri, create=False)
-    for study in compared:
-        _check_checkpoint(tracker, study)
+    if not settings.nested:  # which trains what its own searches choose: the studies' networks are not measured
+        _check_checkpoints(Tracker(stores.tracking_uri, create=False), compared)
     candidates = candidates_of(compared, tracks, settings)
     splits = draw_splits(tracks, split, settings.repeats, chose=tracks_that_chose(compared, split, settings))
     crops = (
@@ -179,9 +178,10 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
     )
 
 
-def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
+def _check_checkpoints(tracker: Tracker, compared: Sequence[ComparedStudy]) -> None:
     """Raise CheckpointError, before any training, if the network of a study is not stored."""
-    tracker.studies.require_checkpoint(tracker.parts.network_run(study.spec.name, study.context.identity))
+    for study in compared:
+        tracker.studies.require_checkpoint(tracker.parts.network_run(study.spec.name, study.context.identity))
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:

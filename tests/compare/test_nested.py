@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from harness.compare.nested import plan_search
+from harness.core.errors import CheckpointError
 from harness.sweep.driver import open_study, worker_tasks
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import plan, repeats
@@ -40,6 +41,21 @@ def test_the_searches_see_no_test_track() -> None:
     own = plan_search(whole, whole.compared[0], 0)
     task = worker_tasks(own, open_study(own), None)[0]("worker")
     assert set(task.view.tracks.ids).isdisjoint(own.split.test)
+
+
+@pytest.fixture
+def folded(studies: Path) -> Path:
+    """The two studies, and one with folds, whose trials keep no network."""
+    sweep(study="folded", trials=1, epochs=1, folds=2, confirm=2)
+    return studies
+
+
+@pytest.mark.usefixtures("folded")
+def test_the_networks_of_the_studies_are_not_needed() -> None:
+    pair = ("one", "folded")
+    with pytest.raises(CheckpointError, match="its folds only measure it"):
+        plan(studies=pair)
+    assert [study.spec.name for study in plan(**QUICK, studies=pair).compared] == list(pair)
 
 
 @pytest.mark.long
