@@ -16,6 +16,7 @@ from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import check_recorded, default_experiment, load_data, recorded_folder
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
+from harness.sweep.plan import confirmed_trials
 from harness.tracking import Tracker
 from harness.training.devices import devices_of
 
@@ -60,7 +61,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         split=split,
         splits=splits,
         warnings=(
-            *study_warnings(compared),
+            *study_warnings(compared, nested=settings.nested),
             *few_repeats(split, settings.repeats),
             *split_warnings(tracks, split),
             *leak_warnings_of(candidates, tracks, split),
@@ -167,6 +168,7 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
             hint=f"harness sweep --study {study.name}, with the settings of the study",
         )
     model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}", trust_code=trust_code)
+    targets = study.targets
     return ComparedStudy(
         spec=spec,
         model=model,
@@ -174,6 +176,7 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
         counts=study.counts(),
         rows=tuple(study.rows()),
         context=study.context,
+        confirms=confirmed_trials(spec, None if targets is None else targets.confirm),
         known=study.known,
     )
 

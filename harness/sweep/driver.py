@@ -78,6 +78,7 @@ def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
                 attempts=settings.attempts,
                 keep=settings.keep,
                 patience=settings.patience,
+                confirm=plan.confirms,
             )
             study.set_targets(targets, keeps="keep" in settings.model_fields_set)
     return study

@@ -66,10 +66,7 @@ class SweepPlan:
     @property
     def confirms(self) -> int:
         """How many of the best trials are measured again on fresh folds when the search is over."""
-        wanted = self.settings.confirm
-        if self.spec.folds == 1 or not self.spec.is_search:
-            return 0
-        return CONFIRMED_BY_DEFAULT if wanted is None else wanted
+        return confirmed_trials(self.spec, self.settings.confirm)
 
     @property
     def first_params(self) -> Params:
@@ -159,6 +156,13 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
     if spec.is_refit:
         return (split.merged(),)
     return validation_folds(tracks, split, spec.folds, spec.fold_round) if spec.folds > 1 else (split,)
+
+
+def confirmed_trials(spec: StudySpec, wanted: int | None) -> int:
+    """Return how many of a study's best trials are confirmed; `wanted` is the setting, None for the default."""
+    if spec.folds == 1 or not spec.is_search:
+        return 0
+    return CONFIRMED_BY_DEFAULT if wanted is None else wanted
 
 
 def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSettings:
