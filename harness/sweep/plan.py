@@ -13,7 +13,7 @@ from harness.core.records import Split, StudySpec
 from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
-from harness.core.workspace import Stores, check_name, resolve_stores
+from harness.core.workspace import Stores, check_new_name, resolve_stores
 from harness.data import (
     Tracks,
     View,
@@ -114,7 +114,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
             expected="--ensemble without --no-refit: its networks are refits with different seeds",
         )
     space, fixed = _space(settings, model)
-    experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
+    experiment = check_new_name("experiment", settings.experiment or default_experiment(tracks))
     spec = StudySpec(
         name=_study_name(settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
@@ -197,7 +197,7 @@ def _study_name(name: str) -> str:
             f"study {name!r} has the name of a part of a study",
             expected="a name that does not end in .refit-NUMBER, .confirm or .nested-DIGEST-NUMBER",
         )
-    return check_name("study", name)
+    return check_new_name("study", name)
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:

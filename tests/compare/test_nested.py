@@ -12,6 +12,7 @@ from harness.compare.contenders import candidates_of
 from harness.compare.nested import plan_search
 from harness.core.errors import CheckpointError
 from harness.core.names import digest_of
+from harness.sweep.confirm import plan_confirmation
 from harness.sweep.driver import open_study, worker_tasks
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import plan, repeats
@@ -74,6 +75,18 @@ def test_a_search_confirms_as_many_trials_as_its_study() -> None:
     assert len({digest[1] for digest in digests}) == 3  # another choice, another comparison
     settled = whole.compared[1].spec.frozen_settings()
     assert digests[1][1] == digest_of([settled, 1])  # as it was before the number was on record
+
+
+@pytest.mark.usefixtures("folded")
+def test_a_study_with_the_longest_name_has_searches_and_their_confirmations() -> None:
+    whole = plan(**QUICK, studies=("one", "folded"))
+    one, folded = whole.compared
+    compared = one, replace(folded, spec=replace(folded.spec, name="x" * 100))
+    whole = replace(whole, compared=compared, candidates=candidates_of(compared, whole.tracks, whole.settings))
+    own = plan_search(whole, compared[1], 4)
+    for part in (own, plan_confirmation(own, 1)):
+        assert open_study(part).name == part.spec.name
+        assert part.spec.name.startswith(f"{'x' * 100}.nested-")
 
 
 @pytest.mark.long
