@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from harness.core.json_types import JsonObject
 from harness.core.records import Representation, TrialConfig
@@ -48,6 +48,10 @@ class Candidate:
     def is_single(self) -> bool:
         """Whether it is the single network of a study's chosen setting."""
         return self.is_contender and self.members == 1
+
+    def first_member(self) -> Candidate:
+        """Return the single network that is the first member of this ensemble; its name is the ensemble's."""
+        return replace(self, members=1)
 
     def identity(self) -> JsonObject:
         """Return the settings that determine the repeats, in their JSON form.
