@@ -33,16 +33,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     _check_settings(settings)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
     tracks = None if settings.data is None else load_data(settings.data)
-    names = settings.studies
-    if not names:
-        wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
-        with reading_storage(stores.storage) as opened:
-            names = _newest(wanted, list_studies(opened))
-    if len(set(names)) < max(2, len(names)):
-        raise StudyError(
-            f"the studies to compare are {', '.join(names) or 'none'}",
-            expected="two or more different studies",
-        )
+    names = _names(settings, stores, tracks)
     compared, split, tracks = compared_studies(stores, names, tracks, trust_code=settings.trust_code)
     if not settings.nested:  # which trains what its own searches choose: the studies' networks are not measured
         _check_checkpoints(Tracker(stores.tracking_uri, create=False), compared)
@@ -139,6 +130,21 @@ def _with_merged(splits: Sequence[Split]) -> Iterator[Split]:
     """Yield each split as it is and with its validation part in the train part: a crop is fitted on either."""
     for split in splits:
         yield from (split, split.merged())
+
+
+def _names(settings: CompareSettings, stores: Stores, tracks: Tracks | None) -> tuple[str, ...]:
+    """Return the names of the studies to compare: those of the settings, or the newest of each model."""
+    names = settings.studies
+    if not names:
+        wanted = settings.experiment or ("gtzan" if tracks is None else default_experiment(tracks))
+        with reading_storage(stores.storage) as opened:
+            names = _newest(wanted, list_studies(opened))
+    if len(set(names)) < max(2, len(names)):
+        raise StudyError(
+            f"the studies to compare are {', '.join(names) or 'none'}",
+            expected="two or more different studies",
+        )
+    return names
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:

@@ -102,6 +102,27 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         split = stratified_split(tracks, seed=settings.split_seed)
     else:
         split = read_split(Path(settings.split), tracks)
+    _check_together(settings)
+    spec = _spec(settings, model, tracks, split)
+    if model.source_digest is not None:
+        check_network(model, len(spec.columns), len(tracks.genres))
+    stores = resolve_stores(settings.tracking_uri, settings.storage)
+    return SweepPlan(
+        settings=settings,
+        spec=spec,
+        tracks=with_crop(
+            tracks, training_splits(tracks, split, spec), possible_values("crop", spec.space, spec.fixed)
+        ),
+        split=split,
+        model=model,
+        stores=stores,
+        devices=devices_of(settings.device),
+        known=read_known(settings, spec, accepted_by(model), stores),
+    )
+
+
+def _check_together(settings: SweepSettings) -> None:
+    """Raise SettingsError for settings that are legal one by one, and not together."""
     if settings.confirm and settings.folds == 1:
         raise SettingsError(
             f"confirm is {settings.confirm}, and folds is 1",
@@ -113,9 +134,13 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
             f"ensemble is {settings.ensemble}, and there is no refit",
             expected="--ensemble without --no-refit: its networks are refits with different seeds",
         )
+
+
+def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Split) -> StudySpec:
+    """Return the settings of the study. Raises SettingsError for what they cannot be."""
     space, fixed = _space(settings, model)
     experiment = check_new_name("experiment", settings.experiment or default_experiment(tracks))
-    spec = StudySpec(
+    return StudySpec(
         name=_study_name(settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
         model=model.name,
@@ -132,19 +157,6 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         precision=settings.precision,
         source_digest=model.source_digest,
         folds=settings.folds,
-    )
-    if model.source_digest is not None:
-        check_network(model, len(spec.columns), len(tracks.genres))
-    stores = resolve_stores(settings.tracking_uri, settings.storage)
-    return SweepPlan(
-        settings=settings,
-        spec=spec,
-        tracks=with_crop(tracks, training_splits(tracks, split, spec), possible_values("crop", space, fixed)),
-        split=split,
-        model=model,
-        stores=stores,
-        devices=devices_of(settings.device),
-        known=read_known(settings, spec, accepted_by(model), stores),
     )
 
 

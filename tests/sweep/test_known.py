@@ -160,7 +160,8 @@ def test_a_table_says_what_was_fixed(tmp_path: Path) -> None:
     known = read_known(settings, searched, ACCEPTED, stores)
     assert known is not None
     assert known.best.params == {**row.params, "dropout": 0.3}
-    for other in ({}, {"dropout": 0.3}, {"dropout": 0.2, "optimizer": "adamw"}):
+    others: list[Params] = [{}, {"dropout": 0.3}, {"dropout": 0.2, "optimizer": "adamw"}]
+    for other in others:
         with pytest.raises(SettingsError, match="none of the 1 known trials"):
             read_known(settings, replace(SPEC, fixed=other), ACCEPTED, stores)
 
