@@ -39,7 +39,7 @@ def worker(
     from harness.workers.fork_server import TRAINING_SERVER
 
     TRAINING_SERVER.start()
-    from harness.sweep.driver import join_study
+    from harness.sweep.joining import join_study
 
     plan = join_study(
         study, stores, data=data, jobs=jobs_wanted, device=device, timeout=minutes, trust_code=trust_code

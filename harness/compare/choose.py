@@ -16,6 +16,7 @@ from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import default_experiment, load_data, load_recorded_data
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
+from harness.sweep.plan import confirmed_trials
 from harness.tracking import Tracker
 from harness.training.devices import devices_of
 
@@ -31,20 +32,10 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     """
     _check_settings(settings)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
-    names = settings.studies
-    if not names:
-        with reading_storage(stores.storage) as opened:
-            found = list_studies(opened)
-        names = _newest(settings.experiment or _experiment(found, settings.data), found)
-    if len(set(names)) < max(2, len(names)):
-        raise StudyError(
-            f"the studies to compare are {', '.join(names) or 'none'}",
-            expected="two or more different studies",
-        )
+    names = _names(settings, stores)
     compared, split, tracks = compared_studies(stores, names, settings.data, trust_code=settings.trust_code)
-    tracker = Tracker(stores.tracking_uri, create=False)
-    for study in compared:
-        _check_checkpoint(tracker, study)
+    if not settings.nested:  # which trains what its own searches choose: the studies' networks are not measured
+        _check_checkpoints(Tracker(stores.tracking_uri, create=False), compared)
     candidates = candidates_of(compared, tracks, settings)
     splits = draw_splits(tracks, split, settings.repeats, chose=tracks_that_chose(compared, split, settings))
     crops = (
@@ -60,7 +51,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
         split=split,
         splits=splits,
         warnings=(
-            *study_warnings(compared),
+            *study_warnings(compared, nested=settings.nested),
             *few_repeats(split, settings.repeats),
             *split_warnings(tracks, split),
             *leak_warnings_of(candidates, tracks, split),
@@ -140,6 +131,21 @@ def _with_merged(splits: Sequence[Split]) -> Iterator[Split]:
         yield from (split, split.merged())
 
 
+def _names(settings: CompareSettings, stores: Stores) -> tuple[str, ...]:
+    """Return the names of the studies to compare: those of the settings, or the newest of each model."""
+    names = settings.studies
+    if not names:
+        with reading_storage(stores.storage) as opened:
+            found = list_studies(opened)
+        names = _newest(settings.experiment or _experiment(found, settings.data), found)
+    if len(set(names)) < max(2, len(names)):
+        raise StudyError(
+            f"the studies to compare are {', '.join(names) or 'none'}",
+            expected="two or more different studies",
+        )
+    return names
+
+
 def _experiment(found: Sequence[StudyOverview], data: str | None) -> str:
     """Return the experiment to compare in: that of the data, the only one that has studies, or else `gtzan`."""
     if data is not None:
@@ -175,6 +181,7 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
             hint=f"harness sweep --study {study.name}, with the settings of the study",
         )
     model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}", trust_code=trust_code)
+    targets = study.targets
     return ComparedStudy(
         spec=spec,
         model=model,
@@ -182,13 +189,15 @@ def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
         counts=study.counts(),
         rows=tuple(study.rows()),
         context=study.context,
+        confirms=confirmed_trials(spec, None if targets is None else targets.confirm),
         known=study.known,
     )
 
 
-def _check_checkpoint(tracker: Tracker, study: ComparedStudy) -> None:
+def _check_checkpoints(tracker: Tracker, compared: Sequence[ComparedStudy]) -> None:
     """Raise CheckpointError, before any training, if the network of a study is not stored."""
-    tracker.studies.require_checkpoint(tracker.parts.network_run(study.spec.name, study.context.identity))
+    for study in compared:
+        tracker.studies.require_checkpoint(tracker.parts.network_run(study.spec.name, study.context.identity))
 
 
 def _check_same(compared: Sequence[ComparedStudy]) -> None:

@@ -13,6 +13,7 @@ from harness.core.names import digest_of
 from harness.core.records import DEFAULT_EPOCHS, TrialConfig, TrialRow
 from harness.core.space import Params
 from harness.data import Tracks, used_columns
+from harness.sweep.plan import confirmed_trials
 from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS
 from harness.training.run import trial_config
 
@@ -68,8 +69,12 @@ def chosen_config(study: ComparedStudy, best: TrialRow, settings: CompareSetting
 
 
 def _search_digest(study: ComparedStudy) -> str:
-    """Return a digest of what determines a nested search besides its split and its number."""
-    return digest_of([study.spec.frozen_settings(), study.counts.finished])
+    """Return a digest of what determines a nested search besides its split and its number.
+
+    The number of trials that are confirmed is in it where it is not the default.
+    """
+    confirms = [] if study.confirms == confirmed_trials(study.spec, None) else [study.confirms]
+    return digest_of([study.spec.frozen_settings(), study.counts.finished, *confirms])
 
 
 def _untuned(

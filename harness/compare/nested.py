@@ -75,6 +75,7 @@ def plan_search(plan: ComparisonPlan, study: ComparedStudy, number: int) -> Swee
         jobs=plan.settings.jobs,
         device=plan.settings.device,
         keep=1,  # what it chooses is trained again in the repeat
+        confirm=study.confirms,
         refit=False,
         tracking_uri=plan.stores.tracking_uri,
         storage=plan.stores.storage,

@@ -50,7 +50,10 @@ class CompareSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedStudy:
-    """A study of the comparison: its settings, its model, its best trial, and all its trials."""
+    """A study of the comparison: its settings, its model, its best trial, and all its trials.
+
+    `confirms` is how many of its best trials are measured again on fresh folds before the best is chosen.
+    """
 
     spec: StudySpec
     model: ModelSpec
@@ -58,6 +61,7 @@ class ComparedStudy:
     counts: TrialCounts
     rows: tuple[TrialRow, ...]
     context: StudyContext
+    confirms: int
     known: KnownTrials | None = None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,16 +18,14 @@ import numpy as np
 import torch
 
 from harness.compare.baselines import BASELINES
+from harness.compare.networks import RepeatNetworks, open_test_part, repeat_ended
 from harness.compare.traits.game import Game
 from harness.compare.traits.inputs import inputs_of
 from harness.compare.traits.work import Learner, run_trainings
 from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
 from harness.core.candidate import Candidate
 from harness.core.events import (
-    EpochDone,
     Event,
-    FoldEpochDone,
-    OpenedTestPart,
     RepeatEnded,
     RepeatStarted,
     has_ended,
@@ -37,15 +34,10 @@ from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
 from harness.core.names import derive_seed, digest_of
 from harness.core.records import Split, TrialConfig, TrialResult
-from harness.data import Part, Tracks, TrainingData, View
-from harness.models.classifier import Classifier, combined
+from harness.data import Tracks, View
 from harness.models.registry import recorded_model
-from harness.models.spec import ModelSpec
-from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
-from harness.training.folds import FoldJournal
-from harness.training.loop import evaluate
-from harness.training.run import EventLog, run_trial
+from harness.training.run import CHECKPOINT
 from harness.workers.child import worker_main
 from harness.workers.cpus import usable_cores
 
@@ -59,6 +51,7 @@ class RepeatTask:
     those of the repeats' splits. They include test parts, because a track of the train part of one repeat may be
     in the test part of another. Two rules protect the test parts. Training gets `View.training` only.
     `View.open_test` is called once for each repeat, after training, and after the event `test` is in the journal.
+    A repeat of the traits opens its test part before its many trainings, once for each time that it goes on.
     """
 
     candidates: tuple[Candidate, ...]
@@ -174,11 +167,22 @@ def _run(
         model = recorded_model(
             candidate.model, candidate.source_digest, f"study {candidate.study!r}", trust_code=True
         )
-        networks = _Networks(task, view, trained, config, model, journal, folder, stopping)
-        end = networks.run() if candidate.members == 1 else networks.run_ensemble(candidate.members)
+        networks = RepeatNetworks(task.device, view, trained, config, model, journal, folder, stopping)
+        if candidate.members == 1:
+            end = networks.run()
+        else:
+            single = repeat_path(task.folder, candidate.first_member(), number)
+            if (repeat := read_repeat(single)) is not None:
+                networks.adopt(repeat[0], single.with_suffix("") / CHECKPOINT)
+            end = networks.run_ensemble(candidate.members)
     journal.append(end, sync=True)
-    if end.result.state != "interrupted":
+    if end.result.state != "interrupted" and not _is_member(candidate, task.candidates):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_member(candidate: Candidate, others: Sequence[Candidate]) -> bool:
+    """Whether an ensemble among the candidates takes over what this one has trained, if it comes later."""
+    return any(other.members > 1 and other.first_member().identity() == candidate.identity() for other in others)
 
 
 def _learner(task: RepeatTask, candidate: Candidate, config: TrialConfig | None, seed: int) -> Learner:
@@ -190,101 +194,6 @@ def _learner(task: RepeatTask, candidate: Candidate, config: TrialConfig | None,
     return Learner(name=candidate.model, seed=seed, config=config, model=model, device=device)
 
 
-@dataclass(frozen=True, slots=True)
-class _Networks:
-    """Trains the networks of one repeat, one after the other, and then opens the test part once."""
-
-    task: RepeatTask
-    view: View
-    split: Split
-    config: TrialConfig
-    model: ModelSpec
-    journal: Journal
-    folder: Path
-    stopping: threading.Event
-
-    def run(self) -> RepeatEnded:
-        """Train one network, and return what it predicts."""
-        data = self._data()
-        result = self._train(data, self.config, self.journal, self.folder)
-        return self._ended(data, result, [] if result.state == "interrupted" else [(result, self.folder)])
-
-    def run_ensemble(self, members: int) -> RepeatEnded:
-        """Train the members of an ensemble, and return what the mean of their probabilities predicts.
-
-        The first has the seed of the single network in the same repeat. Members that diverged are left out of the
-        mean. Members that an earlier attempt has trained are on disk.
-        """
-        data = self._data()
-        trained: list[tuple[TrialResult, Path]] = []
-        for number in range(members):
-            folder = self.folder / f"member-{number}"
-            seed = self.config.seed if number == 0 else derive_seed(self.config.seed, "member", number)
-            if (folder / "checkpoint").is_dir():
-                result = TrialResult(state="complete", best=None)
-            else:
-                part = FoldJournal(self.journal, number + 1)
-                result = self._train(data, replace(self.config, seed=seed), part, folder)
-            if result.state == "interrupted":
-                return self._ended(data, result, [])
-            trained.append((result, folder))
-        whole = [result for result, _ in trained if result.state == "complete"]
-        result = whole[0] if whole else trained[0][0]
-        if 0 < len(whole) < members:
-            result = replace(result, reason=f"{members - len(whole)} of {members} members diverged")
-        return self._ended(data, result, trained)
-
-    def _data(self) -> TrainingData:
-        return self.view.training(self.split).to(choose_device(self.task.device))
-
-    def _train(self, data: TrainingData, config: TrialConfig, journal: EventLog, folder: Path) -> TrialResult:
-        device = data.train.inputs.device
-        return run_trial(
-            config, self.model, data, device, journal=journal, folder=folder, stop=self.stopping.is_set
-        )
-
-    def _ended(
-        self, data: TrainingData, result: TrialResult, trained: Sequence[tuple[TrialResult, Path]]
-    ) -> RepeatEnded:
-        """Return the end of the repeat, with the predictions of all networks that did not diverge.
-
-        If all diverged they count as if they predicted the most frequent genre for every track.
-        """
-        guesses: list[torch.Tensor] = []
-        if trained:
-            test = _open(self.view, self.split, self.journal).to(data.train.inputs.device)
-            folders = [folder for found, folder in trained if found.state == "complete"]
-            guess = Counter(data.train.targets.tolist()).most_common(1)[0][0]
-            for part in (data.valid, test):
-                if folders and len(part):
-                    guesses.append(self._predicted(folders, part))
-                else:
-                    guesses.append(torch.full_like(part.targets.cpu(), guess))
-        return _ended(result, _seconds(self.journal), *guesses)
-
-    def _predicted(self, folders: Sequence[Path], part: Part) -> torch.Tensor:
-        """Return the genres that one network predicts, or several as an ensemble."""
-        members = []
-        for folder in folders:
-            classifier, _ = load_checkpoint(folder / "checkpoint", trust_code=True)
-            assert isinstance(classifier, Classifier)
-            members.append(classifier)
-        network = combined(members).eval()
-        network.to(part.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return evaluate(network, part, self.config.precision).argmax(1).cpu()
-
-
-def _seconds(journal: Journal) -> float:
-    """Return how long the epochs of a repeat took; one that was trained again counts once."""
-    epochs: dict[tuple[int, int], float] = {}
-    for event in journal.events:
-        if isinstance(event, EpochDone):
-            epochs[0, event.metrics.epoch] = event.metrics.seconds
-        elif isinstance(event, FoldEpochDone):
-            epochs[event.fold, event.metrics.epoch] = event.metrics.seconds
-    return sum(epochs.values())
-
-
 def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal: Journal) -> RepeatEnded:
     data = view.training(split)
     classifier = BASELINES[candidate.model](seed % 2**32)
@@ -292,18 +201,8 @@ def _baseline(candidate: Candidate, seed: int, view: View, split: Split, journal
     classifier.fit(data.train.tensor.double().numpy(), data.train.targets.numpy())
     seconds = time.perf_counter() - began
     guesses = []
-    for part in (data.valid, _open(view, split, journal)):
+    for part in (data.valid, open_test_part(view, split, journal)):
         empty = part.targets  # scikit-learn refuses to predict nothing
         found = np.asarray(classifier.predict(part.tensor.double().numpy())) if len(part) else empty.numpy()
         guesses.append(torch.from_numpy(found))
-    return _ended(TrialResult(state="complete", best=None), seconds, *guesses)
-
-
-def _open(view: View, split: Split, journal: Journal) -> Part:
-    journal.append(OpenedTestPart(), sync=True)  # written before the test part is opened
-    return view.open_test(split)
-
-
-def _ended(result: TrialResult, seconds: float, *guesses: torch.Tensor) -> RepeatEnded:
-    valid, test = (tuple(part.tolist()) for part in guesses) if guesses else ((), ())
-    return RepeatEnded(result=result, seconds=seconds, valid=valid, test=test)
+    return repeat_ended(TrialResult(state="complete", best=None), seconds, *guesses)

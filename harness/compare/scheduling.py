@@ -46,9 +46,11 @@ class RepeatScheduler:
         self._watch = watch
         self._next_watch = 0.0
         self._finished = set(log.finished())
-        self._all = [
+        repeats = [
             (index, number) for number in range(plan.settings.repeats) for index in range(len(plan.candidates))
         ]
+        # The single networks first: ensembles take them over.
+        self._all = sorted(repeats, key=lambda repeat: plan.candidates[repeat[0]].members > 1)
         self._not_before = 0.0
         self._error: TrackingError | None = None
         self._deaths = RepeatDeaths(folder)

@@ -17,8 +17,11 @@ FAILURE_GAP = 0.1  # a larger difference between the failure rates of two studie
 ENOUGH_SEEDS = 8  # measured: with fewer seeds, where trainings vary much, the rule errs in 8 to 18 %, not in 5 %
 
 
-def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
-    """Return a warning for each difference in effort between studies, and each best value at an edge."""
+def study_warnings(compared: Sequence[ComparedStudy], *, nested: bool = False) -> list[str]:
+    """Return a warning for each difference in effort between studies, and each best value at an edge.
+
+    The searches of a `nested` comparison are told of no trials of others, whatever those of the studies were.
+    """
     found = []
     for a, b in combinations(compared, 2):
         one, two = a.spec.name, b.spec.name
@@ -37,7 +40,7 @@ def study_warnings(compared: Sequence[ComparedStudy]) -> list[str]:
     found += [
         f"budgets differ: the search of {study.spec.name} was told {study.known}, beside its own trials"
         for study in compared
-        if study.known is not None
+        if study.known is not None and not nested
     ]
     for study in compared:
         space, best = study.spec.space, study.best.params

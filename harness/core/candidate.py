@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from harness.core.json_types import JsonObject
 from harness.core.records import Representation, TrialConfig
@@ -49,14 +49,21 @@ class Candidate:
         """Whether it is the single network of a study's chosen setting."""
         return self.is_contender and self.members == 1
 
+    def first_member(self) -> Candidate:
+        """Return the single network that is the first member of this ensemble; its name is the ensemble's."""
+        return replace(self, members=1)
+
     def identity(self) -> JsonObject:
         """Return the settings that determine the repeats, in their JSON form.
 
         The display name and the number of threads (which depends on the machine) are left out, and so is what a
-        search chooses, because it follows from the rest.
+        search chooses, because it follows from the rest. A candidate without a search has no word of one: a new
+        entry would give all comparisons on record another identity, and orphan their repeats.
         """
         found = asdict(self)
         del found["name"], found["chosen"]
+        if self.search is None:
+            del found["search"]
         if found["config"] is not None:
             del found["config"]["threads"]
         return found

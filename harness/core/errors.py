@@ -118,6 +118,10 @@ class StudyError(HarnessError):
     """A study is missing, has other settings, or cannot continue."""
 
 
+class NoStudiesYet(StudyError):  # noqa: N818 - no fault, where a first study is to be made
+    """There is no storage of studies."""
+
+
 class TrackingError(HarnessError):
     """The MLflow store cannot be reached, written or read."""
 

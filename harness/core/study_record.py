@@ -63,13 +63,15 @@ class Targets:
 
     `n_trials` is the total number of finished trials. `attempts` is the number of deaths in a row without a new
     epoch after which a trial is given up. `keep` is the number of checkpoints to keep, None for all. `patience` is
-    that of the sweep.
+    that of the sweep. `confirm` is the number of the best trials that are measured again on fresh folds, None if
+    it is not on record.
     """
 
     n_trials: int
     attempts: int
     keep: int | None
     patience: int | None = None
+    confirm: int | None = None
 
     def after(self, earlier: Targets | None, *, finished: int, is_alone: bool, keeps: bool) -> Targets:
         """Return the study's targets once a sweep with these targets begins; `earlier` are those before it.
@@ -84,7 +86,7 @@ class Targets:
         keep = earlier.keep
         if keeps and keep is not None:
             keep = None if self.keep is None else max(self.keep, keep)
-        return Targets(n_trials=wanted, attempts=self.attempts, keep=keep, patience=self.patience)
+        return replace(self, n_trials=wanted, keep=keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

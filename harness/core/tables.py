@@ -18,5 +18,10 @@ def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
         csv.writer(file).writerows([_cell(value) for value in row] for row in rows)
 
 
+def read_cell(cell: str) -> str:
+    """Return the text of a cell that `write_table` has written, without the apostrophe that it may have added."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+
+
 def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -15,6 +15,8 @@ RUNS_FOLDER = Path("mlruns")
 RESUME_FILE = "resume.json"
 FOLDS_FILE = "folds.json"  # the curves of the folds that a trial has ended
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MAX_NAME = 100  # characters of a name that a user chooses
+MAX_SUFFIX = 40  # characters that the name of a part of a study has behind the study's: .nested-DIGEST-NN.confirm
 # What SQLAlchemy, Optuna or MLflow would not take for a part of a file's name in a URL or a statement.
 NOT_IN_PATHS = '?%{}"'
 
@@ -122,11 +124,23 @@ def _with_driver(url: str) -> str:
 def check_name(kind: str, name: str) -> str:
     """Return the name of a study or an experiment, if it can be used in files, URLs and queries.
 
-    Raises SettingsError if not.
+    It may be the name of a part of a study, which is longer than that of the study. Raises SettingsError if not.
     """
-    if not NAME.fullmatch(name) or len(name) > 100:
+    return _check_length(kind, name, MAX_NAME + MAX_SUFFIX)
+
+
+def check_new_name(kind: str, name: str) -> str:
+    """Return the name that a new study or experiment is given; it is so short that its parts have names as well.
+
+    Raises SettingsError if it cannot be used.
+    """
+    return _check_length(kind, name, MAX_NAME)
+
+
+def _check_length(kind: str, name: str, longest: int) -> str:
+    if not NAME.fullmatch(name) or len(name) > longest:
         raise SettingsError(
             f"{kind} {name!r} is not a usable name",
-            expected="up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+            expected=f"up to {longest} letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
     return name

@@ -9,6 +9,7 @@ from harness.study.attributes import StudyFault
 from harness.study.claim import Claim
 from harness.study.locking import no_running_trials
 from harness.study.overview import StudyOverview, delete_study, list_studies, ranked, read_identity
+from harness.study.queries import find_record
 from harness.study.storage import STORAGE_ERRORS, open_storage, reaching, reading_database, reading_storage
 from harness.study.study import Study
 
@@ -19,6 +20,7 @@ __all__ = [
     "StudyFault",
     "StudyOverview",
     "delete_study",
+    "find_record",
     "list_studies",
     "no_running_trials",
     "open_storage",

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.core.records import TrialRow
-from harness.core.space import Choice, Range, Space
+from harness.core.space import Choice, Params, Range, Space
 from harness.core.stats import ExpectedBest, Floats, expected_best
 from harness.core.tables import write_table
 from harness.study.overview import ENOUGH_TRIALS
@@ -33,9 +33,10 @@ def write_study_report(
     importances: dict[str, float],
     run_ids: dict[int, str],
     space: Space,
+    fixed: Params,
 ) -> None:
     """Write `trials.csv` and the pictures of a study: optimisation history, slices, parameter importance."""
-    write_trials_csv(folder / "trials.csv", rows, run_ids, space)
+    write_trials_csv(folder / "trials.csv", rows, run_ids, space, fixed)
     scored = [row for row in rows if row.val_accuracy is not None and row.params]
     if not scored:
         return
@@ -45,15 +46,22 @@ def write_study_report(
     _save(_importances(title, importances, complete), folder / "param_importances.png")
 
 
-def write_trials_csv(path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space) -> None:
-    """Write one line per trial: number, state, parameters, results, the id of its MLflow run."""
+def write_trials_csv(
+    path: Path, rows: Sequence[TrialRow], run_ids: dict[int, str], space: Space, fixed: Params
+) -> None:
+    """Write one line per trial: number, state, parameters, results, the id of its MLflow run.
+
+    The parameters are those that were searched, then the fixed ones: without these a reader of the table would
+    take their defaults for them.
+    """
     left_out = ("number", "state", "params", "folds")
     names = [field.name for field in fields(TrialRow) if field.name not in left_out]
     if any(row.folds for row in rows):
         names.insert(names.index("val_accuracy") + 1, "val_accuracy_std")
-    lines: list[list[object]] = [["number", "state", *space, *names, "seconds", "run_id"]]
+    lines: list[list[object]] = [["number", "state", *space, *fixed, *names, "seconds", "run_id"]]
     for row in rows:
         params, values = [row.params.get(name) for name in space], [getattr(row, name) for name in names]
+        params += fixed.values()
         lines.append([row.number, row.state, *params, *values, row.seconds, run_ids.get(row.number)])
     write_table(path, lines)
 

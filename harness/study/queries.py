@@ -123,6 +123,15 @@ def read_record(storage: HasEngine, study_id: int) -> StudyAttributes | StudyFau
     return read_attributes(row.name, row.attributes, row.objectives)
 
 
+def find_record(storage: HasEngine, name: str) -> StudyAttributes | None:
+    """Return the record of a study, None if there is no study of that name or its record cannot be used."""
+    for row in read_studies(storage).values():
+        if row.name == name:
+            record = read_attributes(row.name, row.attributes, row.objectives)
+            return None if isinstance(record, StudyFault) else record
+    return None
+
+
 def check_exists(storage: HasEngine, name: str) -> None:
     """Raise StudyError, with the existing names, if there is no study of that name."""
     names = sorted(row.name for row in read_studies(storage).values())

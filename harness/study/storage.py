@@ -17,7 +17,7 @@ import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 
-from harness.core.errors import StudyError, mask_login, mask_password
+from harness.core.errors import NoStudiesYet, StudyError, mask_login, mask_password
 from harness.core.files import make_database, read_only_name, read_only_url, sqlite_path
 from harness.core.watched import WatchedFile
 from harness.study.leases import advisory_lock, make_lease_table
@@ -43,13 +43,13 @@ def open_storage(url: str, *, create: bool = True, read_only: bool = False) -> R
     docs/architecture.md). A transaction raises StudyError if the file was removed
     or replaced since it was opened. On PostgreSQL the table of leases is made beside Optuna's tables.
 
-    Raises StudyError if the database cannot be opened, if it is missing and `create` is False, and if it has the
-    schema of another Optuna version.
+    Raises NoStudiesYet if the database is missing and `create` is False, and StudyError if it cannot be opened or
+    has the schema of another Optuna version.
     """
     _log_warnings_only()
     path = sqlite_path(url)
     if path is not None and not create and not path.exists():
-        raise StudyError(f"there are no studies yet: no {path}", hint="harness sweep first, or --storage URL")
+        raise NoStudiesYet(f"there are no studies yet: no {path}", hint="harness sweep first, or --storage URL")
     if path is not None and path.exists():
         _check_is_optunas(path)
     try:
@@ -204,7 +204,7 @@ def _open_server(url: str, create: bool, read_only: bool) -> RDBStorage:
     first = sqlalchemy.create_engine(url, connect_args={"connect_timeout": CONNECT_SECONDS})
     if not create and not sqlalchemy.inspect(first).has_table("harness_leases"):
         first.dispose()
-        raise StudyError(f"there are no studies yet in {url}", hint="harness sweep first, or --storage URL")
+        raise NoStudiesYet(f"there are no studies yet in {url}", hint="harness sweep first, or --storage URL")
     options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
     if read_only:
         first.dispose()

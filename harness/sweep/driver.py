@@ -6,28 +6,23 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.core.errors import StudyError, TrackingError, mask_password
+from harness.core.errors import TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.journal import check_journals
 from harness.core.names import WorkerId, new_name
 from harness.core.records import TrialCounts
-from harness.core.space import Params, describe, possible_values
-from harness.core.study_record import DatasetInfo, StudyContext, Targets
+from harness.core.space import Params, describe
+from harness.core.study_record import DatasetInfo, Stall, StudyContext, Targets
 from harness.core.trust import remember
-from harness.core.workspace import Stores, check_name
-from harness.data import with_crop
-from harness.data.open import load_recorded_data, recorded_folder
-from harness.models.registry import recorded_model
 from harness.study import Study, open_storage, reaching
 from harness.study.samplers import SAMPLERS
 from harness.sweep.outcome import failure, outcome
 from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
-from harness.sweep.settings import SweepSettings
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.sweep.worker import WorkerTask, work
@@ -40,7 +35,6 @@ from harness.tracking import (
     fix_artifact_paths,
     translated,
 )
-from harness.training.devices import devices_of
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import WorkerSupervisor
 
@@ -78,6 +72,7 @@ def open_study(plan: SweepPlan, first_params: Params | None = None) -> Study:
                 attempts=settings.attempts,
                 keep=settings.keep,
                 patience=settings.patience,
+                confirm=plan.confirms,
             )
             study.set_targets(targets, keeps="keep" in settings.model_fields_set)
     return study
@@ -107,41 +102,67 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         if sweep.signal is None:
             with uploader.paused():
                 close_journals(study)  # also those of trials that other machines took over
-        state, best_run_id, is_sent, stall = StudyState.INTERRUPTED, None, False, None
-        try:
-            unsent = _close_upload(uploader, heartbeat, interrupted=sweep.signal is not None)
-            is_sent = unsent is None
-        finally:
-            requeue_stopped(study, is_sent=is_sent)
-        if unsent is None:
-            record.end_orphaned_runs()
-            timed_out = deadline is not None and time.monotonic() >= deadline
-            short = not study.is_complete(plan.settings.trials)
-            went_well = sweep.signal is None and not sweep.fault
-            stall = study.stall(plan.budget) if short and went_well else None
-            if stall is not None:
-                study.accept_stall()
-                record.tracker.studies.note_stall(record.parent, stall)
-            state = outcome(sweep, short and stall is None, timed_out)
-            best_run_id = record.conclude(state)
-    if state == StudyState.FAILED:
+        unsent = _send_rest(uploader, heartbeat, study, interrupted=sweep.signal is not None)
+        timed_out = deadline is not None and time.monotonic() >= deadline
+        end = _conclude(plan, study, record, sweep, timed_out) if unsent is None else _End()
+    if end.state == StudyState.FAILED:
         raise failure(plan, study, sweep.fault)
     return StudySummary(
         spec=plan.spec,
         counts=study.counts(),
         trials_wanted=plan.settings.trials,
         best=study.best(),
-        best_run_id=best_run_id,
+        best_run_id=end.best_run_id,
         parent_run_id=record.parent,
         seconds=time.monotonic() - began,
         tracking_uri=mask_password(plan.stores.tracking_uri),
         synthetic=plan.tracks.synthetic,
         known=study.known,
         signal=sweep.signal,
-        stall=stall,
+        stall=end.stall,
         unsent=unsent,
         listener_error=uploader.listener_error,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The end of a study as both stores have it; by default that of a sweep whose results are not all sent."""
+
+    state: StudyState = StudyState.INTERRUPTED
+    best_run_id: str | None = None
+    stall: Stall | None = None
+
+
+def _conclude(
+    plan: SweepPlan, study: Study, record: Record, sweep: WorkerSupervisor[WorkerTask], timed_out: bool
+) -> _End:
+    """Write the end of a study to both stores, once all results are sent."""
+    record.end_orphaned_runs()
+    short = not study.is_complete(plan.settings.trials)
+    went_well = sweep.signal is None and not sweep.fault
+    stall = study.stall(plan.budget) if short and went_well else None
+    if stall is not None:
+        study.accept_stall()
+        record.tracker.studies.note_stall(record.parent, stall)
+    state = outcome(sweep, short and stall is None, timed_out)
+    return _End(state, record.conclude(state), stall)
+
+
+def _send_rest(
+    uploader: JournalUploader, heartbeat: Heartbeat, study: Study, *, interrupted: bool
+) -> TrackingError | None:
+    """Send what is left and requeue the trials that were stopped, also if it cannot be sent.
+
+    Return and raise what `_close_upload` does.
+    """
+    is_sent = False
+    try:
+        unsent = _close_upload(uploader, heartbeat, interrupted=interrupted)
+        is_sent = unsent is None
+    finally:
+        requeue_stopped(study, is_sent=is_sent)
+    return unsent
 
 
 def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupted: bool) -> TrackingError | None:
@@ -155,65 +176,6 @@ def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupte
         heartbeat.is_heard = False  # MLflow does not answer: do not wait for it to end the heartbeat
         return error  # printed with the summary; the exit code is the signal's
     return None
-
-
-def join_study(
-    name: str,
-    stores: Stores,
-    *,
-    data: str | None,
-    jobs: int | None,
-    device: str,
-    timeout: float | None,
-    trust_code: bool = False,
-) -> SweepPlan:
-    """Return the plan of a worker that joins a study.
-
-    `jobs`, `device` and `timeout` (minutes) are the worker's own; all other settings are those of the study.
-    `trust_code`: see `require_trust`.
-    Raises StudyError if there is no such study, or no sweep of it has begun. Raises DataError if the data here
-    differ from the data of the study, and SettingsError if the file of its model does.
-    """
-    with reaching(stores.storage):
-        opened = open_storage(stores.storage, create=False)
-        study = Study.open(opened, name, stores.work_folder(check_name("study", name)))
-        spec, context, targets = study.spec, study.context, study.targets
-    if targets is None:
-        raise StudyError(f"no sweep of study {name!r} has begun", hint=f"harness sweep --study {name} first")
-    tracker = Tracker(stores.tracking_uri, create=False)
-    run = tracker.studies.require_run(name, context.identity)
-    wanted = data or recorded_folder(context)
-    tracks = load_recorded_data(context, spec.data_digest, data)
-    own = SweepSettings(
-        model=spec.model,
-        trials=targets.n_trials,
-        attempts=targets.attempts,
-        keep=targets.keep,
-        data=wanted,
-        study=name,
-        experiment=spec.experiment,
-        tracking_uri=stores.tracking_uri,
-        storage=stores.storage,
-        jobs=jobs,
-        device=device,
-        timeout=timeout,
-        patience=targets.patience,
-        refit=False,  # the sweep refits, and confirms
-        confirm=0,
-    )
-    split = tracker.studies.split(run.run_id)
-    return SweepPlan(
-        settings=own,
-        spec=spec,
-        tracks=with_crop(
-            tracks, training_splits(tracks, split, spec), possible_values("crop", spec.space, spec.fixed)
-        ),
-        split=split,
-        model=recorded_model(spec.model, spec.source_digest, f"study {name!r}", trust_code=trust_code),
-        stores=stores,
-        devices=devices_of(own.device),
-        joins=True,
-    )
 
 
 def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:

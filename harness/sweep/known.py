@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.core.errors import SettingsError, StudyError
+from harness.core.errors import NoStudiesYet, SettingsError, StudyError
 from harness.core.files import regular
 from harness.core.known import KnownTrial, KnownTrials
 from harness.core.records import StudySpec
 from harness.core.space import Accepted, Params, Value
+from harness.core.tables import read_cell
 from harness.core.workspace import Stores, check_name
-from harness.study import Study, reading_storage
+from harness.study import Study, find_record, reading_database, reading_storage
 from harness.study.samplers import SAMPLERS
 from harness.sweep.settings import SweepSettings
 
@@ -36,7 +37,8 @@ MAX_ROWS = 10_000
 def read_known(settings: SweepSettings, spec: StudySpec, accepted: Accepted, stores: Stores) -> KnownTrials | None:
     """Return the known trials that the settings name, None if they name no source.
 
-    Trials that do not fit the study's search space and fixed values are left out.
+    Trials that do not fit the study's search space and fixed values are left out. A study is told once: those of
+    one that exists are on record, and its sources, which may be gone by now, are not read again.
 
     Raises SettingsError if the sampler learns nothing from them, if a table cannot be read, and if no trial fits;
     StudyError if a study does not exist or was made under conditions that cannot be compared.
@@ -49,13 +51,15 @@ def read_known(settings: SweepSettings, spec: StudySpec, accepted: Accepted, sto
             f"the sampler {spec.sampler} learns nothing from known trials",
             expected=f"--sampler {' or '.join(able)} with --from and --import",
         )
-    sources, found = [], []
-    for name in settings.from_studies:
-        sources.append(f"study {name}")
-        found += _of_study(name, spec, stores)
-    for file in settings.import_trials:
-        sources.append(f"table {Path(file).name}")
-        found += _of_table(Path(file), accepted)
+    tables = [Path(file) for file in settings.import_trials]
+    sources = (*(f"study {name}" for name in settings.from_studies), *(f"table {path.name}" for path in tables))
+    recorded = _recorded(spec.name, stores)
+    if recorded is not None and recorded.sources == sources:
+        return recorded
+    found = [
+        *(trial for name in settings.from_studies for trial in _of_study(name, spec, stores)),
+        *(trial for path in tables for trial in _of_table(path, accepted)),
+    ]
     fitting = tuple(
         KnownTrial(params=params, val_accuracy=accuracy)
         for given, accuracy in found
@@ -67,7 +71,17 @@ def read_known(settings: SweepSettings, spec: StudySpec, accepted: Accepted, sto
             expected="complete trials whose settings lie in the search space, with the same fixed values",
             hint="a wider --search, or the --set of those trials",
         )
-    return KnownTrials(sources=tuple(sources), trials=fitting)
+    return KnownTrials(sources=sources, trials=fitting)
+
+
+def _recorded(study: str, stores: Stores) -> KnownTrials | None:
+    """Return the known trials that a study was told when it was made, None if there is no such study yet."""
+    try:
+        with reading_database(stores.storage) as storage:
+            record = find_record(storage, study)
+    except NoStudiesYet:
+        return None
+    return None if record is None else record.known
 
 
 def fit(given: Params, spec: StudySpec, accepted: Accepted) -> Params | None:
@@ -108,8 +122,9 @@ def _of_study(name: str, spec: StudySpec, stores: Stores) -> list[tuple[Params, 
 def _of_table(path: Path, accepted: Accepted) -> list[tuple[Params, float]]:
     """Return the settings of a table in the form of a study's `trials.csv`.
 
-    The column val_accuracy is needed, state may be there, and each hyperparameter is a column of its name. Rows
-    that are not COMPLETE are skipped, and so are columns that name no hyperparameter.
+    The column val_accuracy is needed, state may be there, and each hyperparameter that was searched or fixed is a
+    column of its name; one without a column had its default. Rows that are not COMPLETE are skipped, and so are
+    columns that name no hyperparameter.
     """
     try:
         with regular(path).open(encoding="utf-8", newline="") as file:
@@ -142,7 +157,7 @@ def _first(reader: Iterable[dict[str, str]]) -> Iterable[dict[str, str]]:
 
 def _of_row(where: str, row: Mapping[str, str], names: Sequence[str], accepted: Accepted) -> tuple[Params, float]:
     # An empty cell is a hyperparameter that the trial did not use.
-    params = {name: accepted[name].parse(f"{where}: {name}", row[name]) for name in names if row[name]}
+    params = {name: accepted[name].parse(f"{where}: {name}", read_cell(row[name])) for name in names if row[name]}
     try:
         accuracy = float(row[ACCURACY])
     except (TypeError, ValueError):

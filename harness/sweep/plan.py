@@ -13,7 +13,7 @@ from harness.core.records import Split, StudySpec
 from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
-from harness.core.workspace import Stores, check_name, resolve_stores
+from harness.core.workspace import Stores, check_new_name, resolve_stores
 from harness.data import (
     Tracks,
     View,
@@ -66,10 +66,7 @@ class SweepPlan:
     @property
     def confirms(self) -> int:
         """How many of the best trials are measured again on fresh folds when the search is over."""
-        wanted = self.settings.confirm
-        if self.spec.folds == 1 or not self.spec.is_search:
-            return 0
-        return CONFIRMED_BY_DEFAULT if wanted is None else wanted
+        return confirmed_trials(self.spec, self.settings.confirm)
 
     @property
     def first_params(self) -> Params:
@@ -105,6 +102,27 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         split = stratified_split(tracks, seed=settings.split_seed)
     else:
         split = read_split(Path(settings.split), tracks)
+    _check_together(settings)
+    spec = _spec(settings, model, tracks, split)
+    if model.source_digest is not None:
+        check_network(model, len(spec.columns), len(tracks.genres), tracks.size)
+    stores = resolve_stores(settings.tracking_uri, settings.storage)
+    return SweepPlan(
+        settings=settings,
+        spec=spec,
+        tracks=with_crop(
+            tracks, training_splits(tracks, split, spec), possible_values("crop", spec.space, spec.fixed)
+        ),
+        split=split,
+        model=model,
+        stores=stores,
+        devices=devices_of(settings.device),
+        known=read_known(settings, spec, accepted_by(model), stores),
+    )
+
+
+def _check_together(settings: SweepSettings) -> None:
+    """Raise SettingsError for settings that are legal one by one, and not together."""
     if settings.confirm and settings.folds == 1:
         raise SettingsError(
             f"confirm is {settings.confirm}, and folds is 1",
@@ -116,9 +134,13 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
             f"ensemble is {settings.ensemble}, and there is no refit",
             expected="--ensemble without --no-refit: its networks are refits with different seeds",
         )
+
+
+def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Split) -> StudySpec:
+    """Return the settings of the study. Raises SettingsError for what they cannot be."""
     space, fixed = _space(settings, model)
-    experiment = check_name("experiment", settings.experiment or default_experiment(tracks))
-    spec = StudySpec(
+    experiment = check_new_name("experiment", settings.experiment or default_experiment(tracks))
+    return StudySpec(
         name=_study_name(settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
         model=model.name,
@@ -136,19 +158,6 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
         source_digest=model.source_digest,
         folds=settings.folds,
     )
-    if model.source_digest is not None:
-        check_network(model, len(spec.columns), len(tracks.genres), tracks.size)
-    stores = resolve_stores(settings.tracking_uri, settings.storage)
-    return SweepPlan(
-        settings=settings,
-        spec=spec,
-        tracks=with_crop(tracks, training_splits(tracks, split, spec), possible_values("crop", space, fixed)),
-        split=split,
-        model=model,
-        stores=stores,
-        devices=devices_of(settings.device),
-        known=read_known(settings, spec, accepted_by(model), stores),
-    )
 
 
 def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Split, ...]:
@@ -159,6 +168,13 @@ def training_splits(tracks: Tracks, split: Split, spec: StudySpec) -> tuple[Spli
     if spec.is_refit:
         return (split.merged(),)
     return validation_folds(tracks, split, spec.folds, spec.fold_round) if spec.folds > 1 else (split,)
+
+
+def confirmed_trials(spec: StudySpec, wanted: int | None) -> int:
+    """Return how many of a study's best trials are confirmed; `wanted` is the setting, None for the default."""
+    if spec.folds == 1 or not spec.is_search:
+        return 0
+    return CONFIRMED_BY_DEFAULT if wanted is None else wanted
 
 
 def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSettings:
@@ -193,7 +209,7 @@ def _study_name(name: str) -> str:
             f"study {name!r} has the name of a part of a study",
             expected="a name that does not end in .refit-NUMBER, .confirm or .nested-DIGEST-NUMBER",
         )
-    return check_name("study", name)
+    return check_new_name("study", name)
 
 
 def _check_representation(tracks: Tracks, model: ModelSpec) -> None:

@@ -124,7 +124,8 @@ class Record:
 
         run_ids = {number: run.run_id for number, run in runs.items()}
         title = f"{self.study.name}{' (synthetic data)' if self.study.context.synthetic else ''}"
-        write_study_report(folder, title, rows, self.study.importances(), run_ids, self.study.spec.space)
+        spec = self.study.spec
+        write_study_report(folder, title, rows, self.study.importances(), run_ids, spec.space, spec.fixed)
 
     def _keep_best(self, state: StudyState, rows: list[TrialRow], runs: dict[int, RunInfo]) -> None:
         """Remove the checkpoints of a complete study that are not among those to keep.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -137,14 +138,10 @@ def reproduce(
     splits = _splits(run, tracks, split)
     tracks = with_crop(tracks, splits, [config.params.get("crop", "none")])
     view = View(tracks, model.representation, context.columns).for_params(config.params)
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
+    configs = [fold_config(config, n) for n in range(1, len(splits) + 1)] if run.folds > 1 else [config]
+    with _threads(config.threads):
         parts = [view.training(one).to(where) for one in splits]
-        configs = [fold_config(config, n) for n in range(1, len(splits) + 1)] if run.folds > 1 else [config]
         curves, ended = _train(configs, model, parts, len(recorded), listener)
-    finally:
-        torch.set_num_threads(before)
     mean = mean_curve(curves)
     found = {epoch.metrics.epoch: _figures(epoch.metrics) for epoch in mean}
     numbers = range(1, max(len(recorded), len(found)) + 1)
@@ -156,6 +153,17 @@ def reproduce(
         differences=tuple(differences),
         ended=ended,
     )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let PyTorch use so many threads within an operation inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _splits(run: RunInfo, tracks: Tracks, split: Split) -> tuple[Split, ...]:

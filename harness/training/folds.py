@@ -155,6 +155,11 @@ def run_folds(
         _write_curves(folder, config, curves)
         journal.append(FoldEnded(fold=fold), sync=True)
         clear_resume(folder, folds=False)
+    return _result_of(curves, reason, journal)
+
+
+def _result_of(curves: Sequence[Curve], reason: str | None, journal: Journal) -> TrialResult:
+    """Append the mean curve of the folds to the journal, and return the result; a `reason`: it was pruned."""
     mean = mean_curve(curves)
     recorded = journal.last_epoch
     for epoch in mean:

@@ -22,6 +22,7 @@ from harness.training.loop import TrainingState, fit, network_params, start_trai
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.workers.cpus import usable_cores
 
+CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
 RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
 LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
 
@@ -62,7 +63,7 @@ def run_trial(
     report: Callable[[EpochMetrics], str | None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
-    """Train one configuration as `train` does, and save the weights of the best epoch in `folder/checkpoint`.
+    """Train one configuration as `train` does, and save the weights of the best epoch in CHECKPOINT in `folder`.
 
     Their description has `origin`. A run that is interrupted or diverges leaves no checkpoint.
     """
@@ -82,7 +83,7 @@ def run_trial(
             box=data.box,
         )
         description = Description(architecture=architecture, config=config, metrics=state.best, origin=origin)
-        save_checkpoint(folder / "checkpoint", state.best_weights, description)
+        save_checkpoint(folder / CHECKPOINT, state.best_weights, description)
     return result
 
 

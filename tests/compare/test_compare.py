@@ -5,43 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from mlflow import MlflowClient
 
 from harness.compare.choose import draw_splits
-from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.run import run_comparison
-from harness.core.candidate import Candidate
 from harness.core.errors import SettingsError, StudyError
 from harness.core.events import (
     EpochDone,
-    Event,
-    FoldEpochDone,
     OpenedTestPart,
     RepeatEnded,
     RepeatStarted,
-    has_ended,
 )
-from harness.core.journal import read_events
 from harness.core.names import derive_seed
-from harness.core.records import Split, TrialConfig, TrialResult
 from harness.core.stats import tracks_by_fits
-from harness.data import FEATURE_COLUMNS, Tracks, View, stratified_split
-from harness.models.registry import MODELS
-from harness.training.loop import evaluate, fit, start_training
-from harness.training.run import run_trial
+from harness.data import Tracks, stratified_split
 from tests.support.commands import Harness, last_json
-from tests.support.comparisons import BASELINES, plan, repeats
+from tests.support.comparisons import BASELINES, by_hand, plan, repeats, run_repeat
 from tests.support.servers import Server
 from tests.support.stores import Stores
 from tests.support.sweeps import sweep, write_lists
@@ -265,43 +251,6 @@ def test_on_lists_the_seed_alone_varies(
     assert found["test_openings"]["own_split"] == 2 + 3 * 4
 
 
-def task_of(found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path) -> RepeatTask:
-    return RepeatTask(
-        candidates=(candidate,),
-        splits=found.splits,
-        todo=((0, 0),),
-        tracks=tracks,
-        folder=folder,
-        device="cpu",
-        threads=1,
-        merges=found.merges,
-    )
-
-
-def run_repeat(
-    found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path
-) -> tuple[list[Event], RepeatEnded]:
-    """Run the first repeat of a candidate in this process; return its journal's events and its end."""
-    do_repeats(task_of(found, candidate, tracks, folder), threading.Event())
-    repeat = read_repeat(repeat_path(folder, candidate, 0))
-    assert repeat is not None
-    return repeat
-
-
-def by_hand(tracks: Tracks, split: Split, config: TrialConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """Train a network of the loop alone; return its probabilities for the test tracks, and their genres."""
-    torch.set_num_threads(1)
-    view = View(tracks, "features", FEATURE_COLUMNS)
-    data = view.training(split)
-    state = start_training(config, MODELS["fcnn"], data, torch.device("cpu"))
-    for _ in fit(state, data):
-        pass
-    assert state.best_weights is not None
-    state.classifier.load_state_dict(state.best_weights)
-    part = view.open_test(split)
-    return torch.softmax(evaluate(state.classifier, part), 1), part.targets
-
-
 def test_a_repeat_trains_on_all_but_the_test_part_for_the_chosen_epochs(
     studies: Path, tmp_path: Path, demo_tracks: Tracks
 ) -> None:
@@ -330,64 +279,6 @@ def test_a_repeat_that_holds_a_part_out_chooses_its_epoch_on_it(
     probabilities, _ = by_hand(demo_tracks, split, config)
     assert end.test == tuple(probabilities.argmax(1).tolist())
     assert len(end.valid) == len(split.valid)
-
-
-def test_an_ensemble_is_the_mean_of_probabilities_and_its_first_member_the_single_network(
-    studies: Path, tmp_path: Path, demo_tracks: Tracks
-) -> None:
-    found = plan(repeats=5, ensemble=3)
-    candidate = next(c for c in found.candidates if c.members == 3)
-    assert (candidate.name, candidate.study, candidate.is_single) == ("one x3", "one", False)
-    assert candidate.config is not None
-    events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
-    own = derive_seed(candidate.seed, "repeat", 0)
-    seeds = [own, *(derive_seed(own, "member", number) for number in (1, 2))]
-    split = found.splits[0].merged()
-    networks = [by_hand(demo_tracks, split, replace(candidate.config, seed=seed))[0] for seed in seeds]
-    assert end.test == tuple(torch.stack(networks).mean(0).argmax(1).tolist())
-    assert [type(event) for event in events].count(OpenedTestPart) == 1
-    assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1, 2, 3}
-    _, single = run_repeat(found, found.candidates[0], demo_tracks, tmp_path)
-    assert single.test == tuple(networks[0].argmax(1).tolist())
-
-
-class OnceThereIs(threading.Event):
-    """Set as soon as a path exists."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def is_set(self) -> bool:
-        return self._path.exists()
-
-
-def test_an_interrupted_ensemble_keeps_the_members_that_it_has(
-    studies: Path, tmp_path: Path, demo_tracks: Tracks
-) -> None:
-    found = plan(repeats=5, ensemble=2)
-    candidate = next(c for c in found.candidates if c.members == 2)
-    journal = repeat_path(tmp_path, candidate, 0)
-    do_repeats(task_of(found, candidate, demo_tracks, tmp_path), OnceThereIs(journal.with_suffix("") / "member-0"))
-    events, _ = read_events(journal)
-    assert not has_ended(events)
-    assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1}
-    assert not any(isinstance(event, OpenedTestPart) for event in events)
-    first = journal.with_suffix("") / "member-0" / "checkpoint" / "model.safetensors"
-    assert first.is_file()
-    trained: list[Path] = []
-    with pytest.MonkeyPatch.context() as patch:
-
-        def counted(*arguments: Any, **named: Any) -> TrialResult:
-            trained.append(named["folder"])
-            return run_trial(*arguments, **named)
-
-        patch.setattr("harness.compare.repeats.run_trial", counted)
-        events, end = run_repeat(found, candidate, demo_tracks, tmp_path)
-    assert [folder.name for folder in trained] == ["member-1"]
-    assert {event.fold for event in events if isinstance(event, FoldEpochDone)} == {1, 2}
-    (tmp_path / "whole").mkdir()
-    assert run_repeat(found, candidate, demo_tracks, tmp_path / "whole")[1].test == end.test
 
 
 def test_a_diverging_repeat_counts_as_guessing(studies: Path, tmp_path: Path, demo_tracks: Tracks) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
+from harness.compare.contenders import candidates_of
 from harness.compare.nested import plan_search
+from harness.core.errors import CheckpointError
+from harness.core.names import digest_of
+from harness.sweep.confirm import plan_confirmation
 from harness.sweep.driver import open_study, worker_tasks
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import plan, repeats
@@ -40,6 +45,48 @@ def test_the_searches_see_no_test_track() -> None:
     own = plan_search(whole, whole.compared[0], 0)
     task = worker_tasks(own, open_study(own), None)[0]("worker")
     assert set(task.view.tracks.ids).isdisjoint(own.split.test)
+
+
+@pytest.fixture
+def folded(studies: Path) -> Path:
+    """The two studies, and one with folds, whose trials keep no network."""
+    sweep(study="folded", trials=1, epochs=1, folds=2, confirm=2)
+    return studies
+
+
+@pytest.mark.usefixtures("folded")
+def test_the_networks_of_the_studies_are_not_needed() -> None:
+    pair = ("one", "folded")
+    with pytest.raises(CheckpointError, match="its folds only measure it"):
+        plan(studies=pair)
+    assert [study.spec.name for study in plan(**QUICK, studies=pair).compared] == list(pair)
+
+
+@pytest.mark.usefixtures("folded")
+def test_a_search_confirms_as_many_trials_as_its_study() -> None:
+    whole = plan(**QUICK, studies=("one", "folded"))
+    assert [study.confirms for study in whole.compared] == [0, 2]
+    assert [plan_search(whole, study, 0).confirms for study in whole.compared] == [0, 2]
+    digests = []
+    for confirms in (2, 5, 0):
+        compared = [replace(study, confirms=min(confirms, 5 * (study.spec.folds - 1))) for study in whole.compared]
+        digests.append([c.search for c in candidates_of(compared, whole.tracks, whole.settings)])
+    assert [digest[0] for digest in digests] == [digests[0][0]] * 3
+    assert len({digest[1] for digest in digests}) == 3  # another choice, another comparison
+    settled = whole.compared[1].spec.frozen_settings()
+    assert digests[1][1] == digest_of([settled, 1])  # as it was before the number was on record
+
+
+@pytest.mark.usefixtures("folded")
+def test_a_study_with_the_longest_name_has_searches_and_their_confirmations() -> None:
+    whole = plan(**QUICK, studies=("one", "folded"))
+    one, folded = whole.compared
+    compared = one, replace(folded, spec=replace(folded.spec, name="x" * 100))
+    whole = replace(whole, compared=compared, candidates=candidates_of(compared, whole.tracks, whole.settings))
+    own = plan_search(whole, compared[1], 4)
+    for part in (own, plan_confirmation(own, 1)):
+        assert open_study(part).name == part.spec.name
+        assert part.spec.name.startswith(f"{'x' * 100}.nested-")
 
 
 @pytest.mark.long

@@ -27,6 +27,7 @@ def test_unlike_studies_are_warned_of(studies: Path) -> None:
     assert (
         warning == "budgets differ: the search of one was told 1 known trials of study old, beside its own trials"
     )
+    assert study_warnings([replace(compared[0], known=told)], nested=True) == []
     assert any("epochs differ: one trains 4, longer 5" in warning for warning in warnings)
     edge = {"lr": {"low": 1e-3, "high": 1e-1}, "batch_size": [32]}
     sweep(study="edge", search=edge, trials=1)  # its one trial is the report's setting, at the lower end

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from harness.core.tables import write_table
+from harness.core.tables import read_cell, write_table
 
 
 def test_a_text_that_would_be_a_formula_gets_an_apostrophe(tmp_path: Path) -> None:
@@ -14,3 +14,4 @@ def test_a_text_that_would_be_a_formula_gets_an_apostrophe(tmp_path: Path) -> No
     escaped = ["'=1+1|cmd", "'+1", "'-intro", "'@sum", "'\tx", "rock = roll", "'=1", ""]
     assert header == ["track", "gain", *escaped]
     assert row == ["'=a.00001", "-0.5", *escaped]
+    assert [read_cell(cell) for cell in row] == ["=a.00001", "-0.5", *texts[:-2], "=1", ""]

@@ -7,16 +7,26 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import SettingsError
-from harness.core.workspace import check_name, lasting_name, recorded_name, resolve_stores
+from harness.core.workspace import check_name, check_new_name, lasting_name, recorded_name, resolve_stores
 from harness.study import open_storage
 from harness.tracking import Tracker
 from tests.support.sweeps import make_workspace
 
 
-@pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", "-a", "a'b", "x" * 101])
+@pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", "-a", "a'b", "x" * 141])
 def test_names_that_are_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="usable name"):
-        check_name("study", name)
+    for check in (check_name, check_new_name):
+        with pytest.raises(SettingsError, match="usable name"):
+            check("study", name)
+
+
+def test_a_part_may_have_a_longer_name_than_a_user_may_give() -> None:
+    longest = "x" * 100
+    assert check_new_name("study", longest) == longest
+    with pytest.raises(SettingsError, match=r"(?s)usable name.*up to 100 letters"):
+        check_new_name("study", f"{longest}x")
+    part = f"{longest}.nested-01234567-99.confirm"
+    assert check_name("study", part) == part
 
 
 def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from harness.core.errors import SettingsError
 from harness.core.space import Choice, Range
 from harness.models.external import check_network
 from harness.models.registry import model_spec
-from harness.sweep.driver import join_study, open_study, worker_tasks
+from harness.sweep.driver import open_study, worker_tasks
+from harness.sweep.joining import join_study
 from harness.sweep.plan import plan_sweep
 from harness.sweep.worker import Worker
 from harness.training.checkpoint import load_checkpoint

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from harness.core.records import TrialRow
-from harness.core.space import Choice, Range, Space
+from harness.core.space import Choice, Params, Range, Space
 from harness.study.plots import plain, write_study_report
 
 ODD = "$a^$"
 SPACE: Space = {"lr": Range(1e-4, 1e-1, log=True), ODD: Choice((ODD, "=1+1", "$"))}
+FIXED: Params = {"dropout": 0.3}
 
 
 def row(number: int, value: str) -> TrialRow:
@@ -38,9 +39,9 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 def test_every_picture_of_a_study_takes_every_name(tmp_path: Path) -> None:
     rows = [row(0, ODD), row(1, "=1+1"), row(2, "$")]
-    write_study_report(tmp_path, ODD, rows, {}, {0: "run"}, SPACE)
+    write_study_report(tmp_path, ODD, rows, {}, {0: "run"}, SPACE, FIXED)
     few = (tmp_path / "param_importances.png").read_bytes()
-    write_study_report(tmp_path, ODD, rows, {"lr": 0.4, ODD: 0.6}, {0: "run"}, SPACE)
+    write_study_report(tmp_path, ODD, rows, {"lr": 0.4, ODD: 0.6}, {0: "run"}, SPACE, FIXED)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "optimization_history.png",
         "param_importances.png",
@@ -50,4 +51,5 @@ def test_every_picture_of_a_study_takes_every_name(tmp_path: Path) -> None:
     with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line[ODD] for line in lines] == [ODD, "'=1+1", "$"]
+    assert [line["dropout"] for line in lines] == ["0.3"] * 3
     assert (lines[0]["reason"], lines[0]["run_id"], lines[0]["lr"]) == ("'-x", "run", "0.1")

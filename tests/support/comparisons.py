@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mlflow.entities import Run
 
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
+from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
 from harness.compare.result import Comparison, Outcome
 from harness.compare.verdict import ResamplingScheme
 from harness.core.candidate import Candidate
+from harness.core.events import Event, RepeatEnded
 from harness.core.records import Split, TrialConfig, TrialRow
+from harness.data import FEATURE_COLUMNS, Tracks, View
+from harness.models.registry import MODELS
 from harness.tracking import Ledger
+from harness.training.loop import evaluate, fit, start_training
 from tests.support.stores import Stores
 
 TRAINED = ["logistic regression", "RBF SVM", "random forest", "gradient boosting"]
@@ -37,6 +45,43 @@ def repeats(run_id: str) -> list[Run]:
 def plan(**changes: Any) -> ComparisonPlan:
     """The plan of a comparison of the two studies that these tests share, or of what `changes` say."""
     return plan_comparison(CompareSettings(**{"studies": ("one", "two"), **changes}))
+
+
+def task_of(found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path) -> RepeatTask:
+    return RepeatTask(
+        candidates=(candidate,),
+        splits=found.splits,
+        todo=((0, 0),),
+        tracks=tracks,
+        folder=folder,
+        device="cpu",
+        threads=1,
+        merges=found.merges,
+    )
+
+
+def run_repeat(
+    found: ComparisonPlan, candidate: Candidate, tracks: Tracks, folder: Path
+) -> tuple[list[Event], RepeatEnded]:
+    """Run the first repeat of a candidate in this process; return its journal's events and its end."""
+    do_repeats(task_of(found, candidate, tracks, folder), threading.Event())
+    repeat = read_repeat(repeat_path(folder, candidate, 0))
+    assert repeat is not None
+    return repeat
+
+
+def by_hand(tracks: Tracks, split: Split, config: TrialConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Train a network of the loop alone; return its probabilities for the test tracks, and their genres."""
+    torch.set_num_threads(1)
+    view = View(tracks, "features", FEATURE_COLUMNS)
+    data = view.training(split)
+    state = start_training(config, MODELS["fcnn"], data, torch.device("cpu"))
+    for _ in fit(state, data):
+        pass
+    assert state.best_weights is not None
+    state.classifier.load_state_dict(state.best_weights)
+    part = view.open_test(split)
+    return torch.softmax(evaluate(state.classifier, part), 1), part.targets
 
 
 def scheme_of(repeats: int, tracks: int, *, redrawn: bool) -> ResamplingScheme:

@@ -12,7 +12,7 @@ import pytest
 
 from harness.training.description import read_description
 from tests.support.commands import command
-from tests.support.processes import workers
+from tests.support.processes import kill_all, wait_for, workers
 from tests.support.stores import Stores, artifacts, epochs_on_record, left_behind
 
 pytestmark = pytest.mark.process
@@ -107,6 +107,51 @@ def kill_and_check(case: str, arguments: tuple[str, ...], total: int, epochs: in
             assert refitted(stores, case) == refitted(stores, whole)
             stores.same_numbers(f"{case}.confirm", f"{whole}.confirm")
             assert confirmed(stores, case) == confirmed(stores, whole)
+
+
+def test_an_ensemble_that_is_killed_goes_on_to_the_same_weights(place: Path) -> None:
+    """Killed in the second network, in the third, and when all are trained: the same command goes on each time."""
+    # So slow a training has its best epoch late, and the refit has as many epochs.
+    slow = ("--set", "lr=1e-5", "--set", "batch_size=64", "--search", "dropout=0:0.1")
+    arguments = ("--model", "fcnn", "--trials", "1", "--epochs", "300", "--jobs", "1", *slow, "--ensemble", "3")
+    part, stores = "killed.refit-0", Stores.here()
+    folder = place / "mlruns" / "work" / part
+
+    def epochs(member: int) -> int:
+        path = folder / f"trial-{member:05d}.jsonl"
+        return path.read_bytes().count(b'"event":"epoch"') if path.exists() else 0
+
+    def trained() -> int:
+        return sum(trial.state.name == "COMPLETE" for trial in stores.trials(part))
+
+    ended: dict[str, int] = {}
+    for reached in (lambda: epochs(1) > 20, lambda: epochs(2) > 20, lambda: trained() == 3):
+        process = subprocess.Popen(
+            sweep_command(*arguments, "--study", "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for(reached)
+        kill_all(process)
+        runs = {run.info.run_id: run.info.end_time for run in stores.runs(part, "trial") if run.info.end_time}
+        assert ended.items() <= runs.items()  # a network that is on record is not trained again
+        ended = runs
+    for study in ("killed", "whole"):
+        subprocess.run(sweep_command(*arguments, "--study", study), check=True, capture_output=True)
+    assert weights(stores, part) == weights(stores, "whole.refit-0")
+    assert left_behind(folder) == []
+    members = stores.runs(part, "trial")
+    assert [run.info.status for run in members] == ["FINISHED"] * 3
+    steps = [sorted(step for step, _ in stores.history(run, "train_loss")) for run in members]
+    assert steps == [list(range(1, len(steps[0]) + 1))] * 3
+    assert len(steps[0]) > 40
+    subprocess.run(command("doctor"), check=True, capture_output=True)
+
+
+def weights(stores: Stores, refit: str) -> list[str]:
+    """The SHA-256 of the weights of a refit's networks, and last that of their ensemble."""
+    (parent,) = stores.runs(refit, "study")
+    assert parent.data.tags["members"] == "3"
+    runs = [*stores.runs(refit, "trial"), parent]
+    return [read_description(artifacts(run) / "checkpoint").sha256 for run in runs]
 
 
 def confirmed(stores: Stores, study: str) -> object:

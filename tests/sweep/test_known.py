@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -13,18 +15,22 @@ from hypothesis import strategies as st
 
 from harness.core.errors import SettingsError, StudyError
 from harness.core.known import KnownTrial, KnownTrials
+from harness.core.records import TrialRow
 from harness.core.space import Choice, Condition, Params, Range
 from harness.core.workspace import resolve_stores
 from harness.models.registry import MODELS
+from harness.study.plots import write_trials_csv
 from harness.study.samplers import make_sampler
 from harness.study.suggesting import suggest
+from harness.sweep.driver import open_study
 from harness.sweep.known import fit, read_known
+from harness.sweep.plan import plan_sweep
 from harness.sweep.settings import SweepSettings
 from harness.training.loop import accepted_by
 from tests.support.commands import Harness
 from tests.support.stores import Stores, artifacts
-from tests.support.studies import SPEC
-from tests.support.sweeps import sweep
+from tests.support.studies import SPEC, complete, take
+from tests.support.sweeps import FAST, changed, sweep
 
 ACCEPTED = accepted_by(MODELS["fcnn"])
 SPACE = replace(
@@ -61,6 +67,43 @@ def test_a_search_is_told_the_trials_of_another_study() -> None:
     assert (again.counts.finished, len(stores.runs("told", "trial"))) == (3, 3)
 
 
+@pytest.mark.usefixtures("place")
+def test_a_study_that_goes_on_needs_its_sources_no_more(tmp_path: Path) -> None:
+    table = tmp_path / "known.csv"
+    table.write_text("lr,batch_size,val_accuracy\n0.001,32,0.4\n")
+    with pytest.raises(StudyError, match="there is no study 'demo-fcnn'"):
+        plan_sweep(changed(FAST, study="told", from_studies=("demo-fcnn",)))
+    source = open_study(plan_sweep(FAST))
+    complete(take(source), 0.5)
+    told = changed(FAST, study="told", from_studies=("demo-fcnn",), import_trials=(str(table),))
+    first = open_study(plan_sweep(told)).known
+    assert first is not None
+    assert sorted(trial.val_accuracy for trial in first.trials) == [0.4, 0.5]
+    table.unlink()
+    optuna.delete_study(study_name="demo-fcnn", storage=Stores.here().storage)
+    again = plan_sweep(changed(told, trials=7))
+    assert again.known == first
+    assert open_study(again).known == first
+    with pytest.raises(StudyError, match="there is no study 'demo-fcnn'"):
+        plan_sweep(changed(told, import_trials=()))  # other sources
+    with pytest.raises(StudyError, match="there is no study 'demo-fcnn'"):
+        plan_sweep(changed(told, study="new"))
+
+
+@pytest.mark.usefixtures("place")
+def test_the_same_on_a_database_server_that_has_no_study_yet(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    table = tmp_path / "known.csv"
+    table.write_text("lr,batch_size,val_accuracy\n0.001,32,0.4\n")
+    told = changed(FAST, storage=new_database(), import_trials=(str(table),))
+    study = open_study(plan_sweep(told))
+    study._storage.engine.dispose()
+    assert study.known is not None
+    table.unlink()
+    assert plan_sweep(told).known == study.known
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_a_search_is_told_the_trials_of_a_table(inside: Harness) -> None:
@@ -90,6 +133,37 @@ def test_a_search_is_told_the_trials_of_a_table(inside: Harness) -> None:
         "none",
     )
     assert "known: the search was told 3 known trials of table trials.csv, beside its own trials" in shown.stdout
+
+
+def test_a_table_says_what_was_fixed(tmp_path: Path) -> None:
+    begun = datetime(2026, 1, 1)
+    row = TrialRow(
+        number=0,
+        state="COMPLETE",
+        params={"lr": 0.01, "batch_size": 32},
+        val_accuracy=0.5,
+        val_loss=1.0,
+        best_epoch=1,
+        started=begun,
+        ended=begun,
+        reason=None,
+    )
+    table = tmp_path / "trials.csv"
+    write_trials_csv(table, [row], {}, SPEC.space, {"dropout": 0.3, "optimizer": "adamw"})
+    settings = SweepSettings(model="fcnn", import_trials=(str(table),))
+    stores = resolve_stores(None, f"sqlite:///{tmp_path}/optuna.db")  # which is not there yet
+    same = replace(SPEC, fixed={"dropout": 0.3, "optimizer": "adamw"})
+    known = read_known(settings, same, ACCEPTED, stores)
+    assert known is not None
+    assert known.trials == (KnownTrial(params=row.params, val_accuracy=0.5),)
+    searched = replace(same, space={**SPEC.space, "dropout": Range(0, 0.5)}, fixed={"optimizer": "adamw"})
+    known = read_known(settings, searched, ACCEPTED, stores)
+    assert known is not None
+    assert known.best.params == {**row.params, "dropout": 0.3}
+    others: list[Params] = [{}, {"dropout": 0.3}, {"dropout": 0.2, "optimizer": "adamw"}]
+    for other in others:
+        with pytest.raises(SettingsError, match="none of the 1 known trials"):
+            read_known(settings, replace(SPEC, fixed=other), ACCEPTED, stores)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
@@ -174,4 +248,4 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str, messa
     for content, expected in ((text.encode(), message), (b"\xff\xfe\x00", "cannot be read")):
         table.write_bytes(content)
         with pytest.raises(SettingsError, match=expected):
-            read_known(settings, SPEC, ACCEPTED, resolve_stores(None, None))
+            read_known(settings, SPEC, ACCEPTED, resolve_stores(None, f"sqlite:///{tmp_path}/optuna.db"))
