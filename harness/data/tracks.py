@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def load_tracks(folder: Path, *, enough: bool = True) -> Tracks:
         features=features,
         pictures=pictures,
         excluded=_excluded(table, found),
-        duplicates=_duplicates(ids, _contents(features, files)),
+        duplicates=equal_groups(ids, _contents(features, files)),
         digest=_digest(genre_of, features, of_pictures),
         synthetic=(folder / MARKER_FILE).exists(),
     )
@@ -218,8 +218,9 @@ def _shortage(genres: Iterable[str]) -> str | None:
     return f"too few usable tracks: {', '.join(few)}" if few else None
 
 
-def _duplicates(ids: tuple[str, ...], contents: list[bytes]) -> tuple[tuple[str, ...], ...]:
-    groups: dict[bytes, list[str]] = {}
+def equal_groups(ids: Sequence[str], contents: Sequence[Hashable]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of two or more tracks with equal contents."""
+    groups: dict[Hashable, list[str]] = {}
     for track, content in zip(ids, contents, strict=True):
         groups.setdefault(content, []).append(track)
     return tuple(sorted(tuple(group) for group in groups.values() if len(group) > 1))
