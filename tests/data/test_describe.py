@@ -17,7 +17,15 @@ from PIL import Image
 from harness.core.errors import DataError, SettingsError
 from harness.core.json_types import finite
 from harness.core.records import Split
-from harness.data import FEATURE_COLUMNS, FEATURES_FILE, PICTURES_FOLDER, Tracks, load_tracks, stratified_split
+from harness.data import (
+    FEATURE_COLUMNS,
+    FEATURES_FILE,
+    PICTURES_FOLDER,
+    Tracks,
+    load_tracks,
+    read_split,
+    stratified_split,
+)
 from harness.data.audio.panels import clip_panels
 from harness.data.audio.recipe import RATE
 from harness.data.describe import Description, check_page, describe_data, write_page
@@ -147,7 +155,7 @@ def test_what_is_planted_is_found(demo_tracks: Tracks, split: Split) -> None:
     (group,) = found.identical
     assert (group.tracks, group.alike, len(group.genres)) == ((c, other), ("features",), 2)
     assert "constant in the train part: rms_var" in found.warnings
-    assert f"identical tracks with different genres: {c}, {other}" in found.warnings
+    assert f"1 group(s) of identical tracks have different genres: {c}, {other}" in found.warnings
     json.dumps(finite(found.as_json()), allow_nan=False)
 
 
@@ -165,7 +173,7 @@ def test_identical_pictures_are_found_beside_identical_features(tmp_path: Path) 
         (("genre0.00000", "genre0.00001"), ("pictures",)),
         (("genre1.00001", "genre1.00002"), ("features",)),
     ]
-    torn = f"identical tracks in different parts of the split: {', '.join(found.identical[0].tracks)}"
+    torn = "1 group(s) of identical tracks lie in different parts of the split: genre0.00000, genre0.00001"
     assert (torn in found.warnings) == (len(found.identical[0].parts) > 1)
     assert len(found.identical[1].parts) == 1
 
@@ -326,7 +334,7 @@ def test_where_a_page_cannot_lie(tmp_path: Path, name: str, said: str) -> None:
 def test_the_command(demo_data: Path, demo_tracks: Tracks, tmp_path: Path, inside: Harness) -> None:
     out = inside("data", "describe", str(demo_data)).stdout
     assert "SYNTHETIC" in out
-    assert "the 60 test tracks are left out" in out
+    assert "The 60 test tracks are left out" in out
     assert "--out report.html" in out
     parts = {"train": demo_tracks.ids[::2], "valid": demo_tracks.ids[1::4], "test": demo_tracks.ids[3::4]}
     write_lists(tmp_path, Split(name="lists", drawn=False, **parts), "_filtered")
@@ -358,10 +366,13 @@ def test_errors_of_the_command(demo_data: Path, tmp_path: Path, inside: Harness)
 
 def test_the_real_data(gtzan: Path, tmp_path: Path, inside: Harness) -> None:
     path = tmp_path / "report.html"
+    lists = describe_data(load_tracks(gtzan), read_split(gtzan / "splits" / "fault-filtered", load_tracks(gtzan)))
+    assert lists.unlisted == 70
+    assert not [line for line in lists.warnings if "different parts" in line]  # the lists have one of each repeat
     found = last_json(inside("data", "describe", str(gtzan), "--out", str(path), "--json"))
     assert len(found["identical"]) == 14
     assert all(group["alike"] == ["features", "pictures"] for group in found["identical"])
-    assert "identical tracks with different genres: metal.00058, rock.00016" in found["warnings"]
+    assert "1 group(s) of identical tracks have different genres: metal.00058, rock.00016" in found["warnings"]
     first, second = (component["explained"] for component in found["points"]["components"][:2])
     assert first + second == pytest.approx(0.402, abs=0.001)
     text = path.read_text(encoding="utf-8")

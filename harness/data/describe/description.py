@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.data.describe.chosen import Chosen, choose_track
 from harness.data.describe.columns import QUANTILES, Columns, columns_of
-from harness.data.describe.identical import Identical, identical_tracks
+from harness.data.describe.identical import UNLISTED, Identical, identical_tracks
 from harness.data.describe.points import FAR, Points, points_of
 from harness.data.leaks import leak_warnings
 from harness.data.tracks import Tracks
 
 TEMPO = "tempo"
+SHOWN_GROUPS = 3  # in a warning
 MOST_GENRES = 30  # that pictures show
 
 
@@ -65,9 +67,9 @@ class Description:
     def sentences(self) -> list[str]:
         """What stands out, in a sentence each."""
         train, valid, test = (len(part) for part in (self.split.train, self.split.valid, self.split.test))
-        found = [
-            f"Described are {train} train and {valid} validation tracks; the {test} test tracks are left out."
-        ]
+        unlisted = f", and so are {self.unlisted} that are in no list" if self.unlisted else ""
+        described = f"Described are {train} train and {valid} validation tracks."
+        found = [f"{described} The {test} test tracks are left out{unlisted}."]
         if self.columns is not None and self.columns.most_different:
             shown = ", ".join(f"{name} ({value:.2f})" for name, value in self.columns.most_different[:3])
             found.append(f"The genres differ most in {shown}: eta squared of the ranks, 0 not at all, 1 wholly.")
@@ -135,6 +137,7 @@ def describe_data(tracks: Tracks, split: Split, *, track: str | None = None) -> 
 
     Raises SettingsError if there is no such track in the train or validation part, DataError as `load_tracks`.
     """
+    chosen = choose_track(tracks, split, track)
     train, valid = tracks.select(split.train), tracks.select(split.valid)
     listed = {*split.train, *split.valid, *split.test}
     columns, points = None, None
@@ -144,11 +147,7 @@ def describe_data(tracks: Tracks, split: Split, *, track: str | None = None) -> 
         if columns.constant:
             warnings.append(f"constant in the train part: {', '.join(columns.constant)}")
     identical = identical_tracks(tracks, split)
-    for group in identical:
-        if len(group.genres) > 1:
-            warnings.append(f"identical tracks with different genres: {', '.join(group.tracks)}")
-        if len(group.parts) > 1:
-            warnings.append(f"identical tracks in different parts of the split: {', '.join(group.tracks)}")
+    warnings += _identical_warnings(identical)
     counts = Counter(tracks.labels.tolist())
     return Description(
         folder=str(tracks.folder),
@@ -164,9 +163,22 @@ def describe_data(tracks: Tracks, split: Split, *, track: str | None = None) -> 
         columns=columns,
         points=points,
         identical=identical,
-        chosen=choose_track(tracks, split, track),
+        chosen=chosen,
         warnings=tuple(warnings),
     )
+
+
+def _identical_warnings(identical: Sequence[Identical]) -> list[str]:
+    found = []
+    for what, groups in (
+        ("have different genres", [group for group in identical if len(group.genres) > 1]),
+        ("lie in different parts of the split", [g for g in identical if len(set(g.parts) - {UNLISTED}) > 1]),
+    ):
+        if groups:
+            shown = "; ".join(", ".join(group.tracks) for group in groups[:SHOWN_GROUPS])
+            more = "; ..." if len(groups) > SHOWN_GROUPS else ""
+            found.append(f"{len(groups)} group(s) of identical tracks {what}: {shown}{more}")
+    return found
 
 
 def _columns_json(columns: Columns, genres: list[str]) -> JsonObject:

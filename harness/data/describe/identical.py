@@ -9,6 +9,8 @@ from harness.data.images import find_pictures, picture_digests
 from harness.data.layout import PICTURES_FOLDER
 from harness.data.tracks import Tracks, equal_groups
 
+UNLISTED = "in no list"
+
 
 @dataclass(frozen=True, slots=True)
 class Identical:
@@ -42,7 +44,7 @@ def identical_tracks(tracks: Tracks, split: Split) -> tuple[Identical, ...]:
         Identical(
             tracks=group,
             alike=tuple(alike),
-            parts=tuple(dict.fromkeys(part_of.get(track, "none") for track in group)),
+            parts=tuple(dict.fromkeys(part_of.get(track, UNLISTED) for track in group)),
             genres=tuple(dict.fromkeys(genre_of[track] for track in group)),
         )
         for group, alike in sorted(groups.items())
