@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from scipy.stats import spearmanr
 
 from harness.core.errors import DataError, SettingsError
 from harness.core.json_types import finite
@@ -30,7 +31,9 @@ from harness.data.audio.panels import clip_panels
 from harness.data.audio.recipe import RATE
 from harness.data.describe import Description, check_page, describe_data, write_page
 from harness.data.describe.chosen import choose_track, panels_or_reason
-from harness.data.describe.columns import difference
+from harness.data.describe.columns import MOST_COLUMNS, columns_of, difference
+from harness.data.describe.pictures import correlation_picture, tempo_picture
+from harness.data.describe.strips import strips_of
 from harness.data.features import write_features
 from harness.data.layout import SOUND_FOLDER
 from tests.support.commands import Harness, last_json
@@ -157,6 +160,57 @@ def test_what_is_planted_is_found(demo_tracks: Tracks, split: Split) -> None:
     assert "constant in the train part: rms_var" in found.warnings
     assert f"1 group(s) of identical tracks have different genres: {c}, {other}" in found.warnings
     json.dumps(finite(found.as_json()), allow_nan=False)
+
+
+def test_missing_values_are_left_aside(demo_tracks: Tracks, split: Split) -> None:
+    assert demo_tracks.features is not None
+    features = demo_tracks.features.copy()
+    random, tempo, rms = np.random.default_rng(2), *(demo_tracks.columns.index(n) for n in ("tempo", "rms_mean"))
+    features[random.random(len(features)) < 0.3, tempo] = np.nan
+    features[:, rms] = np.nan
+    found = describe_data(with_features(demo_tracks, features), split)
+    columns, rows = found.columns, features[demo_tracks.indices(split.train)]
+    assert columns is not None
+    assert columns.missing == {"tempo": int(np.isnan(rows[:, tempo]).sum()), "rms_mean": len(rows)}
+    assert columns.constant == ("rms_mean",)
+    other, known = demo_tracks.columns.index("rolloff_var"), ~np.isnan(rows[:, tempo])
+    a, b = (columns.names.index(name) for name in ("tempo", "rolloff_var"))
+    assert columns.pearson[a, b] == pytest.approx(np.corrcoef(rows[known][:, [tempo, other]].T)[0, 1])
+    assert columns.spearman[a, b] == pytest.approx(spearmanr(*rows[known][:, [tempo, other]].T)[0], abs=0.02)
+    assert any(
+        line.endswith("values of the train part are missing, in rms_mean, tempo") for line in found.warnings
+    )
+    of_tempo, drawings = tempo_picture(found), strips_of(columns, demo_tracks.genres, found.drawn)
+    assert of_tempo is not None
+    assert "nan" not in of_tempo.alt
+    assert not [strip for strips in drawings.values() for strip in strips if "nan" in strip.alt]
+    for picture in (of_tempo, correlation_picture(columns)):
+        picture.draw().canvas.draw()
+
+
+def test_of_many_columns_those_that_differ_are_drawn() -> None:
+    random, labels = np.random.default_rng(0), np.arange(40) % 4
+    values = random.normal(size=(40, MOST_COLUMNS + 20))
+    values[:, 50] += 10 * labels
+    many = Tracks(
+        folder=Path("many"),
+        ids=tuple(f"a.{number:05d}" for number in range(40)),
+        genres=("a", "b", "c", "d"),
+        labels=labels,
+        columns=tuple(f"x{number}" for number in range(values.shape[1])),
+        features=values,
+        pictures=None,
+        excluded={},
+        duplicates=(),
+        digest="",
+        synthetic=False,
+    )
+    found = columns_of(many)
+    assert found.most_different[0][0] == "x50"
+    assert 50 in found.drawn
+    assert found.pearson.shape == (MOST_COLUMNS, MOST_COLUMNS)
+    assert [name for names in found.families.values() for name in names] == [found.names[i] for i in found.drawn]
+    assert found.pearson == pytest.approx(np.corrcoef(values[:, list(found.drawn)], rowvar=False))
 
 
 def test_identical_pictures_are_found_beside_identical_features(tmp_path: Path) -> None:

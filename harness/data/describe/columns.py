@@ -13,6 +13,7 @@ from harness.data.features import FAMILIES
 from harness.data.tracks import Tracks
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_COLUMNS = 80  # that are drawn and have correlations
 STRONG = 0.9  # a correlation from which on two columns say nearly the same
 NO_FAMILY = "in no family"
 NEGLIGIBLE = 1e-12  # of a column's largest value: a smaller range is rounding
@@ -32,15 +33,20 @@ class Correlated:
 class Columns:
     """Figures of the feature columns, of the train part alone.
 
-    `names` are the columns, those of a family together; `families` maps each family to its columns. The arrays
-    follow `names`: `pearson` and `spearman` are float64 [c, c]; `quantiles` is float64 [genres, c, 5], NaN for a
-    genre without train tracks; `differs` is float64 [c] (see `difference`). What a constant column does not have
-    is NaN.
+    `names` are the columns, those of a family together. `quantiles` is float64 [genres, c, 5], NaN where a genre
+    has no values; `differs` is float64 [c] (see `difference`), NaN for a constant column. `constant` are the
+    columns with one value, or none; `missing` maps columns to their number of missing values.
+
+    `families` maps each family to its columns, without those that are not drawn: where there are more than
+    MOST_COLUMNS, those are drawn in which the genres differ most. `drawn` are their places in `names`. `pearson`
+    and `spearman` are float64 [drawn, drawn], over the tracks that have both values, NaN for a constant column.
     """
 
     names: tuple[str, ...]
     families: dict[str, tuple[str, ...]]
+    drawn: tuple[int, ...]
     constant: tuple[str, ...]
+    missing: dict[str, int]
     pearson: np.ndarray
     spearman: np.ndarray
     quantiles: np.ndarray
@@ -48,11 +54,12 @@ class Columns:
 
     @property
     def strongest(self) -> list[Correlated]:
-        """All pairs of columns, the strongest correlation of the values first."""
-        rows, columns = np.triu_indices(len(self.names), k=1)
+        """All pairs of drawn columns, the strongest correlation of the values first."""
+        rows, columns = np.triu_indices(len(self.drawn), k=1)
+        names = [self.names[place] for place in self.drawn]
         order = np.argsort(-np.abs(self.pearson[rows, columns]), kind="stable")
         return [
-            Correlated(self.names[a], self.names[b], float(self.pearson[a, b]), float(self.spearman[a, b]))
+            Correlated(names[a], names[b], float(self.pearson[a, b]), float(self.spearman[a, b]))
             for a, b in zip(rows[order], columns[order], strict=True)
             if np.isfinite(self.pearson[a, b])
         ]
@@ -70,23 +77,25 @@ def columns_of(train: Tracks) -> Columns:
     families = grouped(train.columns)
     names = tuple(name for columns in families.values() for name in columns)
     values = train.features[:, [train.columns.index(name) for name in names]]
-    varies = varying(values)
-    quantiles = np.full((len(train.genres), len(names), len(QUANTILES)), np.nan)
-    for genre in np.unique(train.labels):
-        quantiles[genre] = np.quantile(values[train.labels == genre], QUANTILES, axis=0).T
+    varies, missing = varying(values), np.isnan(values).sum(axis=0)
+    differs = np.array([difference(column, train.labels) for column in values.T])
+    differs[~varies] = np.nan
+    most = np.argsort(-np.nan_to_num(differs, nan=-np.inf), kind="stable")[:MOST_COLUMNS]
+    drawn, shown = tuple(sorted(most.tolist())), {names[place] for place in most}
     return Columns(
         names=names,
-        families=families,
+        families={
+            family: kept
+            for family, columns in families.items()
+            if (kept := tuple(c for c in columns if c in shown))
+        },
+        drawn=drawn,
         constant=tuple(name for name, is_varied in zip(names, varies, strict=True) if not is_varied),
-        pearson=_correlations(values, varies),
-        spearman=_correlations(rankdata(values, axis=0), varies),
-        quantiles=quantiles,
-        differs=np.array(
-            [
-                difference(column, train.labels) if is_varied else np.nan
-                for column, is_varied in zip(values.T, varies, strict=True)
-            ]
-        ),
+        missing={name: int(count) for name, count in zip(names, missing, strict=True) if count},
+        pearson=correlations(values[:, drawn]),
+        spearman=correlations(rankdata(values[:, drawn], axis=0, nan_policy="omit")),
+        quantiles=_quantiles(values, train),
+        differs=differs,
     )
 
 
@@ -102,8 +111,9 @@ def grouped(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def varying(values: np.ndarray) -> np.ndarray:
-    """Return which columns of float64 [n, c] are not constant: bool [c]."""
-    found: np.ndarray = np.ptp(values, axis=0) > NEGLIGIBLE * np.abs(values).max(axis=0)
+    """Return which columns of float64 [n, c] have different values, leaving NaN aside: bool [c]."""
+    low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+    found: np.ndarray = high - low > NEGLIGIBLE * np.maximum(np.abs(low), np.abs(high))
     return found
 
 
@@ -114,14 +124,37 @@ def difference(values: np.ndarray, labels: np.ndarray) -> float:
     NaN if there are too few tracks. It is eta squared of the Kruskal-Wallis test, (H - k + 1) / (n - k).
     Source: Tomczak and Tomczak (2014), The need to report effect size estimates revisited.
     """
-    groups = [values[labels == genre] for genre in np.unique(labels)]
-    if len(groups) < 2 or len(values) <= len(groups):
+    known, labels = values[~np.isnan(values)], labels[~np.isnan(values)]
+    groups = [known[labels == genre] for genre in np.unique(labels)]
+    if len(groups) < 2 or len(known) <= len(groups) or np.ptp(known) == 0:
         return float("nan")
-    return (float(kruskal(*groups).statistic) - len(groups) + 1) / (len(values) - len(groups))
+    return (float(kruskal(*groups).statistic) - len(groups) + 1) / (len(known) - len(groups))
 
 
-def _correlations(values: np.ndarray, varies: np.ndarray) -> np.ndarray:
-    found = np.full((values.shape[1],) * 2, np.nan)
-    if varies.any():
-        found[np.ix_(varies, varies)] = np.corrcoef(values[:, varies], rowvar=False)
+def correlations(values: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlations of the columns of float64 [n, c]: float64 [c, c].
+
+    Each is over the rows in which both columns have a value. NaN for a column that is constant there.
+    """
+    found, varies = np.full((values.shape[1],) * 2, np.nan), varying(values)
+    kept = values[:, varies]
+    known = ~np.isnan(kept)
+    if not varies.any():
+        return found
+    scaled = np.where(known, (kept - np.nanmean(kept, axis=0)) / np.nanstd(kept, axis=0), 0)
+    counts, sums = known.T.astype(float) @ known, scaled.T @ known
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spreads = (scaled**2).T @ known - sums**2 / counts
+        spreads[spreads < NEGLIGIBLE * counts] = np.nan
+        shared = (scaled.T @ scaled - sums * sums.T / counts) / np.sqrt(spreads * spreads.T)
+    found[np.ix_(varies, varies)] = np.clip(shared, -1, 1)
+    return found
+
+
+def _quantiles(values: np.ndarray, train: Tracks) -> np.ndarray:
+    found = np.full((len(train.genres), values.shape[1], len(QUANTILES)), np.nan)
+    for genre in np.unique(train.labels):
+        own = values[train.labels == genre]
+        known = ~np.isnan(own).all(axis=0)
+        found[genre, known] = np.nanquantile(own[:, known], QUANTILES, axis=0).T
     return found

@@ -144,6 +144,9 @@ def describe_data(tracks: Tracks, split: Split, *, track: str | None = None) -> 
     warnings = leak_warnings(train, split, tracks.columns)
     if tracks.features is not None:
         columns, points = columns_of(train), points_of(train, valid)
+        if columns.missing:
+            count, names = sum(columns.missing.values()), ", ".join(columns.missing)
+            warnings.append(f"{count} values of the train part are missing, in {names}")
         if columns.constant:
             warnings.append(f"constant in the train part: {', '.join(columns.constant)}")
     identical = identical_tracks(tracks, split)
@@ -186,6 +189,8 @@ def _columns_json(columns: Columns, genres: list[str]) -> JsonObject:
         "columns": list(columns.names),
         "families": {family: list(names) for family, names in columns.families.items()},
         "constant": list(columns.constant),
+        "missing": dict(columns.missing),
+        "drawn": [columns.names[place] for place in columns.drawn],
         "pearson": columns.pearson.tolist(),
         "spearman": columns.spearman.tolist(),
         "differs": dict(columns.most_different),

@@ -115,15 +115,19 @@ def _sound(panels: ClipPanels | str) -> list[Shown]:
 
 
 def _extremes(found: Description) -> dict[str, tuple[str, float, str, float]]:
-    """Return for each column the drawn genres with the lowest and the highest median, and these medians."""
+    """Return for each column the genres with the lowest and the highest median, and these medians."""
     columns, genres = found.columns, found.train.genres
     if columns is None:
         return {}
-    middle = columns.quantiles[list(found.drawn), :, QUANTILES.index(0.5)]
-    ends = [(found.drawn[int(rows.argmin())], found.drawn[int(rows.argmax())]) for rows in middle.T]
+    middle = columns.quantiles[:, :, QUANTILES.index(0.5)].T
+    ends = {
+        name: (int(np.nanargmin(medians)), int(np.nanargmax(medians)), medians)
+        for name, medians in zip(columns.names, middle, strict=True)
+        if name not in columns.constant
+    }
     return {
-        name: (genres[low], float(column.min()), genres[high], float(column.max()))
-        for name, (low, high), column in zip(columns.names, ends, middle.T, strict=True)
+        name: (genres[low], float(medians[low]), genres[high], float(medians[high]))
+        for name, (low, high, medians) in ends.items()
     }
 
 

@@ -21,7 +21,7 @@ SHOWN_COMPONENTS = 20
 
 def correlation_picture(columns: Columns) -> Picture:
     """Return the correlations of all columns, those of a family side by side."""
-    names = [plain(name) for name in columns.names]
+    names = [plain(columns.names[place]) for place in columns.drawn]
 
     def draw() -> Figure:
         side = 2.2 + 0.145 * len(names)
@@ -61,7 +61,9 @@ def tempo_picture(found: Description) -> Picture | None:
     if columns is None or train.features is None or TEMPO not in columns.names or TEMPO in columns.constant:
         return None
     values = train.features[:, train.columns.index(TEMPO)]
-    groups = [(train.genres[genre], values[train.labels == genre]) for genre in found.drawn]
+    known = ~np.isnan(values)
+    groups = [(train.genres[genre], values[known & (train.labels == genre)]) for genre in found.drawn]
+    groups = [group for group in groups if len(group[1])]
     groups.sort(key=lambda group: float(np.median(group[1])))
 
     def draw() -> Figure:

@@ -86,24 +86,37 @@ def points_of(train: Tracks, valid: Tracks) -> Points:
     """Return what the scaled features say of these tracks, which have features."""
     assert train.features is not None
     assert valid.features is not None
-    scaler, varies = StandardScaler().fit(train.features), varying(train.features)
-    scaled = [np.where(varies, scaler.transform(part.features), 0.0) for part in (train, valid)]
-    parts = zip((train, valid), PARTS, scaled, strict=True)
+    varies = varying(train.features)
+    columns = tuple(name for name, is_varied in zip(train.columns, varies, strict=True) if is_varied)
+    if not columns:
+        return Points(None, (), ())
+    values = [features[:, varies] for features in (train.features, valid.features)]
+    scaler = StandardScaler().fit(values[0])
+    # 0 is the mean of the train part, which stands for a missing value.
+    scaled = [np.nan_to_num(scaler.transform(part), nan=0.0) if len(part) else part for part in values]
     far = [
-        found
-        for tracks, part, rows in parts
-        for row, track in enumerate(tracks.ids)
-        if (found := _far_track(tracks, track, part, row, rows[row], scaler.mean_)) is not None
+        FarTrack(
+            track=tracks.ids[row],
+            part=part,
+            columns=int((np.abs(rows[row]) > FAR).sum()),
+            column=columns[most],
+            value=float(raw[row, most]),
+            mean=float(scaler.mean_[most]),
+            deviations=float(rows[row, most]),
+        )
+        for tracks, part, raw, rows in zip((train, valid), PARTS, values, scaled, strict=True)
+        for row, most in enumerate(np.abs(rows).argmax(axis=1))
+        if abs(rows[row, most]) > FAR
     ]
     return Points(
-        plane=_plane(train.columns, scaled[0], scaled[1]),
+        plane=_plane(columns, scaled[0], scaled[1]),
         far=tuple(sorted(far, key=lambda track: -abs(track.deviations))),
         close=_closest(train.ids + valid.ids, np.concatenate(scaled)),
     )
 
 
 def _plane(columns: tuple[str, ...], train: np.ndarray, valid: np.ndarray) -> Plane | None:
-    if len(train) < LEAST_TRACKS or varying(train).sum() < 2:
+    if len(train) < LEAST_TRACKS or len(columns) < 2:
         return None
     fitted = PCA(svd_solver="full").fit(train)
     components = []
@@ -114,24 +127,6 @@ def _plane(columns: tuple[str, ...], train: np.ndarray, valid: np.ndarray) -> Pl
         tuple(components),
         fitted.transform(train)[:, :2],
         fitted.transform(valid)[:, :2] if len(valid) else np.empty((0, 2)),
-    )
-
-
-def _far_track(
-    tracks: Tracks, track: str, part: str, row: int, deviations: np.ndarray, means: np.ndarray
-) -> FarTrack | None:
-    assert tracks.features is not None
-    most = int(np.abs(deviations).argmax())
-    if abs(deviations[most]) <= FAR:
-        return None
-    return FarTrack(
-        track=track,
-        part=part,
-        columns=int((np.abs(deviations) > FAR).sum()),
-        column=tracks.columns[most],
-        value=float(tracks.features[row, most]),
-        mean=float(means[most]),
-        deviations=float(deviations[most]),
     )
 
 

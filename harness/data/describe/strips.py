@@ -43,10 +43,9 @@ class Strip:
 def strips_of(columns: Columns, genres: Sequence[str], drawn: Sequence[int]) -> dict[str, list[Strip]]:
     """Return the drawings of the columns that are not constant, by family; `drawn` are the genres with a line."""
     place = {name: index for index, name in enumerate(columns.names)}
-    names = [genres[genre] for genre in drawn]
     found = {
         family: [
-            _strip(name, float(columns.differs[place[name]]), columns.quantiles[drawn, place[name]], names)
+            _strip(name, float(columns.differs[place[name]]), columns.quantiles[:, place[name]], genres, drawn)
             for name in members
             if name not in columns.constant
         ]
@@ -60,7 +59,9 @@ def show_value(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _strip(column: str, differs: float, quantiles: np.ndarray, genres: Sequence[str]) -> Strip:
+def _strip(column: str, differs: float, every: np.ndarray, names: Sequence[str], drawn: Sequence[int]) -> Strip:
+    known = [genre for genre in drawn if not np.isnan(every[genre]).any()]
+    genres, quantiles = [names[genre] for genre in known], every[known]
     low, high = float(quantiles.min()), float(quantiles.max())
     places = LEFT + (RIGHT - LEFT) * (quantiles - low) / ((high - low) or 1.0)
     medians = ", ".join(f"{genre} {show_value(row[2])}" for genre, row in zip(genres, quantiles, strict=True))
