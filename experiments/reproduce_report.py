@@ -40,11 +40,11 @@ from matplotlib.figure import Figure
 from sklearn.model_selection import train_test_split
 
 from harness.core.names import derive_seed, digest_of
+from harness.core.pages.canvas import BLUE, GREY, ORANGE
 from harness.core.records import Split, TrialConfig
 from harness.data import Tracks, View, load_tracks, read_split, used_columns, with_crop
 from harness.models.normalise import StandardizeFeatures
 from harness.models.registry import model_spec
-from harness.study.plots import BLUE, GREY, ORANGE
 from harness.training.loop import fit, start_training
 from harness.workers.cpus import usable_cores
 from harness.workers.fork_server import KEEP_LARGE_BLOCKS

@@ -1,4 +1,4 @@
-"""`harness data`: check a data folder, or make one from Kaggle's archive, from audio or from synthetic data."""
+"""`harness data`: check or describe a data folder, or make one from Kaggle's archive, audio or synthetic data."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from harness.cli.messages import MessageConsole
-from harness.cli.options import Categorical, Group, IdColumn, Impute, LabelColumn
+from harness.cli.options import Categorical, Group, IdColumn, Impute, Json, LabelColumn, option
+from harness.cli.output import print_json
 from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
     from harness.data import Tracks
+    from harness.data.describe import Description
 
-data_app = typer.Typer(help="Check, import, fetch, extract or make a data set.", no_args_is_help=True)
+data_app = typer.Typer(help="Check, describe, import, fetch, extract or make a data set.", no_args_is_help=True)
 Out = Annotated[Path, typer.Option("--out", help="Data folder to write.")]
 
 
@@ -49,6 +52,47 @@ def check(
         lists = read_split(split, tracks)
         sizes = f"{len(lists.train)} train, {len(lists.valid)} validation, {len(lists.test)} test"
         _print([("split", f"{split}: {sizes}"), *(("excluded", line) for line in lists.excluded)])
+
+
+@data_app.command()
+def describe(
+    folder: Annotated[str, typer.Argument(help="Data folder, or demo: the synthetic set.")] = "input",
+    out: Annotated[
+        Path | None, typer.Option("--out", show_default="no page", help="The page to write, FILE.html.")
+    ] = None,
+    split: Annotated[str | None, option("--split", "none", "Folder with train/valid/test lists.")] = None,
+    split_seed: Annotated[int | None, option("--split-seed", "0", "Seed of the 64/16/20 split.")] = None,
+    track: Annotated[
+        str | None,
+        typer.Option("--track", show_default="the first with sound", help="The track to show, GENRE.NNNNN."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a data set without its test part: correlations, tempo, components, values by genre, odd tracks.
+
+    Example: [bold]harness data describe input --out report.html[/bold]
+    """
+    from harness.data import DEMO_FOLDER, read_split, stratified_split
+    from harness.data.describe import check_page, describe_data, write_page
+    from harness.data.open import load_data
+    from harness.sweep.settings import check_split_seed
+
+    seed = check_split_seed(split_seed)
+    if out is not None:
+        check_page(out, DEMO_FOLDER if folder == "demo" else Path(folder))
+    tracks = load_data(folder)
+    lists = stratified_split(tracks, seed=seed) if split is None else read_split(Path(split), tracks)
+    found = describe_data(tracks, lists, track=track)
+    no_sound = None if out is None else write_page(found, out)
+    if as_json:
+        print_json({**found.as_json(), "page": None if out is None else str(out)})
+        return
+    _print_description(found)
+    if out is None:
+        _print([("next", "--out report.html writes the page, with all pictures")])
+    else:
+        sound = "" if no_sound is None else f" (no sound on it: {no_sound})"
+        _print([("track", f"{found.chosen.track}{sound}"), ("page", str(out)), ("next", f"open {out}")])
 
 
 @data_app.command("import")
@@ -144,6 +188,33 @@ def _print_tracks(tracks: Tracks) -> None:
             ("digest", tracks.digest),
         ]
     )
+
+
+def _print_description(found: Description) -> None:
+    split, parts = found.split, [(found.columns, f"{len(found.train.columns)} feature columns")]
+    halves = [text for there, text in (*parts, (found.has_pictures, "pictures")) if there]
+    _print(
+        [
+            ("folder", f"{found.folder}{' (SYNTHETIC data)' if found.synthetic else ''}"),
+            ("tracks", f"{found.tracks} of {len(found.genres)} genres with {' and '.join(halves)}"),
+            *(("excluded", line) for line in found.excluded),
+            ("split", f"{split.name}"),
+        ]
+    )
+    _print_folded([*(("", line) for line in found.sentences), *(("warning", line) for line in found.warnings)])
+
+
+def _print_folded(rows: list[tuple[str, str]]) -> None:
+    """Print sentences: on a terminal they are folded at words beside their names."""
+    if not Console().is_terminal:
+        _print(rows)
+        return
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=10)
+    table.add_column()
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def _print(rows: list[tuple[str, str]]) -> None:

@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.compare.canvas import Picture, colour_of, panels_of
+from harness.compare.colours import colour_of
 from harness.compare.result import Comparison
+from harness.core.pages.canvas import Picture, panels_of, plain
 from harness.core.records import TrialRow
 from harness.core.stats import expected_best
-from harness.study.plots import draw_expected_best, plain
+from harness.study.plots import draw_expected_best
 
 
 def trials_picture(comparison: Comparison) -> Picture:

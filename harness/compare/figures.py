@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.compare.canvas import Picture, colour_of, panels_of
+from harness.compare.colours import colour_of
 from harness.compare.counts import band, confusion, recalls, tracks_apart
 from harness.compare.effort import trials_picture
 from harness.compare.result import Comparison
-from harness.study.plots import GREY, plain
+from harness.core.pages.canvas import GREY, Picture, panels_of, plain
 
 PAIRS_SHOWN = 3
 

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from harness.compare.canvas import DARK, LIGHT, Picture
 from harness.compare.counts import tracks_apart
 from harness.compare.figures import PAIRS_SHOWN, pictures_of
 from harness.compare.result import Comparison
 from harness.compare.verdict import show_p
 from harness.core.json_types import finite
+from harness.core.pages.canvas import LIGHT
+from harness.core.pages.page import Shown, embedded, environment
 from harness.core.space import describe
 from harness.core.stats import FEW_TRACKS
 from harness.core.tables import write_table
 
 PAGE_FILE = "report.html"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A picture inside the page: data URLs for a light and a dark background."""
-
-    title: str
-    alt: str
-    light: str
-    dark: str
 
 
 def write_files(comparison: Comparison, folder: Path) -> None:
@@ -52,7 +38,7 @@ def render(comparison: Comparison, pictures: list[Shown]) -> str:
     """Return the page as HTML."""
     pairs = comparison.checkpoint_pairs
     return (
-        environment()
+        environment("harness.compare")
         .get_template("report.html.jinja")
         .render(
             comparison=comparison,
@@ -65,21 +51,6 @@ def render(comparison: Comparison, pictures: list[Shown]) -> str:
             points=lambda fraction: f"{100 * fraction:z.1f}",
         )
     )
-
-
-def environment() -> Environment:
-    """Return where the templates of the pages are, with everything escaped."""
-    loader = PackageLoader("harness.compare", ".")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-
-
-def embedded(picture: Picture, light: Path) -> Shown:
-    """Return a picture for a page; its file for a light background is there already."""
-    with tempfile.TemporaryDirectory() as name:
-        dark = Path(name) / "dark.png"
-        picture.save(dark, DARK)
-        urls = [f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in (light, dark)]
-    return Shown(title=picture.title, alt=picture.alt, light=urls[0], dark=urls[1])
 
 
 def _write_predictions(comparison: Comparison, path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from harness.compare.leaks import leak_warnings
 from harness.compare.plan import ComparedStudy
 from harness.core.candidate import Candidate
 from harness.core.records import Split
 from harness.core.space import edge_parameters, show
 from harness.data import Tracks
+from harness.data.leaks import leak_warnings
 
 EDGE = 0.025  # share of the searched range (on its own scale): a best value nearer to an end gets a warning
 FAILURE_GAP = 0.1  # a larger difference between the failure rates of two studies gets a warning

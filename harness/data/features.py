@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -35,6 +35,17 @@ FEATURE_COLUMNS: tuple[str, ...] = (
     "tempo",
     *(f"{name}_{moment}" for name in _MFCC for moment in ("mean", "var")),
 )
+# Families of them. `length` is in none: it describes the file, not the music.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "MFCC means": ("mfcc*_mean",),
+    "MFCC variances": ("mfcc*_var",),
+    "chroma": ("chroma_stft_*",),
+    "spectral shape": ("spectral_centroid_*", "spectral_bandwidth_*", "rolloff_*"),
+    "loudness": ("rms_*",),
+    "zero crossings": ("zero_crossing_rate_*",),
+    "harmony and percussion": ("harmony_*", "perceptr_*"),
+    "tempo": ("tempo",),
+}
 FLOAT32_MAX = float(np.finfo(np.float32).max)  # a larger value would become infinite in a network's float32 input
 # Far above any feature table. Without them a small archive of commas would cost minutes and gigabytes.
 MAX_COLUMNS, MAX_LINE = 2000, 1_000_000  # cells of a row; characters of a line

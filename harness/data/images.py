@@ -109,14 +109,18 @@ def _parse(file: Path, genre: str | None) -> tuple[str, str]:
 
 def pictures_digest(ids: Sequence[str], files: Sequence[Path]) -> str:
     """Return the SHA-256 over the tracks' ids and the bytes of their picture files."""
-    step = -(-len(files) // usable_threads())
-    slices = [files[first : first + step] for first in range(0, len(files), step)]
-    with ThreadPoolExecutor(usable_threads()) as pool:
-        digests = [digest for part in pool.map(_digest_files, slices) for digest in part]
     whole = hashlib.sha256()
-    for track, digest in zip(ids, digests, strict=True):
+    for track, digest in zip(ids, picture_digests(files), strict=True):
         whole.update(f"{track} {digest}\n".encode())
     return whole.hexdigest()
+
+
+def picture_digests(files: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of the bytes of each file; raises DataError if one cannot be read."""
+    step = max(1, -(-len(files) // usable_threads()))
+    slices = [files[first : first + step] for first in range(0, len(files), step)]
+    with ThreadPoolExecutor(usable_threads()) as pool:
+        return [digest for part in pool.map(_digest_files, slices) for digest in part]
 
 
 def _digest_files(paths: Sequence[Path]) -> list[str]:

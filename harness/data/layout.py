@@ -7,6 +7,7 @@ from typing import Protocol
 
 FEATURES_FILE = "features_30_sec.csv"
 PICTURES_FOLDER = "images_original"
+SOUND_FOLDER = "genres_original"
 MARKER_FILE = "SYNTHETIC.md"  # only in a folder that `harness data demo` made
 HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)  # files of operating systems, ignored
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")  # cells of a table without a value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def load_tracks(folder: Path, *, enough: bool = True, options: Mapping[str, str]
         features=features,
         pictures=pictures,
         excluded=source.excluded(),
-        duplicates=_duplicates(ids, _contents(features, files)),
+        duplicates=equal_groups(ids, _contents(features, files)),
         digest=_digest(class_of, source.columns, features, of_pictures, groups),
         synthetic=(folder / MARKER_FILE).exists(),
         words=source.words,
@@ -222,8 +222,9 @@ def enough_of(words: Words) -> str:
     )
 
 
-def _duplicates(ids: tuple[str, ...], contents: list[bytes]) -> tuple[tuple[str, ...], ...]:
-    groups: dict[bytes, list[str]] = {}
+def equal_groups(ids: Sequence[str], contents: Sequence[Hashable]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of two or more tracks with equal contents."""
+    groups: dict[Hashable, list[str]] = {}
     for track, content in zip(ids, contents, strict=True):
         groups.setdefault(content, []).append(track)
     return tuple(sorted(tuple(group) for group in groups.values() if len(group) > 1))

@@ -10,20 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from harness.core.pages.canvas import BLUE, GREY, ORANGE, plain
 from harness.core.records import TrialRow
 from harness.core.space import Choice, Params, Range, Space
 from harness.core.stats import ExpectedBest, Floats, expected_best
 from harness.core.tables import write_table
 from harness.study.overview import ENOUGH_TRIALS
 
-# Colours that most colour-blind readers can tell apart (Okabe and Ito, 2008).
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 PANELS_A_ROW = 3
-
-
-def plain(name: str) -> str:
-    """Return a name from data or from a model as matplotlib takes it: `$` would begin a formula."""
-    return name.replace("$", r"\$")
 
 
 def write_study_report(

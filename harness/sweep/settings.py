@@ -189,6 +189,11 @@ def check_timeout(minutes: float | None) -> float | None:
     return checked({"model": "any", "timeout": minutes}, "").timeout
 
 
+def check_split_seed(seed: int | None) -> int:
+    """Return the seed of a split, the default for None. Raises SettingsError if it is not within 32 bits."""
+    return checked({"model": "any", **({} if seed is None else {"split_seed": seed})}, "").split_seed
+
+
 def check_jobs(text: str) -> int | None:
     """Return the number of jobs in a string, None for `auto`. Raises SettingsError for any other string."""
     return checked({"model": "any", "jobs": text}, "").jobs

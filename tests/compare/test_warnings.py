@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.compare.leaks import leak_warnings
 from harness.compare.warnings import split_warnings, study_warnings
 from harness.core.known import KnownTrial, KnownTrials
 from harness.data import Tracks, load_tracks, stratified_split
+from harness.data.leaks import leak_warnings
 from tests.support.comparisons import plan
 from tests.support.sweeps import sweep
 

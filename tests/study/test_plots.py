@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.pages.canvas import plain
 from harness.core.records import TrialRow
 from harness.core.space import Choice, Params, Range, Space
-from harness.study.plots import plain, write_study_report
+from harness.study.plots import write_study_report
 
 ODD = "$a^$"
 SPACE: Space = {"lr": Range(1e-4, 1e-1, log=True), ODD: Choice((ODD, "=1+1", "$"))}

@@ -12,19 +12,9 @@ from pathlib import Path
 
 from harness.core.errors import SettingsError
 from harness.core.files import regular
+from harness.data.features import FAMILIES
 
 MAX_FAMILIES = 12  # 4096 subsets; each further family doubles them
-# Kaggle's columns. `length` is in none of them: it describes the file, not the music.
-DEFAULT: Mapping[str, tuple[str, ...]] = {
-    "MFCC means": ("mfcc*_mean",),
-    "MFCC variances": ("mfcc*_var",),
-    "chroma": ("chroma_stft_*",),
-    "spectral shape": ("spectral_centroid_*", "spectral_bandwidth_*", "rolloff_*"),
-    "loudness": ("rms_*",),
-    "zero crossings": ("zero_crossing_rate_*",),
-    "harmony and percussion": ("harmony_*", "perceptr_*"),
-    "tempo": ("tempo",),
-}
 DEFAULT_MERGED: Mapping[str, tuple[str, ...]] = {"MFCC": ("MFCC means", "MFCC variances")}
 NAME = re.compile(r"[A-Za-z0-9_.: /-]{1,60}")  # what MLflow takes as a metric's name
 NAMES = "1 to 60 letters without accents, digits, spaces, and _ . : / -"
@@ -76,7 +66,7 @@ def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
     Raises SettingsError if the file cannot be read or does not fit the columns, if a column is in two families,
     and if there are fewer than two families or more than MAX_FAMILIES.
     """
-    wanted, merged = (DEFAULT, DEFAULT_MERGED) if path is None else _read(path)
+    wanted, merged = (FAMILIES, DEFAULT_MERGED) if path is None else _read(path)
     where = "the default families" if path is None else str(path)
     found = []
     for name, patterns in wanted.items():

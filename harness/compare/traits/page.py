@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.compare.canvas import COLOURS, Picture, panels_of
-from harness.compare.page import embedded, environment
 from harness.compare.traits.result import LearnerResult, Row, Traits
 from harness.core.json_types import finite
+from harness.core.pages.canvas import COLOURS, GREY, Picture, panels_of, plain
+from harness.core.pages.page import embedded, environment
 from harness.core.tables import write_table
-from harness.study.plots import GREY, plain
 
 PAGE_FILE = "traits.html"
 TAKEN = {True: "permuted", False: "masked"}  # a family, whose share is known; a region
@@ -27,7 +26,7 @@ def write_traits(found: Traits, folder: Path) -> None:
         picture.save(folder / f"{picture.name}.png")
         shown.append(embedded(picture, folder / f"{picture.name}.png"))
     page = (
-        environment()
+        environment("harness.compare")
         .get_template("traits.html.jinja")
         .render(found=found, pictures=shown, percent=lambda fraction: f"{100 * fraction:z.1f}")
     )

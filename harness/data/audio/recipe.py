@@ -127,7 +127,7 @@ def _features(clip: np.ndarray) -> np.ndarray:
         "rolloff": librosa.feature.spectral_rolloff(**spectral),
         "zero_crossing_rate": librosa.feature.zero_crossing_rate(clip),
     }
-    series["harmony"], series["perceptr"] = _harmonic_and_percussive(clip)
+    series["harmony"], series["perceptr"] = harmonic_and_percussive(clip)
     coefficients = librosa.feature.mfcc(n_mfcc=MFCCS, **spectral)
     tempo, _ = librosa.beat.beat_track(y=clip, sr=RATE)
     series |= {f"mfcc{number}": values for number, values in enumerate(coefficients, start=1)}
@@ -137,7 +137,7 @@ def _features(clip: np.ndarray) -> np.ndarray:
     return np.array([found[name] for name in FEATURE_COLUMNS])
 
 
-def _harmonic_and_percussive(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def harmonic_and_percussive(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Separate the harmonic and the percussive part, as librosa's `effects.hpss` did for Kaggle's file.
 
     Samples after the last whole hop are 0 here; today's librosa has the end of the window there. The difference
@@ -160,7 +160,7 @@ def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICT
     from PIL import Image
 
     prepare_audio()
-    level = _levels(clip)
+    level = mel_levels(clip)
     # Resized before it is coloured: the mean of two colours of the map may not be a colour of the map.
     scaled = Image.fromarray(level[::-1].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
     shade = np.clip(1 + np.asarray(scaled) / DECIBELS, 0, 1)
@@ -168,7 +168,7 @@ def clip_picture(clip: np.ndarray, size: tuple[int, int] = (PICTURE_HEIGHT, PICT
     return picture
 
 
-def _levels(clip: np.ndarray) -> np.ndarray:
+def mel_levels(clip: np.ndarray) -> np.ndarray:
     """Return the mel spectrogram in decibels below its loudest value: float32 [128, frames]."""
     import librosa
 
@@ -188,4 +188,4 @@ def compile_all() -> None:
     file.seek(0)
     clip, _ = librosa.load(file, sr=RATE, mono=True)
     _features(clip)
-    _levels(clip)
+    mel_levels(clip)

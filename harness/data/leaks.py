@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from harness.core.records import Split
-from harness.data import Tracks
+from harness.data.tracks import Tracks
 
 # These columns describe the file and not the music: any prediction from them is an artefact.
 NOT_MUSIC = ("length",)

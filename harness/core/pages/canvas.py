@@ -1,4 +1,4 @@
-"""What the pictures of a comparison are drawn on: themes, colours, panels, files."""
+"""What the pictures of a page are drawn on: themes, colours, panels, files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.compare.result import Comparison
-from harness.study.plots import BLUE, GREY, ORANGE
-
 # Okabe and Ito (2008): most colour-blind readers can tell them apart, and they show on both backgrounds.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 COLOURS = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DPI = 120
 
@@ -34,12 +32,16 @@ DARK = Theme(ink="#e6e6ea", ground="#17181c")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A picture: the name of its file, its title, its text alternative, and the function that draws it."""
+    """A picture: the name of its file, its title, its text alternative, and the function that draws it.
+
+    `is_wide`: its letters are small, so that on a narrow screen it must not shrink.
+    """
 
     name: str
     title: str
     alt: str
     draw: Callable[[], Figure]
+    is_wide: bool = False
 
     def save(self, path: Path, theme: Theme = LIGHT) -> None:
         """Draw the picture in a theme and write it in the format of the path's ending: png, pdf or svg.
@@ -65,8 +67,6 @@ def panels_of(width: float, height: float, columns: int = 1, rows: int = 1) -> t
     return figure, panels
 
 
-def colour_of(comparison: Comparison, name: str) -> str:
-    """Return the colour of a study, for its single network and its ensemble; that of all others is grey."""
-    studies = [candidate.study for candidate in comparison.studied]
-    found = next((c for c in comparison.candidates if c.name == name and c.is_contender), None)
-    return GREY if found is None else COLOURS[studies.index(found.study) % len(COLOURS)]
+def plain(name: str) -> str:
+    """Return a name from data or from a model as matplotlib takes it: `$` would begin a formula."""
+    return name.replace("$", r"\$")
