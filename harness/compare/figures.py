@@ -127,7 +127,7 @@ def _confusions(comparison: Comparison) -> Picture:
                     axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5)
         return figure
 
-    said = []
+    said, word = [], comparison.words.class_
     for name in names:
         counts = confusion(comparison, name)
         np.fill_diagonal(counts, 0)
@@ -139,7 +139,7 @@ def _confusions(comparison: Comparison) -> Picture:
     return Picture(
         name="confusion",
         title="Confusion matrices",
-        alt="Percentage of each true genre predicted as each genre, over all repeats: " + "; ".join(said) + ".",
+        alt=f"Percentage of each true {word} predicted as each {word}, over all repeats: {'; '.join(said)}.",
         draw=draw,
     )
 
@@ -175,7 +175,10 @@ def _recalls(comparison: Comparison) -> Picture:
             f"and {comparison.genres[worst]} worst ({mean[worst]:.2f})"
         )
     return Picture(
-        name="recall_by_genre", title="Recall by genre", alt="Recall by genre: " + "; ".join(said) + ".", draw=draw
+        name="recall_by_genre",
+        title=f"Recall by {comparison.words.class_}",
+        alt=f"Recall by {comparison.words.class_}: " + "; ".join(said) + ".",
+        draw=draw,
     )
 
 
@@ -200,15 +203,15 @@ def _tracks(comparison: Comparison, a: str, b: str) -> Picture:
                 bars, [str(n) if n else "" for n in row], label_type="center", fontsize=8, color="#000000"
             )
         axes.set_yticks(places, _genres(comparison))
-        axes.set_xlabel("tracks of the test part of the studies' own split")
+        axes.set_xlabel(f"{comparison.words.items} of the test part of the studies' own split")
         _legend_above(axes)
         return figure
 
-    sizes = [len(tracks) for tracks in apart]
+    sizes, words = [len(tracks) for tracks in apart], comparison.words
     said = ", ".join(f"{label} {size}" for label, size in zip(labels, sizes, strict=True))
     return Picture(
         name=f"tracks_{a}_vs_{b}".replace(" ", "_"),
-        title=f"Tracks that only one of {a} and {b} gets right",
-        alt=f"Test tracks of the studies' own split, by genre: {said}, of {sum(sizes)}.",
+        title=f"{words.items.capitalize()} that only one of {a} and {b} gets right",
+        alt=f"Test {words.items} of the studies' own split, by {words.class_}: {said}, of {sum(sizes)}.",
         draw=draw,
     )

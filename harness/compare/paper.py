@@ -101,13 +101,13 @@ def numbers(comparison: Comparison) -> str:
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
     """Yield each figure: the words of its macro's name, its value, and what it is."""
-    scheme = comparison.scheme
+    scheme, items = comparison.scheme, comparison.words.items
     yield "repeats", str(len(comparison.splits)), "trainings of each model"
-    yield "judges", str(scheme.pool), "tracks that judge"
-    yield "train", f"{scheme.train:.0f}", "tracks that a repeat trains on (mean)"
+    yield "judges", str(scheme.pool), f"{items} that judge"
+    yield "train", f"{scheme.train:.0f}", f"{items} that a repeat trains on (mean)"
     if comparison.protocol == "holdout":
-        yield "valid", f"{scheme.valid:.0f}", "tracks that choose the epoch (mean)"
-    yield "test", f"{scheme.test:.0f}", "test tracks of a repeat (mean)"
+        yield "valid", f"{scheme.valid:.0f}", f"{items} that choose the epoch (mean)"
+    yield "test", f"{scheme.test:.0f}", f"test {items} of a repeat (mean)"
     for row in comparison.rows:
         for words, value, meaning in (
             ("test", row.test.mean, "mean test accuracy"),
@@ -151,6 +151,7 @@ def _tex_p(pair: Pair) -> str:
 def methods(comparison: Comparison) -> str:
     """Return a paragraph that says how the comparison was made, with its own figures."""
     scheme, repeats = comparison.scheme, len(comparison.splits)
+    item, items = comparison.words.item, comparison.words.items
     names = [escape(candidate.name) for candidate in comparison.studied]
     settings = "; ".join(
         f"{escape(f'{c.name}: {describe(c.config.params)}')}, {_epochs(c.config)}"
@@ -165,13 +166,13 @@ def methods(comparison: Comparison) -> str:
     if scheme.nested:
         chosen = [
             f"In each of the {repeats} repeats the hyperparameters of each model were chosen anew, by the "
-            "validation accuracy of a search on the tracks that the repeat did not test on, as large as the "
+            f"validation accuracy of a search on the {items} that the repeat did not test on, as large as the "
             f"model's first search (trials with a result there: {trials}).",
             "The setting that each search chose was then trained and tested once.",
         ]
     text = [
         f"We compared {_listed(names)} on the data set {escape(comparison.data)} "
-        f"({len(comparison.labels)} tracks, {len(comparison.genres)} classes)"
+        f"({len(comparison.labels)} {items}, {len(comparison.genres)} classes)"
         + (", which is synthetic." if comparison.synthetic else "."),
         *chosen,
     ]
@@ -181,8 +182,8 @@ def methods(comparison: Comparison) -> str:
         text.append(
             f"The repeats were {rounds} {'round' if rounds == 1 else 'rounds'} of a stratified "
             f"{FOLDS}-fold partition "
-            f"of the {scheme.pool} tracks{judges}; identical tracks were kept "
-            f"together. All other tracks were used for training ({scheme.train:.0f} on average)"
+            f"of the {scheme.pool} {items}{judges}; identical {items} were kept "
+            f"together. All other {items} were used for training ({scheme.train:.0f} on average)"
             + (f" and for choosing the epoch ({scheme.valid:.0f})" if scheme.valid else "")
             + ". Folds and seeds were the same for all models."
         )
@@ -190,11 +191,11 @@ def methods(comparison: Comparison) -> str:
         text.append(
             f"All repeats used the given split ({len(comparison.split.train)} train, "
             f"{len(comparison.split.valid)} "
-            f"validation, {len(comparison.split.test)} test tracks) and differ in the seed, which was "
+            f"validation, {len(comparison.split.test)} test {items}) and differ in the seed, which was "
             "the same for all models; the result is conditional on this train list."
         )
         if comparison.protocol == "refit":
-            text.append("The models were trained on the train and validation tracks together.")
+            text.append(f"The models were trained on the train and validation {items} together.")
     members = max(candidate.members for candidate in comparison.candidates)
     if members > 1:
         text.append(f"An ensemble is the mean of the probabilities of {members} networks with different seeds.")
@@ -206,12 +207,12 @@ def methods(comparison: Comparison) -> str:
         else "both as observed, because nothing was redrawn"
     )
     text.append(
-        "The difference of two models is the mean over test tracks and repeats of the difference of their "
-        "correctness. Its variance is the sum of a part between tracks (cluster-robust, over all "
-        "repeats of a track; "
+        f"The difference of two models is the mean over test {items} and repeats of the difference of their "
+        f"correctness. Its variance is the sum of a part between {items} (cluster-robust, over all "
+        f"repeats of a {item}; "
         f"Cameron, Gelbach and Miller, 2011) and a part between repeats, {factor}; intervals are "
         f"Student's $t$ with "
-        f"Satterthwaite's degrees of freedom. Where fewer than {FEW_TRACKS} tracks differed, the "
+        f"Satterthwaite's degrees of freedom. Where fewer than {FEW_TRACKS} {items} differed, the "
         f"exact sign test was "
         "used."
     )

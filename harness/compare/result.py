@@ -17,7 +17,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Representation, Split, TrialRow
 from harness.core.space import Params
 from harness.core.stats import Booleans, wilson_interval
-from harness.data import FOLDS
+from harness.data import FOLDS, MUSIC, Words
 from harness.tracking import Ledger
 
 
@@ -129,6 +129,7 @@ class Comparison:
     ledger: Ledger
     parameters: dict[str, int]
     protocol: Protocol = "refit"
+    words: Words = MUSIC
     rows: tuple[Row, ...] = field(init=False)
     pairs: tuple[Pair, ...] = field(init=False)
     gains: tuple[Pair, ...] = field(init=False)

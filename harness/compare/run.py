@@ -182,6 +182,7 @@ def _collect(
         data=plan.tracks.folder.name,
         synthetic=plan.tracks.synthetic,
         genres=plan.tracks.genres,
+        words=plan.tracks.words,
         split=plan.split,
         splits=plan.splits,
         scheme=scheme_of(plan),
@@ -191,7 +192,11 @@ def _collect(
         own={name: guesses == plan.labels_of(plan.split.test) for name, guesses in own.items()},
         trials=_trials(plan),
         looks=looks,
-        warnings=(*plan.warnings, *look_warnings(looks), *_divergence_warnings(outcomes)),
+        warnings=(
+            *plan.warnings,
+            *look_warnings(looks),
+            *_divergence_warnings(outcomes, plan.tracks.words.class_),
+        ),
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest),
         parameters=parameters,
         protocol=plan.settings.protocol,
@@ -225,10 +230,10 @@ def _trials(plan: ComparisonPlan) -> dict[str, tuple[TrialRow, ...]]:
     }
 
 
-def _divergence_warnings(outcomes: dict[str, tuple[Outcome, ...]]) -> list[str]:
+def _divergence_warnings(outcomes: dict[str, tuple[Outcome, ...]], word: str) -> list[str]:
     diverged = {name: sum(o.state == "diverged" for o in repeats) for name, repeats in outcomes.items()}
     found = [
-        f"{count} repeat(s) of {name} diverged: counted as guessing the most frequent genre"
+        f"{count} repeat(s) of {name} diverged: counted as guessing the most frequent {word}"
         for name, count in diverged.items()
         if count
     ]

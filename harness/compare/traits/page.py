@@ -140,10 +140,13 @@ def _occlusion(found: Traits) -> Picture:
         return figure
 
     said = "; ".join(f"{each.track} ({each.genre}) {each.probability:.2f}" for each in found.maps)
-    title = "An illustration, no evidence: what the best network of the study looks at in single tracks"
+    words = found.words
+    title = (
+        f"An illustration, no evidence: what the best network of the study looks at in single {found.words.items}"
+    )
     alt = (
-        "What masking a tile takes from the probability of the track's own genre, for the first validation track "
-        f"of each genre; with the whole picture it is: {said}."
+        f"What masking a tile takes from the probability of its own {words.class_}, for the first validation "
+        f"{words.item} of each {words.class_}; with the whole picture it is: {said}."
     )
     return Picture(name="occlusion", title=title, alt=alt, draw=draw)
 

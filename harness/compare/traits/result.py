@@ -13,6 +13,7 @@ from harness.compare.traits.occlusion import OcclusionMap
 from harness.compare.verdict import show_p
 from harness.core.json_types import JsonObject
 from harness.core.stats import Estimate
+from harness.data import MUSIC, Words
 
 NETWORK = "network"
 
@@ -178,6 +179,7 @@ class Traits:
     warnings: tuple[str, ...]
     ledger: str
     maps: tuple[OcclusionMap, ...] = ()
+    words: Words = MUSIC
 
     @property
     def robust(self) -> dict[str, int]:

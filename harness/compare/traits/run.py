@@ -71,6 +71,7 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
         learners=learners,
         warnings=(*plan.warnings, *looks, *reasons, *missing),
         maps=maps,
+        words=plan.tracks.words,
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest).as_text(),
     )
     with tempfile.TemporaryDirectory() as name:
