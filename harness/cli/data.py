@@ -92,7 +92,9 @@ def describe(
         _print([("next", "--out report.html writes the page, with all pictures")])
     else:
         sound = "" if no_sound is None else f" (no sound on it: {no_sound})"
-        _print([("track", f"{found.chosen.track}{sound}"), ("page", str(out)), ("next", f"open {out}")])
+        _print(
+            [(found.train.words.item, f"{found.chosen.track}{sound}"), ("page", str(out)), ("next", f"open {out}")]
+        )
 
 
 @data_app.command("import")
@@ -191,12 +193,13 @@ def _print_tracks(tracks: Tracks) -> None:
 
 
 def _print_description(found: Description) -> None:
+    words = found.train.words
     split, parts = found.split, [(found.columns, f"{len(found.train.columns)} feature columns")]
     halves = [text for there, text in (*parts, (found.has_pictures, "pictures")) if there]
     _print(
         [
             ("folder", f"{found.folder}{' (SYNTHETIC data)' if found.synthetic else ''}"),
-            ("tracks", f"{found.tracks} of {len(found.genres)} genres with {' and '.join(halves)}"),
+            (words.items, f"{found.tracks} of {len(found.genres)} {words.classes} with {' and '.join(halves)}"),
             *(("excluded", line) for line in found.excluded),
             ("split", f"{split.name}"),
         ]

@@ -162,6 +162,7 @@ def test_what_is_planted_is_found(demo_tracks: Tracks, split: Split) -> None:
     json.dumps(finite(found.as_json()), allow_nan=False)
 
 
+@pytest.mark.long
 def test_missing_values_are_left_aside(demo_tracks: Tracks, split: Split) -> None:
     assert demo_tracks.features is not None
     features = demo_tracks.features.copy()
@@ -188,6 +189,7 @@ def test_missing_values_are_left_aside(demo_tracks: Tracks, split: Split) -> Non
         picture.draw().canvas.draw()
 
 
+@pytest.mark.long
 def test_of_many_columns_those_that_differ_are_drawn() -> None:
     random, labels = np.random.default_rng(0), np.arange(40) % 4
     values = random.normal(size=(40, MOST_COLUMNS + 20))
@@ -253,6 +255,7 @@ class Outside(HTMLParser):
                 self.found.append(f"{name}={value[:40]}")
 
 
+@pytest.mark.long
 def test_the_page_holds_all_that_it_shows(page: Path, described: Description) -> None:
     text = page.read_text(encoding="utf-8")
     parser = Outside()
@@ -356,6 +359,7 @@ def test_the_track_that_is_shown(demo_copy: Path, demo_tracks: Tracks, split: Sp
             choose_track(excluded, split, wanted)
 
 
+@pytest.mark.long
 def test_without_librosa_the_page_says_so(
     demo_copy: Path, demo_tracks: Tracks, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from harness.data.describe.columns import QUANTILES, Columns, columns_of
 from harness.data.describe.identical import UNLISTED, Identical, identical_tracks
 from harness.data.describe.points import FAR, Points, points_of
 from harness.data.leaks import leak_warnings
+from harness.data.options import Words
 from harness.data.tracks import Tracks
 
 TEMPO = "tempo"
@@ -67,12 +68,15 @@ class Description:
     def sentences(self) -> list[str]:
         """What stands out, in a sentence each."""
         train, valid, test = (len(part) for part in (self.split.train, self.split.valid, self.split.test))
+        words = self.train.words
         unlisted = f", and so are {self.unlisted} that are in no list" if self.unlisted else ""
-        described = f"Described are {train} train and {valid} validation tracks."
-        found = [f"{described} The {test} test tracks are left out{unlisted}."]
+        described = f"Described are {train} train and {valid} validation {words.items}."
+        found = [f"{described} The {test} test {words.items} are left out{unlisted}."]
         if self.columns is not None and self.columns.most_different:
             shown = ", ".join(f"{name} ({value:.2f})" for name, value in self.columns.most_different[:3])
-            found.append(f"The genres differ most in {shown}: eta squared of the ranks, 0 not at all, 1 wholly.")
+            found.append(
+                f"The {words.classes} differ most in {shown}: eta squared of the ranks, 0 not at all, 1 wholly."
+            )
         if self.points is not None and self.points.plane is not None:
             plane = self.points.plane
             two = 100 * sum(component.explained for component in plane.components[:2])
@@ -83,12 +87,12 @@ class Description:
         if self.points is not None:
             far = len(self.points.far)
             found.append(
-                f"{far} of {train + valid} tracks lie far out: a column more than {FAR:g} standard deviations "
-                "from the train mean."
+                f"{far} of {train + valid} {words.items} lie far out: a column more than {FAR:g} standard "
+                "deviations from the train mean."
             )
         inside = sum(len(group.tracks) for group in self.identical)
-        alike = f"{len(self.identical)} groups of identical tracks, {inside} tracks in all."
-        found.append(alike if self.identical else "No two tracks are identical.")
+        alike = f"{len(self.identical)} groups of identical {words.items}, {inside} {words.items} in all."
+        found.append(alike if self.identical else f"No two {words.items} are identical.")
         return found
 
     def counts(self, part: Tracks) -> dict[str, int]:
@@ -150,7 +154,7 @@ def describe_data(tracks: Tracks, split: Split, *, track: str | None = None) -> 
         if columns.constant:
             warnings.append(f"constant in the train part: {', '.join(columns.constant)}")
     identical = identical_tracks(tracks, split)
-    warnings += _identical_warnings(identical)
+    warnings += _identical_warnings(identical, tracks.words)
     counts = Counter(tracks.labels.tolist())
     return Description(
         folder=str(tracks.folder),
@@ -171,16 +175,16 @@ def describe_data(tracks: Tracks, split: Split, *, track: str | None = None) -> 
     )
 
 
-def _identical_warnings(identical: Sequence[Identical]) -> list[str]:
+def _identical_warnings(identical: Sequence[Identical], words: Words) -> list[str]:
     found = []
     for what, groups in (
-        ("have different genres", [group for group in identical if len(group.genres) > 1]),
+        (f"have different {words.classes}", [group for group in identical if len(group.genres) > 1]),
         ("lie in different parts of the split", [g for g in identical if len(set(g.parts) - {UNLISTED}) > 1]),
     ):
         if groups:
             shown = "; ".join(", ".join(group.tracks) for group in groups[:SHOWN_GROUPS])
             more = "; ..." if len(groups) > SHOWN_GROUPS else ""
-            found.append(f"{len(groups)} group(s) of identical tracks {what}: {shown}{more}")
+            found.append(f"{len(groups)} group(s) of identical {words.items} {what}: {shown}{more}")
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.core.records import Split
-from harness.data.images import find_pictures, picture_digests
-from harness.data.layout import PICTURES_FOLDER
+from harness.data.images import picture_digests
+from harness.data.source import picture_files
 from harness.data.tracks import Tracks, equal_groups
 
 UNLISTED = "in no list"
@@ -34,7 +34,7 @@ def identical_tracks(tracks: Tracks, split: Split) -> tuple[Identical, ...]:
     if tracks.features is not None:
         groups |= {group: ["features"] for group in tracks.duplicates}
     if tracks.pictures is not None:
-        found = find_pictures(tracks.folder / PICTURES_FOLDER)
+        found = picture_files(tracks.folder, tracks.options)
         for group in equal_groups(tracks.ids, picture_digests([found[track][1] for track in tracks.ids])):
             groups.setdefault(group, []).append("pictures")
     named = {"train": split.train, "validation": split.valid, "test": split.test}

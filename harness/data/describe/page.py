@@ -21,8 +21,8 @@ from harness.data.describe.pictures import correlation_picture, explained_pictur
 from harness.data.describe.points import FAR
 from harness.data.describe.sound import sound_pictures
 from harness.data.describe.strips import LEFT, LINE, RIGHT, show_value, strips_of
-from harness.data.images import find_pictures, raw_pictures
-from harness.data.layout import PICTURES_FOLDER
+from harness.data.images import raw_pictures
+from harness.data.source import picture_files
 
 SUFFIX = ".html"
 LARGEST_SIDE = 432  # pixels of the shown track's picture, as Kaggle's are wide
@@ -147,7 +147,7 @@ def _chosen_picture(found: Description) -> TrackPicture | None:
     if not found.has_pictures:
         return None
     chosen = found.chosen
-    _, file = find_pictures(Path(found.folder) / PICTURES_FOLDER)[chosen.track]
+    _, file = picture_files(found.train.folder, found.train.options)[chosen.track]
     return TrackPicture(chosen.track, chosen.genre, _png(raw_pictures([file])[0].numpy()))
 
 
