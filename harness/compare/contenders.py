@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.compare.baselines import BASELINES, USES_NO_COLUMN
-from harness.compare.leaks import NOT_MUSIC
 from harness.compare.plan import ComparedStudy, CompareSettings
 from harness.core.candidate import Candidate
 from harness.core.names import digest_of
 from harness.core.records import DEFAULT_EPOCHS, TrialConfig, TrialRow
 from harness.core.space import Params
 from harness.data import Tracks, used_columns
+from harness.data.features import NOT_MUSIC
 from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS
 from harness.training.run import trial_config
 

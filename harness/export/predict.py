@@ -13,14 +13,12 @@ from torch import Tensor
 
 from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
-from harness.data import FEATURE_COLUMNS
-from harness.data.audio import clip_features, clip_picture, load_clip
-from harness.data.features import has_columns, read_rows
+from harness.data.audio import clip_picture, load_clip
+from harness.data.features import has_columns
 from harness.data.images import raw_pictures
+from harness.data.inputs import FAR, feature_rows
 from harness.data.layout import HIDDEN, FileProgress
 from harness.export.opening import Bundle
-
-FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +154,13 @@ def _read(bundle: Bundle, path: Path) -> tuple[Tensor, tuple[str | None, ...] | 
             f"{path} is {_kind(suffix)}, and this bundle's {bundle.architecture.model} takes {wanted}",
             expected=", ".join(bundle.suffixes),
         )
-    if suffix == ".csv":
-        rows = read_rows(path, columns)
-        names = (None if name is None else name.removesuffix(".wav") for name in rows.names)
-        return torch.from_numpy(rows.values.astype(np.float32)), tuple(names)
+    if wanted == "features":
+        rows = feature_rows(path, columns)
+        names = rows.tracks if suffix == ".csv" else None
+        return torch.from_numpy(rows.values.astype(np.float32)), names
     if suffix == ".png":
         return raw_pictures([path]), None
     clip = load_clip(path)
-    if wanted == "features":
-        found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
-        row = np.array([[found[name] for name in columns]], dtype=np.float32)
-        return torch.from_numpy(row), None
     box = bundle.architecture.box
     # Our pictures have no white frame. If the network crops, the picture gets one, so that no content is cut.
     picture = clip_picture(clip) if box is None else box.framed(clip_picture(clip, box.size))
