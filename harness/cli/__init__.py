@@ -16,6 +16,7 @@ from harness.cli.export import export
 from harness.cli.messages import MessageConsole
 from harness.cli.predict import predict
 from harness.cli.reproduce import reproduce
+from harness.cli.similar import similar
 from harness.cli.status import status
 from harness.cli.sweep import sweep
 from harness.cli.traits import traits
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, worker, status, ui, compare, traits, export, predict, reproduce, doctor, delete):
+for command in (sweep, worker, status, ui, compare, traits, export, predict, similar, reproduce, doctor, delete):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -12,7 +12,7 @@ from harness.core.names import digest_of
 from harness.core.records import DEFAULT_EPOCHS, TrialConfig, TrialRow
 from harness.core.space import Params
 from harness.data import Tracks, used_columns
-from harness.data.leaks import NOT_MUSIC
+from harness.data.features import NOT_MUSIC
 from harness.sweep.plan import confirmed_trials
 from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS
 from harness.training.run import trial_config

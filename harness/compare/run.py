@@ -205,9 +205,7 @@ def _collect(
 
 def scheme_of(plan: ComparisonPlan) -> ResamplingScheme:
     """Return how the repeats of a plan were drawn."""
-    number_of = {track: row for row, track in enumerate(plan.tracks.ids)}
-    for group in plan.tracks.duplicates:  # identical tracks count as one
-        number_of |= dict.fromkeys(group, number_of[group[0]])
+    tracks, clusters = plan.tracks, plan.tracks.clusters
     trained = [split.merged() if plan.merges else split for split in plan.splits]
     return ResamplingScheme(
         redrawn=plan.split.drawn,
@@ -216,8 +214,8 @@ def scheme_of(plan: ComparisonPlan) -> ResamplingScheme:
         valid=float(np.mean([len(split.valid) for split in trained])),
         test=float(np.mean([len(split.test) for split in plan.splits])),
         pool=len({track for split in plan.splits for track in split.test}),  # a round tests on each once
-        clusters=tuple(np.array([number_of[track] for track in split.test]) for split in plan.splits),
-        own_clusters=np.array([number_of[track] for track in plan.split.test]),
+        clusters=tuple(clusters[tracks.indices(split.test)] for split in plan.splits),
+        own_clusters=clusters[tracks.indices(plan.split.test)],
     )
 
 

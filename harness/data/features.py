@@ -46,6 +46,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "harmony and percussion": ("harmony_*", "perceptr_*"),
     "tempo": ("tempo",),
 }
+# These columns describe the file and not the music: any likeness or prediction by them is an artefact.
+NOT_MUSIC = ("length",)
 FLOAT32_MAX = float(np.finfo(np.float32).max)  # a larger value would become infinite in a network's float32 input
 # Far above any feature table. Without them a small archive of commas would cost minutes and gigabytes.
 MAX_COLUMNS, MAX_LINE = 2000, 1_000_000  # cells of a row; characters of a line
@@ -101,10 +103,15 @@ def read_features(path: Path) -> FeatureTable:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows to predict, in the file's order: `values` is float64 [n, columns], `names` the cells of `filename`."""
+    """Rows of a user's file, in its order: `values` is float64 [n, columns], `names` the cells of `filename`."""
 
     names: tuple[str | None, ...]
     values: np.ndarray
+
+    @property
+    def tracks(self) -> tuple[str | None, ...]:
+        """The names without `.wav`: the ids of tracks where they are those of a data set."""
+        return tuple(None if name is None else name.removesuffix(".wav") for name in self.names)
 
 
 def read_rows(

@@ -8,10 +8,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from harness.core.records import Split
+from harness.data.features import NOT_MUSIC
 from harness.data.tracks import Tracks
 
-# These columns describe the file and not the music: any prediction from them is an artefact.
-NOT_MUSIC = ("length",)
 TOO_GOOD = 0.5  # no single property of the music predicts more than about 0.3 of ten genres (measured on GTZAN)
 SIGNIFICANCE = 0.01
 FOLDS = 5

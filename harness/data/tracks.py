@@ -64,6 +64,14 @@ class Tracks:
         found = _shortage((self.genres[label] for label in self.labels), self.words)
         return None if found is None else f"{self.folder} has {found}; a sweep needs {enough_of(self.words)}"
 
+    @property
+    def clusters(self) -> np.ndarray:
+        """A number for each track, int64 [n]; identical tracks have the same one, because they count as one."""
+        number_of = {track: row for row, track in enumerate(self.ids)}
+        for group in self.duplicates:
+            number_of |= dict.fromkeys(group, number_of[group[0]])
+        return np.array([number_of[track] for track in self.ids], dtype=np.int64)
+
     def excluded_lines(self) -> list[str]:
         """Return `id: reason` for each unusable track."""
         return [f"{track}: {reason}" for track, reason in self.excluded.items()]

@@ -19,10 +19,9 @@ from harness.data.audio import clip_features, clip_picture, load_clip
 from harness.data.features import Rows as TableRows
 from harness.data.features import has_columns, read_rows
 from harness.data.images import FORMATS, raw_pictures
+from harness.data.inputs import FAR
 from harness.data.layout import HIDDEN, FileProgress
 from harness.export.opening import Bundle
-
-FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,12 @@ def _other_commands(base: Base) -> Iterator[tuple[str, ...]]:
     yield from (("predict", str(base.fcnn), "missing.csv"), ("predict", str(base.fcnn), "/dev/null"))
     yield from (("predict", "missing", str(base.rows)), ("predict", "/dev/null", str(base.rows)))
     yield from (("predict", str(base.data), str(base.rows)), ("predict", str(base.fcnn), "."))
+    near = ("similar", "amber.00000", "--data", str(base.data))
+    yield from ((*near, "--top", "0"), (*near, "--top", "x"), (*near, "--split", "missing"), ("similar",))
+    yield from ((*near, "--split-seed", "-1"), (*near, "--split-seed", DIGITS), (*near, "--split", "/dev/null"))
+    odd = ("amber.99999", "", ".", "/dev/null", "missing.csv", "a" * 60_000, "\x1b[2J", "../x", str(base.fcnn))
+    for asked in odd:
+        yield "similar", asked, "--data", str(base.data)
     yield from (("export", "--out", "best"), ("export", "--run", "x", "--study", "y", "--out", "best"))
     yield from (("export", "--run", "../x", "--out", "best"), ("export", "--study", "x", "--out", "/dev/null"))
     yield from (("export", "--study", "x", "--out", "best", "--format", "exe"), ("worker", "--study", "x"))

@@ -29,6 +29,8 @@ from harness.training.loop import fit, start_training
 from tests.support.commands import Harness, last_json
 from tests.support.terminal import CONTROL
 
+SOUND = ".wav, .mp3, .flac, .ogg, .au"
+
 
 def make_bundle(folder: Path, tracks: Tracks, model: str, columns: tuple[str, ...], epochs: int) -> Path:
     spec = MODELS[model]
@@ -192,7 +194,10 @@ def test_folders_are_searched(fcnn: Path, cnn: Path, demo_data: Path, song: Path
     found = predict(open_bundle(cnn), [folder, tmp_path / "empty"])
     assert {Path(made.file).name for made in found.made} == {"a.png"}
     assert found.errors == (
-        (str(tmp_path / "empty"), "the folder has no file of type .png, .wav, .mp3, .flac, .ogg, .au"),
+        (
+            str(tmp_path / "empty"),
+            "the folder has no file of type .png, .jpg, .jpeg, .wav, .mp3, .flac, .ogg, .au",
+        ),
     )
     found = predict(open_bundle(fcnn), [folder, folder / "rows.csv"])
     assert len(found.made) == 300

@@ -1,0 +1,27 @@
+"""Feature rows of a file that a user names: the rows of a CSV, or one row computed from sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.audio import SUFFIXES, clip_features, load_clip
+from harness.data.features import FEATURE_COLUMNS, Rows, read_rows
+
+FEATURE_SUFFIXES = (".csv", *SUFFIXES)
+FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
+
+
+def feature_rows(path: Path, columns: Sequence[str], *, impute: bool = False) -> Rows:
+    """Return the rows of a file of one of the FEATURE_SUFFIXES, with these columns; that of sound has no name.
+
+    `impute`: a missing value is NaN.
+
+    Raises DataError as `read_rows`, `load_clip` and `clip_features` do.
+    """
+    if path.suffix.lower() == ".csv":
+        return read_rows(path, columns, names_in=("filename", "id"), impute=impute)
+    found = dict(zip(FEATURE_COLUMNS, clip_features(path, load_clip(path)), strict=True))
+    return Rows((None,), np.array([[found[name] for name in columns]]))
