@@ -15,6 +15,7 @@ from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 
 if TYPE_CHECKING:
+    from harness.data.options import Words
     from harness.data.similar import Duplicate, Query, Similar
 
 NOTES: dict[Duplicate | None, str] = {"identical": "identical", "likely": "a repeat?", None: ""}
@@ -55,17 +56,23 @@ def similar(
     if as_json:
         print_json(found.as_json())
     else:
-        print_table(_table(found.queries), folds=True)
+        print_table(_table(found.queries, found.tracks.words), folds=True)
         _print_judgement(found)
     _warn(found)
 
 
-def _table(queries: tuple[Query, ...]) -> Table:
+def _table(queries: tuple[Query, ...], words: Words) -> Table:
     several = len(queries) > 1
     marked = any(neighbour.duplicate is not None for query in queries for neighbour in query.neighbours)
-    headers = [*(["row"] if several else []), "track", "genre", "similarity", *(["note"] if marked else [])]
+    headers = [
+        *(["row"] if several else []),
+        words.item,
+        words.class_,
+        "similarity",
+        *(["note"] if marked else []),
+    ]
     table = Table(*headers)
-    table.columns[headers.index("track")].overflow = "fold"
+    table.columns[headers.index(words.item)].overflow = "fold"
     for query in queries:
         row = [Text(f"{query.row}" if query.name is None else f"{query.row} {query.name}")] if several else []
         for neighbour in query.neighbours:
@@ -83,7 +90,8 @@ def _print_judgement(found: Similar) -> None:
     lines = [
         f"compared with {len(found.tracks.ids)} {items} of {found.tracks.folder}, by {len(found.columns)} columns",
         "",
-        f"judged: {judged.queries} validation {items} among {judged.candidates} train {items} ({found.split.name})",
+        f"judged: {judged.queries} validation {items} among {judged.candidates} train {items} "
+        f"({found.split.name})",
         f"of their {judged.top} nearest {100 * judged.share:.1f} % have the same {words.class_}, "
         f"of all {100 * judged.chance:.1f} %:",
         f"{100 * gain.value:+z.1f} points, 95 % CI {low} to {high}"
