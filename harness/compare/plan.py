@@ -130,3 +130,28 @@ class ComparisonPlan:
         """Return the genres (indices) of tracks."""
         row_of = {track: row for row, track in enumerate(self.tracks.ids)}
         return self.tracks.labels[[row_of[track] for track in ids]]
+
+
+def params_of(plan: ComparisonPlan) -> dict[str, str]:
+    """Return the parameters of the comparison's run in MLflow."""
+    studies = [study.spec.name for study in plan.compared]
+    drawn = "splits and seeds" if plan.split.drawn else "seeds"
+    protocol = plan.settings.protocol
+    nested = "yes" if plan.settings.nested else "no"
+    split = plan.split.name
+    return {"studies": ", ".join(studies), "drawn": drawn, "split": split, "protocol": protocol, "nested": nested}
+
+
+def describe_plan(plan: ComparisonPlan) -> str:
+    """Return what the run is, for its note in MLflow."""
+    synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
+    studies = ", ".join(f"`{study.spec.name}`" for study in plan.compared)
+    if plan.game is not None:
+        count = len(list(plan.game.trainings()))
+        return (
+            f"{synthetic}Traits of {studies}: each repeat trains {count} times, with and without "
+            f"{plan.game.kinds}. Open `traits.html` among the artifacts."
+        )
+    return (
+        f"{synthetic}Comparison of the best configurations of {studies}. Open `report.html` among the artifacts."
+    )

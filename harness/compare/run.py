@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.compare.nested import search_nested
 from harness.compare.page import write_files
-from harness.compare.plan import ComparisonPlan
+from harness.compare.plan import ComparisonPlan, describe_plan, params_of
 from harness.compare.repeats import candidate_view
 from harness.compare.result import Comparison, Outcome
 from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler, Watch
@@ -90,7 +90,7 @@ def _record(
     log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest, kind)
     machine = Machine.here(plan.stores.work_root, create=True)
     presence = Presence.of_this_process(machine, new_name(), lock)
-    log.begin(plan.name, describe_plan(plan), _params(plan), presence.as_tags())
+    log.begin(plan.name, describe_plan(plan), params_of(plan), presence.as_tags())
     with Heartbeat(tracker, log.parent, machine, presence):
         try:
             RepeatScheduler(plan, log, folder, listener, watch).run()
@@ -281,27 +281,3 @@ def _note(comparison: Comparison, description: str) -> str:
     # MLflow's UI shows the note of a run in full, but cuts tags short.
     sentences = "".join(f"- {line}\n" for line in (*comparison.verdict.split("; "), *comparison.gained))
     return f"{description}\n\n{sentences}"
-
-
-def _params(plan: ComparisonPlan) -> dict[str, str]:
-    studies = [study.spec.name for study in plan.compared]
-    drawn = "splits and seeds" if plan.split.drawn else "seeds"
-    protocol = plan.settings.protocol
-    nested = "yes" if plan.settings.nested else "no"
-    split = plan.split.name
-    return {"studies": ", ".join(studies), "drawn": drawn, "split": split, "protocol": protocol, "nested": nested}
-
-
-def describe_plan(plan: ComparisonPlan) -> str:
-    """Return what the run is, for its note in MLflow."""
-    synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
-    studies = ", ".join(f"`{study.spec.name}`" for study in plan.compared)
-    if plan.game is not None:
-        count = len(list(plan.game.trainings()))
-        return (
-            f"{synthetic}Traits of {studies}: each repeat trains {count} times, on subsets of the families of "
-            "columns. Open `traits.html` among the artifacts."
-        )
-    return (
-        f"{synthetic}Comparison of the best configurations of {studies}. Open `report.html` among the artifacts."
-    )

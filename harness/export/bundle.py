@@ -7,8 +7,6 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from torch import nn
 
 from harness.core.errors import CheckpointError, TrackingError
@@ -16,13 +14,13 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.trust import remember
 from harness.core.workspace import resolve_stores
-from harness.data import View, picture_files, with_crop
+from harness.data import View, with_crop
 from harness.data.open import load_recorded_data
 from harness.export.card import CARD_FILE, model_card
+from harness.export.example import example_table
 from harness.export.formats import DEFAULT_FORMATS, FILES, Source, check_formats, write_formats
 from harness.export.measure import measure
 from harness.tracking import (
-    PICTURE_COLUMN,
     Kind,
     Ledger,
     Registered,
@@ -281,22 +279,6 @@ def _source(classifier: nn.Module, description: Description) -> Source:
 
 
 def _register(tracker: Tracker, run_id: str, folder: Path, trained: _Trained, network: str) -> Registered:
-    example = _example(trained.view, trained.split)
+    example = example_table(trained.view, trained.split)
     genres = trained.description.architecture.genres
     return register(tracker, run_id, pt2=folder / FILES["pt2"], example=example, genres=genres, network=network)
-
-
-def _example(view: View, split: Split) -> pd.DataFrame:
-    """Return two tracks of the train part as an input table of the registered model."""
-    tracks, columns, representation = view.tracks, view.columns, view.representation
-    ids = split.train[:2]
-    found = {} if representation == "features" else picture_files(tracks.folder, tracks.options)
-    pictures = pd.DataFrame({PICTURE_COLUMN: [found[track][1].read_bytes() for track in ids if found]})
-    if representation == "pictures":
-        return pictures
-    assert tracks.features is not None
-    table = pd.DataFrame(tracks.features, index=list(tracks.ids), columns=list(tracks.columns))[list(columns)]
-    # pandas reads a CSV column of whole numbers as integers: the example must have the same types.
-    whole = [name for name in columns if np.equal(table[name], np.floor(table[name])).all()]
-    rows = table.astype(dict.fromkeys(whole, "int64")).loc[list(ids)].reset_index(drop=True)
-    return rows if representation == "features" else pd.concat([pictures, rows], axis=1)

@@ -67,8 +67,8 @@ def test_killed_and_run_again(studies: Path, inside: Harness) -> None:
     sweep(study="slow", epochs=60, trials=1)
     sweep(study="slow-too", epochs=60, trials=1, seed=1)
     arguments = ["compare", "--study", "slow", "--study", "slow-too", "--repeats", "5"]
-    arguments += ["--json", "--no-baselines"]
-    planned = plan(studies=("slow", "slow-too"), repeats=5)
+    arguments += ["--json", "--no-baselines", "--no-untuned", "--protocol", "holdout"]
+    planned = plan(studies=("slow", "slow-too"), repeats=5, protocol="holdout")
     folder = studies / "mlruns" / "work" / ".comparisons" / planned.identity
     journal = repeat_path(folder, planned.candidates[1], 0)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.compare.plan import ComparisonPlan
+from harness.compare.plan import ComparisonPlan, describe_plan
 from harness.compare.result import drawn_as
-from harness.compare.run import carry_out, describe_plan, scheme_of
+from harness.compare.run import carry_out, scheme_of
 from harness.compare.scheduling import Listener, Watch
 from harness.compare.traits.game import Game
 from harness.compare.traits.judging import RepeatAnswers, learner_result
