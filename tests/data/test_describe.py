@@ -70,6 +70,7 @@ def with_features(tracks: Tracks, features: np.ndarray) -> Tracks:
     return replace(tracks, features=features)
 
 
+@pytest.mark.long
 def test_correlations_and_components_are_those_of_the_train_part(
     described: Description, demo_tracks: Tracks, split: Split
 ) -> None:
@@ -91,6 +92,7 @@ def test_correlations_and_components_are_those_of_the_train_part(
     assert len(described.points.plane.valid) == len(split.valid)
 
 
+@pytest.mark.long
 def test_the_values_by_genre_are_quantiles_of_the_train_part(
     described: Description, demo_tracks: Tracks, split: Split
 ) -> None:
@@ -132,6 +134,7 @@ def test_the_test_part_changes_no_figure(
     assert set(again.train.ids + again.valid.ids).isdisjoint(split.test)
 
 
+@pytest.mark.long
 def test_what_is_planted_is_found(demo_tracks: Tracks, split: Split) -> None:
     """A constant column, a track that lies far out, a near copy, and a recording under two genres."""
     assert demo_tracks.features is not None
@@ -274,6 +277,7 @@ def test_the_page_holds_all_that_it_shows(page: Path, described: Description) ->
         assert f"{track}<" not in text
 
 
+@pytest.mark.long
 def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
     tracks = load_tracks(write_pictures(tmp_path / "data", BOX))
     found = describe_data(tracks, stratified_split(tracks, seed=0))
@@ -287,6 +291,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
     assert [path.read_text() for path in folder.iterdir()] == ["old"]
 
 
+@pytest.mark.long
 def test_sets_with_one_half(demo_copy: Path, tmp_path: Path) -> None:
     pictures = load_tracks(write_pictures(tmp_path / "pictures", BOX))
     found = describe_data(pictures, stratified_split(pictures, seed=0))
@@ -300,6 +305,7 @@ def test_sets_with_one_half(demo_copy: Path, tmp_path: Path) -> None:
     assert not describe_data(rows, stratified_split(rows, seed=0)).has_pictures
 
 
+@pytest.mark.long
 def test_a_small_train_part_with_a_genre_that_it_lacks(demo_tracks: Tracks) -> None:
     """Lists may be of any size: two train tracks have no plane, and nothing is divided by zero."""
     amber = [track for track in demo_tracks.ids if track.startswith("amber")]
@@ -323,6 +329,7 @@ def tone(folder: Path, track: str) -> None:
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE), RATE)
 
 
+@pytest.mark.long
 def test_a_tone_is_where_it_should_be() -> None:
     panels = clip_panels((0.3 * np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE)).astype(np.float32))
     assert panels.seconds == 4
@@ -336,6 +343,7 @@ def test_a_tone_is_where_it_should_be() -> None:
     assert panels.mfcc.shape[0] == 20
 
 
+@pytest.mark.long
 def test_the_track_that_is_shown(demo_copy: Path, demo_tracks: Tracks, split: Split) -> None:
     for track in (split.valid[0], split.train[5], split.test[0]):
         tone(demo_copy, track)

@@ -287,6 +287,7 @@ def wine(tmp_path: Path) -> Path:
     return table(tmp_path / "wine", ["bottle", "cultivar", *names, "farm", "taste"], rows)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_every_command_takes_a_table(inside: Harness, wine: Path, tmp_path: Path) -> None:
     flags = ("--group", "farm", "--impute", "median", "--categorical", "one-hot")
