@@ -113,6 +113,7 @@ def test_a_masked_region_says_nothing_of_its_track(demo_tracks: Tracks, crop: st
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_an_occlusion_map_is_what_masking_a_tile_takes(tmp_path: Path) -> None:
     (tmp_path / "rows.py").write_text(ROWS)
     sweep(model=f"{tmp_path}/rows.py:Rows", study="rows", trials=1, epochs=2)

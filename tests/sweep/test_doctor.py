@@ -112,6 +112,7 @@ def test_a_folder_that_was_moved(
     Stores.here().check("s", 3, 2)
 
 
+@pytest.mark.long
 def test_the_start_of_a_sweep_mends_a_moved_folder(
     place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

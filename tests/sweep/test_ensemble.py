@@ -47,6 +47,7 @@ def mean_of(runs: list[Run], rows: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_the_mean_of_refits_is_one_network_in_every_file(demo_tracks: Tracks, inside: Harness) -> None:
     summary = swept()
     assert summary.refit is not None
