@@ -36,9 +36,7 @@ def guessed_options(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
         and not any(map(is_number, cells))
     }
     if options.id_column not in header:
-        own = [
-            n for n, cells in texts.items() if len({*cells}) == len(cells) and all(map(ITEM_ID.fullmatch, cells))
-        ]
+        own = [name for name, cells in texts.items() if _is_id(cells)]
         if len(own) == 1:
             found["id"] = own[0]
     if options.label_column not in header:

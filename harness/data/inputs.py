@@ -23,5 +23,10 @@ def feature_rows(path: Path, columns: Sequence[str], *, impute: bool = False) ->
     """
     if path.suffix.lower() == ".csv":
         return read_rows(path, columns, names_in=("filename", "id"), impute=impute)
-    found = dict(zip(FEATURE_COLUMNS, clip_features(path, load_clip(path)), strict=True))
-    return Rows((None,), np.array([[found[name] for name in columns]]))
+    return Rows((None,), clip_row(path, load_clip(path), columns))
+
+
+def clip_row(path: Path, clip: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+    """Return these columns of a clip: float64 [1, columns]. Raises DataError as `clip_features` does."""
+    found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
+    return np.array([[found[name] for name in columns]])

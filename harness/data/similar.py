@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
@@ -23,6 +22,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import Estimate, tracks_by_fits
 from harness.data.features import NOT_MUSIC, Rows
+from harness.data.filling import median_filler
 from harness.data.inputs import FAR, FEATURE_SUFFIXES, feature_rows
 from harness.data.layout import FEATURES_FILE
 from harness.data.tracks import Tracks
@@ -114,9 +114,9 @@ class Scaled:
 
     def __init__(self, tracks: Tracks, split: Split) -> None:
         self.columns = tuple(name for name in tracks.columns if name not in NOT_MUSIC)
-        # Without missing values the first step changes nothing.
-        filled = SimpleImputer(strategy="median", keep_empty_features=True)
-        self._scaler = make_pipeline(filled, StandardScaler()).fit(self._values(tracks.select(split.train)))
+        self._scaler = make_pipeline(median_filler(), StandardScaler()).fit(
+            self._values(tracks.select(split.train))
+        )
 
     def _values(self, tracks: Tracks) -> np.ndarray:
         assert tracks.features is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from harness.data.folders import find_class_pictures, is_folder_of_classes
 from harness.data.images import PICTURE_SIZE, Size, find_pictures
 from harness.data.layout import CHECK_HINT, FEATURES_FILE, PICTURES_FOLDER
 from harness.data.options import DATASET_FILE, MUSIC, DatasetOptions, Words, read_options
-from harness.data.tables import read_table
+from harness.data.tables import ItemTable, read_table
 
 TABLES = ("features.csv", "features.parquet")
 PICTURES = "pictures"
@@ -28,26 +28,20 @@ Files = dict[str, tuple[str, Path]]  # class and file by id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Table:
-    """The rows of a data folder's table by id: `values` is float64 [n, columns]."""
-
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    values: np.ndarray
-    groups: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
     """The table and the pictures of a data folder; None for what it lacks. `size` None: the pictures' own."""
 
-    table: Table | None
+    table: ItemTable | None
     files: Files | None
-    columns: tuple[str, ...]
     size: Size | None
     words: Words
     impute: bool
     is_music: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The feature columns; none without a table."""
+        return () if self.table is None else self.table.columns
 
     def classes(self, folder: Path) -> dict[str, str]:
         """Return the class of each item that has every representation.
@@ -136,9 +130,12 @@ def _music(folder: Path) -> Source:
     if found is not None and not found:
         raise DataError(f"{picture_folder} holds no pictures", expected=f"a folder with {LAYOUTS}", hint=GET_DATA)
     return Source(
-        table=None if table is None else Table(ids=table.ids, labels=table.genres, values=table.values),
+        table=None
+        if table is None
+        else ItemTable(
+            ids=table.ids, labels=table.genres, columns=FEATURE_COLUMNS, values=table.values, groups=None
+        ),
         files=found,
-        columns=() if table is None else FEATURE_COLUMNS,
         size=PICTURE_SIZE,
         words=MUSIC,
         impute=False,
@@ -160,11 +157,8 @@ def _general(folder: Path, options: DatasetOptions) -> Source:
             f"{folder} has no table, and group is {options.group!r}", expected="a table with that column"
         )
     return Source(
-        table=None
-        if found is None
-        else Table(ids=found.ids, labels=found.labels, values=found.values, groups=found.groups),
+        table=found,
         files=files,
-        columns=() if found is None else found.columns,
         size=options.size,
         words=options.words,
         impute=options.impute == "median",
@@ -175,12 +169,7 @@ def _general(folder: Path, options: DatasetOptions) -> Source:
 def table_file(folder: Path, options: DatasetOptions) -> Path | None:
     """Return the table of a data folder: the one that is named or there; None if there is none."""
     if options.table is not None:
-        path = _inside(folder, options.table, "table")
-        if not path.is_file():
-            raise DataError(
-                f"{folder / DATASET_FILE}: there is no table {options.table!r}", expected="a CSV or Parquet file"
-            )
-        return path
+        return _named(folder, options.table, "table", Path.is_file, "a CSV or Parquet file")
     found = [folder / name for name in TABLES if (folder / name).exists()]
     if len(found) > 1:
         raise DataError(
@@ -194,19 +183,17 @@ def table_file(folder: Path, options: DatasetOptions) -> Path | None:
 def _picture_folder(folder: Path, options: DatasetOptions, *, has_table: bool) -> Path | None:
     """Return the folder of the classes' folders: the one that is named, `pictures/`, or the data folder itself."""
     if options.pictures is not None:
-        path = _inside(folder, options.pictures, "pictures")
-        if not path.is_dir():
-            raise DataError(
-                f"{folder / DATASET_FILE}: there is no folder {options.pictures!r}", expected="a folder of classes"
-            )
-        return path
+        return _named(folder, options.pictures, "pictures", Path.is_dir, "a folder of classes")
     if (folder / PICTURES).is_dir():
         return folder / PICTURES
     return folder if not has_table and is_folder_of_classes(folder) else None
 
 
-def _inside(folder: Path, name: str, key: str) -> Path:
-    path = folder / name
+def _named(folder: Path, name: str, key: str, is_there: Callable[[Path], bool], expected: str) -> Path:
+    """Return what a key of `dataset.toml` names; raise DataError if it is outside of the folder, or not there."""
+    path, noun = folder / name, {"table": "table", "pictures": "folder"}[key]
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{folder / DATASET_FILE}: {key} is {name!r}", expected="a name inside the data folder")
+    if not is_there(path):
+        raise DataError(f"{folder / DATASET_FILE}: there is no {noun} {name!r}", expected=expected)
     return path

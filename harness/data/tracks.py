@@ -161,9 +161,9 @@ def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
 
     Raises DataError as `load_tracks` does.
     """
-    bounded = with_bounds(tracks)
-    assert bounded.pictures is not None
     files = _picture_files(tracks)
+    bounded = _bounded(tracks, files)
+    assert bounded.pictures is not None
     for box in {bounded.pictures.box(tracks.indices(split.train)) for split in splits}:
         cache_crop(bounded.pictures.path, files, box, bounded.pictures.size)
     return bounded
@@ -174,8 +174,12 @@ def with_bounds(tracks: Tracks) -> Tracks:
 
     Raises DataError as `load_tracks` does.
     """
+    return _bounded(tracks, _picture_files(tracks))
+
+
+def _bounded(tracks: Tracks, files: Sequence[Path]) -> Tracks:
     assert tracks.pictures is not None
-    bounds = cached_bounds(tracks.pictures.path, _picture_files(tracks))
+    bounds = cached_bounds(tracks.pictures.path, files)
     return replace(tracks, pictures=replace(tracks.pictures, bounds=bounds))
 
 

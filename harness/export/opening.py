@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +24,13 @@ from harness.export.formats import (
     example_inputs,
     read_format,
 )
-from harness.export.frames import Items, predict_items
 from harness.training.description import DESCRIPTION_FILE, Architecture, Description, read_description
 from harness.training.loop import EVALUATION_BATCH
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.export.frames import Items
 
 # The file type that a bundle takes besides sound, by the input of its model.
 SUFFIXES_OF: dict[Representation, tuple[str, ...]] = {
@@ -70,6 +74,8 @@ class Bundle:
 
     def predict(self, items: Items) -> pd.DataFrame:
         """Predict the class of each item, as a table; see `predict_items`."""
+        from harness.export.frames import predict_items  # imports pandas, which `harness predict` does without
+
         return predict_items(self.probabilities, self.architecture, items)
 
 

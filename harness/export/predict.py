@@ -14,12 +14,11 @@ from torch import Tensor
 
 from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
-from harness.data import FEATURE_COLUMNS, CropBox, Inputs, Joined, tensors_of
-from harness.data.audio import clip_features, clip_picture, load_clip
-from harness.data.features import Rows as TableRows
-from harness.data.features import has_columns, read_rows
+from harness.data import CropBox, Inputs, Joined, tensors_of
+from harness.data.audio import clip_picture, load_clip
+from harness.data.features import has_columns
 from harness.data.images import FORMATS, raw_pictures
-from harness.data.inputs import FAR
+from harness.data.inputs import FAR, clip_row, feature_rows
 from harness.data.layout import HIDDEN, FileProgress
 from harness.export.opening import Bundle
 
@@ -157,7 +156,7 @@ def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
         for table in (table for table in tables if table.suffix.lower() == ".csv"):
             if path.is_dir() and not has_columns(table, columns):
                 continue
-            rows = _table(bundle, table)
+            rows = feature_rows(table, columns, impute=bundle.architecture.impute)
             for name, values in zip(rows.names, rows.values.astype(np.float32), strict=True):
                 if name is not None:
                     found[_track_of(name)] = torch.from_numpy(values)
@@ -195,9 +194,8 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
             expected=", ".join(bundle.suffixes),
         )
     if suffix == ".csv":
-        table = _table(bundle, path)
-        names = (None if name is None else name.removesuffix(".wav") for name in table.names)
-        return torch.from_numpy(table.values.astype(np.float32)), tuple(names)
+        table = feature_rows(path, columns, impute=bundle.architecture.impute)
+        return torch.from_numpy(table.values.astype(np.float32)), table.tracks
     if suffix in FORMATS:
         picture = raw_pictures([path])
         return (picture if wanted == "pictures" else Joined(picture, _row_of(path, rows))), None
@@ -206,11 +204,6 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
         return _clip_row(path, clip, columns), None
     picture = _clip_picture(clip, bundle.architecture.box)
     return (picture if wanted == "pictures" else Joined(picture, _clip_row(path, clip, columns))), None
-
-
-def _table(bundle: Bundle, path: Path) -> TableRows:
-    architecture = bundle.architecture
-    return read_rows(path, architecture.columns, names_in=("filename", "id"), impute=architecture.impute)
 
 
 def _row_of(path: Path, rows: Rows) -> Tensor:
@@ -224,8 +217,7 @@ def _row_of(path: Path, rows: Rows) -> Tensor:
 
 
 def _clip_row(path: Path, clip: np.ndarray, columns: Sequence[str]) -> Tensor:
-    found = dict(zip(FEATURE_COLUMNS, clip_features(path, clip), strict=True))
-    return torch.from_numpy(np.array([[found[name] for name in columns]], dtype=np.float32))
+    return torch.from_numpy(clip_row(path, clip, columns).astype(np.float32))
 
 
 def _clip_picture(clip: np.ndarray, box: CropBox | None) -> Tensor:

@@ -14,6 +14,12 @@ from harness.data import View
 Pixels = NDArray[np.uint8]
 
 
+def mean_picture(pictures: Pixels) -> Pixels:
+    """Return the mean of pictures, uint8 [n, height, width, 3], pixel by pixel: what a masked pixel becomes."""
+    mean: Pixels = np.rint(pictures.mean(0, dtype=np.float64)).astype(np.uint8)
+    return mean
+
+
 class MaskedTrainings:
     """The pictures of one repeat, with regions masked.
 
@@ -29,7 +35,7 @@ class MaskedTrainings:
         self._random = np.random.default_rng(derive_seed(seed, "permutations"))
         self.targets = train.targets.numpy()
         self._parts: tuple[Pixels, Pixels] = train.tensor.numpy(), test.tensor.numpy()
-        self._mean = np.rint(self._parts[0].mean(0, dtype=np.float64)).astype(np.uint8)
+        self._mean = mean_picture(self._parts[0])
 
     def inputs(self, key: str) -> tuple[Pixels, Pixels]:
         """Return the train and test pictures of a training."""

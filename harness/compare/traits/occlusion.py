@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import candidate_view
+from harness.compare.traits.masked import mean_picture
 from harness.data import Part
 from harness.tracking import Tracker
 from harness.training.checkpoint import load_checkpoint
@@ -51,7 +52,7 @@ def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[OcclusionMap
     split = plan.split if run.refit_of is None else plan.split.merged()
     data = candidate_view(plan.tracks, candidate, candidate.config).training(split)
     part = data.valid if len(data.valid) else data.train
-    mean = torch.from_numpy(np.rint(data.train.tensor.numpy().mean(0, dtype=np.float64)).astype(np.uint8))
+    mean = torch.from_numpy(mean_picture(data.train.tensor.numpy()))
     first: dict[int, int] = {}
     for place, genre in enumerate(part.targets.tolist()):
         first.setdefault(genre, place)

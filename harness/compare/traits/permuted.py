@@ -12,12 +12,9 @@ from harness.compare.traits.work import Floats, Predict
 from harness.core.names import derive_seed
 from harness.core.records import Split
 from harness.data import View
+from harness.data.filling import median_filler
 
 RIDGE = 1.0  # of the linear regression that a conditional permutation keeps
-
-
-def _filled(rows: Floats, fill: Floats | float) -> Floats:
-    return np.where(np.isnan(rows), fill, rows).astype(np.float32)
 
 
 class FamilyTrainings:
@@ -40,8 +37,8 @@ class FamilyTrainings:
         )
         self.targets = train.targets.numpy()
         # A network would fill missing values itself, but a permutation must not move them between tracks.
-        fill = np.nan_to_num(np.nanmedian(train.tensor.numpy(), axis=0)) if data.tracks.impute else 0.0
-        self._real = _filled(train.tensor.numpy(), fill), _filled(test.tensor.numpy(), fill)
+        filler = median_filler().fit(train.tensor.numpy())
+        self._real = filler.transform(train.tensor.numpy()), filler.transform(test.tensor.numpy())
         self._permuted = tuple(self._permute(part) for part in self._real)
         self._controls = {name: self._control(name) for name in CONTROLS}
 
