@@ -18,6 +18,7 @@ from tests.support.stores import Stores
 from tests.support.sweeps import sweep
 
 
+@pytest.mark.long
 def test_redrawn_splits_keep_out_what_chose_the_settings(studies: Path) -> None:
     found = plan(repeats=5)
     assert len({split.digest for split in found.splits}) == 5
@@ -81,6 +82,7 @@ def test_names_that_would_clash(studies: Path) -> None:
     assert [candidate.name for candidate in found.candidates] == named
 
 
+@pytest.mark.long
 def test_what_the_contenders_are_held_against(studies: Path) -> None:
     whole = plan(ensemble=5, baselines=False)
     names = ["one", "two", "one x5", "two x5", "one untuned", "two untuned"]

@@ -169,7 +169,7 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
     assert "in no family: length" in shown.stderr
     assert "SYNTHETIC" in shown.stdout
     assert max(map(len, shown.stdout.partition("SYNTHETIC")[0].splitlines())) <= 80
-    found = last_json(inside(*words, "--json"))
+    found = json.loads((tmp_path / "out" / "traits.json").read_text())
     (learner,) = found["learners"]
     names = [family["name"] for family in learner["rows"]]
     assert names == list(found["families"]) == ["timbre", "rest"]
@@ -191,7 +191,6 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     children = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert [run.data.tags["test_openings"] for run in children] == ["1"] * 5
-    ended = {run.info.run_id: run.info.end_time for run in children}
 
     # By hand: what the predictions on record say.
     plan = plan_traits(TraitsSettings(study="demo-fcnn", families=two, repeats=5))
@@ -215,11 +214,23 @@ def test_what_is_recorded_printed_and_trained_once(inside: Harness, two: Path, t
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["timbre", "rest", *CONTROLS]
     assert "the shares of the families are exact" in (tmp_path / "out" / "traits.html").read_text().lower()
-    # Another learner is added; nothing is trained again.
-    both = last_json(inside(*words, "--json", "--learner", "network", "--learner", "logistic"))
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_another_learner_is_added_and_nothing_is_trained_again(inside: Harness, two: Path) -> None:
+    sweep(trials=1, epochs=2)
+    words = ("traits", "--study", "demo-fcnn", "--families", str(two), "--repeats", "5", "--json")
+    found = last_json(inside(*words))
+    client = Stores.here().client()
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    children = f"tags.`mlflow.parentRunId` = '{found['run_id']}'"
+    ended = {run.info.run_id: run.info.end_time for run in client.search_runs(ids, children)}
+    assert len(ended) == 5
+    both = last_json(inside(*words, "--learner", "network", "--learner", "logistic"))
     assert both["run_id"] == found["run_id"]
-    assert both["learners"][0] == learner
-    after = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert both["learners"][0] == found["learners"][0]
+    after = client.search_runs(ids, children)
     assert len(after) == 10
     assert ended.items() <= {run.info.run_id: run.info.end_time for run in after}.items()
     inside("doctor")

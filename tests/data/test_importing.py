@@ -39,6 +39,7 @@ def test_kaggles_zip_is_imported(archive: Path, demo_tracks: Tracks, tmp_path: P
     assert load_tracks(tmp_path / "input").digest == demo_tracks.digest
 
 
+@pytest.mark.long
 def test_a_synthetic_set_stays_marked_as_synthetic(demo_data: Path, tmp_path: Path) -> None:
     import_data(demo_data, tmp_path / "folder")
     assert load_tracks(tmp_path / "folder").synthetic

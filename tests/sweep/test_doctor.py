@@ -124,6 +124,7 @@ def test_the_start_of_a_sweep_mends_a_moved_folder(
     Stores.here().check("s", 2, 2)
 
 
+@pytest.mark.long
 def test_a_folder_reached_by_another_name_is_not_moved(
     place: Path, inside: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,6 +273,7 @@ def test_the_timeout_does_not_follow_the_clock(monkeypatch: pytest.MonkeyPatch) 
     assert sweep(trials=2, timeout=5).counts.finished == 2
 
 
+@pytest.mark.long
 def test_a_clock_that_is_set_back_in_mid_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Event] = []
 

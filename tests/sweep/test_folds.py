@@ -99,6 +99,7 @@ def test_the_refit_is_the_network_that_is_trained_by_hand(schedule: str, demo_tr
         assert torch.equal(tensor, weights[name])
 
 
+@pytest.mark.long
 def test_export_takes_the_refit_and_refuses_a_trial_with_folds() -> None:
     summary = swept(trials=2, keep="best:1")  # of trials that have no checkpoint
     assert summary.refit is not None

@@ -44,6 +44,7 @@ SPACE = replace(
 )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_a_search_is_told_the_trials_of_another_study() -> None:
     first = sweep(trials=3, epochs=2)

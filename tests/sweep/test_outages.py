@@ -86,6 +86,7 @@ def test_a_tracking_server_that_is_hung_at_the_start(place: Path, inside: Harnes
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_requests_end_by_themselves(place: Path) -> None:
     """Nobody has to set a time limit: it is on, and a request that fails is not repeated by MLflow."""
     import_and_print = (

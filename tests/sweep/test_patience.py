@@ -81,6 +81,7 @@ def test_the_order_of_the_ends_decides(accuracies: list[float | None], patience:
     assert Stall.of([*ordered, *([running] if running else [])], budget(patience)) == found
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("place")
 def test_a_stalled_study_is_complete_and_goes_on_without_patience(inside: Harness) -> None:
     settings: dict[str, Any] = {"search": {"lr": [1e-9, 1e-8]}, "epochs": 1}

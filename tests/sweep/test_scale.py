@@ -55,6 +55,7 @@ def test_the_doctor_opens_what_is_busy_by_few_queries(workspace: Path, inside: H
     assert counts[0] == counts[1]
 
 
+@pytest.mark.long
 def test_the_report_is_drawn_without_the_studys_lock_and_again_if_the_study_has_changed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import multiprocessing, signal, sys
 from harness.workers.fork_server import ForkServer
@@ -55,6 +57,7 @@ def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_importing_changes_no_variable_and_no_logger() -> None:
     code = """
 import logging, os
