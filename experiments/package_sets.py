@@ -1,10 +1,10 @@
-"""Data sets that come with scikit-learn, written as data folders: something to try the harness on without a download.
+"""Data sets that come with scikit-learn, written as data folders: something to try without a download.
 
     .venv/bin/python experiments/package_sets.py --out sets
 
-`wine` and `breast-cancer` are tables, `digits` is a table with pictures, and `digit-pictures` is a folder of pictures
-alone. Sources: the UCI repository's Wine, Breast Cancer Wisconsin and Optical Recognition of Handwritten Digits, as
-`sklearn.datasets` has them.
+`wine` and `breast-cancer` are tables, `digits` is a table with pictures, and `digit-pictures` is a folder of
+pictures alone. Sources: the UCI repository's Wine, Breast Cancer Wisconsin and Optical Recognition of Handwritten
+Digits, as `sklearn.datasets` has them.
 """
 
 from __future__ import annotations

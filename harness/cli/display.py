@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from harness.core.events import Ended, EpochDone, Event, FoldEpochDone, TrialStarted
+from harness.core.objective import ACCURACY, Objective, number_text
 from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import describe
 
@@ -32,11 +33,20 @@ FINISHED = ("complete", "pruned")
 
 @contextmanager
 def sweep_display(
-    console: Console, study: str, *, total: int, done: int, best: float | None, folds: int = 1
+    console: Console,
+    study: str,
+    *,
+    total: int,
+    done: int,
+    best: float | None,
+    folds: int = 1,
+    objective: Objective = ACCURACY,
 ) -> Iterator[SweepDisplay]:
     """Show a running sweep: bars for the study and each running trial, or one line for each ended trial."""
     with _bars(console) as progress:
-        yield SweepDisplay(console, progress, study, total=total, done=done, best=best, folds=folds)
+        yield SweepDisplay(
+            console, progress, study, total=total, done=done, best=best, folds=folds, objective=objective
+        )
 
 
 class SweepDisplay:
@@ -52,8 +62,10 @@ class SweepDisplay:
         done: int,
         best: float | None,
         folds: int = 1,
+        objective: Objective = ACCURACY,
     ) -> None:
         self._console = console
+        self._objective = objective
         self._folds = folds
         self._live = console.is_terminal
         self._total = total
@@ -91,7 +103,7 @@ class SweepDisplay:
 
     def _epoch(self, number: int, metrics: EpochMetrics, done: int, fold: str) -> None:
         if number in self._rows:
-            note = f"{_setting(self._started[number].config)}{fold}  {_score(metrics)}"
+            note = f"{_setting(self._started[number].config)}{fold}  {_score(metrics, self._objective)}"
             self._progress.update(self._rows[number], completed=done, note=note)
 
     def _end(self, number: int, event: Ended) -> None:
@@ -101,14 +113,15 @@ class SweepDisplay:
         if result.state in FINISHED:
             self._done += 1
             self._ends.append(time.monotonic())
-        if result.state == "complete" and result.best is not None and result.best.val_accuracy is not None:
-            self._best = max(self._best or 0.0, result.best.val_accuracy)
+        value = None if result.best is None else self._objective.of(result.best)
+        if result.state == "complete" and value is not None:
+            self._best = self._objective.best([self._best, value])
         self._show_study()
         if not self._live and start is not None:
             _print(self._console, self._line(number, start, event))
 
     def _show_study(self) -> None:
-        best = "" if self._best is None else f"best {self._best:.3f}"
+        best = "" if self._best is None else f"best {number_text(self._best)}"
         left = self._seconds_left()
         note = best if left is None else f"{best}  {_clock(left)} left"
         self._progress.update(self._study, completed=min(self._done, self._total), note=note)
@@ -123,9 +136,9 @@ class SweepDisplay:
         seconds, result = (event.time - start.time) / 1000, event.result
         outcome = (result.reason or "").strip().splitlines()[-1:] if result.state not in FINISHED else []
         if result.best is not None and not outcome:
-            outcome = [f"{_score(result.best)} at epoch {result.best.epoch}"]
+            outcome = [f"{_score(result.best, self._objective)} at epoch {result.best.epoch}"]
         text = f"trial {number:3d} {result.state:8s} {_setting(start.config)}  {seconds:.1f} s"
-        best = "" if self._best is None else f"  best {self._best:.3f}"
+        best = "" if self._best is None else f"  best {number_text(self._best)}"
         return "  ".join([text, *outcome]) + best
 
 
@@ -233,11 +246,12 @@ class _Note(ProgressColumn):
         return Text(task.fields.get("note", ""), overflow="ellipsis", no_wrap=True)
 
 
-def _score(metrics: EpochMetrics) -> str:
-    """Return an epoch's validation accuracy, or its train loss if there is no validation part."""
-    if metrics.val_accuracy is None:
-        return f"train loss {metrics.train_loss:.3f}"
-    return f"acc {metrics.val_accuracy:.3f}"
+def _score(metrics: EpochMetrics, objective: Objective = ACCURACY) -> str:
+    """Return an epoch's value, or its train loss if there is no validation part."""
+    value = objective.of(metrics)
+    if value is None:
+        return f"train loss {number_text(metrics.train_loss)}"
+    return f"{'acc' if objective.is_accuracy else objective.name} {number_text(value)}"
 
 
 def _setting(config: TrialConfig) -> str:

@@ -31,11 +31,13 @@ def predict(
     Example: [bold]harness predict best-fcnn song.wav[/bold]
     """
     from harness.cli.display import file_display
+    from harness.export.frames import require_classes
     from harness.export.opening import open_bundle
     from harness.export.predict import predict as predict_all
 
     console = MessageConsole(soft_wrap=True)
     opened = open_bundle(bundle, trust_code=trust_code)
+    require_classes(opened.architecture)
     with file_display(console, "predict") as display:
         found = predict_all(opened, files, top=top, progress=display)
     if as_json:

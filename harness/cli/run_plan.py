@@ -11,6 +11,7 @@ import typer
 from harness.cli.messages import MessageConsole
 from harness.cli.output import print_json
 from harness.cli.terminal import print_text
+from harness.core.objective import ACCURACY, Objective, number_text
 from harness.core.space import describe
 from harness.core.streams import discard
 
@@ -85,12 +86,21 @@ class _Bars:
         self._console = console
 
     def stage(
-        self, title: str, *, total: int, done: int = 0, best: float | None = None, folds: int = 1
+        self,
+        title: str,
+        *,
+        total: int,
+        done: int = 0,
+        best: float | None = None,
+        folds: int = 1,
+        objective: Objective = ACCURACY,
     ) -> AbstractContextManager[Listener]:
         """Show a stage as bars, or as a line for each trial."""
         from harness.cli.display import sweep_display
 
-        return sweep_display(self._console, title, total=total, done=done, best=best, folds=folds)
+        return sweep_display(
+            self._console, title, total=total, done=done, best=best, folds=folds, objective=objective
+        )
 
     def say(self, text: str) -> None:
         """Print a sentence."""
@@ -133,9 +143,9 @@ def _lines(summary: StudySummary, valid: int) -> list[str]:
     if summary.confirmation is not None:
         lines += _confirmed(summary.confirmation)
     if summary.best is not None:
-        best = summary.best
+        best, objective = summary.best, spec.objective
         lines.append(
-            f"best: trial {best.number}, validation accuracy {best.val_accuracy:.3f}"
+            f"best: trial {best.number}, {objective.label} {number_text(objective.of(best))}"
             f"{_spread(best, valid, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")

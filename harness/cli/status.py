@@ -11,6 +11,7 @@ from harness.cli.options import Json, Storage
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.files import sqlite_path
+from harness.core.objective import number_text
 from harness.core.space import describe
 from harness.core.workspace import resolve_stores
 
@@ -38,7 +39,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     table = Table("study", "model", "done", "running", "failed", "best", "last touched")
     now = datetime.now()
     for study in studies:
-        counts, best = study.counts, "-" if study.best is None else f"{study.best:.3f}"
+        counts, best = study.counts, number_text(study.best)
         touched = "-" if study.last_touched is None else _short(study.last_touched, now)
         numbers = [str(n) for n in (counts.finished, counts.running, counts.failed)]
         model = f"({study.fault})" if study.model is None else study.model.rpartition(":")[2]
@@ -48,6 +49,7 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     found = [(study.name, study.best_params) for study in studies if study.best_params]
     if found:
         lines = [f"{name}: best setting {describe(params)}" for name, params in found]
+        lines += [f"{s.name}: best is the {s.objective.label}" for s in studies if not s.objective.is_accuracy]
         Console().print("\n".join(lines), soft_wrap=True)  # at once: hundreds of calls take a second
 
 

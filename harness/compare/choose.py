@@ -158,7 +158,13 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
     """Return the newest finished study of each model in the experiment, in the order of the models' names."""
     chosen: dict[str, str] = {}
     for line in found:  # the study with the latest change comes first
-        if line.experiment == experiment and line.is_finished and line.model is not None and not line.part_of:
+        if (
+            line.experiment == experiment
+            and line.is_finished
+            and line.model
+            and line.objective.is_accuracy
+            and not line.part_of
+        ):
             chosen.setdefault(line.model, line.name)
     if len(chosen) < 2:
         has = ", ".join(f"{study} ({model})" for model, study in chosen.items()) or "none"
@@ -174,6 +180,12 @@ def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:
 
 def _compared_study(study: Study, trust_code: bool) -> ComparedStudy:
     best, spec = study.best(), study.spec
+    if not spec.objective.is_accuracy:
+        raise StudyError(
+            f"study {study.name!r} looked for {spec.goal}: its model has a loss of its own",
+            expected="studies of classifiers, which are compared by their accuracy",
+            hint="sweep a classifier on what the network gives, as docs/own_loss.md shows",
+        )
     if best is None:
         raise StudyError(
             f"study {study.name!r} has no complete trial",

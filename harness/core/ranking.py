@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
+from harness.core.objective import ACCURACY, Objective
 
-def rank(accuracy: float | None, val_loss: float | None, number: int) -> tuple[float, float, int]:
-    """Return the key by which trials are sorted, the best first: by accuracy, ties as `tie_break` has them."""
-    return (-(accuracy or 0.0), *tie_break(val_loss, number))
+
+def rank(
+    value: float | None, val_loss: float | None, number: int, objective: Objective = ACCURACY
+) -> tuple[float, float, int]:
+    """Return the key by which trials are sorted, the best first: by their value, ties as `tie_break` has them."""
+    return (objective.order(value), *tie_break(val_loss, number))
 
 
 def tie_break(val_loss: float | None, number: int) -> tuple[float, int]:
-    """Return the key by which trials of equal accuracy are sorted: the lower loss first, as between epochs."""
+    """Return the key by which trials of equal value are sorted: the lower loss first, as between epochs."""
     return (math.inf if val_loss is None else val_loss, number)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from statistics import stdev
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
 from harness.core.names import digest_of
+from harness.core.objective import ACCURACY, Objective
 from harness.core.recorded import checked
 from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
@@ -23,7 +24,7 @@ CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialC
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
 TAKEN_NAMES = (
     *("sampler", "pruner", "folds", "last_epoch", "split", "columns", "columns_count", "search", "trial_seed"),
-    *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason"),
+    *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason", "objective"),
     *("started", "ended", "seconds", "run_id"),
 )
 TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
@@ -116,7 +117,8 @@ class TrialConfig:
 class EpochMetrics:
     """The metrics of an epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds.
 
-    A training without a validation part has neither validation loss nor accuracy.
+    A training without a validation part has neither validation loss nor accuracy. `own` has the validation metrics
+    of a model with a loss of its own, which has no accuracy.
     """
 
     epoch: int
@@ -124,17 +126,21 @@ class EpochMetrics:
     val_loss: float | None
     val_accuracy: float | None
     seconds: float
+    own: Mapping[str, float] = field(default_factory=dict)
 
-    def better_than(self, other: EpochMetrics | None) -> bool:
-        """Return True if this epoch has the higher accuracy, or on a tie the lower validation loss.
+    def better_than(self, other: EpochMetrics | None, objective: Objective = ACCURACY) -> bool:
+        """Return True if this epoch has the better value, or on a tie the lower validation loss.
 
         Without validation the later epoch counts as the better one.
         """
-        if other is None or self.val_accuracy is None or other.val_accuracy is None:
+        if other is None:
+            return True
+        mine, theirs = objective.of(self), objective.of(other)
+        if mine is None or theirs is None:
             return True
         assert self.val_loss is not None
         assert other.val_loss is not None
-        return (self.val_accuracy, -self.val_loss) > (other.val_accuracy, -other.val_loss)
+        return (objective.order(mine), self.val_loss) < (objective.order(theirs), other.val_loss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +187,12 @@ class StudySpec:
     refit_of: str | None = None  # the study whose best setting a refit trains
     confirms: str | None = None  # the study whose best trials a confirmation repeats, on folds of another round
     nested_in: str | None = None  # the compared study whose search this one repeats, on an outer split
+    goal: str = str(ACCURACY)  # the objective as text
+
+    @property
+    def objective(self) -> Objective:
+        """What the search looks for."""
+        return Objective.of_text(self.goal)
 
     @property
     def part_of(self) -> str | None:
@@ -204,7 +216,7 @@ class StudySpec:
 
     def frozen_settings(self) -> JsonObject:
         """Return the settings that a sweep must share with the study that it continues, in their JSON form."""
-        names = [field.name for field in fields(self) if field.name not in ("name", "experiment", "space")]
+        names = [each.name for each in fields(self) if each.name not in ("name", "experiment", "space")]
         everything = {name: getattr(self, name) for name in names} | {"space": space_to_json(self.space)}
         settings: JsonObject = json.loads(json.dumps(everything))
         return settings
@@ -255,6 +267,7 @@ class TrialRow:
     ended: datetime | None
     reason: str | None
     folds: tuple[float, ...] = ()
+    own: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def val_accuracy_std(self) -> float | None:

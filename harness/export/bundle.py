@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import nn
 
 from harness.core.errors import CheckpointError, TrackingError
-from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.trust import remember
 from harness.core.workspace import resolve_stores
@@ -20,9 +19,9 @@ from harness.export.card import CARD_FILE, model_card
 from harness.export.example import example_table
 from harness.export.formats import DEFAULT_FORMATS, FILES, Source, check_formats, write_formats
 from harness.export.measure import measure
+from harness.export.result import ExportResult
 from harness.tracking import (
     Kind,
-    Ledger,
     Registered,
     RunInfo,
     Tracker,
@@ -30,56 +29,14 @@ from harness.tracking import (
     register,
 )
 from harness.training.checkpoint import load_checkpoint, save_checkpoint
-from harness.training.description import Description, Exported, FormatCheck, TestResult, write_description
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportResult:
-    """The result of an export: the folder, the run that trained the network, and its accuracies."""
-
-    folder: Path
-    run_id: str
-    study: str
-    model: str
-    split_name: str
-    synthetic: bool
-    val_accuracy: float | None
-    members: int
-    items: str
-    test: TestResult
-    ledger: Ledger
-    formats: tuple[FormatCheck, ...]
-    registered: Registered | None
-
-    def as_json(self) -> JsonObject:
-        """Return the object that `--json` prints."""
-        return {**asdict(self), "folder": str(self.folder), "ledger": self.ledger.as_json()}
-
-    def as_text(self) -> str:
-        """Return what the command prints."""
-        test = self.test
-        ensemble = [f"the mean of the probabilities of {self.members} networks"] if self.members > 1 else []
-        lines = [
-            f"exported {self.model} (study {self.study}, run {self.run_id}) to {self.folder}",
-            *ensemble,
-            "trained on train and validation part together"
-            if self.val_accuracy is None
-            else f"validation accuracy {self.val_accuracy:.3f} (the setting was chosen on it, which flatters it)",
-            f"test accuracy {test.accuracy:.3f} ({test.correct} of {test.tracks} {self.items}), "
-            f"95 % interval {test.low:.3f} to {test.high:.3f}, split: {self.split_name}",
-            *(
-                f"{check.file}: read back, test accuracy {check.accuracy:.3f}, "
-                f"largest difference of a probability {check.largest_difference:.1e}"
-                for check in self.formats
-            ),
-        ]
-        if self.registered is not None:
-            again = ", as before" if self.registered.reused else ""
-            lines.append(f"registered as {self.registered.uri} (version {self.registered.version}{again})")
-        if self.synthetic:
-            lines.append("the data are SYNTHETIC: these figures say nothing about music")
-        lines.append(self.ledger.as_text())
-        return "\n".join(lines)
+from harness.training.description import (
+    Architecture,
+    Description,
+    Exported,
+    FormatCheck,
+    TestResult,
+    write_description,
+)
 
 
 def export_best(
@@ -124,7 +81,8 @@ def export_best(
     try:
         trained = _load(tracker, run, data, working, trust_code)
         _remove_empty(out)
-        bundle = _write(tracker, run, trained, working, formats, run_id is None if register is None else register)
+        registers = _registers(trained.description.architecture, register, is_study=run_id is None)
+        bundle = _write(tracker, run, trained, working, formats, registers)
         bundle.folder.rename(out)
         for check in bundle.formats:
             if check.format == "pt2":
@@ -132,6 +90,20 @@ def export_best(
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return replace(bundle, folder=out)
+
+
+def _registers(architecture: Architecture, wanted: bool | None, *, is_study: bool) -> bool:
+    """Return whether the network goes to the registry; `wanted` is the setting, None for the default.
+
+    Raises CheckpointError if a network without classes is wanted there: a registered model predicts classes.
+    """
+    if wanted and not architecture.is_classifier:
+        raise CheckpointError(
+            f"{architecture.model} has a loss of its own: what it gives are no classes",
+            expected="a classifier for the registry",
+            hint="--no-register",
+        )
+    return architecture.is_classifier and (is_study if wanted is None else wanted)
 
 
 def _remove_empty(out: Path) -> None:
@@ -178,7 +150,8 @@ def _write(
     # Counted before the test part is opened, so that MLflow has every use of it, even if the export fails later.
     openings = tracker.runs.count_test_opening(run.run_id)
     test, checks = measure(folder, needed, trained.classifier, trained.view, trained.split, openings)
-    tracker.runs.add_metrics(run.run_id, {"test_accuracy": test.accuracy}, step=openings)
+    found = test.figures if test.accuracy is None else {"test_accuracy": test.accuracy}
+    tracker.runs.add_metrics(run.run_id, found, step=openings)
     registered = _register(tracker, run.run_id, folder, trained, description.sha256) if registers else None
     for name in set(FILES) - set(formats):  # pt2, if it was written for the registry only
         (folder / FILES[name]).unlink(missing_ok=True)
@@ -275,6 +248,7 @@ def _source(classifier: nn.Module, description: Description) -> Source:
         known,
         architecture.box,
         architecture.input_size,
+        architecture.is_classifier,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.core.records import Representation
+from harness.core.objective import number_text
 from harness.core.space import describe
 from harness.core.stats import wilson_interval
 from harness.data.options import plural
@@ -86,22 +86,29 @@ def model_card(description: Description) -> str:
     sections = [
         f"# {origin.study}",
         f"A classifier of {'music ' if architecture.is_music else ''}{classes}: {_what(architecture)} on "
-        f"{_of(architecture)}, {len(architecture.genres)} {classes}.",
+        f"{_of(architecture)}, {len(architecture.genres)} {classes}."
+        if architecture.is_classifier
+        else f"A network with a loss of its own: {_what(architecture)} on {_of(architecture)}. "
+        f"The search looked for {architecture.objective}.",
     ]
     if origin.synthetic:
         sections.append("**The data are synthetic: these figures say nothing about music.**")
     sections += [
         _figures(description, exported, exported.test, origin),
-        f"The epoch and the setting were chosen on validation {items}, so a validation accuracy is optimistic. "
-        "Nothing was chosen on the test part. Other splits and other collections give other accuracies: name the "
+        f"The epoch and the setting were chosen on validation {items}, so a validation "
+        f"{'accuracy' if architecture.is_classifier else 'loss'} is optimistic. "
+        "Nothing was chosen on the test part. Other splits and other collections give other figures: name the "
         "split with them.",
-        f"{classes.capitalize()}, in the order of the probabilities: {', '.join(architecture.genres)}.",
+        *(
+            [f"{classes.capitalize()}, in the order of the probabilities: {', '.join(architecture.genres)}."]
+            if architecture.is_classifier
+            else []
+        ),
         "## Files",
         _files(exported),
-        f"Input: {_input(architecture)}{_cropped(architecture)}. "
-        "Output of pt2 and ONNX: probabilities, float32 [n, genres].",
+        f"Input: {_input(architecture)}{_cropped(architecture)}. Output of pt2 and ONNX: {_output(architecture)}.",
         "## Use",
-        *_uses(architecture.representation, exported),
+        *_uses(architecture, exported),
     ]
     if columns:
         sections += ["## Columns", ", ".join(f"`{column}`" for column in columns)]
@@ -129,6 +136,12 @@ def _input(architecture: Architecture) -> str:
     return text.format(columns=len(architecture.columns), height=height, width=width)
 
 
+def _output(architecture: Architecture) -> str:
+    return (
+        "probabilities, float32 [n, genres]" if architecture.is_classifier else "what the network's forward gives"
+    )
+
+
 def _cropped(architecture: Architecture) -> str:
     """Return how pictures are cropped; empty if they are not."""
     box = architecture.box
@@ -143,10 +156,21 @@ def _cropped(architecture: Architecture) -> str:
 def _figures(description: Description, exported: Exported, test: TestResult, origin: Origin) -> str:
     parts, config, items = exported.parts, description.config, plural(description.architecture.words[1])
     opened = "once" if test.openings == 1 else f"{test.openings} times"
+    if test.accuracy is None:
+        shown = {f"{name} ({test.tracks} {items})": number_text(value) for name, value in test.figures.items()}
+        shown["validation loss"] = (
+            f"{number_text(description.metrics.val_loss)}, at epoch {description.metrics.epoch}"
+        )
+        shown |= {name: number_text(value) for name, value in description.metrics.own.items()}
+        shown["test part"] = f"opened {opened} by this run"
+    else:
+        shown = {
+            "test accuracy": f"{test.accuracy:.3f} ({test.correct} of {test.tracks} {items}), 95 % interval "
+            f"{test.low:.3f} to {test.high:.3f}; opened {opened} by this run",
+            "validation accuracy": _validation(description, parts["valid"]),
+        }
     rows = {
-        "test accuracy": f"{test.accuracy:.3f} ({test.correct} of {test.tracks} {items}), 95 % interval "
-        f"{test.low:.3f} to {test.high:.3f}; opened {opened} by this run",
-        "validation accuracy": _validation(description, parts["valid"]),
+        **shown,
         "split": f"{exported.split}: {parts['train']} train, {parts['valid']} validation, {parts['test']} test",
         "data": f"{_data(description.architecture, origin)}, digest `{origin.data_digest[:16]}`",
         "setting": f"{describe(config.params)}, {_seed(description)}",
@@ -184,13 +208,14 @@ def _validation(description: Description, tracks: int) -> str:
 
 
 def _files(exported: Exported) -> str:
-    lines = ["| file | test accuracy, read back | largest difference of a probability |", "|---|---|---|"]
+    lines = ["| file | test accuracy, read back | largest difference of an output |", "|---|---|---|"]
     for check in exported.formats:
-        lines.append(f"| `{check.file}` | {check.accuracy:.3f} | {check.largest_difference:.1e} |")
+        lines.append(f"| `{check.file}` | {number_text(check.accuracy)} | {check.largest_difference:.1e} |")
     return "\n".join(lines)
 
 
-def _uses(representation: Representation, exported: Exported) -> list[str]:
+def _uses(architecture: Architecture, exported: Exported) -> list[str]:
+    representation = architecture.representation
     formats = [check.format for check in exported.formats]
     sections = []
     for name in sorted(formats, key="safetensors".__eq__):  # first the formats that need no code of this package
@@ -202,7 +227,10 @@ def _uses(representation: Representation, exported: Exported) -> list[str]:
             )
             sections += [text, f"```python\n{WEIGHTS_USE}```"]
         else:
-            sections += [f"`model.{name}`:", f"```python\n{USES[name, representation]}```"]
+            use = USES[name, representation]
+            if not architecture.is_classifier:  # the last line of each example prints the likeliest class
+                use = use.replace("probabilities", "outputs").rsplit("\n", 2)[0] + "\nprint(outputs.shape)\n"
+            sections += [f"`model.{name}`:", f"```python\n{use}```"]
     if exported.registered is not None:
         table = 'pd.read_csv("features_30_sec.csv")'
         if representation == "pictures":

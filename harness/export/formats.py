@@ -54,25 +54,32 @@ class Resize(Protocol):
 
 
 class Portable(nn.Module):
-    """A classifier with its resize and softmax: the module that is written to a file.
+    """A network with its resize, and a classifier with its softmax: the module that is written to a file.
 
     Input: float32 [n, columns] with the values of the CSV, or uint8 [n, height, width, 3] with 4 to 4096 pixels a
-    side, or the pictures and then the rows. Output: probabilities, float32 [n, genres]; each row sums to 1.
+    side, or the pictures and then the rows. Output: probabilities, float32 [n, genres]; each row sums to 1. A
+    network that is no classifier gives what its `forward` gives.
     """
 
     def __init__(
-        self, classifier: nn.Module, representation: Representation, resize: Callable[[Tensor], Tensor]
+        self,
+        classifier: nn.Module,
+        representation: Representation,
+        resize: Callable[[Tensor], Tensor],
+        is_classifier: bool = True,
     ) -> None:
         super().__init__()
         self.classifier = classifier
         self.representation = representation
         self.resize = resize
+        self.is_classifier = is_classifier
 
     def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return probabilities for raw inputs."""
         if self.representation != "features":
             x = self.resize(x)
-        return torch.softmax(self.classifier(x if rows is None else Joined(x, rows)), 1)
+        given: Tensor = self.classifier(x if rows is None else Joined(x, rows))
+        return torch.softmax(given, 1) if self.is_classifier else given
 
 
 def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -107,6 +114,7 @@ class Source:
     about: Mapping[str, object]
     box: CropBox | None = None
     size: Size = PICTURE_SIZE
+    is_classifier: bool = True
 
 
 def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> None:
@@ -121,7 +129,10 @@ def write_formats(folder: Path, formats: tuple[str, ...], source: Source) -> Non
 
 def _trace(source: Source, resize: Resize) -> ExportedProgram:
     portable = Portable(
-        source.classifier, source.representation, partial(resize, box=source.box, size=source.size)
+        source.classifier,
+        source.representation,
+        partial(resize, box=source.box, size=source.size),
+        source.is_classifier,
     )
     portable.eval().requires_grad_(False)
     batch = Dim("batch", min=1)
@@ -149,7 +160,7 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
         program,
         (),
         input_names=["pictures", "features"] if source.representation == "both" else [source.representation],
-        output_names=["probabilities"],
+        output_names=["probabilities" if source.is_classifier else "output"],
         dynamo=True,
         verbose=False,
     )
@@ -171,7 +182,8 @@ def read_format(folder: Path, name: str, architecture: Architecture, *, trust_co
     if name == "safetensors":
         resize = partial(resize_by_operator, box=architecture.box, size=architecture.input_size)
         classifier, _ = load_checkpoint(folder, trust_code=trust_code)
-        return OfTensors(Portable(classifier, architecture.representation, resize).eval())
+        portable = Portable(classifier, architecture.representation, resize, architecture.is_classifier)
+        return OfTensors(portable.eval())
     if name == "pt2":
         require_trust(str(path), sha256_of(path), str(folder), trust_code)
         return OfTensors(_load_pt2(path))
@@ -244,16 +256,27 @@ def checked_sha256(folder: Path, name: str, description: Description) -> str:
 
 @torch.inference_mode()
 def compare_outputs(
-    file: str, probabilities: Transform, batches: Iterable[Inputs], expected: Tensor
-) -> tuple[float, Tensor]:
+    file: str, probabilities: Transform, batches: Iterable[Inputs], expected: Tensor, *, is_classifier: bool = True
+) -> tuple[float, Tensor | None]:
     """Return the largest difference from the expected probabilities [n, genres], and the likeliest genres [n].
 
-    `batches` has the n inputs.
+    `batches` has the n inputs. What a network without classes gives, [n, ...], is compared relative to its largest
+    value, and has no likeliest genres.
 
     Raises CheckpointError if the difference is above the tolerance, or if a likeliest genre differs.
     """
     given = torch.cat([probabilities(batch) for batch in batches])
-    difference, guesses = float((given - expected).abs().max()), given.argmax(1)
+    difference = float((given - expected).abs().max())
+    if not is_classifier:
+        most = TOLERANCE * max(1.0, float(expected.abs().max()))
+        if not difference <= most:
+            raise CheckpointError(
+                f"{file}, read back, differs from the original by {difference:.1e}",
+                expected=f"at most {most:.0e}",
+                hint="harness export with another --format",
+            )
+        return difference, None
+    guesses = given.argmax(1)
     others = int((guesses != expected.argmax(1)).sum())
     if not difference <= TOLERANCE or others:  # `not ... <=`, because every comparison with NaN is false
         raise CheckpointError(

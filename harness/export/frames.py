@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.core.errors import DataError
+from harness.core.errors import CheckpointError, DataError
 from harness.data import Inputs, Joined
 from harness.data.images import raw_pictures
 from harness.training.description import Architecture
@@ -29,8 +29,10 @@ def predict_items(
     names each row's picture in the column `picture`. `probabilities` takes raw inputs. The index is that of the
     table, or the paths.
 
-    Raises DataError if a column is missing, a value is not a number, or a picture cannot be read.
+    Raises DataError if a column is missing, a value is not a number, or a picture cannot be read; CheckpointError
+    for a network that predicts no classes.
     """
+    require_classes(architecture)
     if architecture.representation == "pictures":
         paths = list(items[PICTURE]) if isinstance(items, pd.DataFrame) else list(items)
         found = _each(probabilities, [_picture(path) for path in paths])
@@ -45,6 +47,16 @@ def predict_items(
     pictures = [_picture(path) for path in items[PICTURE]]
     joined: list[Inputs] = [Joined(each, rows[n : n + 1]) for n, each in enumerate(pictures)]
     return _table(architecture, _each(probabilities, joined), items.index)
+
+
+def require_classes(architecture: Architecture) -> None:
+    """Raise CheckpointError for a network with a loss of its own, which predicts no classes."""
+    if not architecture.is_classifier:
+        raise CheckpointError(
+            f"{architecture.model} has a loss of its own: what it gives are no classes",
+            expected="a classifier",
+            hint="load_bundle(DIR).probabilities(inputs), or the pt2 file: they give what its forward gives",
+        )
 
 
 def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:

@@ -50,6 +50,7 @@ class LoadedStudy:
                 "val_accuracy": row.val_accuracy,
                 "val_accuracy_std": row.val_accuracy_std,
                 "val_loss": row.val_loss,
+                **row.own,
                 "best_epoch": row.best_epoch,
                 "seconds": row.seconds,
                 "reason": row.reason,
@@ -78,7 +79,7 @@ class LoadedStudy:
         """Predict the class of each item, as a table; see `predict_items`."""
         network, architecture = self._loaded()
         resize = partial(resize_by_operator, box=architecture.box, size=architecture.input_size)
-        portable = Portable(network, architecture.representation, resize).eval()
+        portable = Portable(network, architecture.representation, resize, architecture.is_classifier).eval()
         with torch.inference_mode():
             return predict_items(OfTensors(portable), architecture, items)
 

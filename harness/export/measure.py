@@ -6,6 +6,7 @@ Only `export` and `compare` open the test part.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,8 +17,10 @@ from harness.core.records import Split
 from harness.core.stats import wilson_interval
 from harness.data import Inputs, Joined, Part, View, batches_of
 from harness.export.formats import BATCH, FILES, compare_outputs, read_format
+from harness.models.classifier import Classifier
 from harness.training.description import FormatCheck, TestResult, read_description
 from harness.training.loop import evaluate
+from harness.training.tasks import OwnLoss
 
 
 def measure(
@@ -37,9 +40,17 @@ def measure(
     Raises CheckpointError if the outputs of a file differ from those of the network.
     """
     part = view.open_test(split)
-    expected = torch.softmax(evaluate(classifier, part), 1)
-    checks = tuple(_check(folder, name, _raw(view, split, part), expected, part) for name in formats)
-    return _test_result(expected, part, openings), checks
+    given = evaluate(classifier, part)
+    if read_description(folder).architecture.is_classifier:
+        given = torch.softmax(given, 1)
+        result = _test_result(given, part, openings)
+    else:
+        assert isinstance(classifier, Classifier)
+        found = OwnLoss(classifier, nullcontext()).raw_figures(part)
+        figures = {f"test_{name}": value for name, value in found.items()}
+        nothing = dict.fromkeys(("correct", "accuracy", "low", "high"))
+        result = TestResult(tracks=len(part), openings=openings, figures=figures, **nothing)
+    return result, tuple(_check(folder, name, _raw(view, split, part), given, part) for name in formats)
 
 
 def _raw(view: View, split: Split, part: Part) -> Iterable[Inputs]:
@@ -71,12 +82,14 @@ def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
 
 
 def _check(folder: Path, name: str, raw: Iterable[Inputs], expected: Tensor, part: Part) -> FormatCheck:
-    probabilities = read_format(folder, name, read_description(folder).architecture, trust_code=True)
-    difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected)
+    architecture = read_description(folder).architecture
+    probabilities = read_format(folder, name, architecture, trust_code=True)
+    is_classifier = architecture.is_classifier
+    difference, guesses = compare_outputs(FILES[name], probabilities, raw, expected, is_classifier=is_classifier)
     return FormatCheck(
         format=name,
         file=FILES[name],
         sha256=sha256_of(folder / FILES[name]),
         largest_difference=difference,
-        accuracy=int((guesses == part.targets).sum()) / len(part),
+        accuracy=None if guesses is None else int((guesses == part.targets).sum()) / len(part),
     )

@@ -25,7 +25,7 @@ from harness.export.formats import (
     read_format,
 )
 from harness.training.description import DESCRIPTION_FILE, Architecture, Description, read_description
-from harness.training.loop import EVALUATION_BATCH
+from harness.training.tasks import EVALUATION_BATCH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ def _check_shapes(transform: Transform, path: Path, architecture: Architecture) 
 
     Likewise if what it gives is not finite.
     """
-    wanted = (EXAMPLE_BATCH, len(architecture.genres))
+    wanted: tuple[int, ...] = (EXAMPLE_BATCH, len(architecture.genres))
     example = example_inputs(architecture.representation, len(architecture.columns))
     try:
         with torch.inference_mode():
@@ -151,6 +151,8 @@ def _check_shapes(transform: Transform, path: Path, architecture: Architecture) 
             found, is_finite = tuple(given.shape), bool(torch.isfinite(given).all())
     except Exception as error:  # as above
         raise _damaged(path, error) from error
+    if not architecture.is_classifier:  # what else it gives has one entry for each input
+        wanted = (EXAMPLE_BATCH, *found[1:])
     if found != wanted:
         raise CheckpointError(
             f"{path} gives {found} for two inputs",
@@ -158,7 +160,7 @@ def _check_shapes(transform: Transform, path: Path, architecture: Architecture) 
         )
     if not is_finite:
         raise CheckpointError(
-            f"{path} gives probabilities that are not finite numbers", expected="a network of finite weights"
+            f"{path} gives values that are not finite numbers", expected="a network of finite weights"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,18 +13,26 @@ import torch
 from torch import nn
 
 from harness.core.errors import SettingsError
+from harness.core.objective import ACCURACY, DIRECTIONS, LOSS_NAME, PREFIX, Objective
 from harness.core.space import Hyperparameter
 from harness.data import PICTURE_SIZE, Inputs, Joined, Size, tensors_of
 from harness.models.classifier import build_network
+from harness.models.losses import LOSS, losses_of
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 
+METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}(?<!_)")
 EXTERNAL = (
     "a class Class(torch.nn.Module) made by Class(inputs, classes) (and size=, if it has that argument), with "
     "representation = 'features', "
     "'pictures' or 'both' and, if wanted, hyperparameters = {'dropout': harness.Hyperparameter(float, 0.3, "
     "at_least=0, below=1)}, passed by name, and search = {'lr': {'low': ..., 'high': ...}, 'dropout': [...]}; "
     "see experiments/residual_mlp.py"
+)
+OWN_LOSS = (
+    "loss(batch) of a model with a loss of its own: batch.inputs and batch.targets in; a tensor, the mean over "
+    "the items, out, or a dict with it as 'loss' and other means; metrics = {'kl': 'minimise'} declares each of "
+    "these, and objective = 'val_loss', or 'val_kl', is what a search looks for; see experiments/vae.py"
 )
 
 
@@ -70,6 +79,7 @@ def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> Mode
             raise SettingsError(f"{name}: hyperparameter {parameter} is {value!r}", expected=EXTERNAL)
     return ModelSpec(
         name=name,
+        objective=_objective(name, network),
         network=network,
         representation=representation,
         hyperparameters=tables["hyperparameters"],
@@ -80,6 +90,24 @@ def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> Mode
         source=source,
         source_digest=digest_of_code(code),
     )
+
+
+def _objective(name: str, network: type[nn.Module]) -> Objective:
+    """Return what a search of the model looks for: validation accuracy, or a figure of a loss of its own."""
+    if not callable(getattr(network, "loss", None)):
+        return ACCURACY
+    metrics, wanted = getattr(network, "metrics", {}), getattr(network, "objective", LOSS_NAME)
+    if not isinstance(metrics, dict) or not all(
+        isinstance(metric, str) and METRIC.fullmatch(metric) and direction in DIRECTIONS
+        for metric, direction in metrics.items()
+    ):
+        raise SettingsError(f"{name}: metrics is {metrics!r}", expected=OWN_LOSS)
+    if wanted == LOSS_NAME:
+        return Objective(LOSS_NAME, minimise=True)
+    direction = metrics.get(str(wanted).removeprefix(PREFIX))
+    if direction is None or not str(wanted).startswith(PREFIX):
+        raise SettingsError(f"{name}: objective is {wanted!r}", expected=OWN_LOSS)
+    return Objective(str(wanted), minimise=direction == DIRECTIONS[0])
 
 
 def digest_of_code(code: bytes) -> str:
@@ -109,7 +137,8 @@ def _module(path: Path, code: bytes) -> ModuleType:
 def check_network(spec: ModelSpec, inputs: int, classes: int, size: Size = PICTURE_SIZE) -> None:
     """Build a network and pass two inputs through it, to check a model from a file before a study is made.
 
-    Raises SettingsError if the network cannot be built, fails, or does not give logits [2, classes].
+    Raises SettingsError if the network cannot be built, fails, or does not give logits [2, classes]; likewise for
+    a loss of its own that fails or is not as declared.
     """
     rows, pictures = torch.zeros(2, inputs), torch.zeros(2, 3, *size)
     examples: dict[str, Inputs] = {"features": rows, "pictures": pictures, "both": Joined(pictures, rows)}
@@ -117,9 +146,31 @@ def check_network(spec: ModelSpec, inputs: int, classes: int, size: Size = PICTU
     shape = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            found = tuple(build_network(spec, inputs, classes, {}, size)(example).shape)
+            network = build_network(spec, inputs, classes, {}, size)
+            found = tuple(network(example).shape)
     except (Exception, SystemExit) as error:
         what = f"{spec.name} fails on {shape}: {type(error).__name__}: {error}"
         raise SettingsError(what, expected=EXTERNAL) from error
-    if found != (2, classes):
+    if not spec.objective.is_accuracy:
+        _check_loss(spec, network, example, shape)
+    elif found != (2, classes):
         raise SettingsError(f"{spec.name} gives {found} for {shape}", expected=f"logits of shape (2, {classes})")
+
+
+def _check_loss(spec: ModelSpec, network: nn.Module, example: Inputs, shape: str) -> None:
+    """Raise SettingsError if the loss of a network fails, or gives other metrics than the class declares."""
+    try:
+        with torch.random.fork_rng():
+            given = losses_of(network, example, torch.zeros(2, dtype=torch.int64))
+    except (Exception, SystemExit) as error:
+        what = f"the loss of {spec.name} fails on {shape}: {type(error).__name__}: {error}"
+        raise SettingsError(what, expected=OWN_LOSS) from error
+    declared = {LOSS, *getattr(network, "metrics", {})}
+    if set(given) != declared:
+        raise SettingsError(
+            f"the loss of {spec.name} gives {', '.join(sorted(given))}, and metrics declares "
+            f"{', '.join(sorted(declared - {LOSS})) or 'none'}",
+            expected=OWN_LOSS,
+        )
+    if not given[LOSS].requires_grad:
+        raise SettingsError(f"the loss of {spec.name} depends on none of its weights", expected=OWN_LOSS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from harness.core.objective import ACCURACY, Objective
 from harness.core.records import Representation
 from harness.core.space import Accepted
 
@@ -20,7 +21,8 @@ class ModelSpec:
     the training loop's. `search` is the network's search space as a table, which is added to the default space.
     `threads` is the number of intra-op threads of a trial. It depends on the model and not on the number of jobs,
     because it changes the last digits of sums. `jobs_per_gpu` is the default number of trials that share a GPU: a
-    small network leaves most of it idle. `source` is the code of the model's file and `source_digest` its SHA-256;
+    small network leaves most of it idle. `objective` is validation accuracy for a classifier, and another one for
+    a network with a loss of its own. `source` is the code of the model's file and `source_digest` its SHA-256;
     both are None for a model of the package.
     """
 
@@ -32,6 +34,7 @@ class ModelSpec:
     takes_size: bool = False
     threads: int = 1
     jobs_per_gpu: int = 1
+    objective: Objective = ACCURACY
     source: str | None = None
     source_digest: str | None = None
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import optuna
 from optuna.trial import TrialState
 
+from harness.core.objective import ACCURACY, Objective
 from harness.core.records import EpochMetrics, TrialResult
 from harness.core.space import Params
 from harness.study.attributes import RESULT_KEY, recorded_folds
@@ -32,6 +33,7 @@ class Claim:
     _last_step: int
     _first_epoch: int | None
     _pruner: str
+    _objective: Objective = ACCURACY
 
     @property
     def is_lost(self) -> bool:
@@ -39,7 +41,7 @@ class Claim:
         return self._lock.is_lost
 
     def report(self, metrics: EpochMetrics) -> str | None:
-        """Report an epoch's accuracy to the pruner; return the reason if the trial is to be pruned.
+        """Report an epoch's value to the pruner; return the reason if the trial is to be pruned.
 
         An epoch that an earlier attempt reported is not reported again, and the pruner is not called for it: the
         pruner judges the largest reported epoch, which this attempt has not reached yet.
@@ -49,8 +51,9 @@ class Claim:
         if self.is_lost:
             return None  # another process reports; training stops before the next batch
         if metrics.epoch > self._last_step:
-            assert metrics.val_accuracy is not None  # a refit has no pruner
-            self._trial.report(metrics.val_accuracy, metrics.epoch)
+            value = self._objective.of(metrics)
+            assert value is not None  # a refit has no pruner
+            self._trial.report(value, metrics.epoch)
         if metrics.epoch < max(self._last_step, self._first_epoch):  # each call of the pruner reads all trials
             return None
         return f"{self._pruner} pruner, epoch {metrics.epoch}" if self._trial.should_prune() else None
@@ -87,7 +90,7 @@ class Claim:
         return min(worst, default=None)
 
     def finish(self, result: TrialResult) -> bool:
-        """Store the trial's result in Optuna: COMPLETE with its best accuracy, PRUNED, FAIL, or WAITING again.
+        """Store the trial's result in Optuna: COMPLETE with its best value, PRUNED, FAIL, or WAITING again.
 
         Return False and store nothing if another process has taken the trial. The trial lock is released.
         """
@@ -102,7 +105,7 @@ class Claim:
             self._trial.set_user_attr(RESULT_KEY, attribute)
             if result.state == "complete":
                 assert result.best is not None
-                value = result.best.val_accuracy
+                value = self._objective.of(result.best)
                 # A refit has no validation part. Optuna wants a value, which nothing reads.
                 self._study.tell(self._trial, -result.best.train_loss if value is None else value)
             else:

@@ -49,7 +49,7 @@ def make_or_check(
 
 def _is_new(study: optuna.Study) -> bool:
     """Return whether a study may be one whose creation has just begun."""
-    return study.directions == [optuna.study.StudyDirection.MAXIMIZE] and not study.get_trials(deepcopy=False)
+    return len(study.directions) == 1 and not study.get_trials(deepcopy=False)
 
 
 def check_same_settings(spec: StudySpec, recorded: JsonObject) -> None:

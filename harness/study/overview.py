@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.files import sqlite_path
+from harness.core.objective import ACCURACY, Objective
 from harness.core.ranking import rank
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
@@ -52,6 +53,7 @@ class StudyOverview:
     last_touched: datetime | None
     fault: StudyFault | None = None
     part_of: str | None = None
+    objective: Objective = ACCURACY
 
     @property
     def is_finished(self) -> bool:
@@ -102,6 +104,7 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         best_params=params or {},
         last_touched=trials.last_touched,
         part_of=record.spec.part_of,
+        objective=record.spec.objective,
     )
 
 
@@ -146,6 +149,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         ended=trial.datetime_complete,
         reason=reason,
         folds=recorded_folds(trial),
+        own={} if best is None else best.own,
     )
 
 
@@ -160,24 +164,28 @@ def _recorded_end(trial: FrozenTrial) -> tuple[EpochMetrics | None, str | None]:
     return metrics, reason if isinstance(reason, str) else None
 
 
-def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Return the complete trials, sorted by falling validation accuracy; ties by validation loss, then number."""
+def ranked(rows: Sequence[TrialRow], objective: Objective = ACCURACY) -> list[TrialRow]:
+    """Return the complete trials, the best value first; ties by validation loss, then number."""
     complete = [row for row in rows if row.state == "COMPLETE"]
-    return sorted(complete, key=lambda row: rank(row.val_accuracy, row.val_loss, row.number))
+    return sorted(complete, key=lambda row: rank(objective.of(row), row.val_loss, row.number, objective))
 
 
-def parameter_importances(study: optuna.Study, complete: Sequence[TrialRow]) -> dict[str, float]:
-    """Return each parameter's share of the accuracy's variance (fANOVA) over the complete trials of a study.
+def parameter_importances(
+    study: optuna.Study, complete: Sequence[TrialRow], objective: Objective = ACCURACY
+) -> dict[str, float]:
+    """Return each parameter's share of the value's variance (fANOVA) over the complete trials of a study.
 
-    The result is empty for fewer than ENOUGH_TRIALS trials, and if all accuracies or all parameters are equal. The
+    The result is empty for fewer than ENOUGH_TRIALS trials, and if all values or all parameters are equal. The
     seed is fixed.
     Source: Hutter, Hoos and Leyton-Brown (2014), An efficient approach for assessing hyperparameter importance, as
     Optuna implements it.
     """
     if len(complete) < ENOUGH_TRIALS:
         return {}
-    accuracies = {row.val_accuracy for row in complete}
-    if len(accuracies) < 2 or len({tuple(row.params.items()) for row in complete}) < 2:
+    if (
+        len({objective.of(row) for row in complete}) < 2
+        or len({tuple(row.params.items()) for row in complete}) < 2
+    ):
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)

@@ -15,8 +15,9 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.storages._rdb import models
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from harness.core.errors import StudyError
 from harness.core.ranking import tie_break
@@ -170,10 +171,13 @@ def count_trials(storage: HasEngine, study_id: int) -> TrialCounts:
 
 def best_trials(storage: HasEngine) -> dict[int, BestTrial]:
     """Return the best complete trial of each study, by the study's id; ties as `tie_break` has them."""
-    place = func.rank().over(partition_by=_TRIALS.c.study_id, order_by=_VALUES.c.value.desc())
+    falling = case((_DIRECTIONS.c.direction == StudyDirection.MINIMIZE, -_VALUES.c.value), else_=_VALUES.c.value)
+    place = func.rank().over(partition_by=_TRIALS.c.study_id, order_by=falling.desc())
+    has_direction = (_DIRECTIONS.c.study_id == _TRIALS.c.study_id) & (_DIRECTIONS.c.objective == 0)
     ranked = (
         select(_TRIALS.c.study_id, _TRIALS.c.trial_id, _TRIALS.c.number, _VALUES.c.value, place.label("place"))
         .join(_VALUES, _VALUES.c.trial_id == _TRIALS.c.trial_id)
+        .join(_DIRECTIONS, has_direction)
         .where(_TRIALS.c.state == TrialState.COMPLETE, _VALUES.c.objective == 0, _VALUES.c.value.is_not(None))
         .subquery()
     )

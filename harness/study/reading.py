@@ -64,8 +64,8 @@ class StudyReader:
         return [trial_row(trial) for trial in self._trials()]
 
     def ranked(self) -> list[TrialRow]:
-        """Return the complete trials, sorted by falling accuracy; ties by loss, then number."""
-        return ranked(self.rows())
+        """Return the complete trials, the best first; ties by loss, then number."""
+        return ranked(self.rows(), self.spec.objective)
 
     def best(self) -> TrialRow | None:
         """Return the trial to use: the one that a confirmation chose, else the first of the ranked; None for none.
@@ -87,7 +87,7 @@ class StudyReader:
 
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter (see `parameter_importances`)."""
-        return parameter_importances(self._study, self.ranked())
+        return parameter_importances(self._study, self.ranked(), self.spec.objective)
 
     def is_over(self, budget: Budget) -> bool:
         """Return True if no more trials will be claimed: enough have finished, or too many have failed."""

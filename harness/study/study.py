@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from harness.core.attempts import Deaths
@@ -70,8 +71,10 @@ class Study(StudyReader):
         Raises StudyError if it exists with other settings, in another experiment, or with other known trials.
         """
         with make_trial_locks(storage, spec.name, work_folder, WorkerId()).study_lock():
+            minimise = spec.objective.minimise
+            direction = StudyDirection.MINIMIZE if minimise else StudyDirection.MAXIMIZE
             study = optuna.create_study(
-                study_name=spec.name, storage=storage, direction="maximize", load_if_exists=True
+                study_name=spec.name, storage=storage, direction=direction, load_if_exists=True
             )
             make_or_check(study, read_record(storage, study._study_id), spec, context, first_trial, known)
         return cls(study, storage, work_folder, worker_id)
@@ -148,6 +151,7 @@ class Study(StudyReader):
             _last_step=max(before.intermediate_values, default=0),
             _first_epoch=first_epoch(self.spec.pruner, self.spec.epochs, self.spec.folds),
             _pruner=self.spec.pruner,
+            _objective=self.spec.objective,
         )
 
     def accept_stall(self) -> None:

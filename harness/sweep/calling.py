@@ -15,6 +15,7 @@ from tqdm import tqdm
 from harness.core.errors import SettingsError, Stopped
 from harness.core.events import Ended, Event
 from harness.core.files import replacing
+from harness.core.objective import ACCURACY, Objective, number_text
 from harness.core.trust import remember
 from harness.core.workspace import RUNS_FOLDER
 from harness.data.memory import Dataset
@@ -103,9 +104,16 @@ class Bars:
 
     @contextmanager
     def stage(
-        self, title: str, *, total: int, done: int = 0, best: float | None = None, folds: int = 1
+        self,
+        title: str,
+        *,
+        total: int,
+        done: int = 0,
+        best: float | None = None,
+        folds: int = 1,
+        objective: Objective = ACCURACY,
     ) -> Iterator[Listener]:
-        """Show a bar of the trainings of a stage, with the best accuracy."""
+        """Show a bar of the trainings of a stage, with the best value."""
         found = best
         with tqdm(total=total, initial=done, desc=title, disable=not self._progress, unit="trial") as bar:
 
@@ -114,9 +122,10 @@ class Bars:
                 if not isinstance(event, Ended) or event.result.state not in FINISHED:
                     return
                 reached = event.result.best
-                if event.result.state == "complete" and reached is not None and reached.val_accuracy is not None:
-                    found = max(found or 0.0, reached.val_accuracy)
-                    bar.set_postfix_str(f"best {found:.3f}", refresh=False)
+                value = None if reached is None else objective.of(reached)
+                if event.result.state == "complete" and value is not None:
+                    found = objective.best([found, value])
+                    bar.set_postfix_str(f"best {number_text(found)}", refresh=False)
                 bar.update(1)
 
             yield show

@@ -103,6 +103,8 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     else:
         split = read_split(Path(settings.split), tracks)
     _check_together(settings)
+    if not model.objective.is_accuracy:
+        _check_own_loss(settings, model)
     spec = _spec(settings, model, tracks, split)
     if model.source_digest is not None:
         check_network(model, len(spec.columns), len(tracks.genres), tracks.size)
@@ -136,6 +138,24 @@ def _check_together(settings: SweepSettings) -> None:
         )
 
 
+def _check_own_loss(settings: SweepSettings, model: ModelSpec) -> None:
+    """Raise SettingsError for what measures accuracy, which a model with a loss of its own does not have."""
+    asked = {
+        "--folds": settings.folds > 1,
+        "--refit": bool(settings.refit),
+        "--ensemble": settings.ensemble > 1,
+        "--patience": settings.patience is not None,
+        "--from": bool(settings.from_studies),
+        "--import": bool(settings.import_trials),
+    }
+    wrong = [flag for flag, is_asked in asked.items() if is_asked]
+    if wrong:
+        raise SettingsError(
+            f"{model.name} has a loss of its own, and {', '.join(wrong)} is for validation accuracy",
+            expected=f"a sweep without it, for {model.objective}",
+        )
+
+
 def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Split) -> StudySpec:
     """Return the settings of the study. Raises SettingsError for what they cannot be."""
     space, fixed = _space(settings, model)
@@ -157,6 +177,7 @@ def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Spli
         precision=settings.precision,
         source_digest=model.source_digest,
         folds=settings.folds,
+        goal=str(model.objective),
     )
 
 

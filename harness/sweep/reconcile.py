@@ -125,7 +125,9 @@ class Record:
         run_ids = {number: run.run_id for number, run in runs.items()}
         title = f"{self.study.name}{' (synthetic data)' if self.study.context.synthetic else ''}"
         spec = self.study.spec
-        write_study_report(folder, title, rows, self.study.importances(), run_ids, spec.space, spec.fixed)
+        write_study_report(
+            folder, title, rows, self.study.importances(), run_ids, spec.space, spec.fixed, spec.objective
+        )
 
     def _keep_best(self, state: StudyState, rows: list[TrialRow], runs: dict[int, RunInfo]) -> None:
         """Remove the checkpoints of a complete study that are not among those to keep.
@@ -137,7 +139,7 @@ class Record:
             return
         if self.study.spec.folds > 1:  # its trials have no checkpoints
             return
-        kept = {row.number for row in ranked(rows)[: targets.keep]}
+        kept = {row.number for row in ranked(rows, self.study.spec.objective)[: targets.keep]}
         for row in rows:
             run = runs.get(row.number)
             if row.is_ended and row.number not in kept and run is not None and not run.checkpoint_removed:

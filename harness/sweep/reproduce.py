@@ -57,7 +57,7 @@ class EpochPair:
         recorded, found = self.recorded or {}, self.found or {}
         return {
             name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf))
-            for name in FIGURES
+            for name in dict.fromkeys((*FIGURES, *recorded, *found))
             if name in recorded or name in found
         }
 
@@ -117,7 +117,7 @@ def reproduce(
     """
     tracker = Tracker(resolve_stores(tracking_uri, None).tracking_uri, create=False)
     run = tracker.studies.require_trial(run_id)
-    recorded = tracker.runs.epochs(run_id)
+    recorded = tracker.runs.epochs(run_id, run.own_metrics)
     if not recorded:
         raise TrackingError(
             f"run {run_id} has no epochs", expected="the run of a trial that trained one epoch or more"
@@ -242,7 +242,8 @@ def _changed(what: str, recorded: str, found: str) -> list[Difference]:
 
 
 def _figures(metrics: EpochMetrics) -> dict[str, float]:
-    return {name: value for name in FIGURES if (value := getattr(metrics, name)) is not None}
+    found = {name: getattr(metrics, name) for name in FIGURES} | dict(metrics.own)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _train(

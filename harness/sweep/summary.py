@@ -57,6 +57,7 @@ class StudySummary:
                 "trial": self.best.number,
                 "params": dict(self.best.params),
                 "val_accuracy": self.best.val_accuracy,
+                **({} if self.spec.objective.is_accuracy else {"val_loss": self.best.val_loss, **self.best.own}),
                 "epoch": self.best.best_epoch,
             }
         return {

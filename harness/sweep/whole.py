@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
+from harness.core.objective import ACCURACY, Objective
 from harness.study import Study
 from harness.sweep.confirm import confirm
 from harness.sweep.driver import run_sweep
@@ -19,7 +20,14 @@ class Show(Protocol):
     """How a sweep shows its progress to a person."""
 
     def stage(
-        self, title: str, *, total: int, done: int = 0, best: float | None = None, folds: int = 1
+        self,
+        title: str,
+        *,
+        total: int,
+        done: int = 0,
+        best: float | None = None,
+        folds: int = 1,
+        objective: Objective = ACCURACY,
     ) -> AbstractContextManager[Listener]:
         """Show a stage of so many trainings; yields what is called with each event of a trial."""
 
@@ -37,8 +45,11 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
         show.say(f"study {study.name} already has {finished} finished trials of {total}")
     elif finished:
         show.say(f"continuing study {study.name}: {finished} of {total} trials finished")
-    accuracy = None if best is None else best.val_accuracy
-    with show.stage(study.name, total=total, done=finished, best=accuracy, folds=study.spec.folds) as display:
+    objective = study.spec.objective
+    value = None if best is None else objective.of(best)
+    with show.stage(
+        study.name, total=total, done=finished, best=value, folds=study.spec.folds, objective=objective
+    ) as display:
         summary = run_sweep(plan, study, display)
     if plan.confirms and summary.is_complete:
         # The choice is made on both measurements.

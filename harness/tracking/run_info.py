@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.core.errors import TrackingError
+from harness.core.objective import LOSS_NAME, PREFIX
 from harness.core.recorded import UNREADABLE, whole_number
 from harness.core.records import TrialConfig
 from harness.tracking.tags import OPENED_PREFIX, REMOVED, Kind, RunStatus, Tag, Tags
 
+OBJECTIVE = "objective"  # the param with the objective of a model with a loss of its own
 FOLD_PREFIX = "val_accuracy_fold_"  # before the number of a fold: the metric with its validation accuracy
 
 
@@ -114,6 +116,14 @@ class RunInfo:
     def source_digest(self) -> str | None:
         """The SHA-256 of the code of a model from a file, None for a model of the package."""
         return self.tags.get(Tag.SOURCE_DIGEST)
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """The metrics of an epoch that a model with a loss of its own declares."""
+        if OBJECTIVE not in self.params:
+            return ()
+        best = (name.removeprefix("best_") for name in self.metrics if name.startswith(f"best_{PREFIX}"))
+        return tuple(sorted({*best} - {LOSS_NAME}))
 
     @property
     def trial_number(self) -> int:

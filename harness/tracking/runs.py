@@ -193,11 +193,14 @@ class Runs:
         with self._calling(f"reading {metric} of run {run_id}"):
             return frozenset(point.step for point in self._client.get_metric_history(run_id, metric))
 
-    def epochs(self, run_id: str) -> dict[int, dict[str, float]]:
-        """Return the losses and the accuracy of each recorded epoch; the last value counts if there are two."""
+    def epochs(self, run_id: str, own: Sequence[str] = ()) -> dict[int, dict[str, float]]:
+        """Return the losses and the accuracy of each recorded epoch; the last value counts if there are two.
+
+        `own` are the metrics of a model with a loss of its own.
+        """
         found: dict[int, dict[str, float]] = {}
         with self._calling(f"reading the epochs of run {run_id}"):
-            for name in EPOCH_FIGURES:
+            for name in (*EPOCH_FIGURES, *own):
                 for point in self._client.get_metric_history(run_id, name):
                     found.setdefault(point.step, {})[name] = point.value
         return dict(sorted(found.items()))

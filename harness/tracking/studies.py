@@ -7,18 +7,19 @@ from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.known import KnownTrials
+from harness.core.objective import Objective
 from harness.core.ranking import rank
 from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
 from harness.core.study_record import Stall, StudyContext
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
-from harness.tracking.run_info import RunInfo
+from harness.tracking.run_info import OBJECTIVE, RunInfo
 from harness.tracking.runs import Runs, by_number
 from harness.tracking.study_params import searched, study_figures, study_params
 from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE, KNOWN_FILE = "split.json", "context.json", "known_trials.json"
-BEST, BEST_LOSS = "best_val_accuracy", "best_val_loss"
+BEST_LOSS = "best_val_loss"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +196,7 @@ class Studies:
     def best_trial_run(self, study: str, identity: str | None = None) -> RunInfo:
         """Return the run of the complete trial that the study's confirmation chose.
 
-        Without a confirmation it is the trial with the highest validation accuracy; of equals, the first.
+        Without a confirmation it is the trial with the best value of the objective; of equals, the first.
 
         `identity` selects one of several studies of that name. Raises StudyError if the study does not exist or
         has no complete trial, and, without `identity`, if there are several studies of that name.
@@ -221,15 +222,17 @@ class Studies:
         return best[0]
 
     def _best_under(self, parent: str) -> RunInfo | None:
-        complete = [
-            run for run in self.trial_runs(parent) if run.trial_state == "complete" and BEST in run.metrics
-        ]
-        confirmed = self._runs.get(parent).confirmed_trial
+        study = self._runs.get(parent)
+        objective = Objective.of_text(study.params.get(OBJECTIVE))
+        name = objective.best_name
+        runs = self.trial_runs(parent)
+        complete = [run for run in runs if run.trial_state == "complete" and name in run.metrics]
+        confirmed = study.confirmed_trial
         return min(
             complete,
             key=lambda run: (
                 run.trial_number != confirmed,
-                *rank(run.metrics[BEST], run.metrics.get(BEST_LOSS), run.trial_number),
+                *rank(run.metrics[name], run.metrics.get(BEST_LOSS), run.trial_number, objective),
             ),
             default=None,
         )

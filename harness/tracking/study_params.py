@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from harness.core.records import StudySpec, TrialCounts, TrialRow
+from harness.tracking.run_info import OBJECTIVE
 from harness.tracking.tags import BEST_PREFIX
 
 
@@ -22,6 +23,7 @@ def study_params(spec: StudySpec) -> dict[str, object]:
         "split": spec.split_name,
         "columns": ", ".join(spec.columns) or "none (pictures)",
         "columns_count": len(spec.columns),
+        **({} if spec.objective.is_accuracy else {OBJECTIVE: spec.goal}),
     }
 
 
@@ -42,6 +44,7 @@ def study_figures(counts: TrialCounts, best: TrialRow | None) -> dict[str, float
             "best_val_accuracy": best.val_accuracy,
             "best_val_loss": best.val_loss,
             "best_epoch": best.best_epoch,
+            **{f"best_{name}": value for name, value in best.own.items()},
             **{f"{BEST_PREFIX}{name}": v for name, v in best.params.items() if not isinstance(v, str)},
         }
     return {name: float(value) for name, value in figures.items() if value is not None}

@@ -43,7 +43,12 @@ def epoch_points(event: EpochDone) -> list[Point]:
     """Return the metric points of an epoch; their time is that of the event, their step is the epoch."""
     metrics = event.metrics
     figures = {name: getattr(metrics, key) for key, name in EPOCH_METRICS.items()}
-    points = [Point(name, v, event.time, metrics.epoch) for name, v in figures.items() if v is not None]
+    # The own ones first: an epoch with its last metric, the seconds, counts as complete.
+    points = [
+        Point(name, v, event.time, metrics.epoch)
+        for name, v in {**metrics.own, **figures}.items()
+        if v is not None
+    ]
     if event.std is not None:
         points.append(Point("val_accuracy_std", event.std, event.time, metrics.epoch))
     return points
@@ -62,6 +67,7 @@ def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
         "best_val_accuracy": best.val_accuracy,
         "best_val_loss": best.val_loss,
         "best_epoch": best.epoch,
+        **{f"best_{name}": value for name, value in best.own.items()},
     }
     return [Point(name, value, time) for name, value in figures.items() if value is not None]
 

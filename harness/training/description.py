@@ -13,6 +13,7 @@ import torch
 from harness.core.errors import CheckpointError
 from harness.core.files import regular
 from harness.core.json_types import JsonObject
+from harness.core.objective import ACCURACY, Objective
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import MAX_MEMBERS, EpochMetrics, Representation, TrialConfig
 from harness.core.space import Params
@@ -36,6 +37,7 @@ class Architecture:
     each picture before the resize, None for no crop. `members` is the number of networks of an ensemble. `size` is
     the height and width of its pictures, () for the report's. `impute`: the network fills NaN among the features.
     `is_music`: sound files can become its input. `words` are those for a class and an item.
+    `objective` is what the search looked for, as text.
     """
 
     model: str
@@ -50,6 +52,12 @@ class Architecture:
     impute: bool = False
     is_music: bool = True
     words: tuple[str, ...] = MUSIC_WORDS
+    objective: str = str(ACCURACY)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the network gives logits of classes; a network with a loss of its own gives what it will."""
+        return Objective.of_text(self.objective).is_accuracy
 
     @property
     def input_size(self) -> Size:
@@ -95,31 +103,42 @@ class Origin:
 class TestResult:
     """Accuracy on the test part with its 95 % Wilson interval.
 
-    `openings` is the number of times that the run opened the test part.
+    A network with a loss of its own has `figures` instead: its loss and its metrics, by name. `openings` is the
+    number of times that the run opened the test part.
     """
 
     __test__ = False  # pytest collects classes of this name
 
     tracks: int
-    correct: int
-    accuracy: float
-    low: float
-    high: float
+    correct: int | None
+    accuracy: float | None
+    low: float | None
+    high: float | None
     openings: int
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatCheck:
     """The check of an exported file: it was read back and compared with the original on the test part.
 
-    `largest_difference` is the largest difference of a probability; `accuracy` is that of the file.
+    `largest_difference` is the largest difference of a probability, or of what else the network gives; `accuracy`
+    is that of the file, None without classes.
     """
 
     format: str
     file: str
     sha256: str
     largest_difference: float
-    accuracy: float
+    accuracy: float | None
+
+    def figures(self) -> str:
+        """Return the figures as text."""
+        if self.accuracy is None:
+            return f"largest difference of an output {self.largest_difference:.1e}"
+        return (
+            f"test accuracy {self.accuracy:.3f}, largest difference of a probability {self.largest_difference:.1e}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ def mean_curve(curves: Sequence[Curve]) -> list[MeanEpoch]:
                 val_loss=_mean([metrics.val_loss for metrics in epochs]),
                 val_accuracy=_mean([metrics.val_accuracy for metrics in epochs]),
                 seconds=sum(metrics.seconds for metrics in epochs),
+                own={name: fmean(metrics.own[name] for metrics in epochs) for name in epochs[0].own},
             ),
             tuple(m.val_accuracy for m in epochs if m.val_accuracy is not None),
         )

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.core.errors import Diverged, Interrupted, SettingsError
 from harness.core.names import derive_seed
+from harness.core.objective import ACCURACY, Objective
 from harness.core.records import CONFIG_FIELDS, SCHEDULE_LENGTH, TAKEN_NAMES, EpochMetrics, TrialConfig
 from harness.core.space import Condition, Distribution, Hyperparameter, Value
 from harness.core.space_parsing import parse_space
-from harness.data import Inputs, Part, TrainingData, batches_of
+from harness.data import Inputs, Part, TrainingData
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 from harness.training.optimizers import SGD, Adam, Optimizer
+from harness.training.tasks import logits_of, task_of
 
 ONE_CYCLE_RISE = 0.3  # share of the training in which the learning rate rises
-EVALUATION_BATCH = 64  # the CNN's activations take about 150 MB at this size
 
 ONLY_SGD = Condition("optimizer", ("sgd",))
 ONLY_FALLING = Condition("schedule", ("cosine", "one-cycle"))
@@ -41,6 +41,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     SCHEDULE_LENGTH: Hyperparameter(float, 1.0, above=0, at_most=1, when=ONLY_FALLING),
     "label_smoothing": Hyperparameter(float, 0.0, at_least=0, below=1),
 }
+OF_CLASSES = ("label_smoothing",)  # of the cross-entropy, which a network with a loss of its own does not have
 DEFAULT_SEARCH: dict[str, object] = {
     "lr": {"low": 1e-5, "high": 1e-1, "log": True},
     "batch_size": [16, 32, 64, 128],
@@ -53,7 +54,9 @@ def accepted_by(model: ModelSpec) -> dict[str, Hyperparameter]:
     Raises SettingsError if two have the same name, or one has a name that a trial uses for something else.
     """
     found: dict[str, Hyperparameter] = {}
-    for declared in (HYPERPARAMETERS, NORMALISERS[model.representation].hyperparameters, model.hyperparameters):
+    unused = () if model.objective.is_accuracy else OF_CLASSES
+    loop = {name: each for name, each in HYPERPARAMETERS.items() if name not in unused}
+    for declared in (loop, NORMALISERS[model.representation].hyperparameters, model.hyperparameters):
         twice = sorted({*found, *CONFIG_FIELDS, *TAKEN_NAMES} & set(declared))
         if twice:
             raise SettingsError(f"{model.name}: hyperparameter {twice[0]!r} has a name that is already used")
@@ -122,6 +125,7 @@ class TrainingState:
     best: EpochMetrics | None = None
     best_weights: dict[str, Tensor] | None = None
     curve: tuple[EpochMetrics, ...] = ()
+    objective: Objective = ACCURACY
 
 
 def start_training(
@@ -135,7 +139,8 @@ def start_training(
     )
     # Convolutions run fastest in the channels-last layout. Tensors without channels stay as they are.
     classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainingState(config, classifier, make_optimizer(classifier.network.parameters(), config))
+    optimizer = make_optimizer(classifier.network.parameters(), config)
+    return TrainingState(config, classifier, optimizer, objective=spec.objective)
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
@@ -161,10 +166,10 @@ def fit(
     """
     config, network = state.config, state.classifier.network
     train, valid = _normalised(state.classifier, data.train), _normalised(state.classifier, data.valid)
-    forward = _forward(state.classifier)
     device = train.inputs.device
     precision = autocast(config.precision, device)
     params = _loop_params(config)
+    task = task_of(state.classifier, state.objective, precision, params["label_smoothing"])
     while state.epoch < config.end:
         epoch, started = state.epoch + 1, time.perf_counter()
         seed_everything(derive_seed(config.seed, "epoch", epoch), device)
@@ -175,9 +180,7 @@ def fit(
         for index, (inputs, targets) in enumerate(batches):
             if stop():
                 raise Interrupted(f"stopped in epoch {epoch}")
-            with precision:
-                logits = forward(inputs)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=params["label_smoothing"])
+            loss = task.loss(inputs, targets)
             if params["schedule"] != "constant":
                 progress = (epoch - 1 + index * params["batch_size"] / len(train)) / config.schedule_epochs
                 state.optimizer.lr = params["lr"] * lr_factor(params["schedule"], progress)
@@ -186,15 +189,14 @@ def fit(
             state.optimizer.step()
             total.add_(loss.detach(), alpha=len(targets))
         train_loss = total.item() / len(train)
-        val_loss = val_accuracy = None
-        if len(valid):  # a refit has no validation part
-            val_loss, val_accuracy = _loss_and_accuracy(_logits(forward, network, valid.inputs, precision), valid)
+        # A refit has no validation part.
+        val_loss, val_accuracy, own = task.figures(valid) if len(valid) else (None, None, {})
         for name, value in (("train", train_loss), ("validation", val_loss)):
             if value is not None and not math.isfinite(value):
                 raise Diverged(f"the {name} loss of epoch {epoch} is {value}")
-        metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, time.perf_counter() - started)
+        metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, time.perf_counter() - started, own)
         state.epoch, state.curve = epoch, (*state.curve, metrics)
-        if metrics.better_than(state.best):
+        if metrics.better_than(state.best, state.objective):
             state.best = metrics
             state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}
         yield metrics
@@ -203,7 +205,7 @@ def fit(
 def evaluate(classifier: torch.nn.Module, part: Part, precision: str = "fp32") -> Tensor:
     """Return the logits [n, classes] (float32) of a part on the device of the classifier or ensemble."""
     context = autocast(precision, part.inputs.device)
-    return _logits(classifier, classifier, part.inputs, context)
+    return logits_of(classifier, classifier, part.inputs, context)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -217,10 +219,6 @@ def _normalised(classifier: Classifier, part: Part) -> Part:
     return Part(part.ids, classifier.normalise(part.inputs), part.targets)
 
 
-def _forward(classifier: Classifier) -> Callable[[Inputs], Tensor]:
-    return classifier.network if classifier.normalise.precompute else classifier
-
-
 def _batches(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield batches of `size`; a last batch of a single row is joined to the batch before it.
 
@@ -232,20 +230,3 @@ def _batches(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Input
         starts.pop()
     for start, end in zip(starts, [*starts[1:], count], strict=True):
         yield inputs[start:end], targets[start:end]
-
-
-@torch.inference_mode()
-def _logits(
-    forward: Callable[[Inputs], Tensor],
-    network: torch.nn.Module,
-    inputs: Inputs,
-    precision: AbstractContextManager[object],
-) -> Tensor:
-    network.eval()
-    with precision:
-        return torch.cat([forward(batch).float() for batch in batches_of(inputs, EVALUATION_BATCH)])
-
-
-def _loss_and_accuracy(logits: Tensor, part: Part) -> tuple[float, float]:
-    loss = F.cross_entropy(logits, part.targets).item()
-    return loss, (logits.argmax(1) == part.targets).sum().item() / len(part)

@@ -81,6 +81,7 @@ def run_trial(
             hyperparameters=network_params(model, config),
             source_digest=model.source_digest,
             box=data.box,
+            objective=str(model.objective),
         )
         description = Description(architecture=architecture, config=config, metrics=state.best, origin=origin)
         save_checkpoint(folder / CHECKPOINT, state.best_weights, description)

@@ -12,7 +12,6 @@ import pytest
 from sklearn.datasets import load_digits
 
 import harness
-from experiments.package_sets import INK
 from tests.support import REPOSITORY
 
 # As small as they can be: what is tested is that each line works.
@@ -59,7 +58,7 @@ def birds(tmp_path: Path) -> Path:
     digits = load_digits(as_frame=True)
     data = harness.Dataset(
         features=digits.data[:400],
-        pictures=(digits.images[:400] * INK).astype("uint8"),
+        pictures=(digits.images[:400] * 15).astype("uint8"),
         labels=[f"bird {label}" for label in digits.target[:400]],
     )
     return data.save(tmp_path / "birds")

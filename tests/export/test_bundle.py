@@ -47,6 +47,9 @@ def test_the_bundle_and_its_measurement(swept: StudySummary, demo_tracks: Tracks
     correct = int((guesses.numpy() == demo_tracks.labels[rows]).sum())
     assert (bundle.test.tracks, bundle.test.correct) == (60, correct)
     assert description["metrics"]["test"]["correct"] == correct
+    assert bundle.test.accuracy is not None
+    assert bundle.test.low is not None
+    assert bundle.test.high is not None
     assert bundle.test.low < bundle.test.accuracy < bundle.test.high
     text = bundle.as_text()
     assert "SYNTHETIC" in text

@@ -129,6 +129,7 @@ def test_any_batch_size_is_accepted(folder: Path, name: str, batch: int) -> None
     wanted = expected(folder, inputs)
     difference, guesses = compare_outputs(name, read(folder, name), [inputs], wanted)
     assert difference < 1e-5
+    assert guesses is not None
     assert guesses.tolist() == wanted.argmax(1).tolist()
     assert wanted.max() > 0.5
 

@@ -10,7 +10,7 @@ import torch
 
 from harness.data import Inputs, Joined
 from harness.data.images import decode_pictures
-from harness.export.bundle import ExportResult
+from harness.export.result import ExportResult
 from harness.sweep.summary import StudySummary
 from harness.training.checkpoint import load_checkpoint
 

@@ -1,0 +1,143 @@
+"""What a network is trained for: classification, or a loss that the network declares itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.core.objective import PREFIX, Objective
+from harness.data import Inputs, Part, batches_of
+from harness.models.classifier import Classifier
+from harness.models.losses import LOSS, losses_of
+
+EVALUATION_BATCH = 64  # the CNN's activations take about 150 MB at this size
+
+
+@torch.inference_mode()
+def own_figures(
+    losses: Callable[[Inputs, Tensor], dict[str, Tensor]],
+    network: nn.Module,
+    part: Part,
+    precision: AbstractContextManager[object],
+) -> dict[str, float]:
+    """Return the figures of a part, each the mean over its items: LOSS, and the network's own metrics."""
+    network.eval()
+    totals: dict[str, float] = {}
+    for start in range(0, len(part), EVALUATION_BATCH):
+        batch = slice(start, start + EVALUATION_BATCH)
+        inputs, targets = part.inputs[batch], part.targets[batch]
+        with precision:
+            found = losses(inputs, targets)
+        for name, value in found.items():
+            totals[name] = totals.get(name, 0.0) + value.item() * len(targets)
+    return {name: total / len(part) for name, total in totals.items()}
+
+
+def recorded(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures besides the loss by their names in the record."""
+    return {f"{PREFIX}{name}": value for name, value in figures.items() if name != LOSS}
+
+
+Figures = tuple[float | None, float | None, dict[str, float]]  # validation loss, validation accuracy, own metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a network is trained for: its loss, and its figures on a part."""
+
+    classifier: Classifier
+    precision: AbstractContextManager[object]
+
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch of normalised inputs, float32 []."""
+        raise NotImplementedError
+
+    def figures(self, part: Part) -> Figures:
+        """Return the figures of a part with normalised inputs."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Classes(Task):
+    """Classification, by cross-entropy."""
+
+    label_smoothing: float
+
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch of normalised inputs, float32 []."""
+        with self.precision:
+            logits = _forward(self.classifier)(inputs)
+        return F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
+
+    def figures(self, part: Part) -> Figures:
+        """Return the figures of a part with normalised inputs."""
+        logits = logits_of(_forward(self.classifier), self.classifier.network, part.inputs, self.precision)
+        return (*_loss_and_accuracy(logits, part), {})
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLoss(Task):
+    """A network with a loss of its own."""
+
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch of normalised inputs, float32 []."""
+        with self.precision:
+            return self._losses(inputs, targets)[LOSS]
+
+    def figures(self, part: Part) -> Figures:
+        """Return the figures of a part with normalised inputs."""
+        found = own_figures(self._losses, self.classifier.network, part, self.precision)
+        return found[LOSS], None, recorded(found)
+
+    def raw_figures(self, part: Part) -> dict[str, float]:
+        """Return the figures of a part with raw inputs: LOSS, and the network's own metrics."""
+        network, normalise = self.classifier.network, self.classifier.normalise
+
+        def losses(inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
+            return losses_of(network, normalise(inputs), targets)
+
+        return own_figures(losses, self.classifier, part, self.precision)
+
+    def _losses(self, inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
+        normalise = self.classifier.normalise
+        given = inputs if normalise.precompute else normalise(inputs)
+        return losses_of(self.classifier.network, given, targets)
+
+
+def task_of(
+    classifier: Classifier,
+    objective: Objective,
+    precision: AbstractContextManager[object],
+    label_smoothing: float,
+) -> Task:
+    """Return what a network is trained for."""
+    if objective.is_accuracy:
+        return Classes(classifier, precision, label_smoothing)
+    return OwnLoss(classifier, precision)
+
+
+def _forward(classifier: Classifier) -> Callable[[Inputs], Tensor]:
+    return classifier.network if classifier.normalise.precompute else classifier
+
+
+@torch.inference_mode()
+def logits_of(
+    forward: Callable[[Inputs], Tensor],
+    network: torch.nn.Module,
+    inputs: Inputs,
+    precision: AbstractContextManager[object],
+) -> Tensor:
+    """Return the logits [n, classes] (float32) of inputs, in evaluation mode."""
+    network.eval()
+    with precision:
+        return torch.cat([forward(batch).float() for batch in batches_of(inputs, EVALUATION_BATCH)])
+
+
+def _loss_and_accuracy(logits: Tensor, part: Part) -> tuple[float, float]:
+    loss = F.cross_entropy(logits, part.targets).item()
+    return loss, (logits.argmax(1) == part.targets).sum().item() / len(part)
