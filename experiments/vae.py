@@ -251,7 +251,13 @@ def write_table(study: Any, out: Path) -> Path:
         table[f"latent_{column:03d}"] = latents[:, column]
     labels = [tracks.genres[label] for label in tracks.labels]
     words = tracks.words
-    data = harness.Dataset(features=table, labels=labels, class_word=words.class_, item_word=words.item)
+    data = harness.Dataset(
+        features=table,
+        labels=labels,
+        class_word=words.class_,
+        item_word=words.item,
+        synthetic=tracks.synthetic,
+    )
     return data.save(out / "table")
 
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from harness.compare.result import Comparison
     from harness.compare.traits.result import Traits
     from harness.data.memory import Dataset
-    from harness.export.result import ExportResult
     from harness.export.handle import LoadedStudy
     from harness.export.opening import Bundle
+    from harness.export.result import ExportResult
 
 __all__ = [
     "Dataset",

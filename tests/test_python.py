@@ -97,16 +97,19 @@ def test_a_data_set_in_memory_is_a_folder(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": np.arange(12.0), "y": np.arange(12.0) ** 2}, index=[f"row {n}" for n in range(12)])
     pictures = np.random.default_rng(0).integers(0, 256, (12, 20, 10), dtype=np.uint8)
     labels, groups = ["a", "b"] * 6, [n // 2 for n in range(12)]
-    data = harness.Dataset(features=frame, labels=labels, pictures=pictures, groups=groups, item_word="row")
+    data = harness.Dataset(
+        features=frame, labels=labels, pictures=pictures, groups=groups, item_word="row", synthetic=True
+    )
     tracks = load_tracks(data.save(tmp_path / "set"))
     assert tracks.ids == tuple(sorted(frame.index))
     assert (tracks.columns, tracks.size, tracks.words.items) == (("x", "y"), (20, 10), "rows")
+    assert tracks.synthetic
     assert tracks.groups is not None
     assert tracks.groups[tracks.ids.index("row 11")] == "5"
     assert (
         data.digest()
         == harness.Dataset(
-            features=frame, labels=labels, pictures=pictures, groups=groups, item_word="row"
+            features=frame, labels=labels, pictures=pictures, groups=groups, item_word="row", synthetic=True
         ).digest()
     )
     assert data.digest() != harness.Dataset(features=frame, labels=labels).digest()

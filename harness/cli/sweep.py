@@ -69,7 +69,7 @@ def sweep(
     split: Annotated[str | None, option("--split", "none", "Folder with train/valid/test lists.")] = None,
     split_seed: Annotated[int | None, option("--split-seed", "0", "Seed of the 64/16/20 split.")] = None,
     without: Annotated[
-        list[str] | None, option("--without", "none", "Exclude a feature column (repeatable).")
+        list[str] | None, option("--without", "none", "Exclude a feature column, or a pattern (repeatable).")
     ] = None,
     search: Annotated[
         list[str] | None,

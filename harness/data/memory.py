@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness.core.errors import DataError
 from harness.core.names import digest_of
+from harness.data.layout import MARKER_FILE
 from harness.data.options import DATASET_FILE, DatasetOptions
 from harness.data.tables import ITEM_ID
 
@@ -28,7 +29,8 @@ class Dataset:
     `features` is a pandas DataFrame or an array [n, columns]; `pictures` is uint8 [n, height, width] or
     [n, height, width, 3], or paths of PNG or JPEG files. `ids` are by default the table's index if it is unique
     text, else numbers. `groups` names for each item what no split tears apart. `impute` is `median` to fill
-    missing values. `class_word` and `item_word` are what messages call a class and an item.
+    missing values. `class_word` and `item_word` are what messages call a class and an item. `synthetic`
+    data are called so wherever they show.
     """
 
     labels: Sequence[object] | pd.Series | np.ndarray
@@ -41,6 +43,7 @@ class Dataset:
     categorical: str = "refuse"
     class_word: str = "class"
     item_word: str = "item"
+    synthetic: bool = False
 
     def save(self, folder: str | Path) -> Path:
         """Write the data set to a new folder, which is complete or does not exist; return its path.
@@ -60,6 +63,8 @@ class Dataset:
                 self._write_table(working / "features.csv", table, labels, ids)
             if self.pictures is not None:
                 self._write_pictures(working / "pictures", labels, ids)
+            if self.synthetic:
+                (working / MARKER_FILE).write_text("These data are synthetic.\n", encoding="utf-8")
             (working / DATASET_FILE).write_text(self._options().as_toml(), encoding="utf-8")
             working.chmod(0o755)
             working.rename(folder)
@@ -74,7 +79,7 @@ class Dataset:
         shown = pictures.tobytes().hex() if isinstance(pictures, np.ndarray) else list(map(str, pictures or ()))
         rows = None if table is None else table.to_csv(index=False)
         parts = [list(map(str, self.labels)), self._ids(), rows, shown, list(map(str, self.groups or ()))]
-        return digest_of([*parts, self._options().as_json()])
+        return digest_of([*parts, self._options().as_json(), self.synthetic])
 
     def _options(self) -> DatasetOptions:
         given = {

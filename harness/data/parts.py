@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -107,16 +108,19 @@ class TrainingData:
 
 
 def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
-    """Return the feature columns except those of `without`.
+    """Return the feature columns except those of `without`: names, or patterns such as `mfcc*`.
 
-    Raises DataError for an unknown name, and if no column is left.
+    Raises DataError for a name or a pattern that no column has, and if no column is left.
     """
+    left_out: set[str] = set()
     for name in without:
-        if name not in tracks.columns:
+        found = {name} if name in tracks.columns else {c for c in tracks.columns if fnmatchcase(c, name)}
+        if not found:
             raise DataError(
                 f"there is no feature column {name!r} to leave out", expected=", ".join(tracks.columns)
             )
-    columns = tuple(name for name in tracks.columns if name not in without)
+        left_out |= found
+    columns = tuple(name for name in tracks.columns if name not in left_out)
     if not columns:
         raise DataError(
             "every feature column was left out", expected="at least one column that --without does not name"
