@@ -6,7 +6,7 @@ A track has features (a row of the CSV), a picture, or both. No module here chan
 from harness.data.cache import Pictures, open_pictures
 from harness.data.cropping import CROP, CropBox
 from harness.data.demo import DEMO_FOLDER, demo_data_folder, make_demo
-from harness.data.features import FEATURE_COLUMNS, MAX_COLUMNS
+from harness.data.features import FEATURE_COLUMNS
 from harness.data.images import (
     MAX_SIDE,
     MIN_SIDE,
@@ -16,7 +16,7 @@ from harness.data.images import (
     resize,
 )
 from harness.data.importing import fetch_data, import_data
-from harness.data.layout import FEATURES_FILE, MARKER_FILE, PICTURES_FOLDER
+from harness.data.layout import FEATURES_FILE, MARKER_FILE, MAX_COLUMNS, PICTURES_FOLDER
 from harness.data.options import MUSIC, Words
 from harness.data.parts import Inputs, Joined, Part, TrainingData, View, batches_of, tensors_of, used_columns
 from harness.data.source import picture_files

@@ -15,7 +15,8 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.core.files import regular
-from harness.data.layout import CHECK_HINT, MISSING
+from harness.data.layout import CHECK_HINT, MAX_COLUMNS, MISSING
+from harness.data.parquet import PARQUET, parquet_header, parquet_rows
 
 _SPECTRAL = (
     "chroma_stft",
@@ -50,7 +51,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 NOT_MUSIC = ("length",)
 FLOAT32_MAX = float(np.finfo(np.float32).max)  # a larger value would become infinite in a network's float32 input
 # Far above any feature table. Without them a small archive of commas would cost minutes and gigabytes.
-MAX_COLUMNS, MAX_LINE = 2000, 1_000_000  # cells of a row; characters of a line
+MAX_LINE = 1_000_000  # characters
 TRACK_FILE = re.compile(r"(?P<genre>.+)\.(?P<number>\d+)\.wav")
 
 
@@ -117,28 +118,28 @@ class Rows:
 def read_rows(
     path: Path, columns: Sequence[str], *, names_in: Sequence[str] = ("filename",), impute: bool = False
 ) -> Rows:
-    """Read the named columns of a CSV. The first of `names_in` that the CSV has gives the rows' names.
+    """Read the named columns of a CSV or Parquet file. The first of `names_in` that it has gives the rows' names.
 
-    Other columns are ignored. A column `NAME=VALUE` that the CSV lacks is 1 where column NAME has VALUE, else 0.
+    Other columns are ignored. A column `NAME=VALUE` that it lacks is 1 where column NAME has VALUE, else 0.
     `impute`: a missing value is NaN.
 
     Raises DataError as `read_features` does.
     """
-    rows = csv_rows(path)
+    rows = _table_rows(path)
     header = [name.strip() for name in rows[0][1]] if rows else []
     expected = f"a header with the columns {', '.join(columns)}, and rows"
     counts = Counter(header)
     missing = [name for name in columns if counts[name] != 1 and counts[name.partition("=")[0]] != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
-        raise DataError(f"{path}, line 1: the header lacks, or has twice, {shown}", expected=expected)
+        raise DataError(f"{_where(path, 1)}: the header lacks, or has twice, {shown}", expected=expected)
     if len(rows) == 1:
         raise DataError(f"{path} has a header and no rows", expected=expected)
     place = {name: header.index(name if name in counts else name.partition("=")[0]) for name in columns}
     named = next((header.index(name) for name in names_in if name in header), None)
     names, values = [], []
     for line, cells in rows[1:]:
-        where = f"{path}, line {line}"
+        where = _where(path, line)
         check_width(where, cells, header)
         names.append(None if named is None else cells[named])
         texts = [_cell(name, cells[index], name in counts) for name, index in place.items()]
@@ -150,17 +151,34 @@ def read_rows(
     return Rows(tuple(names), np.array(values, dtype=np.float64))
 
 
+def _table_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV or Parquet file, the header first, each with its number."""
+    if path.suffix.lower() != PARQUET:
+        return csv_rows(path)
+    header, rows = parquet_rows(path)
+    return list(enumerate([header, *rows]))
+
+
+def _where(path: Path, number: int) -> str:
+    if path.suffix.lower() != PARQUET:
+        return f"{path}, line {number}"
+    return f"{path}, row {number}" if number > 1 else str(path)
+
+
 def _cell(column: str, text: str, is_there: bool) -> str:
     return text if is_there else str(int(text.strip() == column.partition("=")[2]))
 
 
 def has_columns(path: Path, columns: Sequence[str]) -> bool:
-    """Return True if the file is a CSV whose header has at least one of the columns (see `read_rows`)."""
-    try:
-        with regular(path).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(_lines(path, file), strict=True), [])
-    except (DataError, OSError, UnicodeDecodeError, csv.Error):
-        return False
+    """Return True if the file is a table whose header has at least one of the columns (see `read_rows`)."""
+    if path.suffix.lower() == PARQUET:
+        header = parquet_header(path)
+    else:
+        try:
+            with regular(path).open(encoding="utf-8-sig", newline="") as file:
+                header = next(csv.reader(_lines(path, file), strict=True), [])
+        except (DataError, OSError, UnicodeDecodeError, csv.Error):
+            return False
     return not {name.strip() for name in header}.isdisjoint(
         {*columns, *(name.partition("=")[0] for name in columns)}
     )

@@ -10,8 +10,9 @@ from harness.core.errors import DataError
 from harness.core.files import replacing
 from harness.data.features import csv_rows
 from harness.data.options import DATASET_FILE, DatasetOptions, read_options
+from harness.data.parquet import PARQUET, parquet_rows
 from harness.data.source import table_file
-from harness.data.tables import ITEM_ID, is_number, parquet_rows
+from harness.data.tables import ITEM_ID, is_number
 
 MOST_CLASSES = 100
 
@@ -27,7 +28,7 @@ def guessed_options(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     path = table_file(folder, options)
     if path is None:
         return dict(given)
-    header, rows = parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    header, rows = parquet_rows(path) if path.suffix.lower() == PARQUET else _csv(path)
     found = dict(given)
     texts = {
         name: cells

@@ -1,4 +1,4 @@
-"""Feature rows of a file that a user names: the rows of a CSV, or one row computed from sound."""
+"""Feature rows of a file that a user names: the rows of a table, or one row computed from sound."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from harness.data.audio import SUFFIXES, clip_features, load_clip
 from harness.data.features import FEATURE_COLUMNS, Rows, read_rows
+from harness.data.parquet import PARQUET
 
-FEATURE_SUFFIXES = (".csv", *SUFFIXES)
+TABLE_SUFFIXES = (".csv", PARQUET)  # the types of tables
+FEATURE_SUFFIXES = (*TABLE_SUFFIXES, *SUFFIXES)
 FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
 
 
@@ -21,7 +23,7 @@ def feature_rows(path: Path, columns: Sequence[str], *, impute: bool = False) ->
 
     Raises DataError as `read_rows`, `load_clip` and `clip_features` do.
     """
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLE_SUFFIXES:
         return read_rows(path, columns, names_in=("filename", "id"), impute=impute)
     return Rows((None,), clip_row(path, load_clip(path), columns))
 

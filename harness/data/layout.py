@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+MAX_COLUMNS = 2000  # of a table
 FEATURES_FILE = "features_30_sec.csv"
 PICTURES_FOLDER = "images_original"
 SOUND_FOLDER = "genres_original"

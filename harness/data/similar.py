@@ -23,7 +23,7 @@ from harness.core.records import Split
 from harness.core.stats import Estimate, tracks_by_fits
 from harness.data.features import NOT_MUSIC, Rows
 from harness.data.filling import median_filler
-from harness.data.inputs import FAR, FEATURE_SUFFIXES, feature_rows
+from harness.data.inputs import FAR, FEATURE_SUFFIXES, TABLE_SUFFIXES, feature_rows
 from harness.data.layout import FEATURES_FILE
 from harness.data.tracks import Tracks
 
@@ -241,7 +241,7 @@ def _of_track(tracks: Tracks, scaled: Scaled, track: str, top: int) -> Query:
 def _of_file(tracks: Tracks, scaled: Scaled, path: Path, top: int) -> Iterator[Query]:
     rows, every = _file_rows(tracks, path, scaled.columns), scaled.of(tracks)
     units, everyone = normalize(every), np.arange(len(tracks.ids))
-    is_table = path.suffix.lower() == ".csv"
+    is_table = path.suffix.lower() in TABLE_SUFFIXES
     for row, (name, point) in enumerate(zip(rows.tracks, scaled.of_rows(rows.values), strict=True), start=1):
         far = tuple(column for column, value in zip(scaled.columns, point, strict=True) if abs(value) > FAR)
         neighbours = _nearest(tracks, every, units, point, everyone, top)

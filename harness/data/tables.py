@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.core.files import regular
-from harness.data.features import FLOAT32_MAX, MAX_COLUMNS, check_width, csv_rows
-from harness.data.layout import CHECK_HINT, MISSING
+from harness.data.features import FLOAT32_MAX, check_width, csv_rows
+from harness.data.layout import CHECK_HINT, MAX_COLUMNS, MISSING
 from harness.data.options import DatasetOptions
+from harness.data.parquet import PARQUET, parquet_rows
 
 MAX_VALUES = 50  # of a column of categories, each of which becomes a column
 IS = "="  # between a column of categories and the value, in the name of the column of that value
@@ -44,7 +44,7 @@ def read_table(path: Path, options: DatasetOptions) -> ItemTable:
     Raises DataError with the line, the column and the value for whatever is wrong with it: a missing or doubled
     column, an id that is not one or comes twice, text among numbers, a missing value, a column of categories.
     """
-    is_parquet = path.suffix.lower() == ".parquet"
+    is_parquet = path.suffix.lower() == PARQUET
     header, rows = _placed(path, *parquet_rows(path)) if is_parquet else _csv(path)
     named = [options.id_column, options.label_column, *([options.group] if options.group else [])]
     _check_header(path, header, named)
@@ -85,38 +85,6 @@ def _csv(path: Path) -> tuple[list[str], Rows]:
 
 def _placed(path: Path, header: list[str], rows: list[list[str]]) -> tuple[list[str], Rows]:
     return header, [(f"{path}, row {number}", cells) for number, cells in enumerate(rows, 1)]
-
-
-def parquet_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns of a Parquet file, and the cells of its rows as text.
-
-    Raises DataError if it cannot be read, or has too many columns.
-    """
-    import pyarrow  # comes with MLflow
-    from pyarrow import parquet
-
-    try:
-        with regular(path).open("rb") as opened:
-            file = parquet.ParquetFile(opened)
-            if file.schema_arrow.names and len(file.schema_arrow.names) > MAX_COLUMNS:
-                raise DataError(
-                    f"{path}: {len(file.schema_arrow.names)} columns",
-                    expected=f"up to {MAX_COLUMNS}",
-                    hint=CHECK_HINT,
-                )
-            table = file.read()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(
-            f"{path} cannot be read as Parquet: {error}", expected="a Parquet file", hint=CHECK_HINT
-        ) from error
-    columns = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
-    return list(table.column_names), [list(cells) for cells in zip(*columns, strict=True)]
-
-
-def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _check_header(path: Path, header: Sequence[str], named: Sequence[str]) -> None:

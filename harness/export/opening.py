@@ -15,6 +15,7 @@ from harness.core.records import Representation
 from harness.core.trust import is_trusted
 from harness.data import Inputs, batches_of
 from harness.data.audio import SUFFIXES
+from harness.data.inputs import TABLE_SUFFIXES
 from harness.export.formats import (
     EXAMPLE_BATCH,
     FILES,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 # The file type that a bundle takes besides sound, by the input of its model.
 SUFFIXES_OF: dict[Representation, tuple[str, ...]] = {
-    "features": (".csv",),
+    "features": TABLE_SUFFIXES,
     "pictures": (".png", ".jpg", ".jpeg"),
     "both": (".png", ".jpg", ".jpeg"),
 }

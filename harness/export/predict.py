@@ -18,7 +18,7 @@ from harness.data import CropBox, Inputs, Joined, tensors_of
 from harness.data.audio import clip_picture, load_clip
 from harness.data.features import has_columns
 from harness.data.images import FORMATS, raw_pictures
-from harness.data.inputs import FAR, clip_row, feature_rows
+from harness.data.inputs import FAR, TABLE_SUFFIXES, clip_row, feature_rows
 from harness.data.layout import HIDDEN, FileProgress
 from harness.export.opening import Bundle
 
@@ -98,7 +98,7 @@ def predict(
     for path in dict.fromkeys(paths):
         if path.is_dir():
             found += _search(bundle, path, ignored)
-        elif not (rows and path.suffix.lower() == ".csv"):
+        elif not (rows and path.suffix.lower() in TABLE_SUFFIXES):
             found.append((path, None))
     made: list[Prediction] = []
     errors: list[tuple[str, str]] = []
@@ -132,7 +132,7 @@ def _search(bundle: Bundle, folder: Path, ignored: list[str]) -> Iterator[tuple[
             if path.suffix.lower() not in bundle.suffixes:
                 continue
             count += 1
-            if path.suffix.lower() == ".csv" and not has_columns(path, bundle.architecture.columns):
+            if path.suffix.lower() in TABLE_SUFFIXES and not has_columns(path, bundle.architecture.columns):
                 ignored.append(str(path))
             else:
                 yield path, None
@@ -152,8 +152,8 @@ def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
     """
     columns, found = bundle.architecture.columns, dict[str, Tensor]()
     for path in dict.fromkeys(paths):
-        tables = sorted(path.rglob("*.csv")) if path.is_dir() else [path]
-        for table in (table for table in tables if table.suffix.lower() == ".csv"):
+        tables = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for table in (table for table in tables if table.suffix.lower() in TABLE_SUFFIXES):
             if path.is_dir() and not has_columns(table, columns):
                 continue
             rows = feature_rows(table, columns, impute=bundle.architecture.impute)
@@ -193,7 +193,7 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
             f"{path} is {_kind(suffix)}, and this bundle's {bundle.architecture.model} takes {wanted}",
             expected=", ".join(bundle.suffixes),
         )
-    if suffix == ".csv":
+    if suffix in TABLE_SUFFIXES:
         table = feature_rows(path, columns, impute=bundle.architecture.impute)
         return torch.from_numpy(table.values.astype(np.float32)), table.tracks
     if suffix in FORMATS:
@@ -227,7 +227,7 @@ def _clip_picture(clip: np.ndarray, box: CropBox | None) -> Tensor:
 
 
 def _kind(suffix: str) -> str:
-    known = {".csv": "a table of features", **dict.fromkeys(FORMATS, "a picture")}
+    known = {**dict.fromkeys(TABLE_SUFFIXES, "a table of features"), **dict.fromkeys(FORMATS, "a picture")}
     return known.get(suffix, f"a file of type {suffix!r}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
+import linecache
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,8 +74,8 @@ def model_file(model: type, folder: Path) -> str:
     Raises SettingsError if the source is not known.
     """
     try:
-        source = textwrap.dedent(inspect.getsource(model))
-    except (OSError, TypeError) as error:
+        source = textwrap.dedent(_source_of(model))
+    except (OSError, TypeError, SyntaxError) as error:
         raise SettingsError(
             f"the source of {model.__name__} is not known: {error}",
             expected="a class whose source travels with the study",
@@ -88,6 +90,28 @@ def model_file(model: type, folder: Path) -> str:
             temporary.write_bytes(code)
     remember(digest, path)
     return f"{path}:{model.__name__}"
+
+
+def _source_of(model: type) -> str:
+    """Return the source of a class, also of one that was written in a cell of a notebook.
+
+    Python before 3.13 finds classes by the file of their module, which a notebook does not have. The methods name
+    the cell that they come from, and IPython keeps its text where `linecache` finds it.
+
+    Raises OSError or TypeError if the source is not known, SyntaxError if the text found is no Python.
+    """
+    try:
+        return inspect.getsource(model)
+    except OSError:
+        for method in vars(model).values():
+            code = getattr(method, "__code__", None)
+            lines = [] if code is None else linecache.getlines(code.co_filename)
+            for node in ast.walk(ast.parse("".join(lines))):
+                is_it = isinstance(node, ast.ClassDef) and node.name == model.__name__
+                if is_it and node.lineno <= code.co_firstlineno <= (node.end_lineno or 0):
+                    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                    return "".join(lines[first - 1 : node.end_lineno])
+        raise
 
 
 def _data_folder(data: Dataset, folder: Path) -> Path:

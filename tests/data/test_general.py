@@ -316,6 +316,11 @@ def test_every_command_takes_a_table(inside: Harness, wine: Path, tmp_path: Path
     assert "A classifier of cultivars" in card
     assert "music" not in card
     predicted = last_json(inside("predict", str(tmp_path / "best"), str(wine / "features.csv"), "--json"))
+    pd.read_csv(wine / "features.csv").to_parquet(tmp_path / "rows.parquet")
+    again = last_json(inside("predict", str(tmp_path / "best"), str(tmp_path / "rows.parquet"), "--json"))
+    assert [each["genres"] for each in again["predictions"]] == [
+        each["genres"] for each in predicted["predictions"]
+    ]
     assert len(predicted["predictions"]) == 178
     assert not predicted["errors"]
     right = sum(

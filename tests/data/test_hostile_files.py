@@ -12,6 +12,7 @@ from harness.core.errors import DataError
 from harness.data import (
     FEATURE_COLUMNS,
     FEATURES_FILE,
+    MAX_COLUMNS,
     PICTURES_FOLDER,
     Tracks,
     images,
@@ -19,7 +20,7 @@ from harness.data import (
     load_tracks,
     read_split,
 )
-from harness.data.features import MAX_COLUMNS, MAX_LINE, has_columns, read_features, read_rows
+from harness.data.features import MAX_LINE, has_columns, read_features, read_rows
 from harness.data.images import raw_batches, raw_pictures
 
 

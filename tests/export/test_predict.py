@@ -172,7 +172,8 @@ def test_one_bad_file_stops_nothing(
     assert set(errors) == {str(bad), str(tmp_path / "none.csv"), str(picture)}
     assert "cannot be decoded" in errors[str(bad)]
     assert errors[str(tmp_path / "none.csv")].endswith("none.csv does not exist")
-    assert "is a picture, and this bundle's fcnn takes features (expected: .csv, .wav" in errors[str(picture)]
+    expected = "is a picture, and this bundle's fcnn takes features (expected: .csv, .parquet, .wav"
+    assert expected in errors[str(picture)]
     assert "3 of the files" in done.stderr
 
 
