@@ -13,7 +13,7 @@ columns are the features and the latent means of every track, to hold one agains
     harness compare --study features --study latents
 
 Sources: Kingma and Welling (2014), Auto-encoding variational Bayes; Higgins et al. (2017), beta-VAE; Rybkin,
-Daniilidis and Levine (2021), Simple and effective VAE training with calibrated decoders (the learned scale).
+Daniilidis and Levine (2021), Simple and effective VAE training with calibrated decoders (the noise).
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class MelVAE(nn.Module):
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()) for a, b in pairwise(back)
         )
         self.last = nn.Conv2d(widths[1], 3, 3, padding=1)
-        self.log_scale = nn.Parameter(torch.zeros(()))  # of the noise of a value, learned
+        self.noise: Tensor
+        self.register_buffer("noise", torch.ones(()))  # variance of the noise of a value: that of the last batches
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the means and the logarithms of the variances of the latent variables, each [n, latent]."""
@@ -120,8 +121,13 @@ class MelVAE(nn.Module):
         if self.training:
             latent = means + torch.exp(log_variances / 2) * torch.randn_like(means)
         error = F.mse_loss(self.decode(latent).float(), x)
-        scale = self.log_scale.clamp(-5, 2)
-        reconstruction = error / (2 * torch.exp(2 * scale)) + scale + math.log(2 * math.pi) / 2
+        # The likeliest variance of the noise is the mean squared error. Evaluation takes that of the training.
+        noise = error.clamp(min=1e-6)
+        if self.training:
+            self.noise.lerp_(noise.detach(), 0.1)
+        else:
+            noise = self.noise
+        reconstruction = (error / noise + torch.log(2 * math.pi * noise)) / 2
         divergence = (means.square() + log_variances.exp() - 1 - log_variances).sum(1).mean() / 2 / x[0].numel()
         return {
             "loss": reconstruction + self.beta * divergence,

@@ -107,8 +107,9 @@ def _source_of(model: type) -> str:
             code = getattr(method, "__code__", None)
             lines = [] if code is None else linecache.getlines(code.co_filename)
             for node in ast.walk(ast.parse("".join(lines))):
-                is_it = isinstance(node, ast.ClassDef) and node.name == model.__name__
-                if is_it and node.lineno <= code.co_firstlineno <= (node.end_lineno or 0):
+                if not isinstance(node, ast.ClassDef) or node.name != model.__name__:
+                    continue
+                if code is not None and node.lineno <= code.co_firstlineno <= (node.end_lineno or 0):
                     first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
                     return "".join(lines[first - 1 : node.end_lineno])
         raise
