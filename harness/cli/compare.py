@@ -141,6 +141,7 @@ def _search(console: Console, plan: ComparisonPlan) -> ComparisonPlan:
     """Run the nested searches, each with its own progress, and return the plan with what they chose."""
     from harness.cli.display import sweep_display
     from harness.compare.nested import search_nested
+    from harness.core.stage import Stage
 
     sizes = ", ".join(f"{study.counts.finished} ({study.spec.name})" for study in plan.compared)
     searches = plan.settings.repeats * len(plan.compared)
@@ -148,7 +149,14 @@ def _search(console: Console, plan: ComparisonPlan) -> ComparisonPlan:
     return search_nested(
         plan,
         lambda own, finished, best: sweep_display(
-            console, own.spec.name, total=own.settings.trials, done=finished, best=best, folds=own.spec.folds
+            console,
+            Stage(
+                title=own.spec.name,
+                total=own.settings.trials,
+                done=finished,
+                best=best,
+                folds=own.spec.folds,
+            ),
         ),
     )
 

@@ -27,56 +27,36 @@ from harness.core.events import Ended, EpochDone, Event, FoldEpochDone, TrialSta
 from harness.core.objective import ACCURACY, Objective, number_text
 from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import describe
+from harness.core.stage import Stage
 
 FINISHED = ("complete", "pruned")
 
 
 @contextmanager
-def sweep_display(
-    console: Console,
-    study: str,
-    *,
-    total: int,
-    done: int,
-    best: float | None,
-    folds: int = 1,
-    objective: Objective = ACCURACY,
-) -> Iterator[SweepDisplay]:
+def sweep_display(console: Console, stage: Stage) -> Iterator[SweepDisplay]:
     """Show a running sweep: bars for the study and each running trial, or one line for each ended trial."""
     with _bars(console) as progress:
-        yield SweepDisplay(
-            console, progress, study, total=total, done=done, best=best, folds=folds, objective=objective
-        )
+        yield SweepDisplay(console, progress, stage)
 
 
 class SweepDisplay:
     """Shows journal events on stderr; stdout is for data."""
 
-    def __init__(
-        self,
-        console: Console,
-        progress: Progress,
-        study: str,
-        *,
-        total: int,
-        done: int,
-        best: float | None,
-        folds: int = 1,
-        objective: Objective = ACCURACY,
-    ) -> None:
+    def __init__(self, console: Console, progress: Progress, stage: Stage) -> None:
         self._console = console
-        self._objective = objective
-        self._folds = folds
+        self._objective = stage.objective
+        self._folds = stage.folds
         self._live = console.is_terminal
-        self._total = total
-        self._done = done
-        self._best = best
+        self._total = stage.total
+        self._done = stage.done
+        self._best = stage.best
         self._started: dict[int, TrialStarted] = {}
         self._rows: dict[int, TaskID] = {}
         self._ends: deque[float] = deque([time.monotonic()], maxlen=20)
         self._lock = threading.Lock()  # events come from the uploader's thread
         self._progress = progress
-        self._study = progress.add_task(f"[bold]{escape(study)}", total=total, completed=done, note="")
+        name = f"[bold]{escape(stage.title)}"
+        self._study = progress.add_task(name, total=stage.total, completed=stage.done, note="")
         self._show_study()
 
     def __call__(self, number: int, event: Event) -> None:

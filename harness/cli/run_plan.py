@@ -11,7 +11,7 @@ import typer
 from harness.cli.messages import MessageConsole
 from harness.cli.output import print_json
 from harness.cli.terminal import print_text
-from harness.core.objective import ACCURACY, Objective, number_text
+from harness.core.objective import number_text
 from harness.core.space import describe
 from harness.core.streams import discard
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from harness.core.records import TrialRow
+    from harness.core.stage import Stage
     from harness.core.study_record import Confirmation
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
@@ -85,22 +86,11 @@ class _Bars:
     def __init__(self, console: MessageConsole) -> None:
         self._console = console
 
-    def stage(
-        self,
-        title: str,
-        *,
-        total: int,
-        done: int = 0,
-        best: float | None = None,
-        folds: int = 1,
-        objective: Objective = ACCURACY,
-    ) -> AbstractContextManager[Listener]:
+    def stage(self, stage: Stage) -> AbstractContextManager[Listener]:
         """Show a stage as bars, or as a line for each trial."""
         from harness.cli.display import sweep_display
 
-        return sweep_display(
-            self._console, title, total=total, done=done, best=best, folds=folds, objective=objective
-        )
+        return sweep_display(self._console, stage)
 
     def say(self, text: str) -> None:
         """Print a sentence."""

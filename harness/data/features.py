@@ -55,6 +55,9 @@ MAX_LINE = 1_000_000  # characters
 TRACK_FILE = re.compile(r"(?P<genre>.+)\.(?P<number>\d+)\.wav")
 
 
+PlacedRows = list[tuple[str, list[str]]]  # where each row is, for messages, and its cells
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
     """The rows of the CSV, sorted by track id: `values` is float64 [n, 58], `genres` has the genre of each row."""
@@ -125,21 +128,19 @@ def read_rows(
 
     Raises DataError as `read_features` does.
     """
-    rows = _table_rows(path)
-    header = [name.strip() for name in rows[0][1]] if rows else []
+    header, rows = table_rows(path)
     expected = f"a header with the columns {', '.join(columns)}, and rows"
     counts = Counter(header)
     missing = [name for name in columns if counts[name] != 1 and counts[name.partition("=")[0]] != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
-        raise DataError(f"{_where(path, 1)}: the header lacks, or has twice, {shown}", expected=expected)
-    if len(rows) == 1:
+        raise DataError(f"{_header_of(path)}: the header lacks, or has twice, {shown}", expected=expected)
+    if not rows:
         raise DataError(f"{path} has a header and no rows", expected=expected)
     place = {name: header.index(name if name in counts else name.partition("=")[0]) for name in columns}
     named = next((header.index(name) for name in names_in if name in header), None)
     names, values = [], []
-    for line, cells in rows[1:]:
-        where = _where(path, line)
+    for where, cells in rows:
         check_width(where, cells, header)
         names.append(None if named is None else cells[named])
         texts = [_cell(name, cells[index], name in counts) for name, index in place.items()]
@@ -151,18 +152,21 @@ def read_rows(
     return Rows(tuple(names), np.array(values, dtype=np.float64))
 
 
-def _table_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the rows of a CSV or Parquet file, the header first, each with its number."""
-    if path.suffix.lower() != PARQUET:
-        return csv_rows(path)
-    header, rows = parquet_rows(path)
-    return list(enumerate([header, *rows]))
+def table_rows(path: Path) -> tuple[list[str], PlacedRows]:
+    """Return the header of a CSV or Parquet file, [] for an empty file, and its rows, whatever their width.
+
+    Raises DataError as `csv_rows` and `parquet_rows` do.
+    """
+    if path.suffix.lower() == PARQUET:
+        header, cells_of_rows = parquet_rows(path)
+        return header, [(f"{path}, row {number}", cells) for number, cells in enumerate(cells_of_rows, 1)]
+    rows = csv_rows(path)
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    return header, [(f"{path}, line {line}", cells) for line, cells in rows[1:]]
 
 
-def _where(path: Path, number: int) -> str:
-    if path.suffix.lower() != PARQUET:
-        return f"{path}, line {number}"
-    return f"{path}, row {number}" if number > 1 else str(path)
+def _header_of(path: Path) -> str:
+    return str(path) if path.suffix.lower() == PARQUET else f"{path}, line 1"
 
 
 def _cell(column: str, text: str, is_there: bool) -> str:

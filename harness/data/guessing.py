@@ -8,9 +8,8 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.core.files import replacing
-from harness.data.features import csv_rows
+from harness.data.features import table_rows
 from harness.data.options import DATASET_FILE, DatasetOptions, read_options
-from harness.data.parquet import PARQUET, parquet_rows
 from harness.data.source import table_file
 from harness.data.tables import ITEM_ID, is_number
 
@@ -28,7 +27,8 @@ def guessed_options(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     path = table_file(folder, options)
     if path is None:
         return dict(given)
-    header, rows = parquet_rows(path) if path.suffix.lower() == PARQUET else _csv(path)
+    header, placed = table_rows(path)
+    rows = [cells for _, cells in placed]
     found = dict(given)
     texts = {
         name: cells
@@ -66,11 +66,6 @@ def write_options(folder: Path, given: Mapping[str, str]) -> Path | None:
             hint="the same options with harness sweep",
         ) from error
     return path
-
-
-def _csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    rows = [cells for _, cells in csv_rows(path)]
-    return [name.strip() for name in rows[0]] if rows else [], rows[1:]
 
 
 def _is_id(cells: list[str]) -> bool:

@@ -12,16 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.data.features import FLOAT32_MAX, check_width, csv_rows
+from harness.data.features import FLOAT32_MAX, PlacedRows, check_width, table_rows
 from harness.data.layout import CHECK_HINT, MAX_COLUMNS, MISSING
 from harness.data.options import DatasetOptions
-from harness.data.parquet import PARQUET, parquet_rows
 
 MAX_VALUES = 50  # of a column of categories, each of which becomes a column
 IS = "="  # between a column of categories and the value, in the name of the column of that value
 ITEM_ID = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
 IDS = "1 to 200 characters without a slash or a control character; it names the item's picture"
-Rows = list[tuple[str, list[str]]]  # where each row is, for messages, and its cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +42,11 @@ def read_table(path: Path, options: DatasetOptions) -> ItemTable:
     Raises DataError with the line, the column and the value for whatever is wrong with it: a missing or doubled
     column, an id that is not one or comes twice, text among numbers, a missing value, a column of categories.
     """
-    is_parquet = path.suffix.lower() == PARQUET
-    header, rows = _placed(path, *parquet_rows(path)) if is_parquet else _csv(path)
+    header, rows = table_rows(path)
+    if not header:
+        raise DataError(f"{path} is empty", expected="a header and one row for each item", hint=CHECK_HINT)
+    for where, cells in rows:
+        check_width(where, cells, header)
     named = [options.id_column, options.label_column, *([options.group] if options.group else [])]
     _check_header(path, header, named)
     place = {name: header.index(name) for name in header}
@@ -70,23 +71,6 @@ def read_table(path: Path, options: DatasetOptions) -> ItemTable:
     )
 
 
-def _csv(path: Path) -> tuple[list[str], Rows]:
-    rows = csv_rows(path)
-    if not rows:
-        raise DataError(f"{path} is empty", expected="a header and one row for each item", hint=CHECK_HINT)
-    header = [name.strip() for name in rows[0][1]]
-    found = []
-    for line, cells in rows[1:]:
-        where = f"{path}, line {line}"
-        check_width(where, cells, header)
-        found.append((where, cells))
-    return header, found
-
-
-def _placed(path: Path, header: list[str], rows: list[list[str]]) -> tuple[list[str], Rows]:
-    return header, [(f"{path}, row {number}", cells) for number, cells in enumerate(rows, 1)]
-
-
 def _check_header(path: Path, header: Sequence[str], named: Sequence[str]) -> None:
     repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     missing = [name for name in named if name not in header]
@@ -107,7 +91,7 @@ def _check_header(path: Path, header: Sequence[str], named: Sequence[str]) -> No
         )
 
 
-def _ids(rows: Rows, place: int, name: str) -> list[str]:
+def _ids(rows: PlacedRows, place: int, name: str) -> list[str]:
     found: dict[str, str] = {}
     for where, cells in rows:
         text = cells[place].strip()
@@ -125,7 +109,7 @@ def _ids(rows: Rows, place: int, name: str) -> list[str]:
     return list(found)
 
 
-def _texts(rows: Rows, place: int, name: str) -> list[str]:
+def _texts(rows: PlacedRows, place: int, name: str) -> list[str]:
     found = []
     for where, cells in rows:
         text = cells[place].strip()

@@ -20,7 +20,7 @@ from harness.export.formats import BATCH, FILES, compare_outputs, read_format
 from harness.models.classifier import Classifier
 from harness.training.description import FormatCheck, TestResult, read_description
 from harness.training.loop import evaluate
-from harness.training.tasks import OwnLoss
+from harness.training.tasks import OwnLoss, normalised
 
 
 def measure(
@@ -46,7 +46,7 @@ def measure(
         result = _test_result(given, part, openings)
     else:
         assert isinstance(classifier, Classifier)
-        found = OwnLoss(classifier, nullcontext()).raw_figures(part)
+        found = OwnLoss(classifier, nullcontext()).means(normalised(classifier, part))
         figures = {f"test_{name}": value for name, value in found.items()}
         nothing = dict.fromkeys(("correct", "accuracy", "low", "high"))
         result = TestResult(tracks=len(part), openings=openings, figures=figures, **nothing)

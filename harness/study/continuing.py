@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 
 from harness.core.errors import StudyError
 from harness.core.json_types import JsonObject
@@ -36,7 +37,7 @@ def make_or_check(
         check_same_settings(spec, {**made_in, **record.spec.frozen_settings()})
         _check_same_sources(spec.name, known, record.known)
         return
-    if record is StudyFault.DAMAGED or (record is StudyFault.FOREIGN and not _is_new(study)):
+    if record is StudyFault.DAMAGED or (record is StudyFault.FOREIGN and not _is_new(study, spec)):
         raise record.error(study.study_name)
     study.set_user_attr(CONTEXT_KEY, context.as_json())
     if known is not None:
@@ -47,9 +48,14 @@ def make_or_check(
     study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: it marks the study as complete
 
 
-def _is_new(study: optuna.Study) -> bool:
+def direction_of(spec: StudySpec) -> StudyDirection:
+    """Return the direction in which Optuna searches."""
+    return StudyDirection.MINIMIZE if spec.objective.minimise else StudyDirection.MAXIMIZE
+
+
+def _is_new(study: optuna.Study, spec: StudySpec) -> bool:
     """Return whether a study may be one whose creation has just begun."""
-    return len(study.directions) == 1 and not study.get_trials(deepcopy=False)
+    return study.directions == [direction_of(spec)] and not study.get_trials(deepcopy=False)
 
 
 def check_same_settings(spec: StudySpec, recorded: JsonObject) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from harness.core.attempts import Deaths
@@ -21,7 +20,7 @@ from harness.core.study_record import Budget, Confirmation, StudyContext, Target
 from harness.study.attributes import BEGUN_KEY, CONFIRMATION_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY
 from harness.study.claim import Claim
 from harness.study.confirming import enqueue_repeats
-from harness.study.continuing import make_or_check
+from harness.study.continuing import direction_of, make_or_check
 from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
 from harness.study.queries import check_exists, read_record
@@ -71,10 +70,8 @@ class Study(StudyReader):
         Raises StudyError if it exists with other settings, in another experiment, or with other known trials.
         """
         with make_trial_locks(storage, spec.name, work_folder, WorkerId()).study_lock():
-            minimise = spec.objective.minimise
-            direction = StudyDirection.MINIMIZE if minimise else StudyDirection.MAXIMIZE
             study = optuna.create_study(
-                study_name=spec.name, storage=storage, direction=direction, load_if_exists=True
+                study_name=spec.name, storage=storage, direction=direction_of(spec), load_if_exists=True
             )
             make_or_check(study, read_record(storage, study._study_id), spec, context, first_trial, known)
         return cls(study, storage, work_folder, worker_id)

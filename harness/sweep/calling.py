@@ -17,7 +17,8 @@ from tqdm import tqdm
 from harness.core.errors import SettingsError, Stopped
 from harness.core.events import Ended, Event
 from harness.core.files import replacing
-from harness.core.objective import ACCURACY, Objective, number_text
+from harness.core.objective import number_text
+from harness.core.stage import Stage
 from harness.core.trust import remember
 from harness.core.workspace import RUNS_FOLDER
 from harness.data.memory import Dataset
@@ -128,28 +129,21 @@ class Bars:
         self._progress = progress
 
     @contextmanager
-    def stage(
-        self,
-        title: str,
-        *,
-        total: int,
-        done: int = 0,
-        best: float | None = None,
-        folds: int = 1,
-        objective: Objective = ACCURACY,
-    ) -> Iterator[Listener]:
+    def stage(self, stage: Stage) -> Iterator[Listener]:
         """Show a bar of the trainings of a stage, with the best value."""
-        found = best
-        with tqdm(total=total, initial=done, desc=title, disable=not self._progress, unit="trial") as bar:
+        found = stage.best
+        with tqdm(
+            total=stage.total, initial=stage.done, desc=stage.title, disable=not self._progress, unit="trial"
+        ) as bar:
 
             def show(_number: int, event: Event) -> None:
                 nonlocal found
                 if not isinstance(event, Ended) or event.result.state not in FINISHED:
                     return
                 reached = event.result.best
-                value = None if reached is None else objective.of(reached)
+                value = None if reached is None else stage.objective.of(reached)
                 if event.result.state == "complete" and value is not None:
-                    found = objective.best([found, value])
+                    found = stage.objective.best([found, value])
                     bar.set_postfix_str(f"best {number_text(found)}", refresh=False)
                 bar.update(1)
 

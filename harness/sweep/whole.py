@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from harness.core.objective import ACCURACY, Objective
+from harness.core.stage import Stage
 from harness.study import Study
 from harness.sweep.confirm import confirm
 from harness.sweep.driver import run_sweep
@@ -19,17 +19,8 @@ from harness.sweep.uploader import Listener
 class Show(Protocol):
     """How a sweep shows its progress to a person."""
 
-    def stage(
-        self,
-        title: str,
-        *,
-        total: int,
-        done: int = 0,
-        best: float | None = None,
-        folds: int = 1,
-        objective: Objective = ACCURACY,
-    ) -> AbstractContextManager[Listener]:
-        """Show a stage of so many trainings; yields what is called with each event of a trial."""
+    def stage(self, stage: Stage) -> AbstractContextManager[Listener]:
+        """Show a stage; yields what is called with each event of a trial."""
 
     def say(self, text: str) -> None:
         """Say a sentence."""
@@ -47,15 +38,16 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
         show.say(f"continuing study {study.name}: {finished} of {total} trials finished")
     objective = study.spec.objective
     value = None if best is None else objective.of(best)
-    with show.stage(
-        study.name, total=total, done=finished, best=value, folds=study.spec.folds, objective=objective
-    ) as display:
+    search = Stage(
+        title=study.name, total=total, done=finished, best=value, folds=study.spec.folds, objective=objective
+    )
+    with show.stage(search) as display:
         summary = run_sweep(plan, study, display)
     if plan.confirms and summary.is_complete:
         # The choice is made on both measurements.
         wanted = min(plan.confirms, summary.counts.complete)
         show.say(f"confirmation: the {wanted} best trials on fresh folds")
-        with show.stage("confirmation", total=wanted, folds=plan.spec.folds) as display:
+        with show.stage(Stage(title="confirmation", total=wanted, folds=plan.spec.folds)) as display:
             summary = confirm(plan, study, summary, display)
     if not (plan.refits and summary.is_complete):
         return summary
@@ -63,7 +55,7 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
     networks = plan.settings.ensemble
     times = f", {networks} networks" if networks > 1 else ""
     show.say(f"refit: the best setting on {items} (train and validation part together){times}")
-    with show.stage("refit", total=networks) as display:
+    with show.stage(Stage(title="refit", total=networks)) as display:
         refitted = refit(plan, study, display)
     if refitted is None or refitted.signal is None:
         return replace(summary, refit=refitted)

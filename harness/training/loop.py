@@ -23,7 +23,7 @@ from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 from harness.training.optimizers import SGD, Adam, Optimizer
-from harness.training.tasks import logits_of, task_of
+from harness.training.tasks import logits_of, normalised, task_of
 
 ONE_CYCLE_RISE = 0.3  # share of the training in which the learning rate rises
 
@@ -165,7 +165,7 @@ def fit(
     True. After either, `state` is in the middle of an epoch: only `best` and `best_weights` are valid.
     """
     config, network = state.config, state.classifier.network
-    train, valid = _normalised(state.classifier, data.train), _normalised(state.classifier, data.valid)
+    train, valid = normalised(state.classifier, data.train), normalised(state.classifier, data.valid)
     device = train.inputs.device
     precision = autocast(config.precision, device)
     params = _loop_params(config)
@@ -211,12 +211,6 @@ def evaluate(classifier: torch.nn.Module, part: Part, precision: str = "fp32") -
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Return the context for a forward pass in a precision, `fp32` or `bf16`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def _normalised(classifier: Classifier, part: Part) -> Part:
-    if not classifier.normalise.precompute:
-        return part
-    return Part(part.ids, classifier.normalise(part.inputs), part.targets)
 
 
 def _batches(inputs: Inputs, targets: Tensor, size: int) -> Iterator[tuple[Inputs, Tensor]]:

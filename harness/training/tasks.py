@@ -91,17 +91,12 @@ class OwnLoss(Task):
 
     def figures(self, part: Part) -> Figures:
         """Return the figures of a part with normalised inputs."""
-        found = own_figures(self._losses, self.classifier.network, part, self.precision)
+        found = self.means(part)
         return found[LOSS], None, recorded(found)
 
-    def raw_figures(self, part: Part) -> dict[str, float]:
-        """Return the figures of a part with raw inputs: LOSS, and the network's own metrics."""
-        network, normalise = self.classifier.network, self.classifier.normalise
-
-        def losses(inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
-            return losses_of(network, normalise(inputs), targets)
-
-        return own_figures(losses, self.classifier, part, self.precision)
+    def means(self, part: Part) -> dict[str, float]:
+        """Return the mean of LOSS and of the network's own metrics over a part with normalised inputs."""
+        return own_figures(self._losses, self.classifier.network, part, self.precision)
 
     def _losses(self, inputs: Inputs, targets: Tensor) -> dict[str, Tensor]:
         normalise = self.classifier.normalise
@@ -119,6 +114,13 @@ def task_of(
     if objective.is_accuracy:
         return Classes(classifier, precision, label_smoothing)
     return OwnLoss(classifier, precision)
+
+
+def normalised(classifier: Classifier, part: Part) -> Part:
+    """Return a part with normalised inputs, or as it is where the normaliser runs batch by batch."""
+    if not classifier.normalise.precompute:
+        return part
+    return Part(part.ids, classifier.normalise(part.inputs), part.targets)
 
 
 def _forward(classifier: Classifier) -> Callable[[Inputs], Tensor]:

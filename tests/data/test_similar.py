@@ -205,7 +205,7 @@ def test_a_track_in_eighty_columns(
         ("songs/none.wav", "has no track 'songs/none.wav', and there is no such file.*harness data check"),
         ("jade.00007", "has jade.00007, but it cannot be used: features but no picture"),
         ("a" * 5000, "has no track 'aaaa"),
-        ("folder", "folder is a folder, and .* has no track of that name.*csv, .wav"),
+        ("folder", "folder is a folder, and .* has no track of that name.*csv, .parquet, .wav"),
         ("notes.txt", "notes.txt is a file of type '.txt'"),
         ("bare.csv", "the header lacks, or has twice, 'chroma_stft_mean'"),
         ("bad.csv", "line 2, column rms_mean: 'x'.*a finite number"),
