@@ -17,10 +17,11 @@ from harness.data.images import (
 )
 from harness.data.importing import fetch_data, import_data
 from harness.data.layout import FEATURES_FILE, MARKER_FILE, MAX_COLUMNS, PICTURES_FOLDER
+from harness.data.lists import read_split
 from harness.data.options import MUSIC, Words
 from harness.data.parts import Inputs, Joined, Part, TrainingData, View, batches_of, tensors_of, used_columns
 from harness.data.source import picture_files
-from harness.data.splits import FOLDS, fold_splits, read_split, stratified_split, validation_folds
+from harness.data.splits import FOLDS, fold_splits, stratified_split, validation_folds
 from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_bounds, with_crop
 
 __all__ = [

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import Dataset
 from harness.core.errors import DataError
 from harness.core.records import Split
 from harness.data import FOLDS, Tracks, fold_splits, load_tracks, read_split, stratified_split
@@ -185,6 +186,25 @@ def test_a_genre_that_is_not_in_the_train_list_is_refused(tmp_path: Path) -> Non
     )
     with pytest.raises(DataError, match=r"train_filtered\.txt: genre 'genre1'.*train part, but genre1\."):
         read_split(folder, tracks)
+
+
+def test_lists_of_another_data_set_name_ids_or_files_of_them(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(30, 3))
+    ids = [f"a.{number}" for number in range(30)]
+    folder = Dataset(features=values, labels=["p", "q"] * 15, ids=ids).save(tmp_path / "data")
+    tracks = load_tracks(folder)
+    whole = stratified_split(tracks, seed=0)
+    for line in ("{}", "p/{}.wav", "{}.PNG"):
+        lists = tmp_path / "lists"
+        lists.mkdir(exist_ok=True)
+        for part in ("train", "valid", "test"):
+            (lists / f"{part}.txt").write_text(
+                "\n".join(line.format(track) for track in getattr(whole, part)), encoding="utf-8"
+            )
+        assert read_split(lists, tracks).digest == whole.digest
+    (lists / "test.txt").write_text("a.1.7\n", encoding="utf-8")  # no file of `a.1`: .7 is no format
+    with pytest.raises(DataError, match=r"test\.txt, line 1: a\.1\.7 is not in"):
+        read_split(lists, tracks)
 
 
 def test_a_genre_that_no_list_has(tmp_path: Path) -> None:
