@@ -4,16 +4,18 @@
     .venv/bin/python experiments/vae.py --study gtzan-MelVAE --out vae
 
 The search looks for the evidence lower bound (ELBO) of the validation part. The script draws reconstructions of
-validation pictures and samples from the prior, and adds both to the run of the best trial in MLflow. With
-`--sound` it turns the samples to sound, with `--table` it exports the encoder and writes a data folder whose
-columns are the features and the latent means of every track, to hold one against the other:
+validation pictures and samples, from the prior and from a Gaussian that is fitted to the latent means of the
+train part, and adds them to the run of the best trial in MLflow. With `--sound` it turns samples of the Gaussian
+to sound. With `--table` it exports the encoder and writes a data folder, whose columns are the features and the
+latent means of every track, and the lists of the study's split. So one can be held against the other:
 
-    harness sweep --model fcnn --data vae/table --without 'latent_*' --study features
-    harness sweep --model fcnn --data vae/table --without '[!l]*' --without length --study latents
+    harness sweep --model fcnn --data vae/table --split vae/lists --study features --without 'latent_*'
+    harness sweep --model fcnn --data vae/table --split vae/lists --study latents --without '[!l]*' --without length
     harness compare --study features --study latents
 
 Sources: Kingma and Welling (2014), Auto-encoding variational Bayes; Higgins et al. (2017), beta-VAE; Rybkin,
-Daniilidis and Levine (2021), Simple and effective VAE training with calibrated decoders (the noise).
+Daniilidis and Levine (2021), Simple and effective VAE training with calibrated decoders (the noise); Ghosh
+et al. (2020), From variational to deterministic autoencoders (a density fitted to the latent means).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from harness import Hyperparameter
 
 STAGES = 4  # each halves height and width
+ENCODED = 64  # pictures in one batch
 SHOWN = 8  # pictures a row
 SOUNDS = 4
 
@@ -156,11 +159,15 @@ def main() -> None:
     wanted.out.mkdir(parents=True)
     torch.manual_seed(derive_seed(study.spec.seed, "samples"))
     with torch.inference_mode():
-        originals = network.normalise(valid_pictures(study)[:SHOWN])
+        data = pictures_of(study)
+        originals = network.normalise(data.valid.tensor[:SHOWN])
         found = network.network.decode(network.network(originals))
-        samples = network.network.decode(torch.randn(SHOWN, network.network.means.out_features))
+        means = torch.cat([network.network(network.normalise(some)) for some in data.train.tensor.split(ENCODED)])
+        from_prior = network.network.decode(torch.randn(SHOWN, means.shape[1]))
+        fitted = torch.distributions.MultivariateNormal(means.mean(0), covariance_of(means))
+        samples = network.network.decode(fitted.sample((SHOWN,)))
     draw(wanted.out / "reconstructions.png", {"validation tracks": originals, "reconstructed": found})
-    draw(wanted.out / "samples.png", {"sampled from the prior": samples})
+    draw(wanted.out / "samples.png", {"from the prior": from_prior, "from a Gaussian of train": samples})
     if wanted.sound:
         for number, picture in enumerate(samples[:SOUNDS]):
             write_sound(wanted.out / f"sample-{number}.wav", picture)
@@ -172,8 +179,14 @@ def main() -> None:
         print(write_table(study, wanted.out))
 
 
-def valid_pictures(study: Any) -> Tensor:
-    """Return the validation pictures of a study as its network takes them, uint8 [n, height, width, 3]."""
+def covariance_of(means: Tensor) -> Tensor:
+    """Return the covariance of latent means, [latent, latent], with a thousandth of its mean variance added."""
+    found = torch.cov(means.T)
+    return found + 1e-3 * found.diagonal().mean() * torch.eye(len(found))
+
+
+def pictures_of(study: Any) -> Any:
+    """Return train and validation pictures of a study as its network takes them: uint8 [n, height, width, 3]."""
     from harness.data import View, with_crop
     from harness.data.open import load_recorded_data
     from harness.tracking import Tracker
@@ -182,7 +195,7 @@ def valid_pictures(study: Any) -> Tensor:
     split, context = tracker.studies.split(study.run_id), tracker.studies.context(study.run_id)
     crop = str({**study.spec.fixed, **study.best.params}.get("crop", "none"))
     tracks = with_crop(load_recorded_data(context, study.spec.data_digest, None), [split], [crop])
-    return View(tracks, "pictures", (), crop).training(split).valid.tensor
+    return View(tracks, "pictures", (), crop).training(split)
 
 
 def draw(path: Path, rows: dict[str, Tensor]) -> None:
@@ -231,7 +244,7 @@ def write_table(study: Any, out: Path) -> Path:
     """Export the encoder, and write a data folder with the features and the latent means of every track.
 
     The encoder was trained on the study's train part. On another split some of its train tracks are test tracks:
-    compare on the lists that the encoder's study was made on.
+    `lists` beside the folder has the split of the encoder's study.
     """
     import numpy as np
     import pandas as pd
@@ -264,6 +277,11 @@ def write_table(study: Any, out: Path) -> Path:
         item_word=words.item,
         synthetic=tracks.synthetic,
     )
+    lists = out / "lists"
+    lists.mkdir()
+    split = tracker.studies.split(study.run_id)
+    for part in ("train", "valid", "test"):
+        (lists / f"{part}.txt").write_text("\n".join(getattr(split, part)) + "\n", encoding="utf-8")
     return data.save(out / "table")
 
 
