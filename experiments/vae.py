@@ -10,7 +10,8 @@ to sound. With `--table` it exports the encoder and writes a data folder, whose 
 latent means of every track, and the lists of the study's split. So one can be held against the other:
 
     harness sweep --model fcnn --data vae/table --split vae/lists --study features --without 'latent_*'
-    harness sweep --model fcnn --data vae/table --split vae/lists --study latents --without '[!l]*' --without length
+    harness sweep --model fcnn --data vae/table --split vae/lists --study latents \
+        --without '[!l]*' --without length
     harness compare --study features --study latents
 
 Sources: Kingma and Welling (2014), Auto-encoding variational Bayes; Higgins et al. (2017), beta-VAE; Rybkin,

@@ -51,7 +51,8 @@ def pictures(notebook: Any) -> int:
 
 
 def test_the_executed_copy_has_the_cells_of_the_text() -> None:
-    text, copy = jupytext.read(TEXT), nbformat.read(COPY, as_version=4)
+    text: Any = jupytext.read(TEXT)
+    copy: Any = nbformat.read(COPY, as_version=4)  # type: ignore[no-untyped-call]
     assert [(cell.cell_type, cell.source) for cell in copy.cells] == [
         (cell.cell_type, cell.source) for cell in text.cells
     ], "run python -m tests.experiments.test_tour"
@@ -75,7 +76,7 @@ def write() -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(notebook, COPY)
+    nbformat.write(notebook, COPY)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
