@@ -39,7 +39,7 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
         if as_json:
             print_json(summary.as_json())
         else:
-            print_text("\n".join([*_lines(summary, len(plan.split.valid)), *stopped]))
+            print_text("\n".join([*_lines(summary, len(plan.split.valid), plan.tracks.words.items), *stopped]))
         sys.stdout.flush()
     except OSError:
         if summary.signal is None:
@@ -97,17 +97,17 @@ class _Bars:
         self._console.print(text, soft_wrap=True)
 
 
-def _spread(best: TrialRow, tracks: int, trials: int) -> str:
-    """Return how far the best validation accuracy can be trusted; `tracks` is the size of the validation part."""
+def _spread(best: TrialRow, valid: int, items: str, trials: int) -> str:
+    """Return how far the best validation accuracy can be trusted; `valid` is the size of the validation part."""
     if best.std_error is not None:
         return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
-    if best.val_accuracy is None or not tracks:
+    if best.val_accuracy is None or not valid:
         return ""
     from harness.core.stats import wilson_interval  # imports scipy, which takes a second
 
-    low, high = wilson_interval(round(best.val_accuracy * tracks), tracks)
+    low, high = wilson_interval(round(best.val_accuracy * valid), valid)
     flatters = f", and the best of {trials}, which flatters it" if trials > 1 else ""
-    return f" ({tracks} tracks: 95 % interval {low:.2f} to {high:.2f}{flatters})"
+    return f" ({valid} {items}: 95 % interval {low:.2f} to {high:.2f}{flatters})"
 
 
 def _confirmed(confirmation: Confirmation) -> list[str]:
@@ -120,7 +120,7 @@ def _confirmed(confirmation: Confirmation) -> list[str]:
     ]
 
 
-def _lines(summary: StudySummary, valid: int) -> list[str]:
+def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
     counts, spec = summary.counts, summary.spec
     lines = [
         f"study {spec.name}: {counts.finished} of {summary.trials_wanted} trials finished "
@@ -136,7 +136,7 @@ def _lines(summary: StudySummary, valid: int) -> list[str]:
         best, objective = summary.best, spec.objective
         lines.append(
             f"best: trial {best.number}, {objective.label} {number_text(objective.of(best))}"
-            f"{_spread(best, valid, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
+            f"{_spread(best, valid, items, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
     if summary.refit is not None:

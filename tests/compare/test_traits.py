@@ -56,6 +56,19 @@ def test_a_merged_family_is_one_player() -> None:
     assert spread(0b10, [0b011, 0b100]) == 0b100
 
 
+def test_each_column_of_another_table_is_a_family_while_they_are_few() -> None:
+    own = families_of(["width", "height", "ratio"])
+    assert [(family.name, family.columns) for family in own.families] == [
+        ("width", ("width",)),
+        ("height", ("height",)),
+        ("ratio", ("ratio",)),
+    ]
+    for columns in ([f"x{number}" for number in range(MAX_FAMILIES + 1)], ["größe", "x"]):
+        with pytest.raises(SettingsError, match="the default families give") as caught:
+            families_of(columns)
+        assert "--families FILE.toml" in str(caught.value)
+
+
 def test_kaggles_columns_have_families_and_length_is_apart() -> None:
     found = families_of(FEATURE_COLUMNS)
     sizes = {family.name: len(family.columns) for family in found.families}

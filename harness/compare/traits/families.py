@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from harness.core.errors import SettingsError
@@ -58,15 +59,15 @@ class Families:
 
 
 def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
-    """Return the families of these columns: Kaggle's, or those of a TOML file.
+    """Return the families of these columns: those of a TOML file, else Kaggle's, else each column by itself.
 
-    A default family loses the columns that are not there, and is left out where none is. A file must name columns
-    that are there.
+    A family of Kaggle's loses the columns that are not there, and is left out where none is. Columns of another
+    table are families of their own while they are few enough. A file must name columns that are there.
 
     Raises SettingsError if the file cannot be read or does not fit the columns, if a column is in two families,
     and if there are fewer than two families or more than MAX_FAMILIES.
     """
-    wanted, merged = (FAMILIES, DEFAULT_MERGED) if path is None else _read(path)
+    wanted, merged = _default(columns) if path is None else _read(path)
     where = "the default families" if path is None else str(path)
     found = []
     for name, patterns in wanted.items():
@@ -88,8 +89,8 @@ def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
             f"{where} give {len(found)} families of the study's {len(columns)} columns",
             expected=f"2 to {MAX_FAMILIES}: every subset of them is trained, and each family doubles the subsets",
             hint="merge families, in a file for --families"
-            if len(found) > MAX_FAMILIES
-            else "--families FILE.toml",
+            if len(found) > MAX_FAMILIES and path is not None
+            else f"--families FILE.toml, which has {FORM}",
         )
     names = [family.name for family in found]
     known = {name: tuple(p for p in parts if p in names) for name, parts in merged.items()}
@@ -98,6 +99,16 @@ def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
         merged={name: parts for name, parts in known.items() if len(parts) > 1},
         apart=tuple(column for column in columns if column not in counts),
     )
+
+
+def _default(
+    columns: Sequence[str],
+) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
+    """Return Kaggle's families and what is merged of them, or each column of a table that has none of theirs."""
+    known = any(fnmatchcase(c, pattern) for c in columns for parts in FAMILIES.values() for pattern in parts)
+    if known or not all(NAME.fullmatch(column) for column in columns):
+        return FAMILIES, DEFAULT_MERGED
+    return {column: (escape(column),) for column in columns}, {}
 
 
 def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
