@@ -215,7 +215,7 @@ def bookkeeping(size: Size) -> Row:
         claim = study.claim(Budget(size.late, 1))
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
-        trial = trial_config(plan.spec, plan.model, number, claim.params)
+        trial = trial_config(plan.spec, number, claim.params, plan.model.threads)
         sweep = study.worker_id.sweep
         journal.append(
             TrialStarted(

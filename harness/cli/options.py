@@ -45,6 +45,15 @@ def option(flag: str, default: str, text: str) -> Any:
     return typer.Option(flag, envvar=variable, show_default=default, help=text)
 
 
+Ray = Annotated[
+    str | None, option("--ray", "none", "Train on the Ray cluster at HOST:PORT, or auto: the one around here.")
+]
+GpusPerTrial = Annotated[
+    float | None,
+    option("--gpus-per-trial", "its share", "With --ray: so much of a GPU for each training, e.g. 0.25."),
+]
+
+
 IdColumn = Annotated[str | None, option("--id-column", "id", "The column of a table that names each item.")]
 LabelColumn = Annotated[
     str | None, option("--label-column", "label", "The column of a table that has each item's class.")

@@ -9,11 +9,13 @@ import typer
 
 from harness.cli.options import (
     Categorical,
+    GpusPerTrial,
     Group,
     IdColumn,
     Impute,
     Json,
     LabelColumn,
+    Ray,
     Storage,
     TrackingUri,
     option,
@@ -101,6 +103,8 @@ def sweep(
     device: Annotated[
         str | None, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
     ] = None,
+    ray: Ray = None,
+    gpus_per_trial: GpusPerTrial = None,
     timeout: Annotated[
         float | None, option("--timeout", "none", "Start no new trial after this many minutes.")
     ] = None,
@@ -136,9 +140,10 @@ def sweep(
     from harness.sweep.settings import load_settings
 
     settings = load_settings(config, given)
-    from harness.workers.fork_server import TRAINING_SERVER
+    if settings.ray is None:
+        from harness.workers.fork_server import TRAINING_SERVER
 
-    TRAINING_SERVER.start()
+        TRAINING_SERVER.start()
     from harness.sweep.plan import plan_sweep
 
     carry_out(plan_sweep(settings), as_json)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from harness.core.events import EpochDone, Event, FoldEpochDone, OpenedTestPart, RepeatEnded
-from harness.core.journal import Journal
+from harness.core.journal import EventLog, RunLog
 from harness.core.names import derive_seed
 from harness.core.records import EpochMetrics, Split, TrialConfig, TrialResult
 from harness.data import Part, TrainingData, View
@@ -21,7 +21,7 @@ from harness.training.checkpoint import load_checkpoint
 from harness.training.devices import choose_device
 from harness.training.folds import FoldJournal
 from harness.training.loop import evaluate
-from harness.training.run import CHECKPOINT, EventLog, run_trial
+from harness.training.run import CHECKPOINT, run_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RepeatNetworks:
     split: Split
     config: TrialConfig
     model: ModelSpec
-    journal: Journal
+    journal: RunLog
     folder: Path
     stopping: threading.Event
 
@@ -131,7 +131,7 @@ class RepeatNetworks:
         return evaluate(network, part, self.config.precision).argmax(1).cpu()
 
 
-def _seconds(journal: Journal) -> float:
+def _seconds(journal: RunLog) -> float:
     """Return how long the epochs of a repeat took; one that was trained again counts once."""
     epochs: dict[tuple[int, int], float] = {}
     for event in journal.events:
@@ -142,7 +142,7 @@ def _seconds(journal: Journal) -> float:
     return sum(epochs.values())
 
 
-def open_test_part(view: View, split: Split, journal: Journal) -> Part:
+def open_test_part(view: View, split: Split, journal: RunLog) -> Part:
     """Journal the opening of a split's test part, then return the part."""
     journal.append(OpenedTestPart(), sync=True)  # written before the test part is opened
     return view.open_test(split)

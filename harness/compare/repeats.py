@@ -39,7 +39,7 @@ from harness.models.registry import recorded_model
 from harness.training.devices import choose_device
 from harness.training.run import CHECKPOINT
 from harness.workers.child import worker_main
-from harness.workers.cpus import usable_cores
+from harness.workers.cpus import threads_here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def work_on_repeats(task: RepeatTask) -> None:
 
 def do_repeats(task: RepeatTask, stopping: threading.Event) -> None:
     """Run the repeats that have not ended and that no other worker runs, until `stopping` is set."""
-    torch.set_num_threads(min(task.threads, usable_cores()))
+    torch.set_num_threads(threads_here(task.threads))
     for index, number in task.todo:
         if stopping.is_set():
             return

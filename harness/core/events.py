@@ -21,7 +21,8 @@ from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 class TrialStarted:
     """A worker starts a trial, or continues it (`resumed`).
 
-    `sweep` is the id of the worker's sweep. `total` is the study's target number of trials.
+    `sweep` is the id of the worker's sweep. `total` is the study's target number of trials. `node` and `ray` (a
+    version) say where it trains, if not on the machine of the sweep.
     """
 
     trial: int
@@ -31,6 +32,8 @@ class TrialStarted:
     device: str
     gpu: str | None
     total: int
+    node: str | None = None
+    ray: str | None = None
     time: int = field(default_factory=now)
 
 

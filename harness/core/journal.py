@@ -8,12 +8,33 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from harness.core.errors import StudyError
 from harness.core.events import EpochDone, Event, from_line, to_line
 from harness.core.files import FileLock
 from harness.core.recorded import whole_number
+
+
+class EventLog(Protocol):
+    """Where a training run writes its events: a journal, or the part of it that belongs to a fold."""
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that is written, 0 before the first."""
+
+    def append(self, event: Event, *, sync: bool = False) -> None:
+        """Append an event; with `sync` it is on disk when the method returns."""
+
+
+class RunLog(EventLog, Protocol):
+    """The log of a whole trial or repeat, with the events of earlier attempts."""
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """All events so far."""
 
 
 class Journal:
@@ -26,15 +47,20 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.events, sound = read_events(path)
+        self._events, sound = read_events(path)
         self._file = path.open("ab")
         # A killed writer may have left half a line: remove it before new lines follow.
         self._file.truncate(sound)
 
     @property
+    def events(self) -> Sequence[Event]:
+        """All events in the file."""
+        return self._events
+
+    @property
     def last_epoch(self) -> int:
         """The last epoch in the journal, 0 before the first."""
-        return max((event.metrics.epoch for event in self.events if isinstance(event, EpochDone)), default=0)
+        return last_epoch_of(self._events)
 
     def append(self, event: Event, *, sync: bool = False) -> None:
         """Append an event; with `sync` it is on disk when the method returns."""
@@ -42,11 +68,16 @@ class Journal:
         self._file.flush()
         if sync:
             os.fsync(self._file.fileno())
-        self.events.append(event)
+        self._events.append(event)
 
     def close(self) -> None:
         """Close the file; the lines stay."""
         self._file.close()
+
+
+def last_epoch_of(events: Sequence[Event]) -> int:
+    """Return the last epoch of the events of a trial, 0 before the first."""
+    return max((event.metrics.epoch for event in events if isinstance(event, EpochDone)), default=0)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

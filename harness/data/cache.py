@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,20 +25,30 @@ class Pictures:
 
     `rows` is int64 [n]. `bounds` is int32 [n, 6], the bounds of each picture's content as `content_bounds` gives
     them, or None before `prepare_crop`. The pixels stay in the file: an object that is sent to another process
-    has the rows and bounds of its own tracks only.
+    has the rows and bounds of its own tracks only. One that is sent to another machine has `held`, the pixels by
+    the name of their cache file (see `holding`).
     """
 
     path: Path
     rows: np.ndarray
     bounds: np.ndarray | None = None
     size: Size = PICTURE_SIZE
+    held: Mapping[str, np.ndarray] | None = None
+
+    def holding(self, boxes: Iterable[CropBox | None]) -> Pictures:
+        """Return the same pictures with their pixels in memory: whole, and for each box that has a cache file."""
+        paths = {cropped_path(self.path, box) for box in boxes}
+        held = {path.name: open_pictures(path)[self.rows] for path in paths if path.exists()}
+        return replace(self, rows=np.arange(len(self.rows)), held=held)
 
     def read(self, tracks: np.ndarray, box: CropBox | None) -> np.ndarray:
         """Return copies of the pictures of the tracks with these indices, cropped to `box` if there is one.
 
         uint8 [len(tracks), *size, 3].
         """
-        pixels: np.ndarray = open_pictures(cropped_path(self.path, box))[self.rows[tracks]]
+        path = cropped_path(self.path, box)
+        whole = open_pictures(path) if self.held is None else self.held[path.name]
+        pixels: np.ndarray = whole[self.rows[tracks]]
         return pixels
 
     def box(self, tracks: np.ndarray) -> CropBox:

@@ -159,6 +159,19 @@ class View:
         """Return the same view of these tracks only; it contains no data of other tracks."""
         return replace(self, tracks=self.tracks.select(ids))
 
+    def holding(self, splits: Iterable[Split]) -> View:
+        """Return the same view with its pictures in memory, for a machine that has not the picture cache.
+
+        It has what `training` reads on these splits, with any `crop` that the tracks were prepared for.
+        """
+        tracks = self.tracks
+        if tracks.pictures is None or self.representation == "features":
+            return replace(self, tracks=replace(tracks, pictures=None))
+        boxes: list[CropBox | None] = [None]
+        if tracks.pictures.bounds is not None:
+            boxes += [tracks.pictures.box(tracks.indices(split.train)) for split in splits]
+        return replace(self, tracks=replace(tracks, pictures=tracks.pictures.holding(boxes)))
+
     def training(self, split: Split) -> TrainingData:
         """Return the train and validation parts of a split."""
         box = self._box(split)

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import TrackingError, mask_password
 from harness.core.files import sqlite_path
 from harness.core.journal import check_journals
 from harness.core.names import WorkerId, new_name
-from harness.core.records import TrialCounts
 from harness.core.space import Params, describe
 from harness.core.study_record import DatasetInfo, Stall, StudyContext, Targets
 from harness.core.trust import remember
 from harness.study import Study, open_storage, reaching
 from harness.study.samplers import SAMPLERS
 from harness.sweep.outcome import failure, outcome
-from harness.sweep.plan import SweepPlan, training_splits
+from harness.sweep.placing import make_workers
+from harness.sweep.plan import SweepPlan
 from harness.sweep.reconcile import Record
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader, Listener
-from harness.sweep.worker import WorkerTask, work
 from harness.tracking import (
     Heartbeat,
     Machine,
@@ -35,8 +32,7 @@ from harness.tracking import (
     fix_artifact_paths,
     translated,
 )
-from harness.workers.cpus import default_jobs
-from harness.workers.supervisor import WorkerSupervisor
+from harness.workers.supervisor import Workers
 
 PATIENCE_SECONDS = 10.0  # to wait at the end of a sweep for a tracking server that is down
 
@@ -86,7 +82,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     """
     began = time.monotonic()
     deadline = None if plan.settings.timeout is None else began + 60 * plan.settings.timeout
-    sweep = WorkerSupervisor(work, worker_tasks(plan, study, deadline))
+    sweep = make_workers(plan, study, deadline)
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
         machine = Machine.here(plan.stores.work_root, create=True)
         presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
@@ -134,9 +130,7 @@ class _End:
     stall: Stall | None = None
 
 
-def _conclude(
-    plan: SweepPlan, study: Study, record: Record, sweep: WorkerSupervisor[WorkerTask], timed_out: bool
-) -> _End:
+def _conclude(plan: SweepPlan, study: Study, record: Record, sweep: Workers, timed_out: bool) -> _End:
     """Write the end of a study to both stores, once all results are sent."""
     record.end_orphaned_runs()
     short = not study.is_complete(plan.settings.trials)
@@ -193,31 +187,6 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()
     return record
-
-
-def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
-    """Return one function for each worker process, from the worker's name to its task.
-
-    A task contains no track of the test part.
-    """
-    task = WorkerTask(
-        spec=plan.spec,
-        stores=plan.stores,
-        view=plan.view.select(plan.split.train + plan.split.valid),
-        splits=tuple(s.without_test() for s in training_splits(plan.tracks, plan.split, plan.spec)),
-        budget=plan.budget,
-        device=plan.devices[0],
-        worker_id=study.worker_id,
-        deadline=deadline,
-    )
-    devices = itertools.cycle(plan.devices)
-    return [replace(task, device=next(devices)).for_worker for _ in range(_jobs(plan, study.counts()))]
-
-
-def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
-    """Return how many workers to start: no more than there are trials left."""
-    auto = default_jobs(plan.model.threads, plan.model.jobs_per_gpu, plan.devices)
-    return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
 
 
 def _context(plan: SweepPlan) -> StudyContext:

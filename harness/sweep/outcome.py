@@ -5,12 +5,11 @@ from __future__ import annotations
 from harness.core.errors import StudyError
 from harness.study import Study
 from harness.sweep.plan import SweepPlan
-from harness.sweep.worker import WorkerTask
 from harness.tracking import StudyState
-from harness.workers.supervisor import WorkerSupervisor
+from harness.workers.supervisor import Workers
 
 
-def outcome(sweep: WorkerSupervisor[WorkerTask], short: bool, timed_out: bool) -> StudyState:
+def outcome(sweep: Workers, short: bool, timed_out: bool) -> StudyState:
     """Return the state of the study at the end of a sweep; `short`: it has fewer trials than wanted."""
     if sweep.signal is not None:
         return StudyState.INTERRUPTED

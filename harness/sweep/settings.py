@@ -79,6 +79,8 @@ class SweepSettings(BaseModel):
     precision: Precision = "fp32"
     jobs: Annotated[Count | None, BeforeValidator(parse_jobs)] = None
     device: str = "auto"
+    ray: str | None = None
+    gpus_per_trial: Annotated[float | None, Field(ge=0, le=64, allow_inf_nan=False)] = None
     timeout: Minutes | None = None
     patience: Count | None = None
     attempts: Count = 3

@@ -1,8 +1,8 @@
-"""The worker of a study: takes one trial after another and runs it.
+"""The worker of a study: takes one trial after another and has it trained.
 
 A worker uses Optuna (which trial, prune or not) and writes the journal of its trial. It does not import MLflow,
-except to fetch the resume point of a trial that another machine began. The worker's parent process sends the
-journals to MLflow (see uploader.py).
+except to fetch the resume point of a trial that another machine began. Its trials train in this process, or where
+else its place is (see workers/link.py). The sweep sends the journals to MLflow (see uploader.py).
 """
 
 from __future__ import annotations
@@ -13,26 +13,20 @@ import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from harness.core.errors import TrackingError
 from harness.core.events import Acknowledged, Ended, TrialStarted, has_ended
 from harness.core.journal import Journal, journal_path, remove_journal
 from harness.core.names import WorkerId
-from harness.core.records import Split, StudySpec, TrialConfig, TrialResult
-from harness.core.space import Params, Value
+from harness.core.records import TrialResult
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores
-from harness.data import TrainingData, View
-from harness.models.registry import recorded_model
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
-from harness.training.description import Origin
-from harness.training.devices import choose_device, gpu_name
-from harness.training.folds import run_folds
 from harness.training.resume import clear_resume
-from harness.training.run import run_trial, trial_config
+from harness.training.run import trial_config
+from harness.training.trainer import TrialMaterial, TrialOrder
 from harness.workers.child import is_machine_fault, worker_main
 from harness.workers.cpus import usable_cores
+from harness.workers.link import Here, Link, Place, PlaceDied, PlaceLost, TrainingBug
 
 FETCH_SECONDS = 5.0  # between two tries to reach a tracking server that is down
 WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last trials
@@ -40,17 +34,13 @@ WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTask:
-    """All that a worker process needs, sent to it when it starts.
+    """All that a worker needs; it is sent to a worker process when that starts.
 
-    Nothing of the test part is in it: `view` has the train and validation tracks only, `splits` no test ids. A
-    trial trains on each of `splits`, its folds; without folds there is one.
     `deadline` is a time of `time.monotonic`, which all processes of a machine share: no trial is begun after it.
     """
 
-    spec: StudySpec
+    material: TrialMaterial
     stores: Stores
-    view: View
-    splits: tuple[Split, ...]
     budget: Budget
     device: str
     worker_id: WorkerId
@@ -59,28 +49,22 @@ class WorkerTask:
     @property
     def work_folder(self) -> Path:
         """Where the study's work in progress lies on this machine."""
-        return self.stores.work_folder(self.spec.name)
+        return self.stores.work_folder(self.material.spec.name)
 
     def for_worker(self, worker: str) -> WorkerTask:
-        """Return the task for the worker process of that name."""
+        """Return the task for the worker of that name."""
         return replace(self, worker_id=replace(self.worker_id, worker=worker))
 
 
 class Worker:
     """Runs trials of one study, one at a time, until no trial is left or `stopping` is set."""
 
-    def __init__(self, task: WorkerTask) -> None:
+    def __init__(self, task: WorkerTask, place: Place[TrialOrder, TrialResult], stopping: threading.Event) -> None:
         self.task = task
-        self.stopping = threading.Event()
-        spec = task.spec
-        # The file may have been changed since the sweep began, and a worker that is replaced reads it again. The
-        # sweep has checked that the user trusts the code of this digest.
-        self.model = recorded_model(spec.model, spec.source_digest, f"study {spec.name!r}", trust_code=True)
-        torch.set_num_threads(min(self.model.threads, usable_cores()))
-        self.device = choose_device(task.device)
-        self._data: dict[tuple[Value, int], TrainingData] = {}
+        self.place = place
+        self.stopping = stopping
         storage = open_storage(task.stores.storage)
-        self.study = Study.open(storage, task.spec.name, task.work_folder, task.worker_id)
+        self.study = Study.open(storage, task.material.spec.name, task.work_folder, task.worker_id)
 
     def run(self) -> None:
         """Take trials and run them."""
@@ -93,19 +77,6 @@ class Worker:
                 return
             else:  # other workers run the last trials; if one dies, its trial is run here
                 self.stopping.wait(WAIT_SECONDS)
-
-    def _training_data(self, params: Params, fold: int = 1) -> TrainingData:
-        """Return the training data for these hyperparameters; they are cached for the next trial.
-
-        With several folds only the data of the last one are kept: those of all of them would fill the memory.
-        """
-        view, splits = self.task.view.for_params(params), self.task.splits
-        key = view.crop, fold
-        if key not in self._data:
-            if len(splits) > 1:
-                self._data.clear()
-            self._data[key] = view.training(splits[fold - 1]).to(self.device)
-        return self._data[key]
 
     def run_claim(self, claim: Claim) -> None:
         """Run a claimed trial, and write its end to the journal and then to the study.
@@ -129,72 +100,41 @@ class Worker:
             self._train(claim, journal, path.with_suffix(""))
 
     def _train(self, claim: Claim, journal: Journal, folder: Path) -> None:
-        """Train a claimed trial; raises what stops the sweep, after it is recorded."""
-        config = trial_config(self.task.spec, self.model, claim.number, claim.params)
+        """Have a claimed trial trained; raises what stops the sweep or the place, after it is recorded."""
+        where, spec = self.place.where, self.task.material.spec
+        config = trial_config(spec, claim.number, claim.params, where.threads)
         journal.append(
             TrialStarted(
                 trial=claim.number,
                 sweep=self.task.worker_id.sweep,
                 config=config,
                 resumed=claim.resumed,
-                device=str(self.device),
-                gpu=gpu_name(self.device),
+                device=where.device,
+                gpu=where.gpu,
                 total=self.task.budget.n_trials,
+                node=where.node,
+                ray=where.ray,
             )
         )
-        try:
-            result = self._run(claim, config, journal, folder)
-        except Exception as error:
-            if is_machine_fault(error, also=STORAGE_ERRORS):
-                claim.leave()  # its sweep requeues it
-                raise
-            # A bug, not an outcome: it is recorded and then raised, which stops the sweep.
-            result = TrialResult(state="failed", best=None, reason=traceback.format_exc(limit=-8))
-            self._end(claim, journal, result)
-            raise
-        self._end(claim, journal, result)
 
-    def _run(self, claim: Claim, config: TrialConfig, journal: Journal, folder: Path) -> TrialResult:
         def stop() -> bool:
             return self.stopping.is_set() or claim.is_lost
 
-        folds = len(self.task.splits)
-        if folds > 1:
-            return run_folds(
-                config,
-                self.model,
-                lambda fold: self._training_data(config.params, fold),
-                folds,
-                self.device,
-                journal=journal,
-                folder=folder,
-                report=claim.report,
-                report_fold=lambda fold, curve, mean: claim.report_fold(
-                    fold, max(metrics.val_accuracy or 0.0 for metrics in curve), mean, fold * config.epochs
-                ),
-                stop=stop,
-            )
-        return run_trial(
-            config,
-            self.model,
-            self._training_data(config.params),
-            self.device,
-            journal=journal,
-            folder=folder,
-            origin=self._origin(claim.number),
-            report=claim.report,
-            stop=stop,
-        )
-
-    def _origin(self, number: int) -> Origin:
-        spec = self.task.spec
-        return Origin(
-            study=spec.name,
-            trial=number,
-            data_digest=spec.data_digest,
-            split_digest=spec.split_digest,
-            synthetic=self.task.view.tracks.synthetic,
-        )
+        try:
+            result = self.place.run(TrialOrder(claim.number, config), Link(journal, folder, stop, claim))
+        except PlaceLost as loss:
+            self._end(claim, journal, TrialResult(state="interrupted", best=None, reason=str(loss)))
+            raise
+        except Exception as error:
+            if isinstance(error, PlaceDied) or is_machine_fault(error, also=STORAGE_ERRORS):
+                claim.leave()  # its sweep requeues it
+                journal.close()
+                raise
+            # A bug, not an outcome: it is recorded and then raised, which stops the sweep.
+            text = str(error) if isinstance(error, TrainingBug) else traceback.format_exc(limit=-8)
+            self._end(claim, journal, TrialResult(state="failed", best=None, reason=text))
+            raise
+        self._end(claim, journal, result)
 
     def _fetch_resume(self, claim: Claim) -> bool:
         """Download the resume point that another machine has stored in MLflow, if there is one.
@@ -235,11 +175,12 @@ class Worker:
 
 def work(task: WorkerTask) -> None:
     """Run a worker process of a study."""
+    worker_main(lambda stopping: work_at(task, stopping))
 
-    def run(stopping: threading.Event) -> None:
-        with reaching(task.stores.storage):
-            worker = Worker(task)
-            worker.stopping = stopping
-            worker.run()
 
-    worker_main(run)
+def work_at(
+    task: WorkerTask, stopping: threading.Event, place: Place[TrialOrder, TrialResult] | None = None
+) -> None:
+    """Run trials of a study at a place, by default in this process, until none is left or `stopping` is set."""
+    with reaching(task.stores.storage):
+        Worker(task, place or Here(task.material.trainer(task.device, usable_cores())), stopping).run()

@@ -12,7 +12,7 @@ import torch
 
 from harness.core.events import EpochDone, EpochRepeated, Event, FoldEnded, FoldEpochDone
 from harness.core.files import replacing
-from harness.core.journal import Journal
+from harness.core.journal import RunLog
 from harness.core.names import derive_seed
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult
@@ -82,7 +82,7 @@ def fold_config(config: TrialConfig, fold: int) -> TrialConfig:
 class FoldJournal:
     """The journal of a trial, as one of its folds writes to it."""
 
-    journal: Journal
+    journal: RunLog
     fold: int
 
     @property
@@ -110,7 +110,7 @@ def run_folds(
     folds: int,
     device: torch.device,
     *,
-    journal: Journal,
+    journal: RunLog,
     folder: Path,
     report: Callable[[EpochMetrics], str | None] = lambda _: None,
     report_fold: Callable[[int, Curve, float], str | None] = lambda *_: None,
@@ -159,7 +159,7 @@ def run_folds(
     return _result_of(curves, reason, journal)
 
 
-def _result_of(curves: Sequence[Curve], reason: str | None, journal: Journal) -> TrialResult:
+def _result_of(curves: Sequence[Curve], reason: str | None, journal: RunLog) -> TrialResult:
     """Append the mean curve of the folds to the journal, and return the result; a `reason`: it was pruned."""
     mean = mean_curve(curves)
     recorded = journal.last_epoch

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from harness.core.errors import Diverged, Interrupted
-from harness.core.events import EpochDone, EpochRepeated, Event, Resumed, ResumeSaved
+from harness.core.events import EpochDone, EpochRepeated, Resumed, ResumeSaved
+from harness.core.journal import EventLog
 from harness.core.names import derive_seed
 from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params
@@ -20,32 +20,20 @@ from harness.training.checkpoint import save_checkpoint
 from harness.training.description import Architecture, Description, Origin
 from harness.training.loop import TrainingState, fit, network_params, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
-from harness.workers.cpus import usable_cores
 
 CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
 RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
 LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
 
 
-class EventLog(Protocol):
-    """Where a training run writes its events: a journal, or the part of it that belongs to a fold."""
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch that is written, 0 before the first."""
-
-    def append(self, event: Event, *, sync: bool = False) -> None:
-        """Append an event; with `sync` it is on disk when the method returns."""
-
-
-def trial_config(spec: StudySpec, model: ModelSpec, number: int, params: Params) -> TrialConfig:
-    """Return the configuration of a trial; its seed follows from the study's seed and the trial's number."""
+def trial_config(spec: StudySpec, number: int, params: Params, threads: int) -> TrialConfig:
+    """Return the configuration of a trial on so many threads; its seed follows from that of the study."""
     return TrialConfig(
         model=spec.model,
         params={**spec.fixed, **params},
         epochs=spec.epochs,
         seed=derive_seed(spec.seed, "trial", number),
-        threads=min(model.threads, usable_cores()),
+        threads=threads,
         precision=spec.precision,
         last_epoch=spec.last_epoch,
     )

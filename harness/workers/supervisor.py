@@ -7,11 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from harness.core.names import new_name
 from harness.workers.child import INTERRUPTED, OUT_OF_MEMORY
@@ -47,12 +47,81 @@ def _no_main_module() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-class WorkerSupervisor(Generic[T]):
+class Workers(Protocol):
+    """The workers of one command, as it sees them: processes of this machine, or places on a Ray cluster.
+
+    `signal` is the number of the signal that stopped them, `fault` the fault that did; both are None otherwise.
+    """
+
+    signal: int | None
+    fault: str | None
+
+    def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Start the workers and wait until all have ended; call `meanwhile` about twice a second."""
+
+    def stop(self, fault: str | None = None) -> None:
+        """Stop the workers in good order; `fault` is the reason, None for no fault."""
+
+    def handle_signals(self) -> AbstractContextManager[None]:
+        """Handle signals inside the block: the first stops the workers, a second SIGINT kills them."""
+
+
+class Stoppable:
+    """What workers of any kind do on a signal."""
+
+    def __init__(self) -> None:
+        self._stopped_at: float | None = None
+        self._idle_deaths = 0
+        self.signal: int | None = None
+        self.fault: str | None = None
+
+    def stop(self, fault: str | None = None) -> None:
+        """Stop the workers in good order; `fault` is the reason, None for no fault."""
+        self.fault = self.fault or fault
+        self._stopped_at = self._stopped_at or time.monotonic()
+        self._send_stop()
+
+    @contextmanager
+    def handle_signals(self) -> Iterator[None]:
+        """Handle signals inside the block: the first SIGINT, SIGTERM or SIGHUP stops the workers.
+
+        A second SIGINT kills them and raises KeyboardInterrupt.
+        """
+
+        def on_signal(number: int) -> None:
+            if self.signal is not None and number == signal.SIGINT:
+                self._send_kill()
+                raise KeyboardInterrupt
+            self.signal = self.signal or number
+            self.stop()
+
+        with answered_by(on_signal):
+            yield
+
+    @property
+    def _is_overdue(self) -> bool:
+        """Whether the workers were told to stop and have had the time for it."""
+        return self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS
+
+    def _count_death(self, cause: str, *, idle: bool) -> None:
+        """Stop all workers if several in a row died with no task at hand: no task is the cause."""
+        self._idle_deaths = self._idle_deaths + 1 if idle else 0
+        if self._idle_deaths >= IDLE_DEATHS:
+            died = f"{self._idle_deaths} workers in a row ended soon after their start, with no task at hand"
+            self.stop(fault=f"{died}, the last one {cause}")
+
+    def _send_stop(self) -> None:
+        raise NotImplementedError
+
+    def _send_kill(self) -> None:
+        raise NotImplementedError
+
+
+class WorkerSupervisor(Stoppable, Generic[T]):
     """The worker processes of one command, from start to end. Each calls `work` with its own task.
 
     `tasks` has one function for each worker. It gets the name of the worker process and returns the task; it is
-    called again for the worker that replaces a dead one. `signal` is the number of the signal that stopped the
-    workers, `fault` the fault that did; both are None otherwise.
+    called again for the worker that replaces a dead one. `signal` and `fault`: see `Workers`.
     """
 
     def __init__(
@@ -61,15 +130,12 @@ class WorkerSupervisor(Generic[T]):
         tasks: Sequence[Callable[[str], T]],
         server: ForkServer = TRAINING_SERVER,
     ) -> None:
+        super().__init__()
         self._work = work
         self._tasks = tasks
         self._server = server
         self._workers: dict[ForkServerProcess, Callable[[str], T]] = {}
         self._started_at: dict[str, float] = {}  # by the worker's name
-        self._stopped_at: float | None = None
-        self._idle_deaths = 0
-        self.signal: int | None = None
-        self.fault: str | None = None
 
     def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Start the workers and wait until all have ended; call `meanwhile` about twice a second.
@@ -105,16 +171,9 @@ class WorkerSupervisor(Generic[T]):
         wait([*(process.sentinel for process in self._workers), *wake_on], timeout=STEP_SECONDS)
         for process in [process for process in self._workers if not process.is_alive()]:
             self._handle_end(process, self._workers.pop(process), on_death)
-        if self._stopped_at is not None and time.monotonic() - self._stopped_at > STOP_SECONDS:
+        if self._is_overdue:
             self._send_kill()
         return bool(self._workers)
-
-    def stop(self, fault: str | None = None) -> None:
-        """Stop the workers in good order (SIGTERM); `fault` is the reason, None for no fault."""
-        self.fault = self.fault or fault
-        self._stopped_at = self._stopped_at or time.monotonic()
-        for process in list(self._workers):
-            process.terminate()
 
     def kill(self) -> None:
         """Kill the remaining workers and wait for their end."""
@@ -123,23 +182,6 @@ class WorkerSupervisor(Generic[T]):
         for process in self._workers:
             process.join(max(0.0, until - time.monotonic()))
         self._workers.clear()
-
-    @contextmanager
-    def handle_signals(self) -> Iterator[None]:
-        """Handle signals inside the block: the first SIGINT, SIGTERM or SIGHUP stops the workers.
-
-        A second SIGINT kills them and raises KeyboardInterrupt.
-        """
-
-        def on_signal(number: int) -> None:
-            if self.signal is not None and number == signal.SIGINT:
-                self._send_kill()
-                raise KeyboardInterrupt
-            self.signal = self.signal or number
-            self.stop()
-
-        with answered_by(on_signal):
-            yield
 
     def _start(self, task: Callable[[str], T]) -> None:
         name = new_name()
@@ -163,12 +205,13 @@ class WorkerSupervisor(Generic[T]):
             return
         lived = time.monotonic() - self._started_at[process.name]
         had_task = on_death(process.name, cause)
-        self._idle_deaths = 0 if had_task or lived > IDLE_SECONDS else self._idle_deaths + 1
-        if self._idle_deaths >= IDLE_DEATHS:
-            died = f"{self._idle_deaths} workers in a row ended soon after their start, with no task at hand"
-            self.stop(fault=f"{died}, the last one {cause}")
+        self._count_death(cause, idle=not had_task and lived <= IDLE_SECONDS)
         if self._stopped_at is None:  # stopped neither above nor by `on_death`
             self._start(task)
+
+    def _send_stop(self) -> None:
+        for process in list(self._workers):
+            process.terminate()
 
     def _send_kill(self) -> None:
         for process in list(self._workers):

@@ -13,7 +13,8 @@ from harness.compare.nested import plan_search
 from harness.core.errors import CheckpointError
 from harness.core.names import digest_of
 from harness.sweep.confirm import plan_confirmation
-from harness.sweep.driver import open_study, worker_tasks
+from harness.sweep.driver import open_study
+from harness.sweep.placing import worker_tasks
 from tests.support.commands import Harness, last_json
 from tests.support.comparisons import plan, repeats
 from tests.support.stores import Stores
@@ -44,7 +45,7 @@ def test_the_searches_see_no_test_track() -> None:
             assert own.settings.trials == study.counts.finished
     own = plan_search(whole, whole.compared[0], 0)
     task = worker_tasks(own, open_study(own), None)[0]("worker")
-    assert set(task.view.tracks.ids).isdisjoint(own.split.test)
+    assert set(task.material.view.tracks.ids).isdisjoint(own.split.test)
 
 
 @pytest.fixture

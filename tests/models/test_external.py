@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from harness.core.errors import SettingsError
 from harness.core.space import Choice, Range
 from harness.models.external import check_network
 from harness.models.registry import model_spec
-from harness.sweep.driver import open_study, worker_tasks
+from harness.sweep.driver import open_study
 from harness.sweep.joining import join_study
+from harness.sweep.placing import worker_tasks
 from harness.sweep.plan import plan_sweep
-from harness.sweep.worker import Worker
+from harness.sweep.worker import work_at
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import default_space
 from tests.support import EXPERIMENTS
@@ -150,12 +152,12 @@ def test_a_worker_refuses_changed_code_before_it_runs(place: Path, tmp_path: Pat
     sweep(settings)
     more = plan_sweep(changed(settings, trials=2))
     (task_of,) = worker_tasks(more, open_study(more), None)
-    Worker(task_of("first"))
+    task_of("first").material.trainer("cpu", 1)
 
     ran = tmp_path / "ran"
     written(f"from pathlib import Path\nPath({str(ran)!r}).touch()\n{GOOD}", tmp_path)
     with pytest.raises(SettingsError, match="is not the code that study 's' was made with"):
-        Worker(task_of("replacement"))
+        work_at(task_of("replacement"), Event())
     with pytest.raises(SettingsError, match="is not the code that study 's' was made with"):
         join_study("s", more.stores, data=None, jobs=1, device="cpu", timeout=None)
     assert not ran.exists()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from harness.data import DEMO_FOLDER
 from harness.study import Study
 from harness.sweep import driver
 from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.placing import worker_tasks
 from harness.sweep.plan import SweepPlan, plan_sweep
 from harness.sweep.reconcile import Record
 from harness.sweep.settings import SweepSettings
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader
-from harness.sweep.worker import Worker
+from harness.sweep.worker import work_at
 from harness.tracking import Machine, Presence
 
 
@@ -93,5 +95,5 @@ def train_without_uploading(listen: Callable[..., None] = lambda *_: None, **cha
     presence = Presence.of_this_process(machine, study.worker_id.sweep, plan.work_folder / "none.lock")
     record = driver._begin_record(plan, study, presence)
     uploader = record.uploader(listen)
-    Worker(driver.worker_tasks(plan, study, None)[0]("worker")).run()
+    work_at(worker_tasks(plan, study, None)[0]("worker"), Event())
     return Unsent(plan, study, record, uploader)

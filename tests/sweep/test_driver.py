@@ -20,7 +20,8 @@ from harness.core.errors import DataError, HarnessError, SettingsError, StudyErr
 from harness.core.events import Ended, Event
 from harness.core.records import Split
 from harness.data import Pictures, Tracks, stratified_split
-from harness.sweep.driver import open_study, run_sweep, worker_tasks
+from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.placing import worker_tasks
 from harness.sweep.plan import plan_sweep
 from harness.training.checkpoint import load_checkpoint
 from tests.support.stores import Stores, artifacts
@@ -139,11 +140,11 @@ def without_test_part(tracks: Tracks, split: Split, pictures: Path) -> Tracks:
 def test_a_worker_is_sent_nothing_of_the_test_part(model: str) -> None:
     plan = plan_sweep(changed(FAST, model=model, data="demo"))
     task = worker_tasks(plan, open_study(plan), deadline=None)[0]("worker")
-    assert set(task.view.tracks.ids) == {*plan.split.train, *plan.split.valid}
+    assert set(task.material.view.tracks.ids) == {*plan.split.train, *plan.split.valid}
     sent = pickle.dumps(task)
     assert not [track for track in plan.split.test if track.encode() in sent]
     assert plan.split.train[0].encode() in sent
-    tracks, kept = task.view.tracks, plan.tracks.indices(task.view.tracks.ids)
+    tracks, kept = task.material.view.tracks, plan.tracks.indices(task.material.view.tracks.ids)
     assert tracks.features is not None
     assert plan.tracks.features is not None
     np.testing.assert_array_equal(tracks.features, plan.tracks.features[kept])

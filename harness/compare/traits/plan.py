@@ -29,7 +29,7 @@ from harness.core.workspace import resolve_stores
 from harness.data import View, with_bounds, with_crop
 from harness.models.external import check_network
 from harness.training.devices import choose_device, devices_of
-from harness.workers.cpus import usable_cores
+from harness.workers.cpus import threads_here
 
 # The names of `--learner`, and the baselines behind them; the first is the study's own network.
 LEARNERS = {
@@ -194,7 +194,7 @@ def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
 def _threads(threads: int) -> Iterator[None]:
     """Use so many threads, as a worker does."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(threads, usable_cores()))
+    torch.set_num_threads(threads_here(threads))
     try:
         yield
     finally:

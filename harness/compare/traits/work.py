@@ -18,7 +18,7 @@ from harness.compare.baselines import BASELINES
 from harness.compare.traits.game import Game
 from harness.core.errors import Diverged, Interrupted
 from harness.core.events import OpenedTestPart, RepeatEnded, SubsetTrained
-from harness.core.journal import Journal
+from harness.core.journal import RunLog
 from harness.core.names import derive_seed
 from harness.core.records import TrialConfig, TrialResult
 from harness.data import PICTURE_SIZE, Part, TrainingData
@@ -116,7 +116,7 @@ class Trainings(Protocol):
 
 
 def run_trainings(
-    game: Game, learner: Learner, trainings: Callable[[], Trainings], genres: int, journal: Journal, stop: Stop
+    game: Game, learner: Learner, trainings: Callable[[], Trainings], genres: int, journal: RunLog, stop: Stop
 ) -> RepeatEnded:
     """Run the trainings of a repeat that are not in the journal, and return the end of the repeat.
 

@@ -1,0 +1,76 @@
+"""Chooses where the trainings of a sweep run: in processes of this machine, or in actors of a Ray cluster."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.core.records import TrialCounts, TrialResult
+from harness.study import Study
+from harness.sweep.plan import SweepPlan, training_splits
+from harness.sweep.worker import WorkerTask, work, work_at
+from harness.training.trainer import TrialMaterial, TrialOrder
+from harness.workers.cpus import default_jobs
+from harness.workers.link import Place
+from harness.workers.supervisor import Workers, WorkerSupervisor
+
+
+def make_workers(plan: SweepPlan, study: Study, deadline: float | None) -> Workers:
+    """Return the workers of a sweep. Connects to the Ray cluster, if there is one to be used.
+
+    Raises SettingsError if the cluster is not there.
+    """
+    if plan.settings.ray is None:
+        return WorkerSupervisor(work, worker_tasks(plan, study, deadline))
+    from harness.workers.cluster import Cluster  # imports Ray, which takes a second
+    from harness.workers.ray_workers import RayWorkers
+
+    cluster = Cluster(plan.settings.ray)
+    task = _task(plan, study, deadline)
+
+    def work_there(name: str, place: Place[TrialOrder, TrialResult], stopping: threading.Event) -> None:
+        work_at(task.for_worker(name), stopping, place)
+
+    left = plan.settings.trials - study.counts().finished
+    return RayWorkers(
+        cluster,
+        task.material.elsewhere(plan.model.source),
+        work_there,
+        most=max(0, min(plan.settings.jobs or left, left)),
+        share=cluster.share_of(
+            plan.model.threads, plan.settings.gpus_per_trial, plan.model.jobs_per_gpu, plan.settings.device
+        ),
+    )
+
+
+def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
+    """Return one function for each worker process, from the worker's name to its task.
+
+    A task contains no track of the test part.
+    """
+    task = _task(plan, study, deadline)
+    devices = itertools.cycle(plan.devices)
+    return [replace(task, device=next(devices)).for_worker for _ in range(_jobs(plan, study.counts()))]
+
+
+def _task(plan: SweepPlan, study: Study, deadline: float | None) -> WorkerTask:
+    return WorkerTask(
+        material=TrialMaterial(
+            spec=plan.spec,
+            view=plan.view.select(plan.split.train + plan.split.valid),
+            splits=tuple(s.without_test() for s in training_splits(plan.tracks, plan.split, plan.spec)),
+        ),
+        stores=plan.stores,
+        budget=plan.budget,
+        device=plan.devices[0],
+        worker_id=study.worker_id,
+        deadline=deadline,
+    )
+
+
+def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
+    """Return how many workers to start: no more than there are trials left."""
+    auto = default_jobs(plan.model.threads, plan.model.jobs_per_gpu, plan.devices)
+    return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
