@@ -11,7 +11,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from harness.cli.messages import MessageConsole
-from harness.cli.options import Devices, Json, RecordedData, RepeatJobs, Storage, TrackingUri, TrustCode
+from harness.cli.options import (
+    Devices,
+    GpusPerTrial,
+    Json,
+    Ray,
+    RecordedData,
+    RepeatJobs,
+    Storage,
+    TrackingUri,
+    TrustCode,
+)
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.space import describe
@@ -76,6 +86,8 @@ def compare(
     ] = None,
     jobs: RepeatJobs = "auto",
     device: Devices = "auto",
+    ray: Ray = None,
+    gpus_per_trial: GpusPerTrial = None,
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
     trust_code: TrustCode = False,
@@ -92,9 +104,10 @@ def compare(
     wanted_jobs = check_jobs(jobs)
     if out is not None and out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
-    from harness.workers.fork_server import TRAINING_SERVER
+    if ray is None:
+        from harness.workers.fork_server import TRAINING_SERVER
 
-    TRAINING_SERVER.start()
+        TRAINING_SERVER.start()
     from harness.compare import CompareSettings, plan_comparison, write_files, write_paper
 
     settings = CompareSettings(
@@ -109,6 +122,8 @@ def compare(
         nested=nested,
         jobs=wanted_jobs,
         device=device,
+        ray=ray,
+        gpus_per_trial=gpus_per_trial,
         tracking_uri=tracking_uri,
         storage=storage,
         trust_code=trust_code,

@@ -10,7 +10,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from harness.cli.messages import MessageConsole
-from harness.cli.options import Devices, Json, RecordedData, RepeatJobs, Storage, TrackingUri, TrustCode
+from harness.cli.options import (
+    Devices,
+    GpusPerTrial,
+    Json,
+    Ray,
+    RecordedData,
+    RepeatJobs,
+    Storage,
+    TrackingUri,
+    TrustCode,
+)
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.errors import SettingsError
@@ -51,6 +61,8 @@ def traits(
     yes: Annotated[bool, typer.Option("--yes", help="Start even if it takes more than 30 minutes.")] = False,
     jobs: RepeatJobs = "auto",
     device: Devices = "auto",
+    ray: Ray = None,
+    gpus_per_trial: GpusPerTrial = None,
     tracking_uri: TrackingUri = None,
     storage: Storage = None,
     trust_code: TrustCode = False,
@@ -65,9 +77,10 @@ def traits(
     wanted_jobs = check_jobs(jobs)
     if out is not None and out.exists() and not out.is_dir():
         raise typer.BadParameter(f"--out {out} is a file; give a folder")
-    from harness.workers.fork_server import TRAINING_SERVER
+    if ray is None:
+        from harness.workers.fork_server import TRAINING_SERVER
 
-    TRAINING_SERVER.start()
+        TRAINING_SERVER.start()
     from harness.compare.traits.page import write_traits
     from harness.compare.traits.plan import TraitsSettings, plan_traits
 
@@ -79,6 +92,8 @@ def traits(
         data=data,
         jobs=wanted_jobs,
         device=device,
+        ray=ray,
+        gpus_per_trial=gpus_per_trial,
         tracking_uri=tracking_uri,
         storage=storage,
         trust_code=trust_code,

@@ -1,11 +1,23 @@
-"""Comparison: trains the best configurations of studies on repeated splits, and judges the differences."""
+"""Comparison: trains the best configurations of studies on repeated splits, and judges the differences.
 
-from harness.compare.choose import plan_comparison
-from harness.compare.page import write_files
-from harness.compare.paper import write_paper
-from harness.compare.plan import CompareSettings, ComparisonPlan
-from harness.compare.result import Comparison
-from harness.compare.run import run_comparison
+All names are imported when they are first used: a worker on another machine imports this package for its
+trainings, and has neither Optuna nor MLflow in memory.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from harness.core.calling import make_callable
+
+if TYPE_CHECKING:
+    from harness.compare.choose import plan_comparison
+    from harness.compare.page import write_files
+    from harness.compare.paper import write_paper
+    from harness.compare.plan import CompareSettings, ComparisonPlan
+    from harness.compare.result import Comparison
+    from harness.compare.run import run_comparison
 
 __all__ = [
     "CompareSettings",
@@ -17,6 +29,21 @@ __all__ = [
     "write_paper",
 ]
 
-from harness.core.calling import make_callable
+HOMES = {
+    "CompareSettings": "plan",
+    "Comparison": "result",
+    "ComparisonPlan": "plan",
+    "plan_comparison": "choose",
+    "run_comparison": "run",
+    "write_files": "page",
+    "write_paper": "paper",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+
 
 make_callable(__name__)

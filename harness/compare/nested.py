@@ -74,6 +74,8 @@ def plan_search(plan: ComparisonPlan, study: ComparedStudy, number: int) -> Swee
         experiment=spec.experiment,
         jobs=plan.settings.jobs,
         device=plan.settings.device,
+        ray=plan.settings.ray,
+        gpus_per_trial=plan.settings.gpus_per_trial,
         keep=1,  # what it chooses is trained again in the repeat
         confirm=study.confirms,
         refit=False,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class RepeatNetworks:
     model: ModelSpec
     journal: RunLog
     folder: Path
-    stopping: threading.Event
+    stop: Callable[[], bool]
 
     def run(self) -> RepeatEnded:
         """Train one network, and return what it predicts."""
@@ -68,21 +67,6 @@ class RepeatNetworks:
             result = replace(result, reason=f"{members - len(whole)} of {members} members diverged")
         return self._ended(data, result, trained)
 
-    def adopt(self, events: Sequence[Event], network: Path) -> None:
-        """Take a network that another repeat has trained as the first member of the ensemble.
-
-        It must be what this repeat would train: of the same setting, seed and tracks. `events` are those of its
-        training, `network` the folder of its checkpoint, which is moved.
-        """
-        own, part = self.folder / "member-0" / CHECKPOINT, FoldJournal(self.journal, 1)
-        if own.is_dir() or not network.is_dir():
-            return
-        for event in events:
-            if isinstance(event, EpochDone) and event.metrics.epoch > part.last_epoch:
-                part.append(event)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        network.rename(own)  # last: it says that the member is trained
-
     def _best_of(self, fold: int) -> EpochMetrics | None:
         """Return the best epoch of a member that is trained, from the journal."""
         best: EpochMetrics | None = None
@@ -96,9 +80,7 @@ class RepeatNetworks:
 
     def _train(self, data: TrainingData, config: TrialConfig, journal: EventLog, folder: Path) -> TrialResult:
         device = data.train.inputs.device
-        return run_trial(
-            config, self.model, data, device, journal=journal, folder=folder, stop=self.stopping.is_set
-        )
+        return run_trial(config, self.model, data, device, journal=journal, folder=folder, stop=self.stop)
 
     def _ended(
         self, data: TrainingData, result: TrialResult, trained: Sequence[tuple[TrialResult, Path]]
@@ -152,3 +134,19 @@ def repeat_ended(result: TrialResult, seconds: float, *guesses: torch.Tensor) ->
     """Return the end of a repeat; `guesses` are those of the validation and the test part, none if interrupted."""
     valid, test = (tuple(part.tolist()) for part in guesses) if guesses else ((), ())
     return RepeatEnded(result=result, seconds=seconds, valid=valid, test=test)
+
+
+def adopt(journal: RunLog, folder: Path, events: Sequence[Event], network: Path) -> None:
+    """Take a network that another repeat has trained as the first member of the ensemble of a repeat.
+
+    It must be what this repeat would train: of the same setting, seed and tracks. `events` are those of its
+    training, `network` the folder of its checkpoint, which is moved.
+    """
+    own, part = folder / "member-0" / CHECKPOINT, FoldJournal(journal, 1)
+    if own.is_dir() or not network.is_dir():
+        return
+    for event in events:
+        if isinstance(event, EpochDone) and event.metrics.epoch > part.last_epoch:
+            part.append(event)
+    own.parent.mkdir(parents=True, exist_ok=True)
+    network.rename(own)  # last: it says that the member is trained

@@ -43,6 +43,8 @@ class CompareSettings:
     nested: bool = False
     jobs: int | None = None
     device: str = "auto"
+    ray: str | None = None
+    gpus_per_trial: float | None = None
     tracking_uri: str | None = None
     storage: str | None = None
     trust_code: bool = False

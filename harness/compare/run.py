@@ -13,9 +13,9 @@ import numpy as np
 from harness.compare.nested import search_nested
 from harness.compare.page import write_files
 from harness.compare.plan import ComparisonPlan, describe_plan, params_of
-from harness.compare.repeats import candidate_view
 from harness.compare.result import Comparison, Outcome
 from harness.compare.scheduling import AGAIN, Listener, RepeatScheduler, Watch
+from harness.compare.training import candidate_view
 from harness.compare.verdict import ResamplingScheme
 from harness.compare.warnings import look_warnings
 from harness.core.errors import StudyError, TrackingError

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import RepeatDeaths, RepeatTask, read_repeat, repeat_path, work_on_repeats
+from harness.compare.repeats import RepeatDeaths, do_repeats, read_repeat, repeat_path, work_on_repeats
+from harness.compare.training import RepeatTask
 from harness.core.candidate import Candidate
 from harness.core.errors import Stopped, StudyError, TrackingError
 from harness.core.events import SubsetTrained
 from harness.core.journal import read_events
 from harness.tracking import ComparisonLog
 from harness.workers.cpus import default_jobs
-from harness.workers.supervisor import WorkerSupervisor
+from harness.workers.supervisor import Workers, WorkerSupervisor
 
 Listener = Callable[[str, int, int, int], None]  # candidate, number of the repeat, repeats in MLflow, all repeats
 Watch = Callable[[int, int], None]  # trainings of traits that are done, and all of them
@@ -81,7 +82,6 @@ class RepeatScheduler:
             raise self._error
 
     def _run_group(self, threads: int, jobs: int, todo: Sequence[tuple[int, int]]) -> None:
-        devices = itertools.cycle(self._plan.devices)
         splits = [self._plan.splits[number] for _, number in todo]
         tracks = self._plan.tracks.select({track for s in splits for track in s.train + s.valid + s.test})
         task = RepeatTask(
@@ -95,8 +95,7 @@ class RepeatScheduler:
             merges=self._plan.merges,
             game=self._plan.game,
         )
-        tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
-        supervisor = WorkerSupervisor(work_on_repeats, tasks)
+        supervisor = self._workers(task, jobs)
 
         def on_death(worker: str, cause: str) -> bool:
             had_repeat, reason = self._deaths.add(worker, cause)
@@ -121,6 +120,33 @@ class RepeatScheduler:
                 hint="the same command again, once the cause is fixed",
             )
         self._check_ended(todo)
+
+    def _workers(self, task: RepeatTask, jobs: int) -> Workers:
+        """Return the workers of a group: processes of this machine, or places on a Ray cluster."""
+        settings = self._plan.settings
+        if settings.ray is None:
+            devices = itertools.cycle(self._plan.devices)
+            tasks = [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
+            return WorkerSupervisor(work_on_repeats, tasks)
+        from harness.workers.cluster import Cluster  # imports Ray, which takes a second
+        from harness.workers.ray_workers import RayWorkers
+
+        networks = [study.model for study in self._plan.compared]
+        trains = any(task.candidates[index].config is not None for index, _ in task.todo)
+        sources = {model.name: model.source for model in networks if model.source is not None}
+        cluster = Cluster(settings.ray)
+        return RayWorkers(
+            cluster,
+            task.elsewhere(sources),
+            lambda name, place, stopping: do_repeats(task.for_worker(name), stopping, place),
+            most=min(settings.jobs or len(task.todo), len(task.todo)),
+            share=cluster.share_of(
+                task.threads,
+                settings.gpus_per_trial if trains else 0.0,
+                max((model.jobs_per_gpu for model in networks), default=1),
+                settings.device if trains else "cpu",
+            ),
+        )
 
     def _check_ended(self, todo: Sequence[tuple[int, int]]) -> None:
         """Raise StudyError if a repeat has not ended: no worker is left to run it."""

@@ -39,7 +39,10 @@ class TrialStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatStarted:
-    """A worker starts or continues a repeat of a comparison. `config` is None for a baseline."""
+    """A worker starts or continues a repeat of a comparison. `config` is None for a baseline.
+
+    `node` and `ray`: see `TrialStarted`.
+    """
 
     candidate: str
     repeat: int
@@ -49,6 +52,8 @@ class RepeatStarted:
     split_digest: str
     device: str
     threads: int
+    node: str | None = None
+    ray: str | None = None
     time: int = field(default_factory=now)
 
 

@@ -22,7 +22,7 @@ from harness.data.options import MUSIC, Words
 from harness.data.parts import Inputs, Joined, Part, TrainingData, View, batches_of, tensors_of, used_columns
 from harness.data.source import picture_files
 from harness.data.splits import FOLDS, fold_splits, stratified_split, validation_folds
-from harness.data.tracks import Tracks, load_tracks, prepare_crop, with_bounds, with_crop
+from harness.data.tracks import Tracks, holding, load_tracks, prepare_crop, with_bounds, with_crop
 
 __all__ = [
     "CROP",
@@ -52,6 +52,7 @@ __all__ = [
     "fetch_data",
     "find_pictures",
     "fold_splits",
+    "holding",
     "import_data",
     "load_tracks",
     "make_demo",

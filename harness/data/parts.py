@@ -17,7 +17,7 @@ from harness.data.cropping import CropBox
 from harness.data.images import PICTURE_SIZE, Size, raw_batches
 from harness.data.options import MUSIC, Words
 from harness.data.source import picture_files
-from harness.data.tracks import Tracks
+from harness.data.tracks import Tracks, holding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,17 +160,10 @@ class View:
         return replace(self, tracks=self.tracks.select(ids))
 
     def holding(self, splits: Iterable[Split]) -> View:
-        """Return the same view with its pictures in memory, for a machine that has not the picture cache.
-
-        It has what `training` reads on these splits, with any `crop` that the tracks were prepared for.
-        """
-        tracks = self.tracks
-        if tracks.pictures is None or self.representation == "features":
-            return replace(self, tracks=replace(tracks, pictures=None))
-        boxes: list[CropBox | None] = [None]
-        if tracks.pictures.bounds is not None:
-            boxes += [tracks.pictures.box(tracks.indices(split.train)) for split in splits]
-        return replace(self, tracks=replace(tracks, pictures=tracks.pictures.holding(boxes)))
+        """Return the same view for a machine that has not the picture cache (see `tracks.holding`)."""
+        if self.representation == "features":
+            return replace(self, tracks=replace(self.tracks, pictures=None))
+        return replace(self, tracks=holding(self.tracks, splits))
 
     def training(self, split: Split) -> TrainingData:
         """Return the train and validation parts of a split."""

@@ -15,6 +15,7 @@ from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.space import Value
 from harness.data.cache import Pictures, cache_crop, cached_bounds, cached_pictures
+from harness.data.cropping import CropBox
 from harness.data.images import PICTURE_SIZE, Size, input_size, pictures_digest
 from harness.data.layout import MARKER_FILE
 from harness.data.options import MUSIC, Words
@@ -151,6 +152,19 @@ def load_tracks(folder: Path, *, enough: bool = True, options: Mapping[str, str]
 def with_crop(tracks: Tracks, splits: Iterable[Split], crops: Collection[Value]) -> Tracks:
     """Return the tracks prepared for these values of the hyperparameter `crop`; see `prepare_crop`."""
     return prepare_crop(tracks, splits) if "frame" in crops else tracks
+
+
+def holding(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
+    """Return the tracks with their pictures in memory, for a machine that has not the picture cache.
+
+    They have what `View.training` reads on these splits, with any `crop` that they were prepared for.
+    """
+    if tracks.pictures is None:
+        return tracks
+    boxes: list[CropBox | None] = [None]
+    if tracks.pictures.bounds is not None:
+        boxes += [tracks.pictures.box(tracks.indices(split.train)) for split in splits]
+    return replace(tracks, pictures=tracks.pictures.holding(boxes))
 
 
 def prepare_crop(tracks: Tracks, splits: Iterable[Split]) -> Tracks:

@@ -26,6 +26,7 @@ from harness.workers.remote import Asked, Failed, Finished, RemoteTrainer, Versi
 
 LOOK_SECONDS = 0.25  # between two looks at whether a training is to stop
 STALL_SECONDS = 60.0  # without an answer before the state of the node is looked up
+MOST_GPUS = 64  # of one training
 NODE_DIED = "its node has died"  # Ray's words for an actor that went with its machine
 
 OrderT = TypeVar("OrderT")
@@ -90,6 +91,8 @@ class Cluster:
 
         By default it gets its part of a GPU where the cluster has one, and none with the device `cpu`.
         """
+        if gpus is not None and not 0 <= gpus <= MOST_GPUS:
+            raise SettingsError(f"gpus-per-trial is {gpus}", expected=f"0 to {MOST_GPUS}, such as 0.25")
         most = max((int(node["Resources"].get("CPU", 0)) for node in self._nodes()), default=0)
         if gpus is None:
             has_gpus = device != "cpu" and any(node["Resources"].get("GPU", 0) for node in self._nodes())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.compare.repeats import RepeatTask, do_repeats, repeat_path
+from harness.compare.repeats import do_repeats, repeat_path
+from harness.compare.training import RepeatTask
 from harness.compare.traits.families import families_of
 from harness.compare.traits.game import FamilyGame
 from harness.core.candidate import Candidate

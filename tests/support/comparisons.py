@@ -13,8 +13,9 @@ import torch
 from mlflow.entities import Run
 
 from harness.compare import CompareSettings, ComparisonPlan, plan_comparison
-from harness.compare.repeats import RepeatTask, do_repeats, read_repeat, repeat_path
+from harness.compare.repeats import do_repeats, read_repeat, repeat_path
 from harness.compare.result import Comparison, Outcome
+from harness.compare.training import RepeatTask
 from harness.compare.verdict import ResamplingScheme
 from harness.core.candidate import Candidate
 from harness.core.events import Event, RepeatEnded

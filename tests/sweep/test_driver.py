@@ -220,7 +220,7 @@ def test_divergence_is_a_result() -> None:
 
 
 def test_workers_that_end_before_the_trials_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.sweep.driver.work", bool)  # a worker that ends at once, without an error
+    monkeypatch.setattr("harness.sweep.placing.work", bool)  # a worker that ends at once, without an error
     with pytest.raises(StudyError, match=r"has 0 of 2 trials, and no worker is left"):
         sweep(trials=2)
     assert runs("demo-fcnn", "study")[0].info.status == "FAILED"

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import candidate_view
+from harness.compare.training import candidate_view
 from harness.compare.traits.masked import mean_picture
 from harness.data import Part
 from harness.tracking import Tracker

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from harness.compare.choose import compared_studies, draw_splits, tracks_that_chose
 from harness.compare.contenders import chosen_config
 from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
-from harness.compare.repeats import candidate_view
 from harness.compare.scheduling import threads_and_jobs
+from harness.compare.training import candidate_view
 from harness.compare.traits.families import families_of
 from harness.compare.traits.game import NOISE_COLUMNS, FamilyGame, Game
 from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
@@ -58,6 +58,8 @@ class TraitsSettings:
     data: str | None = None
     jobs: int | None = None
     device: str = "auto"
+    ray: str | None = None
+    gpus_per_trial: float | None = None
     tracking_uri: str | None = None
     storage: str | None = None
     trust_code: bool = False
@@ -85,7 +87,12 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
     if repeats is None:
         repeats = REPEATS if isinstance(game, FamilyGame) else PICTURE_REPEATS
     comparison = CompareSettings(
-        studies=(settings.study,), repeats=repeats, jobs=settings.jobs, device=settings.device
+        studies=(settings.study,),
+        repeats=repeats,
+        jobs=settings.jobs,
+        device=settings.device,
+        ray=settings.ray,
+        gpus_per_trial=settings.gpus_per_trial,
     )
     splits = draw_splits(tracks, split, repeats, chose=tracks_that_chose(compared, split, comparison))
     if isinstance(game, RegionGame):
