@@ -188,6 +188,8 @@ class ComparisonLog:
             Tag.TEST_OPENINGS: str(sum(isinstance(event, OpenedTestPart) for event in events)),
             **end_tags(end.result),
         }
+        if start.node is not None and start.ray is not None:
+            tags |= {Tag.NODE: start.node, Tag.RAY: start.ray}
         runs.log(run_id, points=points, params=_params(candidate, start, self._identity), tags=tags)
         predicted = {"valid": end.valid, "test": end.test}
         self.tracker.artifacts.log_json(run_id, predicted, PREDICTIONS_FILE)

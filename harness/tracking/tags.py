@@ -64,6 +64,8 @@ class Tag(StrEnum):
     REASON = "reason"
     DEVICE = "device"
     GPU = "gpu"
+    NODE = "node"  # of a Ray cluster, on which it was trained
+    RAY = "ray"  # the version of Ray
     TRIAL = "trial"
     TOTAL = "total"
     CONFIG = "config"

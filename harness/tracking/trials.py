@@ -209,4 +209,5 @@ def _start_tags(start: TrialStarted) -> dict[str, str]:
         Tag.TOTAL: str(start.total),
         **code_tags(),
     }
-    return tags if start.gpu is None else {**tags, Tag.GPU: start.gpu}
+    where = {Tag.GPU: start.gpu, Tag.NODE: start.node, Tag.RAY: start.ray}
+    return tags | {tag: value for tag, value in where.items() if value is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from harness.workers.remote import Asked, Failed, Finished, RemoteTrainer, Versi
 
 LOOK_SECONDS = 0.25  # between two looks at whether a training is to stop
 STALL_SECONDS = 60.0  # without an answer before the state of the node is looked up
+KNOCK_SECONDS = 10.0
 MOST_GPUS = 64  # of one training
 NODE_DIED = "its node has died"  # Ray's words for an actor that went with its machine
 
@@ -67,9 +69,10 @@ class Cluster:
         self._ray: Any = ray
         if not ray.is_initialized():
             try:
+                _knock(address)
                 with redirect_stdout(sys.stderr):
                     ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise SettingsError(
                     f"no Ray cluster answers at {address}: {str(error).partition(chr(10))[0]}",
                     expected="the address of a running cluster of the same Ray and Python version",
@@ -212,6 +215,18 @@ class ActorPlace(Place[OrderT, EndT]):
 
     def _is_node_alive(self) -> bool:
         return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == self._node)
+
+
+def _knock(address: str) -> None:
+    """Connect to the port of HOST:PORT and close again: Ray itself waits for minutes where nothing is.
+
+    Raises OSError if nobody answers, ValueError for another form of address.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host or port, int(port)), timeout=KNOCK_SECONDS):
+        pass
 
 
 def _node_id(_: object) -> str:
