@@ -80,7 +80,9 @@ def test_modules_import_one_way() -> None:
         pytest.fail(f"a cycle of imports: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize(("library", "home"), [("mlflow", "tracking"), ("optuna", "study"), ("librosa", "data")])
+@pytest.mark.parametrize(
+    ("library", "home"), [("mlflow", "tracking"), ("optuna", "study"), ("librosa", "data"), ("ray", "workers")]
+)
 def test_one_package_knows_each_library(library: str, home: str) -> None:
     users = {
         package_of(module_of(path))

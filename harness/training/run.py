@@ -23,6 +23,7 @@ from harness.training.resume import ResumePoint, load_resume, save_resume
 
 CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
 RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
+RESUME_SHARE = 0.05  # of the time, at most, goes into resume points: large ones travel to another machine
 LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
 
 
@@ -117,6 +118,7 @@ class _ResumeSaver:
     def __init__(self, state: TrainingState, folder: Path, journal: EventLog) -> None:
         self._state, self._folder, self._journal = state, folder, journal
         self._saved_at = time.monotonic()
+        self._interval = RESUME_SECONDS
         self._kept: ResumePoint | None = None
         self.has_short_epochs = False
 
@@ -131,9 +133,11 @@ class _ResumeSaver:
 
     def save_if_due(self) -> None:
         """Save the state, which is that at the end of an epoch, if the last save is long enough ago."""
-        if time.monotonic() - self._saved_at > RESUME_SECONDS:
+        began = time.monotonic()
+        if began - self._saved_at > self._interval:
             self._save(self._kept or ResumePoint.of(self._state))
             self._saved_at = time.monotonic()
+            self._interval = max(RESUME_SECONDS, (self._saved_at - began) / RESUME_SHARE)
 
     def save_kept(self) -> None:
         """Save the copy that was kept, if there is one."""

@@ -22,7 +22,7 @@ TEXT = {page.name: page.read_text() for page in PAGES}
 USAGE = TEXT["usage.md"]
 # Flags of other programs that the pages show: mlflow, pytest, PostgreSQL's and Slurm's tools, git.
 FOREIGN = {
-    "--allowed-hosts", "--array", "--artifacts-destination", "--cpus-per-task", "--dist", "--durations",
+    "--address", "--allowed-hosts", "--array", "--artifacts-destination", "--cpus-per-task", "--dist", "--durations", "--exclusive", "--head", "--nodes",
     "--env-manager", "--gres", "--host", "--owner", "--pwprompt", "--requeue", "--signal", "--time",
 }  # fmt: skip
 

@@ -121,8 +121,7 @@ def test_the_same_numbers_as_here_and_exact_totals(place: Path, nodes: Nodes, ha
     words = (*SWEEP, "--trials", "2", "--epochs", "6", "--folds", "2", "--confirm", "0", "--jobs", "1")
     harness(*words, "--study", "there", "--ray", nodes.address)
     harness(*words, "--study", "here")
-    for study in ("", ".refit"):
-        stores.same_numbers(f"there{study}", f"here{study}")
+    stores.same_numbers("there", "here")
     pictures = ("sweep", "--data", "demo", "--model", "cnn", "--trials", "1", "--epochs", "1")
     harness(*pictures, "--set", "crop=frame", "--study", "pictures", "--ray", nodes.address)
     assert "test accuracy" in harness("export", "--study", "pictures", "--out", "best").stdout
@@ -183,29 +182,25 @@ def test_a_killed_and_an_interrupted_driver(place: Path, nodes: Nodes) -> None:
     check_attempts("driver")
 
 
-def test_comparisons_and_traits_give_the_same_numbers(place: Path, nodes: Nodes, harness: Harness) -> None:
+def test_comparisons_and_traits_give_the_same_numbers(
+    place: Path, nodes: Nodes, harness: Harness, inside: Harness
+) -> None:
     nodes.add()
     nodes.add()
-    for study in ("a", "b"):
-        harness(*SWEEP, "--trials", "2", "--epochs", "3", "--study", study, "--seed", str(ord(study)))
+    elsewhere = place / "elsewhere"
+    own = ("--tracking-uri", f"sqlite:///{elsewhere}/mlflow.db", "--storage", f"sqlite:///{elsewhere}/optuna.db")
+    for stores in ((), own):
+        for study in ("a", "b"):
+            words = (*SWEEP, "--trials", "1", "--epochs", "3", "--study", study, "--seed", str(ord(study)))
+            inside(*words, *stores)
     compare = ("compare", "--study", "a", "--study", "b", "--repeats", "5", "--ensemble", "2", "--json")
     families = place / "families.toml"
     families.write_text('[families]\nmfcc = ["mfcc*"]\nrest = ["chroma*", "rms*", "tempo"]\n')
     traits = ("traits", "--study", "a", "--repeats", "5", "--families", str(families), "--json")
-    found = {}
-    for name, words in {"compare": compare, "traits": traits}.items():
-        there = last_json(harness(*words, "--ray", nodes.address))
-        elsewhere = place / "elsewhere"
-        stores = ["--tracking-uri", f"sqlite:///{elsewhere}/mlflow.db", "--storage", f"sqlite:///{elsewhere}/o.db"]
-        for study in ("a", "b"):
-            again = (*SWEEP, "--trials", "2", "--epochs", "3", "--study", study, "--seed", str(ord(study)))
-            harness(*again, *stores)
-        here = last_json(harness(*words, *stores))
-        found[name] = there, here
-    there, here = found["compare"]
+    there, here = last_json(harness(*compare, "--ray", nodes.address)), last_json(inside(*compare, *own))
     assert [model["test"] for model in there["models"]] == [model["test"] for model in here["models"]]
     assert there["verdict"] == here["verdict"]
-    there, here = found["traits"]
+    there, here = last_json(harness(*traits, "--ray", nodes.address)), last_json(inside(*traits, *own))
     assert there["learners"] == here["learners"]
 
 
