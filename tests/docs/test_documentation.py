@@ -22,8 +22,9 @@ TEXT = {page.name: page.read_text() for page in PAGES}
 USAGE = TEXT["usage.md"]
 # Flags of other programs that the pages show: mlflow, pytest, PostgreSQL's and Slurm's tools, git.
 FOREIGN = {
-    "--address", "--allowed-hosts", "--array", "--artifacts-destination", "--cpus-per-task", "--dist", "--durations",
-    "--env-manager", "--exclusive", "--gres", "--head", "--host", "--nodes", "--owner", "--pwprompt", "--requeue", "--signal", "--time",
+    "--address", "--allowed-hosts", "--array", "--artifacts-destination", "--cpus-per-task", "--dist",
+    "--durations", "--env-manager", "--exclusive", "--gres", "--head", "--host", "--nodes", "--owner",
+    "--pwprompt", "--requeue", "--signal", "--time",
 }  # fmt: skip
 
 
