@@ -150,6 +150,42 @@ def cnn_trial(size: Size) -> Row:
     return trial_ratio(size, "cnn", 1, 2, 1.02)
 
 
+def ray_ratio(size: Size, model: str, few: int, many: int, target: float) -> Row:
+    """A trial in an actor of a Ray cluster of this machine over one in a worker process, both as slopes."""
+    ratios = []
+    with ray_cluster() as address:
+        for _ in range(size.rounds):
+            slopes = []
+            for changes in ({}, {"ray": address}):
+                short, long = (sweep_seconds(settings(size, model, n, **changes))[0] for n in (few, many))
+                slopes.append(long - short)
+            ratios.append(slopes[1] / slopes[0])
+    return median(ratios, target)
+
+
+@contextmanager
+def ray_cluster() -> Iterator[str]:
+    """A Ray cluster of one node with the cores of this machine; yields its address."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        yield str(cluster.address)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def ray_fcnn_trial(size: Size) -> Row:
+    return ray_ratio(size, "fcnn", size.few, size.many, 1.15)
+
+
+def ray_cnn_trial(size: Size) -> Row:
+    return ray_ratio(size, "cnn", 1, 2, 1.02)
+
+
 def whole_command(size: Size) -> Row:
     """`harness sweep` with all cores, from its start to its exit, over its configurations one after the other."""
     ratios = []
@@ -293,6 +329,8 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "fcnn_trial": fcnn_trial,
     "fcnn_trial_pruner": fcnn_trial_pruner,
     "cnn_trial": cnn_trial,
+    "ray_fcnn_trial": ray_fcnn_trial,
+    "ray_cnn_trial": ray_cnn_trial,
     "whole_command": whole_command,
     "cnn_epoch": cnn_epoch,
     "cnn_epoch_bf16": cnn_epoch_bf16,

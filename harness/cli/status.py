@@ -11,6 +11,7 @@ from harness.cli.options import Json, Storage
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.files import sqlite_path
+from harness.core.journal import running_on
 from harness.core.objective import number_text
 from harness.core.space import describe
 from harness.core.workspace import resolve_stores
@@ -21,7 +22,8 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
 
     Example: [bold]harness status[/bold]
     """
-    url = resolve_stores(None, storage).storage
+    stores = resolve_stores(None, storage)
+    url = stores.storage
     path = sqlite_path(url)
     studies = []
     if path is None or path.exists():  # listing must not create a database
@@ -47,9 +49,16 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
     print_table(table)
     # Below the table: a setting of several hyperparameters does not fit into a column.
     found = [(study.name, study.best_params) for study in studies if study.best_params]
+    lines = [
+        f"{study.name}: trial {number} runs on {node}"
+        for study in studies
+        if study.counts.running
+        for number, node in running_on(stores.work_folder(study.name)).items()
+    ]
     if found:
-        lines = [f"{name}: best setting {describe(params)}" for name, params in found]
+        lines += [f"{name}: best setting {describe(params)}" for name, params in found]
         lines += [f"{s.name}: best is the {s.objective.label}" for s in studies if not s.objective.is_accuracy]
+    if lines:
         Console().print("\n".join(lines), soft_wrap=True)  # at once: hundreds of calls take a second
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.core.errors import StudyError
-from harness.core.events import EpochDone, Event, from_line, to_line
+from harness.core.events import EpochDone, Event, TrialStarted, from_line, to_line
 from harness.core.files import FileLock
 from harness.core.recorded import whole_number
 
@@ -117,6 +117,17 @@ def find_journals(work_folder: Path) -> dict[int, Path]:
         if number is not None and path == journal_path(work_folder, number) and path.is_file():
             found[number] = path
     return dict(sorted(found.items()))
+
+
+def running_on(work_folder: Path) -> dict[int, str]:
+    """Return the nodes on which trials run that another machine trains for this one, by the trial's number."""
+    found = {}
+    for lock in sorted(work_folder.glob("trial-*.lock")):
+        events, _ = read_events(lock.with_suffix(".jsonl"))
+        started = [event for event in events if isinstance(event, TrialStarted)]
+        if started and started[-1].node is not None and FileLock(lock).is_taken():
+            found[started[-1].trial] = started[-1].node
+    return found
 
 
 def check_journals(work_folder: Path, n_trials: int) -> None:

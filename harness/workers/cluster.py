@@ -114,6 +114,12 @@ class Cluster:
         )
         return Actor(self._ray, made.remote(material, share.device, share.cores))
 
+    def free(self, share: Share) -> int:
+        """Return how many such actors the cluster has room for now, were all of it in one place."""
+        free = self._ray.available_resources()
+        cores = free.get("CPU", 0) // share.cores
+        return int(min(cores, free.get("GPU", 0) // share.gpus) if share.gpus else cores)
+
     def could_hold(self, share: Share) -> bool:
         """Whether the cluster as it is has a node with room for such an actor, were it empty."""
         nodes = [node["Resources"] for node in self._nodes()]

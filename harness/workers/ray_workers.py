@@ -38,8 +38,8 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
     """Workers whose trainings run in actors, at most `most` at once, as many as the cluster has room for.
 
     `work` is called in a thread for each, with the worker's name, its place and an event that says when to stop.
-    It returns when no work is left. While there is work, one more actor is always asked for: so the workers take
-    what room there is, and an autoscaler sees that more is wanted. A node that is gone takes its workers with it.
+    It returns when no work is left. While there is work, more actors are asked for: so the workers take what room
+    there is, and an autoscaler sees that more is wanted. A node that is gone takes its workers with it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
         self._material = material
         self._shared: object = None
         self._workers: dict[str, _Worker] = {}
-        self._waiting: Actor | None = None
+        self._waiting: list[Actor] = []
         self._ended: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
         self._is_over = False
         self._killed = False
@@ -99,11 +99,14 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
             if self._is_overdue:
                 self._send_kill()
             return bool(self._workers)
-        if self._waiting is not None and self._waiting.is_made():
-            made, self._waiting = self._waiting, None
+        for made in [actor for actor in self._waiting if actor.is_made()]:
+            self._waiting.remove(made)
             self._start(made)
-        if self._waiting is None and len(self._workers) < self._most and self._stopped_at is None:
-            self._waiting = self._cluster.new_actor(self._shared, self._share)
+        if not self._waiting and self._stopped_at is None:
+            # As many as there is room for; beyond that one for each worker: an autoscaler doubles the cluster.
+            wanted = max(1, len(self._workers), self._cluster.free(self._share))
+            for _ in range(min(wanted, self._most - len(self._workers))):
+                self._waiting.append(self._cluster.new_actor(self._shared, self._share))
         return True
 
     def _start(self, actor: Actor) -> None:
@@ -150,10 +153,9 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
             say(f"waiting for the cluster to grow: a worker takes {self._share}, and no node has so much")
 
     def _take_back(self) -> None:
-        """Take back the request for one more actor."""
-        if self._waiting is not None:
-            self._waiting.kill()
-            self._waiting = None
+        """Take back the requests for more actors."""
+        while self._waiting:
+            self._waiting.pop().kill()
 
     def _send_stop(self) -> None:
         for worker in list(self._workers.values()):

@@ -161,13 +161,14 @@ def test_killed_workers_lost_and_frozen_nodes(place: Path, nodes: Nodes) -> None
     assert left_behind(folder) == []
 
 
-def test_a_killed_and_an_interrupted_driver(place: Path, nodes: Nodes) -> None:
+def test_a_killed_and_an_interrupted_driver(place: Path, nodes: Nodes, inside: Harness) -> None:
     nodes.add()
     nodes.add()
     folder = work_folder("driver")
     arguments = (*SWEEP, "--trials", "6", "--epochs", "300", "--study", "driver", "--ray", nodes.address)
     killed = begun(*arguments)
     wait_for(lambda: epochs_on_record(folder) > 20)
+    assert f"runs on {os.uname().nodename}" in inside("status").stdout
     killed.kill()
     killed.communicate()
     wait_for(lambda: nodes.actors() == [])  # they end with their driver
