@@ -81,7 +81,9 @@ class Load:
 def work(storage: str, folder: Path, total: int, seconds: float) -> None:
     """Take trials until there are none left; write down which, and what claims and ends cost."""
     worker_id = WorkerId(new_name(), new_name())
-    study = Study.open(open_storage(storage), SPEC.name, folder / worker_id.worker, worker_id)
+    # On a server each worker is a machine of its own; around an SQLite file they share the locks of one.
+    place = "here" if storage.startswith("sqlite:") else worker_id.worker
+    study = Study.open(open_storage(storage), SPEC.name, folder / place, worker_id)
     lines = []
     while True:
         started = time.perf_counter()
@@ -129,6 +131,7 @@ class Sleeper:
 
 def drive(storage: str, folder: Path, workers: int, total: int, seconds: float) -> float:
     """Have the trials run in actors; return how long it took from the first claim on."""
+    import ray
     from ray.cluster_utils import Cluster as Nodes
 
     from harness.workers.cluster import Cluster, Share
@@ -166,6 +169,7 @@ def drive(storage: str, folder: Path, workers: int, total: int, seconds: float) 
     try:
         fleet.run(lambda _name, cause: bool(print(cause)))
     finally:
+        ray.shutdown()
         nodes.shutdown()  # type: ignore[no-untyped-call]
     if fleet.fault:
         raise SystemExit(fleet.fault)
