@@ -40,6 +40,11 @@ class Claim:
         """Whether another process has, or may have, taken the trial: nothing more may be written about it."""
         return self._lock.is_lost
 
+    @property
+    def judges(self) -> bool:
+        """Whether a pruner may end the trial."""
+        return self._pruner != "none"
+
     def report(self, metrics: EpochMetrics) -> str | None:
         """Report an epoch's value to the pruner; return the reason if the trial is to be pruned.
 

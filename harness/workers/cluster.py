@@ -180,7 +180,8 @@ class ActorPlace(Place[OrderT, EndT]):
     def run(self, order: OrderT, link: Link) -> EndT:
         """Run a training there and return its end; what it writes is written here."""
         assert isinstance(link.log, Journal)
-        self._answer(self._handle.begin.remote(order, tuple(link.log.events), content_of(link.folder)), link)
+        left = tuple(link.log.events), content_of(link.folder)
+        self._answer(self._handle.begin.remote(order, *left, judged=link.judge.judges), link)
         answer: str | None = None
         while True:
             items = self._answer(self._handle.next.remote(answer), link)

@@ -23,6 +23,10 @@ End_co = TypeVar("End_co", covariant=True)
 class Judge(Protocol):
     """Says of a training whether it is to end early, and why."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether it ever ends a training; if not, a training elsewhere need not ask."""
+
     def report(self, metrics: EpochMetrics) -> str | None:
         """Report an epoch; return the reason if the training is to be pruned."""
 
@@ -32,6 +36,8 @@ class Judge(Protocol):
 
 class NoJudge:
     """Lets every training go on to its last epoch."""
+
+    judges = False
 
     def report(self, metrics: EpochMetrics) -> str | None:
         """Return None."""

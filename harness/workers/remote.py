@@ -23,7 +23,7 @@ from harness.core.journal import last_epoch_of
 from harness.core.records import EpochMetrics
 from harness.core.version import __version__
 from harness.workers.child import is_machine_fault, is_out_of_memory
-from harness.workers.link import End_co, Link, Material, Order_contra, Trainer, Where
+from harness.workers.link import NO_JUDGE, End_co, Link, Material, Order_contra, Trainer, Where
 from harness.workers.mirror import Changes, Watched, write_changes
 
 
@@ -88,7 +88,7 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
 
     def __init__(self, material: Material[Order_contra, End_co], device: str, cores: int) -> None:
         self._material, self._device, self._cores = material, device, cores
-        self._orders: queue.Queue[tuple[Order_contra, Sequence[Event], Changes]] = queue.Queue()
+        self._orders: queue.Queue[tuple[Order_contra, Sequence[Event], Changes, bool]] = queue.Queue()
         self._items: queue.Queue[Item] = queue.Queue()
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._made: queue.Queue[Where | Failed] = queue.Queue()
@@ -102,10 +102,13 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
         self._made.put(made)
         return Versions.here(), made
 
-    def begin(self, order: Order_contra, events: Sequence[Event], content: Changes) -> None:
-        """Begin a training: `events` and `content` are what earlier attempts left in its log and its folder."""
+    def begin(self, order: Order_contra, events: Sequence[Event], content: Changes, *, judged: bool) -> None:
+        """Begin a training: `events` and `content` are what earlier attempts left in its log and its folder.
+
+        `judged`: its judge may end it, so that it asks after each epoch.
+        """
         self._stop.clear()
-        self._orders.put((order, events, content))
+        self._orders.put((order, events, content, judged))
 
     def next(self, answer: str | None = None) -> list[Item]:
         """Return what has happened since the last call; wait until something has.
@@ -155,6 +158,7 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
         order: Order_contra,
         events: Sequence[Event],
         content: Changes,
+        judged: bool,
     ) -> None:
         with tempfile.TemporaryDirectory(prefix="harness-") as place:
             folder = Path(place) / "work"
@@ -163,7 +167,8 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
                 watched = Watched(folder)
                 watched.changes()  # the driver has what it sent
                 log = RemoteLog(self, events, watched)
-                end = trainer.run(order, Link(log, folder, self._stop.is_set, RemoteJudge(self)))
+                judge = RemoteJudge(self) if judged else NO_JUDGE
+                end = trainer.run(order, Link(log, folder, self._stop.is_set, judge))
                 item: Item = Finished(end, watched.changes())
             except Exception as error:  # noqa: BLE001 - the driver raises it
                 item = _failure(error)
@@ -197,6 +202,8 @@ class RemoteLog:
 
 class RemoteJudge:
     """Stands for the claim of the driver."""
+
+    judges = True
 
     def __init__(self, trainer: RemoteTrainer[Order_contra, End_co]) -> None:
         self._ask = trainer.ask
