@@ -1,6 +1,8 @@
 """The rules that hold the packages together, read off the syntax tree."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -162,3 +164,13 @@ def test_every_text_file_names_its_encoding() -> None:
     for path in SOURCES:
         lines = list(text_files_without_encoding(ast.parse(path.read_text(encoding="utf-8"))))
         assert lines == [], f"{path}, lines {lines}"
+
+
+def test_an_actor_imports_neither_optuna_nor_mlflow() -> None:
+    """What trains on another machine has no store to write to."""
+    code = (
+        "import sys, harness.workers.remote, harness.training.trainer, harness.compare.training\n"
+        "print([name for name in ('optuna', 'mlflow', 'sqlalchemy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
