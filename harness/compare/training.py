@@ -71,7 +71,8 @@ class RepeatTask:
     def elsewhere(self, sources: Mapping[str, str]) -> RepeatTask:
         """Return the same for machines without picture cache and model files; `sources` has the models' code."""
         trained = [self.trained(number) for _, number in self.todo]
-        return replace(self, tracks=holding(self.tracks, trained), sources=sources)
+        representations = {self.candidates[index].representation for index, _ in self.todo}
+        return replace(self, tracks=holding(self.tracks, trained, representations), sources=sources)
 
     def trained(self, number: int) -> Split:
         """Return the split of a repeat as it is trained on."""

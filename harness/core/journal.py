@@ -37,7 +37,24 @@ class RunLog(EventLog, Protocol):
         """All events so far."""
 
 
-class Journal:
+class KnownEvents:
+    """The events of a trial or a repeat so far, in memory."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = list(events)
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """All events so far."""
+        return self._events
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch among the events, 0 before the first."""
+        return max((event.metrics.epoch for event in self._events if isinstance(event, EpochDone)), default=0)
+
+
+class Journal(KnownEvents):
     """A journal opened for writing, by the one process that has the trial or the repeat.
 
     That is its worker, or after the worker's death the process that ends the trial.
@@ -47,20 +64,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._events, sound = read_events(path)
+        events, sound = read_events(path)
+        super().__init__(events)
         self._file = path.open("ab")
         # A killed writer may have left half a line: remove it before new lines follow.
         self._file.truncate(sound)
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """All events in the file."""
-        return self._events
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch in the journal, 0 before the first."""
-        return last_epoch_of(self._events)
 
     def append(self, event: Event, *, sync: bool = False) -> None:
         """Append an event; with `sync` it is on disk when the method returns."""
@@ -73,11 +81,6 @@ class Journal:
     def close(self) -> None:
         """Close the file; the lines stay."""
         self._file.close()
-
-
-def last_epoch_of(events: Sequence[Event]) -> int:
-    """Return the last epoch of the events of a trial, 0 before the first."""
-    return max((event.metrics.epoch for event in events if isinstance(event, EpochDone)), default=0)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

@@ -161,9 +161,7 @@ class View:
 
     def holding(self, splits: Iterable[Split]) -> View:
         """Return the same view for a machine that has not the picture cache (see `tracks.holding`)."""
-        if self.representation == "features":
-            return replace(self, tracks=replace(self.tracks, pictures=None))
-        return replace(self, tracks=holding(self.tracks, splits))
+        return replace(self, tracks=holding(self.tracks, splits, {self.representation}))
 
     def training(self, split: Split) -> TrainingData:
         """Return the train and validation parts of a split."""

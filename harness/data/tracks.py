@@ -154,13 +154,14 @@ def with_crop(tracks: Tracks, splits: Iterable[Split], crops: Collection[Value])
     return prepare_crop(tracks, splits) if "frame" in crops else tracks
 
 
-def holding(tracks: Tracks, splits: Iterable[Split]) -> Tracks:
+def holding(tracks: Tracks, splits: Iterable[Split], representations: Collection[str]) -> Tracks:
     """Return the tracks with their pictures in memory, for a machine that has not the picture cache.
 
-    They have what `View.training` reads on these splits, with any `crop` that they were prepared for.
+    They have what `View.training` reads on these splits, with any `crop` that they were prepared for. Networks of
+    `features` alone need no pictures: there are none then.
     """
-    if tracks.pictures is None:
-        return tracks
+    if tracks.pictures is None or set(representations) <= {"features"}:
+        return replace(tracks, pictures=None)
     boxes: list[CropBox | None] = [None]
     if tracks.pictures.bounds is not None:
         boxes += [tracks.pictures.box(tracks.indices(split.train)) for split in splits]

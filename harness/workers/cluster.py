@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from harness.core.errors import SettingsError
-from harness.core.journal import Journal
 from harness.workers.fork_server import KEEP_LARGE_BLOCKS, SAFE_PATH
 from harness.workers.link import Link, Material, Place, PlaceDied, PlaceLost, TrainingBug, Where
 from harness.workers.mirror import content_of, write_changes
@@ -74,7 +73,7 @@ class Cluster:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             except (OSError, ValueError, RuntimeError) as error:
                 raise SettingsError(
-                    f"no Ray cluster answers at {address}: {str(error).partition(chr(10))[0]}",
+                    f"no Ray cluster answers at {address}: {_first_line(error)}",
                     expected="the address of a running cluster of the same Ray and Python version",
                     hint="ray start --head, and then --ray auto on that machine",
                 ) from None
@@ -96,9 +95,10 @@ class Cluster:
         """
         if gpus is not None and not 0 <= gpus <= MOST_GPUS:
             raise SettingsError(f"gpus-per-trial is {gpus}", expected=f"0 to {MOST_GPUS}, such as 0.25")
-        most = max((int(node["Resources"].get("CPU", 0)) for node in self._nodes()), default=0)
+        nodes = self._resources()
+        most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
         if gpus is None:
-            has_gpus = device != "cpu" and any(node["Resources"].get("GPU", 0) for node in self._nodes())
+            has_gpus = device != "cpu" and any(node.get("GPU", 0) for node in nodes)
             gpus = 1 / jobs_per_gpu if has_gpus else 0.0
         return Share(min(threads, most) if most else threads, gpus, device)
 
@@ -122,11 +122,12 @@ class Cluster:
 
     def could_hold(self, share: Share) -> bool:
         """Whether the cluster as it is has a node with room for such an actor, were it empty."""
-        nodes = [node["Resources"] for node in self._nodes()]
+        nodes = self._resources()
         return any(node.get("CPU", 0) >= share.cores and node.get("GPU", 0) >= share.gpus for node in nodes)
 
-    def _nodes(self) -> list[Any]:
-        return [node for node in self._ray.nodes() if node["Alive"]]
+    def _resources(self) -> list[dict[str, float]]:
+        """Return what each node has in all."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
 
 class Actor:
@@ -179,7 +180,6 @@ class ActorPlace(Place[OrderT, EndT]):
 
     def run(self, order: OrderT, link: Link) -> EndT:
         """Run a training there and return its end; what it writes is written here."""
-        assert isinstance(link.log, Journal)
         left = tuple(link.log.events), content_of(link.folder)
         self._answer(self._handle.begin.remote(order, *left, judged=link.judge.judges), link)
         answer: str | None = None

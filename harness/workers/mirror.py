@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -60,26 +59,18 @@ def write_changes(folder: Path, changes: Changes) -> None:
         groups.setdefault(path.parent, {})[path.name] = content
     for parent, files in groups.items():
         target = folder / parent
-        if parent.parts and not target.exists():
+        is_new = bool(parent.parts) and not target.exists()
+        if is_new:
             target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = new_folder(target)
-            for name, content in files.items():
-                _write(fresh / name, content)
-            fresh.rename(target)
-            continue
+        place = new_folder(target) if is_new else target
         for name, content in files.items():
-            with replacing(target / name) as temporary:
+            with replacing(place / name) as temporary:
                 temporary.write_bytes(content)
+        if is_new:
+            place.rename(target)
     for name, file in _files_of(folder):
         if name not in changes.names:
             file.unlink()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _files_of(folder: Path) -> list[tuple[str, Path]]:

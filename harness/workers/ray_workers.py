@@ -58,8 +58,7 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
         self._workers: dict[str, _Worker] = {}
         self._waiting: list[Actor] = []
         self._ended: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
-        self._is_over = False
-        self._killed = False
+        self._is_over = most <= 0  # the study may be finished already
 
     def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Run workers until none has work left or they are stopped; call `meanwhile` about four times a second.
@@ -102,7 +101,7 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
         for made in [actor for actor in self._waiting if actor.is_made()]:
             self._waiting.remove(made)
             self._start(made)
-        if not self._waiting and self._stopped_at is None:
+        if not self._waiting and len(self._workers) < self._most and self._stopped_at is None:
             # As many as there is room for; beyond that one for each worker: an autoscaler doubles the cluster.
             wanted = max(1, len(self._workers), self._cluster.free(self._share))
             for _ in range(min(wanted, self._most - len(self._workers))):

@@ -19,7 +19,7 @@ from typing import Generic
 
 from harness.core.errors import HarnessError
 from harness.core.events import Event
-from harness.core.journal import last_epoch_of
+from harness.core.journal import KnownEvents
 from harness.core.records import EpochMetrics
 from harness.core.version import __version__
 from harness.workers.child import is_machine_fault, is_out_of_memory
@@ -175,24 +175,14 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
         self._items.put(item)
 
 
-class RemoteLog:
+class RemoteLog(KnownEvents):
     """Stands for the journal of the driver."""
 
     def __init__(
         self, trainer: RemoteTrainer[Order_contra, End_co], events: Sequence[Event], watched: Watched
     ) -> None:
+        super().__init__(events)
         self._tell, self._watched = trainer.tell, watched
-        self._events = list(events)
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """All events so far."""
-        return self._events
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch in the log, 0 before the first."""
-        return last_epoch_of(self._events)
 
     def append(self, event: Event, *, sync: bool = False) -> None:
         """Append an event; with `sync` it is on the driver's disk when the method returns, after the folder."""

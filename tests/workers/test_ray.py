@@ -118,6 +118,8 @@ def test_the_same_numbers_as_here_and_exact_totals(place: Path, nodes: Nodes, ha
     assert places == {os.uname().nodename}
     assert all(run.data.tags["ray"] for run in stores.runs("forty", "trial"))
     assert left_behind(work_folder("forty")) == []
+    again = harness(*SWEEP, "--trials", "40", "--epochs", "4", "--study", "forty", "--ray", nodes.address)
+    assert "40 of 40 trials finished" in again.stdout
     words = (*SWEEP, "--trials", "2", "--epochs", "6", "--folds", "2", "--confirm", "0", "--jobs", "1")
     harness(*words, "--study", "there", "--ray", nodes.address)
     harness(*words, "--study", "here")
