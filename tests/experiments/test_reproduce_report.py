@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,9 @@ SCRIPT = EXPERIMENTS / "reproduce_report.py"
 @pytest.mark.slow
 def test_the_whole_script(demo_data: Path, demo_tracks: Tracks, tmp_path: Path) -> None:
     lists = write_lists(tmp_path / "lists", stratified_split(demo_tracks, seed=3))
-    sizes = {"seeds": 2, "epochs": 2, "trials": 2, "cnn-trials": 1, "repeats": 5}
+    sizes = {"seeds": 2, "epochs": 2, "trials": 2, "repeats": 5}
     command = [sys.executable, str(SCRIPT), "--data", str(demo_data), "--lists", str(lists)]
-    command += ["--out", str(tmp_path / "out"), "--pictures", "synthetic"]
+    command += ["--out", str(tmp_path / "out"), "--results", str(tmp_path / "found"), "--pictures", "synthetic"]
     for name, size in sizes.items():
         command += [f"--{name}", str(size)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -31,9 +32,10 @@ def test_the_whole_script(demo_data: Path, demo_tracks: Tracks, tmp_path: Path) 
     assert "| FCNN on features | 0.325 / 0.28 |" in process.stdout
     assert process.stdout.count("Tuned, FCNN against CNN:") == 2
     assert "Pictures: synthetic." in process.stdout
-    recipes = [json.loads(line) for line in (tmp_path / "out" / "recipes.jsonl").read_text().splitlines()]
-    assert len(recipes) == 5 * 2 * 2
+    recipes = [json.loads(line) for line in (tmp_path / "found" / "recipes.jsonl").read_text().splitlines()]
+    assert len(recipes) == 6 * 2 * 2
     assert (tmp_path / "out" / "finding.png").read_bytes().startswith(b"\x89PNG")
-    # Started again, it trains nothing and says the same.
+    # Started again, even without its stores, it trains nothing and says the same.
+    shutil.rmtree(tmp_path / "out")
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=600)
     assert again.stdout == process.stdout
