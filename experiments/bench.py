@@ -39,7 +39,6 @@ from harness.sweep.plan import plan_sweep
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import JournalUploader
 from harness.tracking import Tracker, TrialLog
-from harness.training.run import trial_config
 from harness.workers.fork_server import KEEP_LARGE_BLOCKS, TRAINING_SERVER
 
 HERE = Path(__file__).parent
@@ -251,7 +250,7 @@ def bookkeeping(size: Size) -> Row:
         claim = study.claim(Budget(size.late, 1))
         assert claim is not None
         journal = Journal(journal_path(plan.work_folder, number))
-        trial = trial_config(plan.spec, number, claim.params, plan.model.threads)
+        trial = plan.spec.trial_config(number, claim.params, plan.model.threads)
         sweep = study.worker_id.sweep
         journal.append(
             TrialStarted(

@@ -281,11 +281,8 @@ def table(
             out.append(f"| {' | '.join(cells)} |")
         repeats = found["pairs"][0]["repeats"]
         chosen = crop_of(found, f"report-{split}-cnn")
-        out += [
-            "",
-            f"{seeds} seeds (CNN: {min(seeds, CNN_SEEDS)}); tuned: {repeats} repeats. {headline(found, split)} {chosen}",
-            "",
-        ]
+        trained = f"{seeds} seeds (CNN: {min(seeds, CNN_SEEDS)}); tuned: {repeats} repeats."
+        out += ["", f"{trained} {headline(found, split)} {chosen}", ""]
     out.append(
         "Accuracy on the test part, mean ± std. *Published*: the report's two runs; *as published*: what its code "
         "did (raw features); *as described*: features scaled, as its text says (pictures know no scaler, so the "

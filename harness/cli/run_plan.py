@@ -103,7 +103,7 @@ def _spread(best: TrialRow, valid: int, items: str, trials: int) -> str:
         return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
     if best.val_accuracy is None or not valid:
         return ""
-    from harness.core.stats import wilson_interval  # imports scipy, which takes a second
+    from harness.core.search_stats import wilson_interval
 
     low, high = wilson_interval(round(best.val_accuracy * valid), valid)
     flatters = f", and the best of {trials}, which flatters it" if trials > 1 else ""

@@ -14,8 +14,7 @@ from harness.core.space import Params
 from harness.data import Tracks, used_columns
 from harness.data.features import NOT_MUSIC
 from harness.sweep.plan import confirmed_trials
-from harness.training.loop import DEFAULT_SEARCH, HYPERPARAMETERS
-from harness.training.run import trial_config
+from harness.training.hyperparameters import DEFAULT_SEARCH, HYPERPARAMETERS
 from harness.workers.cpus import threads_here
 
 
@@ -47,7 +46,7 @@ def untuned_of(candidates: Sequence[Candidate], single: Candidate) -> Candidate 
 def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candidate:
     spec = study.spec
     if settings.nested:
-        config = trial_config(spec, 0, {}, threads_here(study.model.threads))
+        config = spec.trial_config(0, {}, threads_here(study.model.threads))
     else:
         config = chosen_config(study, study.best, settings)
     return Candidate(
@@ -65,7 +64,7 @@ def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candi
 
 def chosen_config(study: ComparedStudy, best: TrialRow, settings: CompareSettings) -> TrialConfig:
     """Return the configuration of a search's best trial as the repeats train it, but for the seed."""
-    config = trial_config(study.spec, 0, best.params, threads_here(study.model.threads))
+    config = study.spec.trial_config(0, best.params, threads_here(study.model.threads))
     return replace(config, last_epoch=best.best_epoch) if settings.protocol == "refit" else config
 
 

@@ -11,7 +11,7 @@ from harness.compare.colours import colour_of
 from harness.compare.result import Comparison
 from harness.core.pages.canvas import Picture, panels_of, plain
 from harness.core.records import TrialRow
-from harness.core.stats import expected_best
+from harness.core.search_stats import expected_best
 from harness.study.plots import draw_expected_best
 
 

@@ -15,8 +15,9 @@ from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_acc
 from harness.core.candidate import Candidate
 from harness.core.json_types import JsonObject
 from harness.core.records import Representation, Split, TrialRow
+from harness.core.search_stats import wilson_interval
 from harness.core.space import Params
-from harness.core.stats import Booleans, wilson_interval
+from harness.core.stats import Booleans
 from harness.data import FOLDS, MUSIC, Words
 from harness.tracking import Ledger
 

@@ -10,7 +10,7 @@ from statistics import stdev
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
-from harness.core.names import digest_of
+from harness.core.names import derive_seed, digest_of
 from harness.core.objective import ACCURACY, Objective
 from harness.core.recorded import checked
 from harness.core.space import Params, Space, Value, space_from_json, space_to_json
@@ -213,6 +213,18 @@ class StudySpec:
     def is_refit(self) -> bool:
         """Whether the trials are networks of one setting, trained on train and validation part together."""
         return self.refit_of is not None
+
+    def trial_config(self, number: int, params: Params, threads: int) -> TrialConfig:
+        """Return the configuration of a trial on so many threads; its seed follows from that of the study."""
+        return TrialConfig(
+            model=self.model,
+            params={**self.fixed, **params},
+            epochs=self.epochs,
+            seed=derive_seed(self.seed, "trial", number),
+            threads=threads,
+            precision=self.precision,
+            last_epoch=self.last_epoch,
+        )
 
     def frozen_settings(self) -> JsonObject:
         """Return the settings that a sweep must share with the study that it continues, in their JSON form."""

@@ -12,49 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 from scipy.stats import binomtest, t
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-CURVE_POINTS = 200  # numbers of trials for which an expected best is computed
 FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them can be far too small
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedBest:
-    """The best value that `trials` trials are expected to reach, with its standard deviation, for each number."""
-
-    trials: Floats
-    mean: Floats
-    std: Floats
-
-
-def expected_best(values: Sequence[float]) -> ExpectedBest:
-    """Return the expected best of n of these values, drawn without replacement, for n from 1 to all of them.
-
-    It is what a search would have reached after n trials if its trials had come in another order: the fair way to
-    hold searches of different length against each other. A sampler that learns makes later trials better than
-    earlier ones, which this leaves out. At most CURVE_POINTS numbers are taken.
-    Source: Dodge et al. (2019), Show your work; without replacement, so that it is unbiased, as in Tang et al.
-    (2020), Showing your work doesn't always work.
-    """
-    ranked, total = np.sort(np.asarray(values, dtype=float)), len(values)
-    numbers = np.unique(np.linspace(1, total, min(total, CURVE_POINTS)).round().astype(np.int64))
-    places = np.arange(1, total + 1)
-    means, deviations = [], []
-    for n in numbers:
-        # The value at place i is the best of n where the other n - 1 lie below it.
-        weights = np.zeros(total)
-        above = places >= n
-        i = places[above]
-        logs = gammaln(i) - gammaln(n) - gammaln(i - n + 1)
-        logs -= gammaln(total + 1) - gammaln(n + 1) - gammaln(total - n + 1)
-        weights[above] = np.exp(logs)
-        mean = float(weights @ ranked)
-        means.append(mean)
-        deviations.append(math.sqrt(max(0.0, float(weights @ (ranked - mean) ** 2))))
-    return ExpectedBest(numbers.astype(np.float64), np.array(means), np.array(deviations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +36,6 @@ class Estimate:
     def excludes_zero(self) -> bool:
         """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion, both ends in [0, 1].
-
-    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def corrected_resampled_t(

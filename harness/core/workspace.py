@@ -144,3 +144,17 @@ def _check_length(kind: str, name: str, longest: int) -> str:
             expected=f"up to {longest} letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
     return name
+
+
+def clear_resume(folder: Path, *, folds: bool = True) -> None:
+    """Remove the resume point of a folder, if there is one; `resume.json` first.
+
+    `folds`: also the curves of the folds that have ended.
+    """
+    if not folder.is_dir():
+        return
+    if folds:
+        (folder / FOLDS_FILE).unlink(missing_ok=True)
+    (folder / RESUME_FILE).unlink(missing_ok=True)
+    for path in folder.glob("resume-*.safetensors"):
+        path.unlink()

@@ -7,9 +7,12 @@ it. The box that is kept is fitted on the train part alone, as the scaler of the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from harness.core.space import Accepted, Hyperparameter
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
 
 from harness.core.errors import DataError
@@ -161,5 +160,7 @@ def _draw(style: np.ndarray, generator: np.random.Generator) -> Image.Image:
     pulses = np.exp(-phase * 6) * 0.5 / (1 + np.exp(-beat))
     floor = 0.12 * np.exp(0.4 * noise) * generator.gamma(2.0, 0.5, size=(HEIGHT, WIDTH))
     level = stacks[:, (time * NOTES).astype(int)] + fade * (pulses + floor)
+    from matplotlib import colormaps  # nobody else needs matplotlib to read data
+
     rgba = colormaps["inferno"](np.clip(level[::-1], 0, 1) ** 0.6, bytes=True)
     return Image.fromarray(rgba, "RGBA")

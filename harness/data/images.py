@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from harness.core.errors import DataError
 from harness.core.files import regular
@@ -178,6 +180,8 @@ def picture_bounds(files: Sequence[Path]) -> np.ndarray:
 def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None:
     """Call `use` with the index and the pixels, uint8 [3, height, width], of each picture, in several threads."""
 
+    import torch
+
     def decode(index: int) -> None:
         use(index, _rgb(files[index], size))
 
@@ -199,6 +203,8 @@ def raw_pictures(files: Sequence[Path]) -> Tensor:
     Raises DataError if a picture cannot be decoded, if a side is not within 4 to 4096 pixels, or if a size
     differs from that of the first picture.
     """
+    import torch
+
     with _quiet_pillow():
         size = _size(files[0])
         return torch.stack([_rgb(file, size).permute(1, 2, 0) for file in files])
@@ -223,6 +229,8 @@ def _quiet_pillow() -> Iterator[None]:
 
 def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
     """Decode a picture: uint8 [3, height, width]."""
+    import torch
+
     with _opened(path) as image:
         if image.size != size:
             raise DataError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
 
 from harness.core.errors import DataError
 from harness.core.records import Representation, Split
@@ -33,17 +35,17 @@ class Joined:
     def __getitem__(self, index: Tensor | slice) -> Joined:
         return Joined(self.pictures[index], self.features[index])
 
-    def to(self, device: torch.device) -> Joined:
+    def to(self, where: device) -> Joined:
         """Return the same on a device."""
-        return Joined(self.pictures.to(device), self.features.to(device))
+        return Joined(self.pictures.to(where), self.features.to(where))
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> device:
         """The device that both are on."""
         return self.features.device
 
 
-Inputs = Tensor | Joined
+Inputs: TypeAlias = "Tensor | Joined"
 
 
 def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -75,12 +77,12 @@ class Part:
     @property
     def tensor(self) -> Tensor:
         """The inputs, of a part that has rows or pictures alone."""
-        assert isinstance(self.inputs, Tensor)
+        assert not isinstance(self.inputs, Joined)
         return self.inputs
 
-    def to(self, device: torch.device) -> Part:
+    def to(self, where: device) -> Part:
         """Return the same part on a device."""
-        return Part(self.ids, self.inputs.to(device), self.targets.to(device))
+        return Part(self.ids, self.inputs.to(where), self.targets.to(where))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,9 +104,9 @@ class TrainingData:
     words: Words = MUSIC
     is_music: bool = True
 
-    def to(self, device: torch.device) -> TrainingData:
+    def to(self, where: device) -> TrainingData:
         """Return the same data on a device."""
-        return replace(self, train=self.train.to(device), valid=self.valid.to(device))
+        return replace(self, train=self.train.to(where), valid=self.valid.to(where))
 
 
 def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
@@ -215,6 +217,8 @@ class View:
         return self.tracks.pictures.box(self.tracks.indices(split.train))
 
     def _part(self, ids: tuple[str, ...], box: CropBox | None) -> Part:
+        import torch
+
         tracks, rows = self.tracks, self.tracks.indices(ids)
         targets = torch.from_numpy(tracks.labels[rows])
         if self.representation == "features":
@@ -226,6 +230,8 @@ class View:
         return Part(ids, Joined(pictures, self._features(rows)), targets)
 
     def _features(self, rows: np.ndarray) -> Tensor:
+        import torch
+
         tracks = self.tracks
         assert tracks.features is not None
         chosen = np.array([tracks.columns.index(name) for name in self.columns], dtype=np.int64)

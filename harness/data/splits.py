@@ -7,8 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
-
 from harness.core.errors import DataError
 from harness.core.names import digest_of
 from harness.core.records import Split
@@ -89,6 +87,8 @@ def _folds_of(
 
     Without groups each drawn track counts once. With them a fold is balanced by all tracks of its groups.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes 1.5 s
+
     genre_of = _genre_of(tracks)
     if tracks.groups is None:
         cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -127,6 +127,8 @@ def _draw(tracks: Tracks, candidates: list[str], size: int | float, seed: int) -
     if tracks.groups is not None:
         share = size / len(candidates) if isinstance(size, int) else size
         return _folds_of(tracks, _groups(tracks), candidates, max(2, round(1 / share)), seed)[0]
+    from sklearn.model_selection import train_test_split
+
     try:
         rest, part = train_test_split(
             candidates, test_size=size, random_state=seed, stratify=[genre_of[track] for track in candidates]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.core.objective import number_text
+from harness.core.search_stats import wilson_interval
 from harness.core.space import describe
-from harness.core.stats import wilson_interval
 from harness.data.options import plural
 from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 

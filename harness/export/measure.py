@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.core.files import sha256_of
 from harness.core.records import Split
-from harness.core.stats import wilson_interval
+from harness.core.search_stats import wilson_interval
 from harness.data import Inputs, Joined, Part, View, batches_of
 from harness.export.formats import BATCH, FILES, compare_outputs, read_format
 from harness.models.classifier import Classifier

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from harness.core.space import Accepted
 from harness.data import PICTURE_SIZE, Joined, Size
 from harness.models.cnn import HIDDEN, GenreClassifierCNN
 from harness.models.fcnn import GenreClassifierFCNN
@@ -19,8 +16,6 @@ class GenreClassifierBoth(nn.Module):
     Takes pictures, float [n, 3, *size], with feature rows, float [n, inputs]; gives logits [n, classes].
     `dropout` is that of both networks, `width` that of the FCNN.
     """
-
-    hyperparameters: ClassVar[Accepted] = GenreClassifierFCNN.hyperparameters
 
     def __init__(
         self,

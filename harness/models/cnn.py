@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import platform
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.core.space import Accepted, Hyperparameter
 from harness.data import PICTURE_SIZE, Size
 
 HIDDEN = 128  # outputs of the first fully connected layer, as published
@@ -22,8 +20,6 @@ class GenreClassifierCNN(nn.Module):
     layer's outputs that training sets to zero; by default none, as published. `size` is the height and width of
     the pictures, by default those of the report.
     """
-
-    hyperparameters: ClassVar[Accepted] = {"dropout": Hyperparameter(float, 0.0, at_least=0, below=1)}
 
     def __init__(self, classes: int = 10, *, dropout: float = 0.0, size: Size = PICTURE_SIZE) -> None:
         super().__init__()

@@ -8,18 +8,16 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from harness.core.errors import SettingsError
 from harness.core.objective import ACCURACY, DIRECTIONS, LOSS_NAME, PREFIX, Objective
 from harness.core.space import Hyperparameter
 from harness.data import PICTURE_SIZE, Inputs, Joined, Size, tensors_of
-from harness.models.classifier import build_network
-from harness.models.losses import LOSS, losses_of
-from harness.models.normalise import NORMALISERS
-from harness.models.spec import ModelSpec
+from harness.models.spec import INPUT_HYPERPARAMETERS, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}(?<!_)")
 EXTERNAL = (
@@ -56,6 +54,8 @@ def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> Mode
     Raises SettingsError if the code is not UTF-8 or cannot be run, or if the class is missing or is not as
     `EXTERNAL` says.
     """
+    from torch import nn
+
     try:
         source = code.decode()
     except UnicodeDecodeError as error:
@@ -64,7 +64,7 @@ def model_from_code(name: str, path: Path, class_name: str, code: bytes) -> Mode
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
         raise SettingsError(f"{path} has no class {class_name!r} that is a torch.nn.Module", expected=EXTERNAL)
     representation = getattr(network, "representation", None)
-    if representation not in NORMALISERS:
+    if representation not in INPUT_HYPERPARAMETERS:
         raise SettingsError(f"{name}: representation is {representation!r}", expected=EXTERNAL)
     policy = {"threads": getattr(network, "threads", 1), "jobs_per_gpu": getattr(network, "jobs_per_gpu", 1)}
     for what, value in policy.items():
@@ -140,6 +140,10 @@ def check_network(spec: ModelSpec, inputs: int, classes: int, size: Size = PICTU
     Raises SettingsError if the network cannot be built, fails, or does not give logits [2, classes]; likewise for
     a loss of its own that fails or is not as declared.
     """
+    import torch
+
+    from harness.models.classifier import build_network
+
     rows, pictures = torch.zeros(2, inputs), torch.zeros(2, 3, *size)
     examples: dict[str, Inputs] = {"features": rows, "pictures": pictures, "both": Joined(pictures, rows)}
     example = examples[spec.representation]
@@ -159,6 +163,10 @@ def check_network(spec: ModelSpec, inputs: int, classes: int, size: Size = PICTU
 
 def _check_loss(spec: ModelSpec, network: nn.Module, example: Inputs, shape: str) -> None:
     """Raise SettingsError if the loss of a network fails, or gives other metrics than the class declares."""
+    import torch
+
+    from harness.models.losses import LOSS, losses_of
+
     try:
         with torch.random.fork_rng():
             given = losses_of(network, example, torch.zeros(2, dtype=torch.int64))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from harness.core.space import Accepted, Hyperparameter
 
 LAYERS = (256, 128, 64)  # as published
 
@@ -19,11 +15,6 @@ class GenreClassifierFCNN(nn.Module):
     `dropout` is the share of each hidden layer's outputs that training sets to zero. The defaults give the
     published network: width 1, no dropout.
     """
-
-    hyperparameters: ClassVar[Accepted] = {
-        "dropout": Hyperparameter(float, 0.0, at_least=0, below=1),
-        "width": Hyperparameter(float, 1.0, above=0, at_most=64),
-    }
 
     def __init__(self, inputs: int = 58, classes: int = 10, *, dropout: float = 0.0, width: float = 1.0) -> None:
         super().__init__()

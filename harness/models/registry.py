@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import SettingsError
+from harness.core.space import Accepted, Hyperparameter
 from harness.core.trust import require_trust
-from harness.models.both import GenreClassifierBoth
-from harness.models.cnn import GenreClassifierCNN
 from harness.models.external import digest_of_code, model_from_code, read_model_file
-from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OF_CNN: Accepted = {"dropout": Hyperparameter(float, 0.0, at_least=0, below=1)}
+OF_FCNN: Accepted = {**OF_CNN, "width": Hyperparameter(float, 1.0, above=0, at_most=64)}
+
+
+# PyTorch is imported when a network is built: a command that has workers build them does without it.
+def _cnn(inputs: int, classes: int, **params: Any) -> nn.Module:
+    from harness.models.cnn import GenreClassifierCNN
+
+    return GenreClassifierCNN(classes, **params)
+
+
+def _fcnn(inputs: int, classes: int, **params: Any) -> nn.Module:
+    from harness.models.fcnn import GenreClassifierFCNN
+
+    return GenreClassifierFCNN(inputs, classes, **params)
+
+
+def _both(inputs: int, classes: int, **params: Any) -> nn.Module:
+    from harness.models.both import GenreClassifierBoth
+
+    return GenreClassifierBoth(inputs, classes, **params)
+
 
 MODELS: dict[str, ModelSpec] = {
     "cnn": ModelSpec(
         name="cnn",
-        network=lambda inputs, classes, **params: GenreClassifierCNN(classes, **params),
+        network=_cnn,
         representation="pictures",
-        hyperparameters=GenreClassifierCNN.hyperparameters,
+        hyperparameters=OF_CNN,
         takes_size=True,
         threads=2,
     ),
     "both": ModelSpec(
         name="both",
-        network=GenreClassifierBoth,
+        network=_both,
         representation="both",
-        hyperparameters=GenreClassifierBoth.hyperparameters,
+        hyperparameters=OF_FCNN,
         takes_size=True,
         threads=2,
     ),
     # One thread (the default): a step on two threads takes several times as long.
     "fcnn": ModelSpec(
         name="fcnn",
-        network=GenreClassifierFCNN,
+        network=_fcnn,
         representation="features",
-        hyperparameters=GenreClassifierFCNN.hyperparameters,
+        hyperparameters=OF_FCNN,
         jobs_per_gpu=4,
     ),
 }

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from harness.core.objective import ACCURACY, Objective
 from harness.core.records import Representation
 from harness.core.space import Accepted
+from harness.data import CROP
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The hyperparameters of what is made of a network's input, by its kind.
+INPUT_HYPERPARAMETERS: dict[Representation, Accepted] = {"features": {}, "pictures": CROP, "both": CROP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from harness.study.samplers import check_search
 from harness.sweep.known import read_known
 from harness.sweep.settings import SweepSettings
 from harness.training.devices import devices_of
-from harness.training.loop import accepted_by, default_space
+from harness.training.hyperparameters import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
 PART_NAME = re.compile(r"\.(?:refit-\d+|confirm|nested-[0-9a-f]+-\d+)$")

@@ -16,23 +16,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.core.errors import CheckpointError
 from harness.core.names import derive_seed
 from harness.core.records import TrialRow
 from harness.data import with_crop
-from harness.models.classifier import ensemble_weights
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import SweepPlan, part_settings, refit_name
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import Listener
 from harness.tracking import RunInfo, Tracker
-from harness.training.checkpoint import checked_weights, save_checkpoint
 from harness.training.description import Description, read_description
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
@@ -101,6 +100,11 @@ def _store_ensemble(tracker: Tracker, refit: str, runs: Sequence[RunInfo]) -> No
     """Store the networks of these runs as one checkpoint with the run of the refit's study, unless it is there."""
     if tracker.runs.get(refit).members == len(runs):
         return
+    from safetensors.torch import load_file  # here: only an ensemble needs PyTorch
+
+    from harness.models.classifier import ensemble_weights
+    from harness.training.checkpoint import checked_weights, save_checkpoint
+
     with tempfile.TemporaryDirectory() as name:
         weights: list[dict[str, Tensor]] = []
         descriptions: list[Description] = []

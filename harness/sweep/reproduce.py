@@ -23,7 +23,8 @@ from harness.tracking import RunInfo, Tracker
 from harness.tracking.environment import code_version, environment
 from harness.training.devices import choose_device, gpu_name
 from harness.training.folds import Curve, fold_config, mean_curve
-from harness.training.loop import accepted_by, fit, start_training
+from harness.training.hyperparameters import accepted_by
+from harness.training.loop import fit, start_training
 
 MAX_THREADS = 1024  # of a recorded training: more than any machine has a use for
 FIGURES = ("train_loss", "val_loss", "val_accuracy")

@@ -19,10 +19,8 @@ from harness.core.journal import Journal, journal_path, remove_journal
 from harness.core.names import WorkerId
 from harness.core.records import TrialResult
 from harness.core.study_record import Budget
-from harness.core.workspace import Stores
+from harness.core.workspace import Stores, clear_resume
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
-from harness.training.resume import clear_resume
-from harness.training.run import trial_config
 from harness.training.trainer import TrialMaterial, TrialOrder
 from harness.workers.child import is_machine_fault, worker_main
 from harness.workers.cpus import usable_cores
@@ -102,7 +100,7 @@ class Worker:
     def _train(self, claim: Claim, journal: Journal, folder: Path) -> None:
         """Have a claimed trial trained; raises what stops the sweep or the place, after it is recorded."""
         where, spec = self.place.where, self.task.material.spec
-        config = trial_config(spec, claim.number, claim.params, where.threads)
+        config = spec.trial_config(claim.number, claim.params, where.threads)
         journal.append(
             TrialStarted(
                 trial=claim.number,

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.core.errors import CheckpointError
 from harness.core.files import regular
 from harness.core.json_types import JsonObject
@@ -26,6 +24,12 @@ FORMAT = 1
 # A description of more would take gigabytes to build a network from. Ours have kilobytes.
 MUSIC_WORDS = (MUSIC.class_, MUSIC.item)
 MAX_BYTES, MAX_GENRES = 16 << 20, 2000
+
+
+def _versions() -> dict[str, str]:
+    import torch  # here: descriptions are read without it
+
+    return {"harness": __version__, "torch": torch.__version__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,9 +171,7 @@ class Description:
     metrics: EpochMetrics
     origin: Origin | None = None
     exported: Exported | None = None
-    versions: Mapping[str, str] = field(
-        default_factory=lambda: {"harness": __version__, "torch": torch.__version__}
-    )
+    versions: Mapping[str, str] = field(default_factory=_versions)
     sha256: str = ""
 
     @property

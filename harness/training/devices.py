@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+import ctypes
+from typing import TYPE_CHECKING
 
 from harness.core.errors import SettingsError
 from harness.core.recorded import whole_number
+
+if TYPE_CHECKING:
+    from torch import device
+
+CUDA_DRIVERS = ("libcuda.so.1", "libcuda.dylib", "nvcuda.dll")
 
 
 def devices_of(text: str) -> tuple[str, ...]:
@@ -13,7 +19,7 @@ def devices_of(text: str) -> tuple[str, ...]:
 
     Raises SettingsError if the machine does not have a device, and if one is named twice.
     """
-    devices = tuple(str(choose_device(name.strip())) for name in text.split(","))
+    devices = tuple(_device_name(name.strip()) for name in text.split(","))
     if len(set(devices)) < len(devices):
         raise SettingsError(
             f"device is {text!r}, which names one device twice",
@@ -22,13 +28,24 @@ def devices_of(text: str) -> tuple[str, ...]:
     return devices
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str) -> device:
     """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` names on this machine.
 
     Raises SettingsError for any other text and for a GPU that does not exist.
     """
+    import torch
+
+    return torch.device(_device_name(wanted))
+
+
+def _device_name(wanted: str) -> str:
+    """Return what PyTorch calls a device. PyTorch, which takes two seconds, is asked only where there is a GPU."""
+    if wanted == "cpu" or (wanted == "auto" and not _has_cuda_driver()):
+        return "cpu"
+    import torch
+
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "cuda" if torch.cuda.is_available() else "cpu"
     expected = "auto, cpu, cuda or cuda:N"
     kind, _, index = wanted.partition(":")
     number = whole_number(index or "0")
@@ -40,9 +57,23 @@ def choose_device(wanted: str) -> torch.device:
             expected=expected,
             hint="the same command with --device auto",
         )
-    return torch.device(wanted)
+    return str(torch.device(wanted))
 
 
-def gpu_name(device: torch.device) -> str | None:
+def _has_cuda_driver() -> bool:
+    for name in CUDA_DRIVERS:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def gpu_name(device: device) -> str | None:
     """Return the name of a GPU, None for a CPU. The GPU determines the kernels and so the last digits."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(device)

@@ -16,10 +16,10 @@ from harness.core.journal import RunLog
 from harness.core.names import derive_seed
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult
-from harness.core.workspace import FOLDS_FILE
+from harness.core.workspace import FOLDS_FILE, clear_resume
 from harness.data import TrainingData
 from harness.models.spec import ModelSpec
-from harness.training.resume import clear_resume, without_threads
+from harness.training.resume import without_threads
 from harness.training.run import train
 
 Curve = tuple[EpochMetrics, ...]

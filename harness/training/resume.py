@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.core.files import replacing, sha256_of
 from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import Value
-from harness.core.workspace import FOLDS_FILE, RESUME_FILE
+from harness.core.workspace import RESUME_FILE
 from harness.training.checkpoint import save_tensors
 from harness.training.loop import TrainingState
 
@@ -91,20 +91,6 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
     device = next(state.classifier.parameters()).device
     state.best_weights = {name: tensor.to(device) for name, tensor in _under("best", tensors).items()} or None
     return True
-
-
-def clear_resume(folder: Path, *, folds: bool = True) -> None:
-    """Remove the resume point of a folder, if there is one; `resume.json` first.
-
-    `folds`: also the curves of the folds that have ended.
-    """
-    if not folder.is_dir():
-        return
-    if folds:
-        (folder / FOLDS_FILE).unlink(missing_ok=True)
-    (folder / RESUME_FILE).unlink(missing_ok=True)
-    for path in folder.glob("resume-*.safetensors"):
-        path.unlink()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,33 +11,19 @@ import torch
 from harness.core.errors import Diverged, Interrupted
 from harness.core.events import EpochDone, EpochRepeated, Resumed, ResumeSaved
 from harness.core.journal import EventLog
-from harness.core.names import derive_seed
-from harness.core.records import EpochMetrics, StudySpec, TrialConfig, TrialResult
-from harness.core.space import Params
+from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 from harness.data import PICTURE_SIZE, TrainingData
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import save_checkpoint
 from harness.training.description import Architecture, Description, Origin
-from harness.training.loop import TrainingState, fit, network_params, start_training
+from harness.training.hyperparameters import network_params
+from harness.training.loop import TrainingState, fit, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 
 CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
 RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
 RESUME_SHARE = 0.05  # of the time, at most, goes into resume points: large ones travel to another machine
 LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
-
-
-def trial_config(spec: StudySpec, number: int, params: Params, threads: int) -> TrialConfig:
-    """Return the configuration of a trial on so many threads; its seed follows from that of the study."""
-    return TrialConfig(
-        model=spec.model,
-        params={**spec.fixed, **params},
-        epochs=spec.epochs,
-        seed=derive_seed(spec.seed, "trial", number),
-        threads=threads,
-        precision=spec.precision,
-        last_epoch=spec.last_epoch,
-    )
 
 
 def run_trial(

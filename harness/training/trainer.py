@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from harness.core.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params, Value
 from harness.data import TrainingData, View
 from harness.models.registry import model_of_source, recorded_model
 from harness.training.description import Origin
 from harness.training.devices import choose_device, gpu_name
-from harness.training.folds import run_folds
-from harness.training.run import run_trial
 from harness.workers.link import Link, Where
 
 
@@ -53,6 +49,8 @@ class TrialTrainer:
     """Trains one trial at a time."""
 
     def __init__(self, material: TrialMaterial, device: str, cores: int) -> None:
+        import torch  # here: the sweep, which only describes trainings, does without it
+
         self._material = material
         spec, what = material.spec, f"study {material.spec.name!r}"
         # The file may have been changed since the sweep began, and a worker that is replaced reads it again. The
@@ -72,6 +70,9 @@ class TrialTrainer:
 
     def run(self, order: TrialOrder, link: Link) -> TrialResult:
         """Train a trial from its resume point, if there is one, and return its result."""
+        from harness.training.folds import run_folds
+        from harness.training.run import run_trial
+
         config, folds = order.config, len(self._material.splits)
         if folds == 1:
             return run_trial(

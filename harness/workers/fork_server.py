@@ -120,5 +120,9 @@ def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-# For training. The first optimiser of a process imports torch._dynamo, which takes two seconds.
-TRAINING_SERVER = ForkServer(("harness.sweep.worker", "torch._dynamo"), environment={}, defaults=KEEP_LARGE_BLOCKS)
+# For training: what a worker takes trials with, and what it trains them with (PyTorch).
+TRAINING_SERVER = ForkServer(
+    ("harness.sweep.worker", "harness.training.folds", "harness.models.both"),
+    environment={},
+    defaults=KEEP_LARGE_BLOCKS,
+)

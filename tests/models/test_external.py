@@ -20,7 +20,7 @@ from harness.sweep.placing import worker_tasks
 from harness.sweep.plan import plan_sweep
 from harness.sweep.worker import work_at
 from harness.training.checkpoint import load_checkpoint
-from harness.training.loop import default_space
+from harness.training.hyperparameters import default_space
 from tests.support import EXPERIMENTS
 from tests.support.commands import Harness, last_json
 from tests.support.planted import Planted

@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from harness.core.errors import SettingsError
@@ -13,7 +18,7 @@ from harness.core.records import TrialConfig
 from harness.data import Tracks, View, stratified_split
 from harness.models.cnn import GenreClassifierCNN
 from harness.models.fcnn import GenreClassifierFCNN
-from harness.models.normalise import ScalePixels, StandardizeFeatures
+from harness.models.normalise import ScalePixels, StandardizeFeatures, mean_and_scale
 from harness.models.registry import MODELS, model_spec
 from harness.models.spec import ModelSpec
 from harness.training.checkpoint import load_checkpoint
@@ -115,3 +120,16 @@ def test_a_third_model_is_one_class_and_one_entry(
     classifier, _ = load_checkpoint(tmp_path / "trial-00000" / "checkpoint")
     hits = evaluate(classifier, data.valid).argmax(1) == data.valid.targets
     assert hits.float().mean().item() == pytest.approx(result.best.val_accuracy)
+
+
+ROWS = st.tuples(st.integers(2, 30), st.integers(1, 4)).flatmap(
+    lambda shape: arrays.arrays(np.float64, shape, elements=st.floats(-1e6, 1e6, width=32))
+)
+
+
+@given(ROWS)
+def test_the_scaler_is_that_of_scikit_learn(rows: np.ndarray) -> None:
+    mean, scale = mean_and_scale(rows)
+    expected = StandardScaler().fit(rows)
+    assert mean.tolist() == expected.mean_.tolist()
+    assert scale.tolist() == expected.scale_.tolist()

@@ -45,9 +45,11 @@ NAMES = ["lr", "batch_size", "lr_scale", "hidden"]
 @pytest.fixture
 def swept(place: Path, inside: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `harness sweep --json` says of a study that searches both new hyperparameters."""
-    from harness.training import loop
+    from harness.training import hyperparameters, loop
 
-    monkeypatch.setattr(loop, "HYPERPARAMETERS", dict(loop.HYPERPARAMETERS))
+    own = dict(hyperparameters.HYPERPARAMETERS)
+    for module in (hyperparameters, loop):
+        monkeypatch.setattr(module, "HYPERPARAMETERS", own)
     monkeypatch.setattr(loop, "make_optimizer", loop.make_optimizer)
     (place / "net.py").write_text(MODEL)
     options = ["--search", "lr_scale=1:4", "--search", "hidden=8,16", "--set", "optimizer=adamw"]

@@ -26,7 +26,7 @@ from harness.sweep.driver import open_study
 from harness.sweep.known import fit, read_known
 from harness.sweep.plan import plan_sweep
 from harness.sweep.settings import SweepSettings
-from harness.training.loop import accepted_by
+from harness.training.hyperparameters import accepted_by
 from tests.support.commands import Harness
 from tests.support.stores import Stores, artifacts
 from tests.support.studies import SPEC, complete, take

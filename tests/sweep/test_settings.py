@@ -7,7 +7,7 @@ from harness.core.errors import SettingsError
 from harness.core.space_parsing import parse_space
 from harness.models.registry import model_spec
 from harness.sweep.settings import SweepSettings, load_settings, parse_jobs, parse_keep
-from harness.training.loop import accepted_by, default_space
+from harness.training.hyperparameters import accepted_by, default_space
 from tests.support import EXPERIMENTS, REPOSITORY
 from tests.support.commands import python
 

@@ -14,9 +14,9 @@ from harness.core.space import Hyperparameter, Value
 from harness.data import TrainingData
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.registry import model_spec
+from harness.training.hyperparameters import accepted_by
 from harness.training.loop import (
     _batches,
-    accepted_by,
     fit,
     lr_factor,
     make_optimizer,

@@ -8,10 +8,11 @@ import torch
 
 from harness.core.records import TrialConfig
 from harness.core.space import Value
+from harness.core.workspace import clear_resume
 from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.training.loop import TrainingState, fit, start_training
-from harness.training.resume import ResumePoint, clear_resume, load_resume, save_resume
+from harness.training.resume import ResumePoint, load_resume, save_resume
 from tests.support.trainings import CNN, CPU, FCNN, SMALL, numbers
 
 SGD: dict[str, Value] = {
