@@ -180,7 +180,8 @@ def test_a_sweep_imports_neither_pytorch_nor_mlflow_before_its_workers_begin() -
     """They take seconds. Its workers import PyTorch while it reads the data."""
     code = (
         "import sys, harness.cli.run_plan, harness.sweep.plan, harness.sweep.driver, harness.sweep.whole\n"
-        "print([name for name in ('torch', 'sklearn', 'scipy', 'mlflow', 'pandas', 'matplotlib') if name in sys.modules])"
+        "heavy = ('torch', 'sklearn', 'scipy', 'mlflow', 'pandas', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -90,6 +90,20 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """What the end of a study was written for, so that the same command again need not write it again.
+
+    `parent` and `best` are the ids of runs: the study's and its best trial's. `runs` is a digest of the ids of the
+    trials' runs, `progress` one of their states and times.
+    """
+
+    parent: str
+    best: str | None
+    runs: str
+    progress: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmedTrial:
     """One of the best trials of a search, measured again on fresh folds and with another seed.
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 
 from harness.core.errors import DataError
+from harness.core.files import replacing
 from harness.core.names import digest_of
 from harness.core.records import Split
+from harness.data.cache import cache_folder
 from harness.data.tracks import Tracks
 
+SPLIT_FORMAT = 1  # to be raised when the same tracks and seed would give other parts
 FRACTIONS = (0.64, 0.16, 0.20)
 FOLDS = 5  # of a comparison's round: a fifth is tested on, as FRACTIONS has it
 
@@ -27,10 +34,39 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
-    drawn = list(_groups(tracks))
+    drawn, name, file = list(_groups(tracks)), f"stratified, seed {seed}", _split_file(tracks, seed, fractions)
+    known = _known_parts(file, drawn)
+    if known is not None:
+        return _drawn_split(tracks, name, *known)
     rest, test = _draw(tracks, drawn, math.ceil(fractions[2] * len(drawn)), seed)
     train, valid = _draw(tracks, rest, fractions[1] / (fractions[0] + fractions[1]), seed)
-    return _drawn_split(tracks, f"stratified, seed {seed}", train, valid, test)
+    split = _drawn_split(tracks, name, train, valid, test)
+    if file is not None:
+        with suppress(OSError), replacing(file) as temporary:  # where it cannot be written, it is drawn again
+            temporary.write_text(json.dumps([train, valid, test]), encoding="utf-8")
+    return split
+
+
+def _split_file(tracks: Tracks, seed: int, fractions: tuple[float, float, float]) -> Path | None:
+    """Return the cache file of a split. scikit-learn, which draws it, takes 1.5 s to import."""
+    drawn_from = [tracks.ids, tracks.labels.tolist(), tracks.groups, tracks.duplicates, seed, fractions]
+    key = digest_of([SPLIT_FORMAT, version("scikit-learn"), *drawn_from])
+    try:
+        return cache_folder() / f"split-{key[:32]}.json"
+    except DataError:  # there is no folder for caches
+        return None
+
+
+def _known_parts(file: Path | None, drawn: Sequence[str]) -> list[list[str]] | None:
+    """Return the parts in a cache file, None if it is missing or has not each drawn track in one part."""
+    if file is None:
+        return None
+    try:
+        parts: list[list[str]] = json.loads(file.read_text(encoding="utf-8"))
+        is_whole = len(parts) == 3 and sorted(track for part in parts for track in part) == sorted(drawn)
+    except (OSError, ValueError, TypeError):
+        return None
+    return parts if is_whole else None
 
 
 def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) -> tuple[Split, ...]:

@@ -20,6 +20,7 @@ from harness.study.samplers import PRUNERS, SAMPLERS
 # User attributes of studies and of trials.
 SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"
 KNOWN_KEY = "known"  # of a study: the trials of others that its search was told
+CONCLUSION_KEY = "conclusion"  # of a study: the end that MLflow has of it
 CONFIRMATION_KEY = "confirmation"  # of a study: its best trials, measured again
 RESULT_KEY, DEATHS_KEY, BEGUN_KEY = "result", "deaths", "begun"
 CONFIRMS_KEY = "confirms"  # of a trial of a confirmation: the number of the trial that it repeats

@@ -14,10 +14,18 @@ from optuna.trial import TrialState
 from harness.core.attempts import Deaths
 from harness.core.known import KnownTrials
 from harness.core.names import WorkerId
+from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import StudySpec, TrialRow
 from harness.core.space import Params
-from harness.core.study_record import Budget, Confirmation, StudyContext, Targets
-from harness.study.attributes import BEGUN_KEY, CONFIRMATION_KEY, DEATHS_KEY, RESULT_KEY, TARGETS_KEY
+from harness.core.study_record import Budget, Conclusion, Confirmation, StudyContext, Targets
+from harness.study.attributes import (
+    BEGUN_KEY,
+    CONCLUSION_KEY,
+    CONFIRMATION_KEY,
+    DEATHS_KEY,
+    RESULT_KEY,
+    TARGETS_KEY,
+)
 from harness.study.claim import Claim
 from harness.study.confirming import enqueue_repeats
 from harness.study.continuing import direction_of, make_or_check
@@ -237,6 +245,18 @@ class Study(StudyReader):
         """Store the confirmation of the study's best trials in place of an earlier one."""
         with self._locks.study_lock():
             self._study.set_user_attr(CONFIRMATION_KEY, confirmation.as_json())
+
+    @property
+    def conclusion(self) -> Conclusion | None:
+        """The end of the study that MLflow has; None if it has none that can be read."""
+        try:
+            return checked(Conclusion(**self._study.user_attrs[CONCLUSION_KEY]))
+        except UNREADABLE:
+            return None
+
+    def note_conclusion(self, conclusion: Conclusion) -> None:
+        """Store what the study's end in MLflow was written for. The caller has the study's lock."""
+        self._study.set_user_attr(CONCLUSION_KEY, asdict(conclusion))
 
     def enqueue(self, rows: Sequence[TrialRow]) -> None:
         """Add a waiting trial for each of these trials of the study that this one confirms, once for each."""

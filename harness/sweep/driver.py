@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import TrackingError, mask_password
 from harness.core.files import sqlite_path
-from harness.core.journal import check_journals
+from harness.core.journal import check_journals, find_journals
 from harness.core.names import WorkerId, new_name
 from harness.core.space import Params, describe
 from harness.core.study_record import DatasetInfo, Stall, StudyContext, Targets
@@ -19,7 +19,7 @@ from harness.study.samplers import SAMPLERS
 from harness.sweep.outcome import failure, outcome
 from harness.sweep.placing import make_workers
 from harness.sweep.plan import SweepPlan
-from harness.sweep.reconcile import Record
+from harness.sweep.reconcile import Record, progress_digest
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader, Listener
@@ -30,8 +30,10 @@ from harness.tracking import (
     StudyState,
     Tracker,
     fix_artifact_paths,
+    moved_experiments,
     translated,
 )
+from harness.tracking.standing import is_standing
 from harness.workers.supervisor import Workers
 
 PATIENCE_SECONDS = 10.0  # to wait at the end of a sweep for a tracking server that is down
@@ -81,18 +83,24 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     Raises TrackingError if MLflow did not accept all results.
     """
     began = time.monotonic()
+    concluded = _concluded(plan, study)
+    if concluded is not None:
+        return concluded
     deadline = None if plan.settings.timeout is None else began + 60 * plan.settings.timeout
     sweep = make_workers(plan, study, deadline)
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
         machine = Machine.here(plan.stores.work_root, create=True)
         presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
-        record = _begin_record(plan, study, presence)
+        record = _begin_both(plan, study, presence, sweep)
         heartbeat = stack.enter_context(Heartbeat(record.tracker, record.parent, machine, presence))
         uploader = stack.enter_context(record.uploader(listener))
 
         def on_death(worker: str, cause: str) -> bool:
             with uploader.paused():
                 return handle_worker_death(study, worker, cause, plan.settings.attempts)
+
+        # While the workers train: the pictures of the end take matplotlib, whose import takes half a second.
+        import harness.study.plots  # noqa: F401
 
         sweep.run(on_death)
         if sweep.signal is None:
@@ -118,6 +126,32 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
         stall=end.stall,
         unsent=unsent,
         listener_error=uploader.listener_error,
+    )
+
+
+def _concluded(plan: SweepPlan, study: Study) -> StudySummary | None:
+    """Return the summary of a finished study whose end is on record, None if there is anything left to do.
+
+    MLflow, which takes two seconds, is not imported.
+    """
+    database, noted, counts = sqlite_path(plan.stores.tracking_uri), study.conclusion, study.counts()
+    if database is None or noted is None or counts.finished < plan.settings.trials or plan.refits or plan.confirms:
+        return None
+    if noted.progress != progress_digest(study.rows()) or find_journals(study.work_folder):
+        return None
+    if not is_standing(database, noted) or moved_experiments(database) or "keep" in plan.settings.model_fields_set:
+        return None
+    return StudySummary(
+        spec=plan.spec,
+        counts=counts,
+        trials_wanted=plan.settings.trials,
+        best=study.best(),
+        best_run_id=noted.best,
+        parent_run_id=noted.parent,
+        seconds=0.0,
+        tracking_uri=mask_password(plan.stores.tracking_uri),
+        synthetic=plan.tracks.synthetic,
+        known=study.known,
     )
 
 
@@ -170,6 +204,20 @@ def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupte
         heartbeat.is_heard = False  # MLflow does not answer: do not wait for it to end the heartbeat
         return error  # printed with the summary; the exit code is the signal's
     return None
+
+
+def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Workers) -> Record:
+    """Begin the workers, and the record while they start: MLflow takes as long to import as PyTorch.
+
+    If there can be no record, the workers are stopped and their trials requeued.
+    """
+    try:
+        sweep.begin()
+        return _begin_record(plan, study, presence)
+    except BaseException:
+        sweep.abandon()
+        requeue_stopped(study, is_sent=False)
+        raise
 
 
 def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 from harness.core.journal import find_journals
+from harness.core.names import digest_of
 from harness.core.records import TrialRow, TrialState
+from harness.core.study_record import Conclusion
 from harness.study import Study, ranked
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.tracking import RunInfo, RunStatus, StudyState, Tracker, TrialLog
@@ -85,9 +87,18 @@ class Record:
                     self._write_report(Path(name), rows, runs)
                     self._keep_best(state, rows, runs)
                 with study.lock():
-                    if _progress(study.rows()) == _progress(rows):
+                    if progress_digest(study.rows()) == progress_digest(rows):
                         self._end(state, Path(name), runs)
-                        return self._best_run_id(runs)
+                        best = self._best_run_id(runs)
+                        if is_finished:
+                            noted = Conclusion(
+                                parent=self.parent,
+                                best=best,
+                                runs=digest_of(sorted(run.run_id for run in runs.values())),
+                                progress=progress_digest(rows),
+                            )
+                            self.study.note_conclusion(noted)
+                        return best
 
     def _end(self, state: StudyState, report: Path, runs: dict[int, RunInfo]) -> None:
         """Write the end of the study, with the files in `report`. The caller has the study's lock."""
@@ -146,6 +157,6 @@ class Record:
                 self.tracker.artifacts.remove_checkpoint(run.run_id)
 
 
-def _progress(rows: list[TrialRow]) -> list[tuple[object, ...]]:
-    """Return what changes in the rows of a study when a process works on it."""
-    return [(row.state, row.started, row.ended) for row in rows]
+def progress_digest(rows: list[TrialRow]) -> str:
+    """Return a digest of what changes in the rows of a study when a process works on it."""
+    return digest_of([[row.number, row.state, str(row.started), str(row.ended)] for row in rows])

@@ -47,7 +47,8 @@ def work_through(
     server = ForkServer((__name__, function.__module__, *preload), environment=ONE_THREAD, defaults={})
     supervisor = WorkerSupervisor(_serve, [pool.connect] * min(jobs, len(tasks)), server)
     try:
-        supervisor.start()
+        supervisor.begin()
+        supervisor.wait_begun()
         pool.assign()
         while supervisor.step(pool.on_death, wake_on=pool.connections()):
             pool.receive()

@@ -60,6 +60,12 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
         self._ended: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
         self._is_over = most <= 0  # the study may be finished already
 
+    def begin(self) -> None:
+        """Do nothing: actors are asked for in `run`."""
+
+    def abandon(self) -> None:
+        """Do nothing: there are no actors before `run`."""
+
     def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Run workers until none has work left or they are stopped; call `meanwhile` about four times a second.
 

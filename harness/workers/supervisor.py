@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -55,6 +56,12 @@ class Workers(Protocol):
 
     signal: int | None
     fault: str | None
+
+    def begin(self) -> None:
+        """Begin to start the workers; `run` does what is left of it."""
+
+    def abandon(self) -> None:
+        """Stop the workers in good order, before `run`, and wait for their end."""
 
     def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Start the workers and wait until all have ended; call `meanwhile` about twice a second."""
@@ -136,6 +143,8 @@ class WorkerSupervisor(Stoppable, Generic[T]):
         self._server = server
         self._workers: dict[ForkServerProcess, Callable[[str], T]] = {}
         self._started_at: dict[str, float] = {}  # by the worker's name
+        self._beginning: threading.Thread | None = None
+        self._error: BaseException | None = None
 
     def run(self, on_death: OnDeath, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Start the workers and wait until all have ended; call `meanwhile` about twice a second.
@@ -144,7 +153,8 @@ class WorkerSupervisor(Stoppable, Generic[T]):
         KeyboardInterrupt kills them.
         """
         try:
-            self.start()
+            self.begin()
+            self.wait_begun()
             while self.step(on_death):
                 meanwhile()
         except Exception:
@@ -155,11 +165,41 @@ class WorkerSupervisor(Stoppable, Generic[T]):
         finally:
             self.kill()
 
-    def start(self) -> None:
-        """Start one worker for each task, unless a signal has already arrived."""
-        self._server.start()
-        for task in self._tasks if self._stopped_at is None else ():
-            self._start(task)
+    def begin(self) -> None:
+        """Start one worker for each task, in a thread, which waits for the fork server to import its modules.
+
+        No worker is started after a signal. A second call does nothing.
+        """
+        if self._beginning is not None:
+            return
+        self._server.start()  # here: it blocks signals meanwhile, which the thread that handles them has to do
+        self._beginning = threading.Thread(target=self._begin, name="first workers", daemon=True)
+        self._beginning.start()
+
+    def _begin(self) -> None:
+        try:
+            for task in self._tasks:
+                if self._stopped_at is None:
+                    self._start(task)
+        except BaseException as error:  # noqa: BLE001 - raised where the workers are waited for
+            self._error = error
+
+    def wait_begun(self) -> None:
+        """Wait until the first workers have started; raises what their start raised."""
+        assert self._beginning is not None
+        self._beginning.join()
+        if self._error is not None:
+            raise self._error
+
+    def abandon(self) -> None:
+        """Stop the workers in good order, before `run`, and wait for their end."""
+        self.stop()
+        if self._beginning is not None:
+            self._beginning.join()
+        self._send_stop()
+        while self.step(lambda *_: False):
+            pass
+        self.kill()
 
     def step(self, on_death: OnDeath, wake_on: Sequence[Connection] = ()) -> bool:
         """Wait at most half a second for a worker's end or for data on `wake_on`; return True if workers are left.
