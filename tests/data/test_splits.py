@@ -237,3 +237,24 @@ def test_gtzan_splits(gtzan: Path) -> None:
     lists = read_split(gtzan / "splits" / "fault-filtered", tracks)
     assert (len(lists.train), len(lists.valid), len(lists.test)) == (442, 197, 290)
     assert lists.excluded == ("jazz.00054: in train_filtered.txt, features but no picture",)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"[1, 2]", b'[["genre0.00001"], [], []]', b'[[["a"]], [], []]', None], ids=str
+)
+def test_a_split_is_drawn_once_and_anew_if_its_file_is_damaged(
+    damage: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    tracks = tracks_of([20, 30], duplicates=(("genre0.00001", "genre0.00005"),))
+    first = stratified_split(tracks, seed=4)
+    (file,) = tmp_path.glob("split-*.json")
+    kept = file.read_bytes()
+    if damage is not None:
+        file.write_bytes(damage)
+    with monkeypatch.context() as patch:
+        if damage is None:
+            patch.setattr("sklearn.model_selection.train_test_split", None)  # not called
+        assert stratified_split(tracks, seed=4) == first
+    assert file.read_bytes() == kept
+    assert stratified_split(tracks, seed=5) != first
