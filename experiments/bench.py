@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -289,6 +290,50 @@ def help_seconds(size: Size) -> Row:
     return median(values, 0.4, unit="s")
 
 
+IMPORTS = "import torch, mlflow, optuna, matplotlib.figure, pandas"
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Seconds of a sweep of one FCNN trial of one epoch, as a user types it, and of the same command again."""
+
+    first_epoch: float
+    last_to_prompt: float
+    whole: float
+    again: float
+    status: float
+    imports: float  # a process that imports what a script with these libraries imports, and ends
+
+
+def short_sweep(size: Size) -> Short:
+    name = f"short-{time.time_ns()}"
+    command = ["sweep", "--model", "fcnn", "--data", size.data, "--trials", "1", "--epochs", "1", "--study", name]
+
+    def seconds(*words: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    began = time.time()
+    whole = seconds("-m", "harness.cli", *command)
+    ended = began + whole
+    imports, again = seconds("-c", IMPORTS), seconds("-m", "harness.cli", *command)
+    client = Tracker(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").client
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    (run,) = client.search_runs(experiments, f"tags.study = '{name}' and tags.kind = 'trial'")
+    (point,) = client.get_metric_history(run.info.run_id, "val_accuracy")
+    at = point.timestamp / 1000
+    status = seconds("-m", "harness.cli", "status")
+    return Short(at - began, ended - at, whole, again, status, imports)
+
+
+def short_row(name: str, target: float) -> Callable[[Size], Row]:
+    def row(size: Size) -> Row:
+        return median([getattr(short_sweep(size), name) for _ in range(size.rounds)], target, unit="s")
+
+    return row
+
+
 def second_use(size: Size) -> Row:
     """Loading a data set whose pictures are cached over loading it the first time."""
     code = "import sys, time; from harness.data.open import load_data; t = time.perf_counter(); "
@@ -337,6 +382,12 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "bookkeeping": bookkeeping,
     "worker_memory": worker_memory,
     "help": help_seconds,
+    "imports": short_row("imports", math.inf),  # no target: what the five rows below are to be held against
+    "first_epoch": short_row("first_epoch", 3.0),
+    "last_epoch_to_prompt": short_row("last_to_prompt", 1.0),
+    "one_trial_sweep": short_row("whole", 5.0),
+    "finished_study": short_row("again", 2.0),
+    "status": short_row("status", 0.8),
     "second_use": second_use,
     "tutorial": tutorial,
 }

@@ -24,6 +24,7 @@ from harness.cli.ui import ui
 from harness.cli.worker import worker
 from harness.core.errors import HarnessError
 from harness.core.files import REFUSED_WRITES
+from harness.core.garbage import collect_seldom
 from harness.core.version import __version__
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ def options(
 
 def main() -> None:
     """Run the command line; a HarnessError is printed to stderr and sets the exit code."""
+    collect_seldom()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the locale cannot print is escaped
             stream.reconfigure(errors="backslashreplace")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker, util
 
@@ -20,6 +21,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 # By default Python looks for modules in the current folder first, so workers would run an optuna.py there.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+FIRST = "harness.workers.preloaded"
 SOCKET_PATH_BYTES = 103  # the longest path of a socket: 103 bytes on macOS, 107 on Linux
 SOCKET_NAME = "/pymp-xxxxxxxx/listener-xxxxxxxx"  # how multiprocessing names its folder and the server's socket
 SHORT_FOLDERS = ("/tmp", "/var/tmp")  # where the path of a socket is short
@@ -45,7 +47,9 @@ class ForkServer:
 
         Raises SettingsError if there is no folder for the server's socket.
         """
-        multiprocessing.get_context("forkserver").set_forkserver_preload(list(self.preload))
+        multiprocessing.get_context("forkserver").set_forkserver_preload([FIRST, *self.preload])
+        atexit.unregister(_kill_server)
+        atexit.register(_kill_server)
         unset = {name: value for name, value in self.defaults.items() if name not in os.environ}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
@@ -59,6 +63,18 @@ class ForkServer:
                 forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_server() -> None:
+    """Kill the fork server, which has no workers any more when this process ends.
+
+    While it still imports its modules it would not notice that end for seconds, and whoever reads the command's
+    output from a pipe would wait for it.
+    """
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _make_socket_folder() -> None:

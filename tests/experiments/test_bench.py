@@ -14,7 +14,7 @@ BENCH = EXPERIMENTS / "bench.py"
 
 
 # One row of each kind: a slope between sweeps, a whole command, loops in processes of their own, single parts.
-A_FEW = ("fcnn_trial_pruner", "whole_command", "cnn_gemm_share", "bookkeeping", "help")
+A_FEW = ("fcnn_trial_pruner", "whole_command", "cnn_gemm_share", "bookkeeping", "help", "finished_study")
 
 
 @pytest.mark.process
@@ -35,7 +35,7 @@ def check(demo_data: Path, tmp_path: Path, only: tuple[str, ...]) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "b.json").read_text())
-    assert set(rows) == set(only) if only else len(rows) == 14
+    assert set(rows) == set(only) if only else len(rows) == 20
     for name, row in rows.items():
         assert set(row) == {"value", "target", "better", "unit", "runs"}, name
         assert row["better"] in ("lower", "higher")
