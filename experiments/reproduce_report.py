@@ -359,11 +359,11 @@ def sentences(found: dict[str, Any]) -> list[str]:
 
 def picture(lines: list[dict[str, Any]], comparisons: dict[SplitKind, dict[str, Any]], path: Path) -> None:
     """The README's picture: both networks, stage by stage, on both splits."""
-    figure = Figure(figsize=(9, 4), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(4.5 * len(comparisons), 4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     stages = ("published", "as published", "as described", "tuned")
     for index, (split, found) in enumerate(comparisons.items()):
-        axes = figure.add_subplot(1, 2, index + 1)
+        axes = figure.add_subplot(1, len(comparisons), index + 1)
         for title, model, _, _, suffix in (ROWS[0], ROWS[2]):
             colour, shift = (ORANGE, -0.06) if model == "cnn" else (BLUE, 0.06)
             samples: list[list[float]] = [list(PUBLISHED[model]) if split == "random" else []]
