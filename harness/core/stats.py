@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
-Floats = NDArray[np.float64]
+from harness.core.search_stats import Floats
+
 Booleans = NDArray[np.bool_]
 FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them can be far too small
 

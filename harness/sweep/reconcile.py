@@ -87,7 +87,8 @@ class Record:
                     self._write_report(Path(name), rows, runs)
                     self._keep_best(state, rows, runs)
                 with study.lock():
-                    if progress_digest(study.rows()) == progress_digest(rows):
+                    progress = progress_digest(rows)
+                    if progress_digest(study.rows()) == progress:
                         self._end(state, Path(name), runs)
                         best = self._best_run_id(runs)
                         if is_finished:
@@ -95,7 +96,7 @@ class Record:
                                 parent=self.parent,
                                 best=best,
                                 runs=digest_of(sorted(run.run_id for run in runs.values())),
-                                progress=progress_digest(rows),
+                                progress=progress,
                             )
                             self.study.note_conclusion(noted)
                         return best

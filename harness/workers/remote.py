@@ -142,8 +142,6 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
 
     def _serve(self) -> None:
         try:
-            import torch._dynamo  # noqa: F401 - else the first training would wait for it, two seconds
-
             trainer = self._material.trainer(self._device, self._cores)
             self._made.put(replace(trainer.where(), node=os.uname().nodename))
         except Exception as error:  # noqa: BLE001 - the driver raises it
