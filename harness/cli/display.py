@@ -52,6 +52,7 @@ class SweepDisplay:
         self._best = stage.best
         self._started: dict[int, TrialStarted] = {}
         self._rows: dict[int, TaskID] = {}
+        self._paused: set[int] = set()
         self._ends: deque[float] = deque([time.monotonic()], maxlen=20)
         self._lock = threading.Lock()  # events come from the uploader's thread
         self._progress = progress
@@ -75,6 +76,7 @@ class SweepDisplay:
 
     def _start(self, number: int, event: TrialStarted) -> None:
         self._started[number] = event
+        self._paused.discard(number)
         config = event.config
         if number not in self._rows:
             self._rows[number] = self._progress.add_task(
@@ -90,6 +92,8 @@ class SweepDisplay:
         if number in self._rows:
             self._progress.remove_task(self._rows.pop(number))
         start, result = self._started.get(number), event.result
+        if result.state == "paused":
+            self._paused.add(number)
         if result.state in FINISHED:
             self._done += 1
             self._ends.append(time.monotonic())
@@ -101,9 +105,13 @@ class SweepDisplay:
             _print(self._console, self._line(number, start, event))
 
     def _show_study(self) -> None:
-        best = "" if self._best is None else f"best {number_text(self._best)}"
+        notes = [] if self._best is None else [f"best {number_text(self._best)}"]
         left = self._seconds_left()
-        note = best if left is None else f"{best}  {_clock(left)} left"
+        if self._paused:  # most of them end together, in no time: no rate to go by
+            notes.append(f"{len(self._paused)} paused")
+        elif left is not None:
+            notes.append(f"{_clock(left)} left")
+        note = "  ".join(notes)
         self._progress.update(self._study, completed=min(self._done, self._total), note=note)
 
     def _seconds_left(self) -> float | None:
@@ -115,8 +123,8 @@ class SweepDisplay:
     def _line(self, number: int, start: TrialStarted, event: Ended) -> str:
         seconds, result = (event.time - start.time) / 1000, event.result
         outcome = (result.reason or "").strip().splitlines()[-1:] if result.state not in FINISHED else []
-        if result.best is not None and not outcome:
-            outcome = [f"{_score(result.best, self._objective)} at epoch {result.best.epoch}"]
+        if result.best is not None and (not outcome or result.state == "paused"):
+            outcome.insert(0, f"{_score(result.best, self._objective)} at epoch {result.best.epoch}")
         text = f"trial {number:3d} {result.state:8s} {_setting(start.config)}  {seconds:.1f} s"
         best = "" if self._best is None else f"  best {number_text(self._best)}"
         return "  ".join([text, *outcome]) + best

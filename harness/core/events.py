@@ -138,7 +138,7 @@ class SubsetTrained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A trial has ended, or was interrupted.
+    """A trial has ended, was interrupted, or pauses.
 
     `mended` is the reason why the event was made up from Optuna's record, None if it was not.
     """
@@ -260,11 +260,11 @@ def from_line(line: bytes) -> Event | None:
 
 
 def has_ended(events: Sequence[Event]) -> bool:
-    """Return True if the training run of these events has ended. An interrupted run has not."""
+    """Return True if the training run of these events has ended. One that was interrupted or pauses has not."""
     match events[-1] if events else None:
         case Acknowledged():
             return True
         case Ended(result=result) | RepeatEnded(result=result):
-            return result.state != "interrupted"
+            return result.is_over
         case _:
             return False

@@ -27,7 +27,8 @@ TAKEN_NAMES = (
     *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason", "objective"),
     *("started", "ended", "seconds", "run_id"),
 )
-TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "failed"]
+TrialState = Literal["running", "complete", "pruned", "diverged", "interrupted", "paused", "failed"]
+UNFINISHED: tuple[TrialState, ...] = ("interrupted", "paused")  # a trial in one of these is gone on with
 ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")  # of Optuna, in which a trial is not run again
 
 
@@ -148,13 +149,19 @@ class TrialResult:
     """How a trial ended; `best` is the epoch of the objective's value and of the stored checkpoint.
 
     With several folds, `best` is the best epoch of the mean curve, and `folds` has the validation accuracy of each
-    fold at that epoch. It is empty for a trial with one validation part.
+    fold at that epoch. It is empty for a trial with one validation part. `rung` is that at which a trial pauses.
     """
 
     state: TrialState
     best: EpochMetrics | None
     reason: str | None = None
     folds: tuple[float, ...] = ()
+    rung: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial is not gone on with."""
+        return self.state not in UNFINISHED
 
 
 def fold_round(confirms: str | None) -> int:
@@ -264,7 +271,7 @@ class TrialCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One trial as Optuna has it. Times are local; `seconds` is wall time.
+    """One trial as Optuna has it. Times are local; `paused_seconds` is the wall time up to its last pause.
 
     `folds` has the validation accuracy of each fold at the best epoch; it is empty for one validation part.
     """
@@ -280,6 +287,7 @@ class TrialRow:
     reason: str | None
     folds: tuple[float, ...] = ()
     own: Mapping[str, float] = field(default_factory=dict)
+    paused_seconds: float = 0.0
 
     @property
     def val_accuracy_std(self) -> float | None:
@@ -298,7 +306,7 @@ class TrialRow:
 
     @property
     def seconds(self) -> float | None:
-        """Wall time from the last start to the end, None before the end."""
+        """Wall time up to the last pause and from the last start to the end, None before the end."""
         if self.started is None or self.ended is None:
             return None
-        return (self.ended - self.started).total_seconds()
+        return self.paused_seconds + (self.ended - self.started).total_seconds()

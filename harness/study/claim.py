@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 import optuna
 from optuna.trial import TrialState
 
+from harness.core.halving import HALVING, HALVING_KEY, NEW, Halving, Until
 from harness.core.objective import ACCURACY, Objective
 from harness.core.records import EpochMetrics, TrialResult
 from harness.core.space import Params
@@ -34,6 +36,18 @@ class Claim:
     _first_epoch: int | None
     _pruner: str
     _objective: Objective = ACCURACY
+    _rungs: tuple[int, ...] = ()  # of a study with successive halving
+    _halving: Halving = NEW
+
+    @property
+    def until(self) -> Until | None:
+        """Where the training stops before its end, None if it does not."""
+        return self._halving.until(self._rungs) if self._rungs else None
+
+    def has_paused(self, result: TrialResult) -> bool:
+        """Whether a result on record is the pause to which the trial was to train, not yet noted by the study."""
+        until = self.until
+        return until is not None and until.reason is None and result.rung == until.rung
 
     @property
     def is_lost(self) -> bool:
@@ -43,7 +57,7 @@ class Claim:
     @property
     def judges(self) -> bool:
         """Whether a pruner may end the trial."""
-        return self._pruner != "none"
+        return self._pruner not in ("none", HALVING)
 
     def report(self, metrics: EpochMetrics) -> str | None:
         """Report an epoch's value to the pruner; return the reason if the trial is to be pruned.
@@ -72,7 +86,7 @@ class Claim:
         fold of the best trial: a rule that seldom ends a good trial.
         Source: Bergman, Purucker and Hutter (2024), Don't waste your time: early stopping cross-validation.
         """
-        if self._pruner == "none" or self.is_lost:
+        if not self.judges or self.is_lost:
             return None
         if self._pruner == "wilcoxon":
             if fold > self._last_step:
@@ -95,21 +109,23 @@ class Claim:
         return min(worst, default=None)
 
     def finish(self, result: TrialResult) -> bool:
-        """Store the trial's result in Optuna: COMPLETE with its best value, PRUNED, FAIL, or WAITING again.
+        """Store the trial's result in Optuna: COMPLETE with its best value, PRUNED, FAIL, or WAITING to go on.
 
         Return False and store nothing if another process has taken the trial. The trial lock is released.
         """
         if not self._lock.secure():
             self._lock.release()
             return False
-        if result.state == "interrupted":
+        if not result.is_over:
+            self._note(result)
             self._study._storage.set_trial_state_values(self._trial._trial_id, TrialState.WAITING)
         else:
-            best = None if result.best is None else asdict(result.best)
-            attribute = {"best": best, "reason": result.reason, "folds": result.folds}
-            self._trial.set_user_attr(RESULT_KEY, attribute)
+            self._store(result)
             if result.state == "complete":
                 assert result.best is not None
+                self._reach(
+                    result.best, len(self._rungs)
+                )  # a trial with a short schedule counts at later rungs too
                 value = self._objective.of(result.best)
                 # A refit has no validation part. Optuna wants a value, which nothing reads.
                 self._study.tell(self._trial, -result.best.train_loss if value is None else value)
@@ -118,6 +134,40 @@ class Claim:
                 self._study.tell(self._trial, state=state)
         self._lock.release()
         return True
+
+    def pause(self, result: TrialResult) -> None:
+        """Store the rung at which the trial pauses, unless another process has taken it, and release the lock.
+
+        The trial stays RUNNING until `Study.requeue_paused`.
+        """
+        if self._lock.secure():
+            self._note(result)
+            self._lock.hand_over()
+        else:
+            self._lock.release()
+
+    def _note(self, result: TrialResult) -> None:
+        if result.state == "paused":
+            assert result.best is not None
+            assert result.rung is not None
+            self._store(result)
+            started = self._trial.datetime_start or datetime.now()
+            self._reach(result.best, result.rung, (datetime.now() - started).total_seconds())
+
+    def _store(self, result: TrialResult) -> None:
+        best = None if result.best is None else asdict(result.best)
+        self._trial.set_user_attr(RESULT_KEY, {"best": best, "reason": result.reason, "folds": result.folds})
+
+    def _reach(self, best: EpochMetrics, rung: int, seconds: float = 0.0) -> None:
+        """Store the trial's best value as its score at a rung, and at those before it that have none."""
+        value = self._objective.of(best)
+        found = self._halving.reaching(rung, (value, best.val_loss), seconds)
+        if found.reached == self._halving.reached:
+            return
+        assert value is not None  # a refit is not halved
+        self._trial.report(value, self._rungs[rung - 1])  # samplers learn from it
+        self._trial.set_user_attr(HALVING_KEY, found.as_json())  # last: it makes the trial one that pauses
+        self._halving = found
 
     def leave(self) -> None:
         """Release the trial lock but keep its note, so that the sweep of this process requeues the trial."""

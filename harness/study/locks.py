@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import sqlalchemy
@@ -53,6 +53,11 @@ class TrialLock:
         """Release the lock as a dying process does: its file stays and names the worker."""
         self._lock.release()
 
+    def hand_over(self) -> None:
+        """Release the lock of a trial that pauses; its file stays and names the sweep, but no worker any more."""
+        self._lock.annotate(json.dumps(asdict(replace(_read_worker_id(self._lock), worker=""))))
+        self._lock.release()
+
 
 class LeasedTrialLock(TrialLock):
     """A trial lock with a lease, which a thread renews and which can be lost."""
@@ -89,6 +94,11 @@ class LeasedTrialLock(TrialLock):
         """Stop renewing and release the lock; the lease remains for the sweep that requeues the trial."""
         self._ending.set()
         super().leave()
+
+    def hand_over(self) -> None:
+        """Stop renewing and release the lock; the lease remains until MLflow has the trial's resume point."""
+        self._ending.set()
+        super().hand_over()
 
     def _keep_renewing(self) -> None:
         while not self._ending.wait(RENEW_SECONDS) and not self._lost:
@@ -186,6 +196,10 @@ class FileTrialLocks:
 
     def is_running(self, number: int, trial_id: int) -> bool:
         """Return True if a live process on any machine runs the trial. Nothing is changed."""
+        return self._lock_of(number).is_taken()
+
+    def is_held(self, number: int) -> bool:
+        """Return True if a live process of this machine has the trial's lock."""
         return self._lock_of(number).is_taken()
 
     def is_sweep_alive(self, sweep: str) -> bool:

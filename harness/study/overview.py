@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.files import sqlite_path
+from harness.core.halving import HALVING_KEY, Halving
 from harness.core.objective import ACCURACY, Objective
 from harness.core.ranking import rank
 from harness.core.recorded import UNREADABLE, checked
@@ -150,6 +151,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         reason=reason,
         folds=recorded_folds(trial),
         own={} if best is None else best.own,
+        paused_seconds=Halving.of(trial.user_attrs.get(HALVING_KEY)).seconds,
     )
 
 

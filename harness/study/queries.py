@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy import case, func, select
 
 from harness.core.errors import StudyError
+from harness.core.halving import HALVING_KEY, Contender, Halving
 from harness.core.ranking import tie_break
 from harness.core.recorded import UNREADABLE
 from harness.core.records import TrialCounts
@@ -237,6 +238,22 @@ def find_trials(
         part = query if chunk is None else query.where(_TRIALS.c.number.in_(chunk))
         found |= {number: FoundTrial(trial_id, state) for number, trial_id, state in _rows(storage, part)}
     return dict(sorted(found.items()))
+
+
+def read_contenders(storage: HasEngine, study_id: int) -> list[Contender]:
+    """Return what the halving knows of the trials of a study that have not failed, sorted by number."""
+    of_trial = (_RESULTS.c.trial_id == _TRIALS.c.trial_id) & (_RESULTS.c.key == HALVING_KEY)
+    query = (
+        select(_TRIALS.c.number, _STATE, _RESULTS.c.value_json)
+        .outerjoin(_RESULTS, of_trial)
+        .where(_TRIALS.c.study_id == study_id, _TRIALS.c.state != TrialState.FAIL)
+        .order_by(_TRIALS.c.number)
+    )
+    states: dict[str, Literal["waiting", "running"]] = {"WAITING": "waiting", "RUNNING": "running"}
+    return [
+        Contender(number, states.get(state, "ended"), Halving.of(_from_json(text or "")))
+        for number, state, text in _rows(storage, query)
+    ]
 
 
 def _chunks(numbers: list[int]) -> list[list[int]]:

@@ -19,11 +19,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from harness.core.errors import SettingsError
+from harness.core.halving import HALVING
 from harness.core.known import KnownTrials
 from harness.core.names import derive_seed
 from harness.core.records import StudySpec
 from harness.core.space import Choice, Space, is_conditional
-from harness.study.telling import ToldSampler
+from harness.study.telling import ShowingSampler
 
 STARTUP_TRIALS = 5  # complete trials before the median pruner judges
 WARMUP = 1 / 3  # share of the epochs before which the median pruner would prune slow learners
@@ -172,6 +173,7 @@ PRUNERS: dict[str, Pruner] = {
     "median": Pruner(_median, lambda epochs: int(WARMUP * epochs)),
     "hyperband": Pruner(_hyperband, lambda epochs: 1),
     "wilcoxon": Pruner(_wilcoxon, lambda epochs: 1),
+    HALVING: Pruner(_none, lambda epochs: None),  # the study itself says which trial goes on, see core/halving.py
     "none": Pruner(_none, lambda epochs: None),
 }
 
@@ -184,7 +186,8 @@ def make_sampler(spec: StudySpec, number: int, known: KnownTrials | None) -> sam
     seeds = Seeds(study=derive_seed(spec.seed, "sampler"), trial=derive_seed(spec.seed, "sampler", number))
     with _quiet():
         sampler = SAMPLERS[spec.sampler].make(seeds, spec.space)
-    return sampler if known is None else ToldSampler(sampler, known, spec.space)
+    pauses = spec.pruner == HALVING
+    return ShowingSampler(sampler, known, spec.space, pauses=pauses) if known is not None or pauses else sampler
 
 
 def first_epoch(pruner: str, epochs: int, folds: int) -> int | None:

@@ -12,10 +12,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.core.attempts import Deaths
+from harness.core.halving import HALVING, HALVING_KEY, NEW, Step, next_step, rungs_of
 from harness.core.known import KnownTrials
 from harness.core.names import WorkerId
 from harness.core.recorded import UNREADABLE, checked
-from harness.core.records import StudySpec, TrialRow
+from harness.core.records import StudySpec, TrialCounts, TrialRow
 from harness.core.space import Params
 from harness.core.study_record import Budget, Conclusion, Confirmation, StudyContext, Targets
 from harness.study.attributes import (
@@ -31,7 +32,7 @@ from harness.study.confirming import enqueue_repeats
 from harness.study.continuing import direction_of, make_or_check
 from harness.study.locking import make_trial_locks
 from harness.study.locks import LeasedTrialLocks
-from harness.study.queries import check_exists, read_record
+from harness.study.queries import check_exists, read_contenders, read_record
 from harness.study.reading import StudyReader
 from harness.study.samplers import first_epoch, make_pruner, make_sampler
 from harness.study.suggesting import suggest
@@ -48,6 +49,7 @@ class Study(StudyReader):
         self.work_folder = work_folder
         self._locks = make_trial_locks(storage, self.name, work_folder, self.worker_id)
         study.pruner = make_pruner(self.spec.pruner, self.spec.epochs)
+        self._rungs = rungs_of(self.spec.epochs, self.spec.folds) if self.spec.pruner == HALVING else ()
 
     @classmethod
     def open(cls, storage: RDBStorage, name: str, work_folder: Path, worker_id: WorkerId | None = None) -> Study:
@@ -125,7 +127,8 @@ class Study(StudyReader):
         """Claim the next trial, a waiting one first.
 
         Return None if running, finished and failed trials use up the budget, or if the search has stalled. A
-        trial that waits is run in any case: it was begun before.
+        trial that waits is run in any case: it was begun before. With successive halving one that pauses waits for
+        its turn (see `next_step`).
         """
         # Before the lock is taken: the first time, Optuna reads every trial of the study.
         is_stalled = self._stall_of(self._trials(), budget) is not None
@@ -133,13 +136,14 @@ class Study(StudyReader):
             self._recover()
             counts = self.counts()
             wanted = self._reachable(counts, budget.n_trials)
-            if counts.finished + counts.running >= wanted or counts.failed >= budget.max_failures:
+            if counts.failed >= budget.max_failures:
                 return None
-            if is_stalled and not counts.waiting:
+            step = self._next_step(counts, wanted, is_stalled=is_stalled)
+            if step is None:
                 return None
-            number = min(self._in_state(TrialState.WAITING), default=counts.total)
+            number = counts.total if step.number is None else step.number
             self._study.sampler = make_sampler(self.spec, number, self.known)
-            trial = self._study.ask()
+            trial = self._begin(step)
             assert trial.number == number
             lock = self._locks.take(number, trial._trial_id)
         before = self._study._storage.get_trial(trial._trial_id)
@@ -157,7 +161,43 @@ class Study(StudyReader):
             _first_epoch=first_epoch(self.spec.pruner, self.spec.epochs, self.spec.folds),
             _pruner=self.spec.pruner,
             _objective=self.spec.objective,
+            _rungs=self._rungs,
+            _halving=step.halving,
         )
+
+    def _next_step(self, counts: TrialCounts, wanted: int, *, is_stalled: bool) -> Step | None:
+        """Return what to do next, None for nothing. The caller has the study's lock."""
+        if self._rungs:
+            contenders = read_contenders(self._storage, self._study._study_id)
+            begins = len(contenders) < wanted
+            return next_step(contenders, len(self._rungs), begins=begins, objective=self.spec.objective)
+        if counts.finished + counts.running >= wanted or (is_stalled and not counts.waiting):
+            return None
+        return Step(min(self._in_state(TrialState.WAITING), default=None), NEW)
+
+    def _begin(self, step: Step) -> optuna.Trial:
+        """Set a trial to RUNNING, and return it. The caller has the study's lock."""
+        if not self._rungs:
+            return self._study.ask()  # takes the first one that waits
+        storage = self._study._storage
+        if step.number is None:
+            trial_id = storage.create_new_trial(self._study._study_id)
+        else:
+            trial_id = self._find(step.number)[step.number].id
+            # Before the state: a trial whose process is killed in between is one that was interrupted.
+            storage.set_trial_user_attr(trial_id, HALVING_KEY, step.halving.as_json())
+            storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        self._study._thread_local.cached_all_trials = (
+            None  # as `ask` does: the sampler sees the trials as they are
+        )
+        return optuna.Trial(self._study, trial_id)
+
+    def requeue_paused(self, number: int) -> None:
+        """Set a trial that pauses to WAITING, now that MLflow has what another machine needs to go on with it."""
+        with self._locks.study_lock():
+            found = self._in_state(TrialState.RUNNING).get(number)
+            if found is not None and not self._locks.is_held(number):
+                self._requeue(number, found.id)
 
     def accept_stall(self) -> None:
         """Lower the target to the trials that have finished, so that the study counts as complete."""

@@ -1,8 +1,12 @@
-"""Tells a sampler of known trials. They are no trials of the study: nothing else of Optuna sees them."""
+"""Shows a sampler other trials than the study has: known ones of other studies, and those that pause.
+
+Nothing else of Optuna sees them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from copy import copy
 from typing import Any
 
 import optuna
@@ -10,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
+from harness.core.halving import HALVING_KEY
 from harness.core.known import KnownTrials
 from harness.core.space import Params, Space
 from harness.study.suggesting import suggest
@@ -18,12 +23,18 @@ from harness.study.suggesting import suggest
 NUMBER = -1
 
 
-class ToldSampler(BaseSampler):
-    """A sampler that learns from known trials as if they were the first complete ones of the study."""
+class ShowingSampler(BaseSampler):
+    """A sampler that learns from known trials as if they were the first complete ones of the study.
 
-    def __init__(self, sampler: BaseSampler, known: KnownTrials, space: Space) -> None:
+    `pauses`: it learns from trials that pause, or go on after a pause, as from pruned ones. Optuna's samplers know
+    no other trials that have a value and may get a better one.
+    """
+
+    def __init__(self, sampler: BaseSampler, known: KnownTrials | None, space: Space, *, pauses: bool) -> None:
         self._sampler = sampler
-        self._known = [_frozen(trial.params, trial.val_accuracy, space) for trial in known.trials]
+        trials = () if known is None else known.trials
+        self._known = [_frozen(trial.params, trial.val_accuracy, space) for trial in trials]
+        self._pauses = pauses
 
     def reseed_rng(self) -> None:
         """Seed the sampler anew."""
@@ -56,21 +67,35 @@ class ToldSampler(BaseSampler):
         return self._sampler.sample_independent(self._told(study), trial, param_name, param_distribution)
 
     def _told(self, study: optuna.Study) -> optuna.Study:
-        told = _ToldStudy.__new__(_ToldStudy)
-        told.__dict__ = {**study.__dict__, "known": self._known}
+        told = _ShownStudy.__new__(_ShownStudy)
+        told.__dict__ = {**study.__dict__, "known": self._known, "pauses": self._pauses}
         return told
 
 
-class _ToldStudy(optuna.Study):
-    """A study with known trials before its own, as Optuna's Hyperband shows a sampler a part of the trials."""
+class _ShownStudy(optuna.Study):
+    """A study with other trials than its own, as Optuna's Hyperband shows a sampler a part of the trials."""
 
     known: list[FrozenTrial]
+    pauses: bool
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        own = super()._get_trials(deepcopy, states, use_cache)
+        if self.pauses:
+            everything = (_as_pruned(trial) for trial in super()._get_trials(False, None, use_cache))
+            own = [trial for trial in everything if states is None or trial.state in states]
+        else:
+            own = super()._get_trials(deepcopy, states, use_cache)
         return [*self.known, *own] if states is None or TrialState.COMPLETE in states else own
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial that has reached a rung, and has not ended, as one that was pruned there."""
+    if trial.state.is_finished() or HALVING_KEY not in trial.user_attrs or not trial.intermediate_values:
+        return trial
+    shown = copy(trial)
+    shown.state = TrialState.PRUNED
+    return shown
 
 
 def _frozen(params: Params, accuracy: float, space: Space) -> FrozenTrial:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.conditions import resolve
 from harness.core.errors import DataError, SettingsError
+from harness.core.halving import HALVING
 from harness.core.known import KnownTrials
 from harness.core.records import Split, StudySpec
 from harness.core.space import Params, Space, first_params, possible_values
@@ -130,6 +131,12 @@ def _check_together(settings: SweepSettings) -> None:
             f"confirm is {settings.confirm}, and folds is 1",
             expected="--confirm with --folds: the best trials are measured again on fresh folds",
             hint="--folds 5",
+        )
+    if settings.pruner == HALVING and settings.patience is not None:
+        raise SettingsError(
+            f"patience is {settings.patience}, and the pruner is {HALVING}",
+            expected=f"--patience with another pruner: with {HALVING} most trials end together, at the end",
+            hint="fewer --trials",
         )
     if settings.ensemble > 1 and settings.refit is False:
         raise SettingsError(

@@ -64,15 +64,16 @@ class _Tail:
 class JournalUploader:
     """Follows the journals of a study's work folder from `start` to `close`.
 
-    The listener is told each event that comes after this object is made. `error` is why MLflow did not take an
-    upload that is still to be tried again, `listener_error` what the listener raised; both are None otherwise.
+    The listener is told each event of this sweep, and those of others that come after this object is made.
+    `error` is why MLflow did not take an upload that is still to be tried again, `listener_error` what the listener raised; both are None otherwise.
     """
 
     def __init__(self, trials: TrialLog, study: Study, listener: Listener = lambda *_: None) -> None:
         self._trials = trials
         self._study = study
         self._folder = study.work_folder
-        self._listener: Listener | None = None
+        self._listener: Listener | None = listener
+        self._begun = False
         self._tails: dict[int, _Tail] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="uploader", daemon=True)
@@ -81,8 +82,8 @@ class JournalUploader:
         self.listener_error: Exception | SystemExit | None = None
         self._hangs = False  # whether the last failure took long: the server does not answer
         for number, path in find_journals(self._folder).items():
-            self._read(number, path)  # what was there before is not told to the listener
-        self._listener = listener
+            self._read(number, path)  # what was there before is not told, but of workers that have begun already
+        self._begun = True
 
     def start(self) -> None:
         """Begin to follow the journals."""
@@ -193,7 +194,8 @@ class JournalUploader:
         for event in events:
             if isinstance(event, TrialStarted):
                 tail.sweep = event.sweep
-            self._tell(tail.number, event)
+            if self._begun or tail.sweep == self._study.worker_id.sweep:
+                self._tell(tail.number, event)
         return tail
 
     def _tell(self, number: int, event: Event) -> None:
@@ -223,7 +225,13 @@ class JournalUploader:
             # An interrupted trial may run again by now, and its worker may have written a newer checkpoint.
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         closed = isinstance(tail.pending[-1], Acknowledged)
+        pauses = isinstance(tail.pending[-1], Ended) and tail.pending[-1].result.state == "paused"
         tail.pending = []
+        if pauses and self._study.is_shared:
+            with reaching(self._study.storage_url):
+                self._study.requeue_paused(
+                    tail.number
+                )  # MLflow has its resume point: any machine may go on with it
         if closed:
             remove_journal(tail.path)  # both stores have the end: the journal is no longer needed
             del self._tails[tail.number]

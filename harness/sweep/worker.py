@@ -92,7 +92,7 @@ class Worker:
             return
         journal = Journal(path)
         last = journal.events[-1] if journal.events else None
-        if isinstance(last, Ended) and has_ended(journal.events):
+        if isinstance(last, Ended) and (has_ended(journal.events) or claim.has_paused(last.result)):
             self._finish(claim, journal, last.result)
         else:
             self._train(claim, journal, path.with_suffix(""))
@@ -119,7 +119,9 @@ class Worker:
             return self.stopping.is_set() or claim.is_lost
 
         try:
-            result = self.place.run(TrialOrder(claim.number, config), Link(journal, folder, stop, claim))
+            result = self.place.run(
+                TrialOrder(claim.number, config, claim.until), Link(journal, folder, stop, claim)
+            )
         except PlaceLost as loss:
             self._end(claim, journal, TrialResult(state="interrupted", best=None, reason=str(loss)))
             raise
@@ -159,14 +161,15 @@ class Worker:
             journal.close()
             return
         journal.append(Ended(result=result), sync=True)
-        if result.state != "interrupted":
+        if result.is_over:
             clear_resume(journal_path(self.task.work_folder, claim.number).with_suffix(""))  # not before
         self._finish(claim, journal, result)
 
     def _finish(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
-        if result.state == "interrupted" and self.study.is_shared:
-            claim.leave()  # requeued by the sweep, once MLflow has all that another machine needs
-        elif claim.finish(result) and result.state != "interrupted":
+        if not result.is_over and self.study.is_shared:
+            # Requeued by the sweep, once MLflow has all that another machine needs.
+            claim.pause(result) if result.state == "paused" else claim.leave()
+        elif claim.finish(result) and result.is_over:
             journal.append(Acknowledged())
         journal.close()
 

@@ -137,7 +137,7 @@ class ComparisonLog:
             self.parent = found[0].run_id
             self._looks = found[0].looks
             runs.log(self.parent, tags=tags)
-            runs.reopen(self.parent)
+            runs.set_status(self.parent, RunStatus.RUNNING)
         else:
             about = {**self._tags, Tag.KIND: self._kind, Tag.NOTE: description, **tags}
             self.parent = runs.create(self._experiment, name, about)

@@ -161,10 +161,10 @@ class Runs:
         time = now()
         self.log(run_id, points=[Point(name, value, time, step) for name, value in metrics.items()])
 
-    def reopen(self, run_id: str) -> None:
-        """Set the status of a run to RUNNING."""
-        with self._calling(f"opening run {run_id}"):
-            self._client.update_run(run_id, status=RunStatus.RUNNING.value)
+    def set_status(self, run_id: str, status: RunStatus) -> None:
+        """Set the status of a run that has not ended, or that goes on."""
+        with self._calling(f"setting the status of run {run_id} to {status}"):
+            self._client.update_run(run_id, status=status.value)
 
     def end(self, run_id: str, status: RunStatus, *, tags: Tags | None = None, time: int | None = None) -> None:
         """Set the tags of a run, then its status and its end time (ms since 1970; now by default)."""

@@ -77,7 +77,7 @@ class Studies:
             if found.confirmed_trial is not None:
                 tags[Tag.CONFIRMED_TRIAL] = ""  # trials may be added, which a new confirmation has to see
             self._runs.log(run_id, tags=tags)
-            self._runs.reopen(run_id)
+            self._runs.set_status(run_id, RunStatus.RUNNING)
         if found is None or not found.is_whole:  # or the process that made it was stopped
             self._runs.log(run_id, params=study_params(spec) | {"search": searched(spec)})
             self._artifacts.log_json(run_id, asdict(split), SPLIT_FILE)

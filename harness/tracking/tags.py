@@ -62,6 +62,7 @@ class Tag(StrEnum):
     # Trials, and the first three of repeats too.
     TRIAL_STATE = "trial_state"
     REASON = "reason"
+    RUNG = "rung"  # of a trial with successive halving: the last rung at which it has paused
     DEVICE = "device"
     GPU = "gpu"
     NODE = "node"  # of a Ray cluster, on which it was trained
@@ -103,7 +104,7 @@ class Kind(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """The statuses of MLflow. No run of the harness has the status SCHEDULED."""
+    """The statuses of MLflow. SCHEDULED is that of a trial that pauses."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -119,6 +120,7 @@ STATUS_OF: dict[TrialState, RunStatus] = {
     "pruned": RunStatus.KILLED,
     "diverged": RunStatus.FAILED,
     "interrupted": RunStatus.KILLED,
+    "paused": RunStatus.SCHEDULED,
     "failed": RunStatus.FAILED,
 }
 

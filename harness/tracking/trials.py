@@ -25,7 +25,7 @@ from harness.tracking.client import translated
 from harness.tracking.run_info import FOLD_PREFIX
 from harness.tracking.runs import Point
 from harness.tracking.study_params import study_params
-from harness.tracking.tags import INPUT_CONTEXT, STATUS_OF, TAG_LIMIT, Kind, Tag, code_tags, study_tags
+from harness.tracking.tags import INPUT_CONTEXT, STATUS_OF, TAG_LIMIT, Kind, RunStatus, Tag, code_tags, study_tags
 from harness.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -128,9 +128,13 @@ class TrialLog:
         elif resume is not None and any(isinstance(event, ResumeSaved | FoldEnded) for event in events):
             artifacts.store_resume(run_id, resume)
         if batch.end is not None:
-            runs.end(run_id, STATUS_OF[batch.end.result.state], time=batch.end.time)
+            status = STATUS_OF[batch.end.result.state]
+            if status == RunStatus.SCHEDULED:
+                runs.set_status(run_id, status)
+            else:
+                runs.end(run_id, status, time=batch.end.time)
         elif batch.started:
-            runs.reopen(run_id)
+            runs.set_status(run_id, RunStatus.RUNNING)
 
     def _input(self) -> DatasetInput:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -159,8 +163,8 @@ class _Batch:
 
     @property
     def is_over(self) -> bool:
-        """Whether the trial has ended. An interrupted trial has not: it will be continued."""
-        return self.end is not None and self.end.result.state != "interrupted"
+        """Whether the trial has ended. One that was interrupted or pauses has not: it will be continued."""
+        return self.end is not None and self.end.result.is_over
 
 
 def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
@@ -184,7 +188,9 @@ def _translate(spec: StudySpec, events: Sequence[Event]) -> _Batch:
                 batch.tags |= end_tags(result)
                 if event.mended is not None:
                     batch.tags[Tag.MENDED] = event.mended
-                if result.state != "interrupted":
+                if result.rung is not None:
+                    batch.tags[Tag.RUNG] = str(result.rung)
+                if result.is_over:
                     batch.points += best_points(result.best, event.time)
                     if len(result.folds) > 1:
                         batch.points.append(Point("best_val_accuracy_std", stdev(result.folds), event.time))

@@ -12,6 +12,7 @@ import torch
 
 from harness.core.events import EpochDone, EpochRepeated, Event, FoldEnded, FoldEpochDone
 from harness.core.files import replacing
+from harness.core.halving import Until
 from harness.core.journal import RunLog
 from harness.core.names import derive_seed
 from harness.core.recorded import UNREADABLE, checked
@@ -115,6 +116,7 @@ def run_folds(
     report: Callable[[EpochMetrics], str | None] = lambda _: None,
     report_fold: Callable[[int, Curve, float], str | None] = lambda *_: None,
     stop: Callable[[], bool] = lambda: False,
+    until: Until | None = None,
 ) -> TrialResult:
     """Train one configuration on each fold, and return the result of the mean curve.
 
@@ -122,7 +124,7 @@ def run_folds(
     after each fold but the last with its number, its curve and the best value of the mean curve so far; each may
     return the reason to prune the trial. The mean curve is appended to the journal when the last fold has ended.
     No weights are kept: the folds only measure the configuration. A killed trial continues at the fold in which it
-    was.
+    was. After `until` so many folds it is over for a given reason, or pauses.
     """
     curves = _read_curves(folder, config)
     reason: str | None = None
@@ -130,6 +132,11 @@ def run_folds(
         if curves:  # also after a kill: the attempt before may have died before it asked
             best = best_of(mean_curve(curves))
             assert best is not None
+            if until is not None and len(curves) >= until.after:
+                if until.reason is None:
+                    return TrialResult(state="paused", best=best.metrics, reason=until.pause, rung=until.rung)
+                reason = until.reason
+                break
             reason = report_fold(len(curves), curves[-1], best.metrics.val_accuracy or 0.0)
             if reason is not None:
                 break

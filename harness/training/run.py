@@ -10,6 +10,7 @@ import torch
 
 from harness.core.errors import Diverged, Interrupted
 from harness.core.events import EpochDone, EpochRepeated, Resumed, ResumeSaved
+from harness.core.halving import Until
 from harness.core.journal import EventLog
 from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 from harness.data import PICTURE_SIZE, TrainingData
@@ -37,12 +38,15 @@ def run_trial(
     origin: Origin | None = None,
     report: Callable[[EpochMetrics], str | None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    until: Until | None = None,
 ) -> TrialResult:
     """Train one configuration as `train` does, and save the weights of the best epoch in CHECKPOINT in `folder`.
 
-    Their description has `origin`. A run that is interrupted or diverges leaves no checkpoint.
+    Their description has `origin`. A run that is interrupted, pauses or diverges leaves no checkpoint.
     """
-    state, result = train(config, model, data, device, journal=journal, folder=folder, report=report, stop=stop)
+    state, result = train(
+        config, model, data, device, journal=journal, folder=folder, report=report, stop=stop, until=until
+    )
     if result.state in ("complete", "pruned") and state.best is not None and state.best_weights is not None:
         architecture = Architecture(
             model=config.model,
@@ -73,11 +77,13 @@ def train(
     folder: Path,
     report: Callable[[EpochMetrics], str | None],
     stop: Callable[[], bool],
+    until: Until | None = None,
 ) -> tuple[TrainingState, TrialResult]:
     """Train one configuration, from the resume point in `folder` if there is one; return its state and result.
 
     Each epoch is appended to `journal`. If `report` returns a reason, the training is pruned. If `stop` returns
     True, it is interrupted and a resume point after the last epoch that ended in this process is left in `folder`.
+    After the epoch `until`, if there are more, it is over for a given reason, or pauses with a resume point.
     A loss that is not finite gives a `diverged` result. All other exceptions are raised.
     """
     state = start_training(config, model, data, device)
@@ -85,12 +91,18 @@ def train(
         journal.append(Resumed(epoch=state.epoch))
     saver = _ResumeSaver(state, folder, journal)
     try:
-        reason = _train(state, data, journal, saver, report, stop)
+        stopped = until is not None and state.epoch >= until.after
+        reason = None if stopped else _train(state, data, journal, saver, report, stop, until)
     except Diverged as divergence:
         return state, TrialResult(state="diverged", best=state.best, reason=str(divergence))
     except Interrupted as interruption:
         saver.save_kept()
         return state, TrialResult(state="interrupted", best=state.best, reason=str(interruption))
+    if until is not None and reason is None and until.after <= state.epoch < config.end:
+        if until.reason is None:
+            saver.save_end()
+            return state, TrialResult(state="paused", best=state.best, reason=until.pause, rung=until.rung)
+        reason = until.reason
     return state, TrialResult(state="complete" if reason is None else "pruned", best=state.best, reason=reason)
 
 
@@ -106,6 +118,7 @@ class _ResumeSaver:
         self._saved_at = time.monotonic()
         self._interval = RESUME_SECONDS
         self._kept: ResumePoint | None = None
+        self._begun = state.epoch
         self.has_short_epochs = False
 
     def after_epoch(self, seconds: float) -> None:
@@ -130,6 +143,11 @@ class _ResumeSaver:
         if self._kept is not None:
             self._save(self._kept)
 
+    def save_end(self) -> None:
+        """Save the state, which is that at the end of an epoch, unless the run has begun there."""
+        if self._state.epoch > self._begun:
+            self._save(self._kept or ResumePoint.of(self._state))
+
     def _save(self, point: ResumePoint) -> None:
         save_resume(self._folder, point)
         self._journal.append(ResumeSaved(epoch=point.epoch), sync=True)
@@ -142,8 +160,9 @@ def _train(
     saver: _ResumeSaver,
     report: Callable[[EpochMetrics], str | None],
     stop: Callable[[], bool],
+    until: Until | None,
 ) -> str | None:
-    """Train to the last epoch and return None, or return the reason with which `report` ends the training.
+    """Train to the last epoch, or `until`, and return None, or the reason with which `report` ends the training.
 
     Raises Diverged and Interrupted as `fit` does.
     """
@@ -158,6 +177,8 @@ def _train(
         if reason is not None:
             return reason
         saver.after_epoch(metrics.seconds)
+        if until is not None and metrics.epoch == until.after:
+            return None
         if metrics.epoch < state.config.end:
             if stop():
                 saver.keep()

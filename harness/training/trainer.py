@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.core.halving import Until
 from harness.core.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult
 from harness.core.space import Params, Value
 from harness.data import TrainingData, View
@@ -16,10 +17,11 @@ from harness.workers.link import Link, Where
 
 @dataclass(frozen=True, slots=True)
 class TrialOrder:
-    """A trial to be trained."""
+    """A trial to be trained, to its end or `until` a rung."""
 
     number: int
     config: TrialConfig
+    until: Until | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class TrialTrainer:
                 origin=self._origin(order.number),
                 report=link.judge.report,
                 stop=link.stop,
+                until=order.until,
             )
 
         def report_fold(fold: int, curve: Sequence[EpochMetrics], mean: float) -> str | None:
@@ -102,6 +105,7 @@ class TrialTrainer:
             report=link.judge.report,
             report_fold=report_fold,
             stop=link.stop,
+            until=order.until,
         )
 
     def _training_data(self, params: Params, fold: int = 1) -> TrainingData:

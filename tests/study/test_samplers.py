@@ -14,13 +14,15 @@ import pytest
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 from harness.core.errors import SettingsError
+from harness.core.halving import Until
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.space import Choice, Condition, Distribution, Range
 from harness.core.study_record import Budget
 from harness.study import Study, open_storage
-from harness.study.samplers import PRUNERS, SAMPLERS, check_search, make_sampler
+from harness.study.samplers import PRUNERS, SAMPLERS, Sampler, check_search, make_sampler
 from tests.support import studies
 
 CONDITION = Condition("optimizer", ("sgd",))
@@ -171,6 +173,47 @@ def test_median_pruner_waits_for_five_trials_and_a_third_of_the_epochs(workspace
     assert {max(trial.intermediate_values) for trial in trials[5:]} == {3}
 
 
+class Watching(optuna.samplers.RandomSampler):
+    """A sampler that keeps what it is shown."""
+
+    shown: list[optuna.trial.FrozenTrial]
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> float | int | str:
+        self.shown = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+        value: float | int | str = super().sample_independent(study, trial, param_name, param_distribution)
+        return value
+
+
+def test_samplers_learn_from_trials_that_pause_as_from_pruned_ones(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = Watching(seed=0)
+    monkeypatch.setitem(SAMPLERS, "random", Sampler(lambda _seeds, _space: watching))
+    storage = open_storage(f"sqlite:///{workspace}/mlruns/optuna.db")
+    spec = replace(SPEC, sampler="random", pruner="asha")
+    study = Study.create(storage, spec, studies.CONTEXT, workspace / "work")
+    for value in (0.3, 0.2):
+        claim = studies.take(study)
+        assert claim.until == Until(3, 1, 1)
+        claim.finish(TrialResult(state="paused", best=EpochMetrics(2, 1.0, 1.0, value, 0.1), rung=1))
+    claim = studies.take(study)
+    assert claim.number == 2
+    shown = [(trial.number, trial.state, trial.intermediate_values) for trial in watching.shown]
+    assert shown == [(0, TrialState.PRUNED, {3: 0.3}), (1, TrialState.PRUNED, {3: 0.2})]
+    # Nothing else sees them so: on record they wait.
+    counts = study.counts()
+    assert (counts.waiting, counts.running, counts.finished) == (2, 1, 0)
+    assert [row.reason for row in study.rows()] == [None, None, None]
+    claim.leave()
+    storage.engine.dispose()
+
+
 def test_nothing_is_reported_where_nothing_is_pruned(workspace: Path) -> None:
     assert all(not trial.intermediate_values for trial in run(workspace, SPEC, 3))
 
@@ -179,7 +222,8 @@ def test_nothing_is_reported_where_nothing_is_pruned(workspace: Path) -> None:
     ("sampler", "pruner", "space", "trials", "words"),
     [
         ("annealing", None, RANGES, 4, ["annealing", "tpe, gp, random, cmaes, qmc, grid"]),
-        ("tpe", "asha", RANGES, 4, ["asha", "median, hyperband, wilcoxon, none"]),
+        ("tpe", "asah", RANGES, 4, ["asah", "median, hyperband, wilcoxon, asha, none"]),
+        ("gp", "asha", RANGES, 4, ["gp", "--pruner none"]),
         ("gp", "median", RANGES, 4, ["gp", "--pruner none"]),
         ("grid", None, RANGES, 4, ["--search lr=A,B,C"]),
         ("grid", None, LISTS, 7, ["6 points", "--trials 6"]),

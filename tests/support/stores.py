@@ -84,6 +84,43 @@ class Stores:
                 assert steps == list(range(1, epochs + 1)), (run.info.run_name, fold)
             assert not self.client().list_artifacts(run.info.run_id, "resume")
 
+    def check_halved(self, study: str, total: int, rungs: tuple[int, ...], epochs: int) -> list[int]:
+        """What must hold at the end of a sweep that pauses; return how many epochs each trial was trained.
+
+        The best third of each rung has gone on; one run a trial, one point an epoch, nothing left RUNNING, paused or
+        behind.
+        """
+        found, runs = self.trials(study), self.runs(study, "trial")
+        assert [trial.number for trial in found] == list(range(total))
+        assert [int(run.data.tags["trial"]) for run in runs] == list(range(total))
+        trained = []
+        for trial, run in zip(found, runs, strict=True):
+            halving = trial.user_attrs["halving"]
+            is_complete = trial.state.name == "COMPLETE"
+            assert trial.state.name in ("COMPLETE", "PRUNED")
+            assert is_complete == (halving["promoted"] == len(rungs))
+            trained.append(epochs if is_complete else rungs[halving["promoted"]])
+            for metric in EPOCH_METRICS:
+                steps = sorted(step for step, _ in self.history(run, metric))
+                assert steps == list(range(1, trained[-1] + 1)), (run.info.run_name, metric)
+            end = ("FINISHED", "complete") if is_complete else ("KILLED", "pruned")
+            assert (run.info.status, run.data.tags["trial_state"]) == end
+            assert is_complete or "asha pruner, rung" in run.data.tags["reason"]
+            kept = {file.path for file in self.client().list_artifacts(run.info.run_id, "checkpoint")}
+            assert kept == {"checkpoint/model.json", "checkpoint/model.safetensors"}
+            assert not self.client().list_artifacts(run.info.run_id, "resume")
+        for rung in range(1, len(rungs) + 1):
+            there = [t for t in found if len(t.user_attrs["halving"]["reached"]) >= rung]
+            went = {t.number for t in there if t.user_attrs["halving"]["promoted"] >= rung}
+            best = sorted(there, key=lambda t: self._score(t, rung))[: len(there) // 3]
+            assert {t.number for t in best} <= went
+        return trained
+
+    @staticmethod
+    def _score(trial: optuna.trial.FrozenTrial, rung: int) -> tuple[float, float, int]:
+        value, loss = trial.user_attrs["halving"]["reached"][rung - 1]
+        return (-value, loss, trial.number)
+
     def same_numbers(self, broken: str, whole: str) -> None:
         """Two studies are equal, number for number, times aside."""
         pairs = [[(t.params, t.value) for t in self.trials(study)] for study in (broken, whole)]

@@ -109,6 +109,22 @@ def kill_and_check(case: str, arguments: tuple[str, ...], total: int, epochs: in
             assert confirmed(stores, case) == confirmed(stores, whole)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_that_pauses_is_killed_at_random_moments(place: Path, jobs: int) -> None:
+    """With one job the same trials go on as in a sweep that is not killed; with two the best third does."""
+    chance = random.Random(f"{SEED} asha {jobs}")
+    arguments = ("--model", "fcnn", "--trials", "9", "--epochs", "90", "--jobs", str(jobs), "--pruner", "asha")
+    run_with_kills((*arguments, "--study", "halved"), "halved", 6, chance)
+    stores, rungs = Stores.here(), (3, 10, 30)
+    trained = stores.check_halved("halved", 9, rungs, 90)
+    assert set(trained) >= {3, 10}
+    assert left_behind(Path("mlruns", "work", "halved")) == []
+    if jobs == 1:
+        subprocess.run(sweep_command(*arguments, "--study", "whole"), check=True, capture_output=True)
+        assert stores.check_halved("whole", 9, rungs, 90) == trained
+        stores.same_numbers("halved", "whole")
+
+
 def test_an_ensemble_that_is_killed_goes_on_to_the_same_weights(place: Path) -> None:
     """Killed in the second network, in the third, and when all are trained: the same command goes on each time."""
     # So slow a training has its best epoch late, and the refit has as many epochs.
