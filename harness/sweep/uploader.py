@@ -65,7 +65,8 @@ class JournalUploader:
     """Follows the journals of a study's work folder from `start` to `close`.
 
     The listener is told each event of this sweep, and those of others that come after this object is made.
-    `error` is why MLflow did not take an upload that is still to be tried again, `listener_error` what the listener raised; both are None otherwise.
+    `error` is why MLflow did not take an upload that is still to be tried again, `listener_error` what the
+    listener raised; both are None otherwise.
     """
 
     def __init__(self, trials: TrialLog, study: Study, listener: Listener = lambda *_: None) -> None:

@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.core.errors import StudyError
+from harness.core.halving import Until
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.study_record import Budget
 from harness.study import Claim, Study, delete_study, list_studies, open_storage
@@ -213,6 +214,47 @@ def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(folder: Path
     assert [again.report(metrics(epoch, 0.1)) for epoch in range(1, 11)] == [None] * 9 + [pruned]
     assert len(read_back(folder)[-1].intermediate_values) == 10
     again.finish(TrialResult(state="pruned", best=metrics(3, 0.1)))
+
+
+def test_a_trial_that_pauses_goes_on_in_its_turn(folder: Path) -> None:
+    """In a database that machines share, it waits until MLflow has its resume point."""
+    study = study_in(folder, replace(SPEC, pruner="asha"))
+
+    def pause(claim: Claim, rung: int, value: float) -> None:
+        result = TrialResult(state="paused", best=metrics(3, value), reason=f"rung {rung}", rung=rung)
+        if not study.is_shared:
+            assert claim.finish(result)
+            return
+        claim.pause(result)
+        assert study.states([claim.number]) == {claim.number: "RUNNING"}
+        study.requeue_paused(claim.number)
+        study.requeue_paused(claim.number)  # a second time: nothing to do
+
+    for value in (0.2, 0.6, 0.4):
+        claim = take(study, total=4)
+        assert (claim.until, claim.resumed) == (Until(3, 1, 2), False)
+        pause(claim, 1, value)
+    claim = take(study, total=4)
+    assert (claim.number, claim.until, claim.resumed) == (1, Until(10, 2, 2), True)
+    rest = take(study, total=4)
+    assert (rest.number, rest.until) == (3, Until(3, 1, 2))
+    assert study.claim(Budget(4, 10)) is None  # those that run may change who goes on
+    assert not study.is_over(Budget(4, 10))
+    pause(claim, 2, 0.5)
+    complete(rest, 0.3)
+    over = []
+    while (last := study.claim(Budget(4, 10))) is not None:
+        over.append(last.number)
+        assert last.until is not None
+        assert last.until.reason is not None
+        assert "asha pruner, rung" in last.until.reason
+        last.finish(TrialResult(state="pruned", best=metrics(3, 0.1), reason=last.until.reason))
+    assert study.is_over(Budget(4, 10))
+    found = read_back(folder)
+    assert over == [0, 1, 2]
+    assert [trial.state.name for trial in found] == ["PRUNED"] * 3 + ["COMPLETE"]
+    assert found[0].user_attrs["halving"]["reached"] == [[0.2, 1.0]]
+    assert all(row.seconds is not None and row.seconds >= row.paused_seconds for row in study.rows())
 
 
 def test_another_fingerprint_is_refused_by_name(folder: Path) -> None:

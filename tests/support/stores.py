@@ -87,8 +87,8 @@ class Stores:
     def check_halved(self, study: str, total: int, rungs: tuple[int, ...], epochs: int) -> list[int]:
         """What must hold at the end of a sweep that pauses; return how many epochs each trial was trained.
 
-        The best third of each rung has gone on; one run a trial, one point an epoch, nothing left RUNNING, paused or
-        behind.
+        The best third of each rung has gone on; one run a trial, one point an epoch, nothing left RUNNING, paused
+        or behind.
         """
         found, runs = self.trials(study), self.runs(study, "trial")
         assert [trial.number for trial in found] == list(range(total))

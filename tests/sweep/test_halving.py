@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from harness.core.errors import SettingsError
 from harness.core.events import Ended, Event
+from harness.core.halving import Halving
 from harness.study import Study
 from harness.sweep.doctor import examine
 from harness.sweep.driver import open_study, run_sweep
@@ -81,9 +82,10 @@ def test_the_record_of_a_sweep_that_is_stopped_in_between() -> None:
     paused = [(t, run) for t, run in zip(found, runs, strict=False) if t.state == TrialState.WAITING]
     assert paused
     for trial, run in paused:
-        reached = len(trial.user_attrs["halving"]["reached"])
-        if trial.user_attrs["halving"]["promoted"] == reached:
-            continue  # it was stopped on its way to the next rung
+        halving = Halving.of(trial.user_attrs.get("halving"))
+        reached = len(halving.reached)
+        if not halving.pauses:
+            continue  # it was stopped on its way to a rung
         assert (run.info.status, run.data.tags["trial_state"]) == ("SCHEDULED", "paused")
         assert run.data.tags["rung"] == str(reached)
         assert run.data.tags["reason"] == f"paused at rung {reached} of 3"

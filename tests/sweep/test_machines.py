@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from harness.data import DEMO_FOLDER
 from tests.support.commands import Harness, command, last_json
@@ -125,6 +126,29 @@ def test_a_machine_goes_on_where_another_was_told_to_stop(
     # The numbers are those of one machine.
     end_of(machine("whole").start("sweep", *options, "--study", "whole"))
     stores.same_numbers(STUDY, "whole")
+
+
+def test_trials_that_pause_go_on_on_another_machine(stores: Stores, machine: Callable[[str], Machine]) -> None:
+    """One machine is lost while trials of its own pause; another goes on with them from what MLflow has."""
+    first, second = machine("first"), machine("second")
+    options = ["--data", "demo", "--model", "fcnn", "--pruner", "asha", "--jobs", "1"]
+    first.start("sweep", *options, "--trials", "8", "--epochs", "300")
+
+    def paused() -> int:
+        return sum(trial.state == TrialState.WAITING for trial in stores.trials(STUDY))
+
+    wait_for(lambda: first.is_training() and paused() >= 3)
+    for run in stores.runs(STUDY, "trial"):
+        if run.data.tags["trial_state"] == "paused":
+            kept = [file.path for file in stores.client().list_artifacts(run.info.run_id, "resume")]
+            assert "resume/resume.json" in kept
+    first.kill_all()
+    end_of(second.start("worker"))
+    trained = stores.check_halved(STUDY, 8, (4, 11, 33, 100), 300)
+    assert set(trained) >= {4, 11}
+    resumed = [run.data.tags.get("resumed_after_epoch") for run in stores.runs(STUDY, "trial")]
+    assert {"4", "11"} & set(resumed)
+    assert left_behind(second.work_folder) == []
 
 
 def test_every_command_on_servers(stores: Stores, machine: Callable[[str], Machine], harness: Harness) -> None:

@@ -116,7 +116,8 @@ def test_what_was_there_before_is_not_told_and_a_clock_set_back_hides_nothing() 
     unsent = train_without_uploading()
     heard: list[int] = []
     trials = unsent.uploader._trials
-    uploader = JournalUploader(trials, unsent.study, lambda number, _: heard.append(number))
+    later = open_study(unsent.plan)  # another sweep
+    uploader = JournalUploader(trials, later, lambda number, _: heard.append(number))
     journal = Journal(unsent.journals[0])
     journal.append(replace(journal.events[-1], time=0))  # by a clock that was set back to 1970
     journal.close()

@@ -124,6 +124,11 @@ def test_the_same_numbers_as_here_and_exact_totals(place: Path, nodes: Nodes, ha
     harness(*words, "--study", "there", "--ray", nodes.address)
     harness(*words, "--study", "here")
     stores.same_numbers("there", "here")
+    pausing = ("sweep", "--data", "demo", "--model", "fcnn", "--pruner", "asha", "--trials", "6", "--jobs", "1")
+    harness(*pausing, "--study", "paused-there", "--ray", nodes.address)
+    harness(*pausing, "--study", "paused-here")
+    stores.same_numbers("paused-there", "paused-here")
+    assert set(stores.check_halved("paused-there", 6, (3, 10), 30)) == {3, 10, 30}
     pictures = ("sweep", "--data", "demo", "--model", "cnn", "--trials", "1", "--epochs", "1")
     harness(*pictures, "--set", "crop=frame", "--study", "pictures", "--ray", nodes.address)
     assert "test accuracy" in harness("export", "--study", "pictures", "--out", "best").stdout
