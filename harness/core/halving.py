@@ -141,21 +141,23 @@ def next_step(
 
     First it goes on with a trial that was interrupted. Then it promotes: of the trials that have reached a rung,
     from the last rung down, the best of those in the best third that pause there. Then it begins a new trial, if
-    it `begins` any more. When nothing runs that could change the ranks, the trials that pause are over.
+    it `begins` any more. When nothing runs that could change the ranks, the best trial of a rung goes on even
+    where a third is less than one, so that one trial reaches its end. All others that pause are over.
     """
     waiting = {each.number: each.halving for each in contenders if each.state == "waiting"}
     interrupted = [number for number, halving in waiting.items() if not halving.pauses]
     if interrupted:
         return Step(min(interrupted), waiting[min(interrupted)])
+    runs = any(each.state == "running" and each.halving.over is None for each in contenders)
+    least = 0 if begins or runs else 1
     for rung in range(rungs, 0, -1):
         ranked = _ranked(contenders, rung, objective)
-        for number in ranked[: len(ranked) // FACTOR]:
+        for number in ranked[: max(least, len(ranked) // FACTOR)]:
             halving = waiting.get(number)
             if halving is not None and halving.pauses and len(halving.reached) == rung:
                 return Step(number, replace(halving, promoted=rung))
     if begins:
         return Step(None, NEW)
-    runs = any(each.state == "running" and each.halving.over is None for each in contenders)
     if runs or not waiting:
         return None
     number = min(waiting)
@@ -176,6 +178,6 @@ def _ranked(contenders: Sequence[Contender], rung: int, objective: Objective) ->
 def _why(contenders: Sequence[Contender], number: int, halving: Halving, objective: Objective) -> str:
     rung = len(halving.reached)
     ranked = _ranked(contenders, rung, objective)
-    promoted = len(ranked) // FACTOR
+    promoted = max(1, len(ranked) // FACTOR)
     place = ranked.index(number) + 1
     return f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and the best {promoted} went on"

@@ -112,7 +112,7 @@ class Stores:
         for rung in range(1, len(rungs) + 1):
             there = [t for t in found if len(t.user_attrs["halving"]["reached"]) >= rung]
             went = {t.number for t in there if t.user_attrs["halving"]["promoted"] >= rung}
-            best = sorted(there, key=lambda t: self._score(t, rung))[: len(there) // 3]
+            best = sorted(there, key=lambda t: self._score(t, rung))[: max(1, len(there) // 3)]
             assert {t.number for t in best} <= went
         return trained
 
