@@ -1,0 +1,270 @@
+"""Which way of searching finds a good network soonest: pruners and samplers, by seconds of training.
+
+    .venv/bin/python experiments/search_methods.py --data input --out searches
+    .venv/bin/python experiments/search_methods.py --data input --out searches --model cnn --studies 3
+
+runs a study of 40 trials for each sampler, each pruner and each seed, with the search space of `fcnn.toml` or
+`cnn.toml` and one validation part. A study's seed is also that of its split, and each study has one worker. At every
+moment of a study its incumbent is the trial with the best validation accuracy so far. What it is worth is measured
+anew: its setting is trained on five fresh folds of the train and validation part, to its end. The script prints a
+table, writes the figures to `search_methods/MODEL.json` beside itself, and with `--picture FILE` draws them over the
+seconds of training. What an earlier call has done, it does not do again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from rich.console import Console
+from rich.table import Table
+
+from harness.core.files import replacing
+from harness.core.names import derive_seed, digest_of
+from harness.core.pages.canvas import COLOURS, Picture, panels_of
+from harness.core.records import TrialConfig
+from harness.core.space import Params
+from harness.data import Tracks, View, used_columns, validation_folds, with_crop
+from harness.data.open import load_data
+from harness.models.registry import MODELS
+from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.plan import SweepPlan, plan_sweep
+from harness.sweep.settings import load_settings
+from harness.training.folds import best_of, mean_curve
+from harness.training.loop import fit, start_training
+
+PRUNERS = ("none", "median", "hyperband", "asha")
+SAMPLERS = ("tpe", "random")
+TRIALS, EPOCHS = 40, 30
+FRESH_FOLDS = 5
+RESULTS = Path(__file__).with_name("search_methods")
+STYLES = {"tpe": "-", "random": "--"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A study: its seconds and epochs of training, and its incumbents, each from so many seconds on.
+
+    The accuracy of an incumbent is that on fresh folds.
+    """
+
+    seconds: float
+    epochs: int
+    incumbents: tuple[tuple[float, float], ...]
+
+    def at(self, seconds: float) -> float:
+        """The accuracy of the incumbent after so many seconds; not a number before the first."""
+        known = [accuracy for since, accuracy in self.incumbents if since <= seconds]
+        return known[-1] if known else float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="input", help="data folder, or demo for the synthetic set")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
+    parser.add_argument("--model", choices=("fcnn", "cnn"), default="fcnn")
+    parser.add_argument("--studies", type=int, default=10, help="studies for each sampler and pruner")
+    parser.add_argument("--only", action="append", help="SAMPLER-PRUNER, as tpe-asha; all without it")
+    parser.add_argument("--picture", type=Path, help="draw the picture to this file")
+    wanted = parser.parse_args()
+    tracks = load_data(wanted.data)
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    methods = wanted.only or [f"{sampler}-{pruner}" for sampler, pruner in product(SAMPLERS, PRUNERS)]
+    found: dict[str, list[Found]] = {method: [] for method in methods}
+    for seed, method in product(range(wanted.studies), methods):
+        found[method].append(study_of(wanted, tracks, method, seed))
+        last = found[method][-1]
+        print(
+            f"{method} {seed}: {last.seconds:.0f} s, {last.epochs} epochs, {last.incumbents[-1][1]:.3f}",
+            flush=True,
+        )
+    report(found, wanted.model, synthetic=tracks.synthetic)
+    if not tracks.synthetic:
+        keep(found, wanted.model)
+    if wanted.picture is not None:
+        picture(found, wanted.model).save(wanted.picture)
+
+
+def study_of(wanted: argparse.Namespace, tracks: Tracks, method: str, seed: int) -> Found:
+    """Run a study and measure its incumbents, or read what an earlier call has found."""
+    path = wanted.out / f"{wanted.model}-{method}-{seed}.json"
+    if not path.exists():
+        write(path, searched(wanted, method, seed))
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    incumbents = [(since, confirmed(wanted, tracks, params, seed)) for since, params in recorded["incumbents"]]
+    return Found(recorded["seconds"], recorded["epochs"], tuple(incumbents))
+
+
+def searched(wanted: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
+    """Run a study; return its seconds and epochs of training and its incumbents' settings."""
+    sampler, _, pruner = method.partition("-")
+    plan = plan_of(wanted, sampler=sampler, pruner=pruner, seed=seed, study=f"{wanted.model}-{method}-{seed}")
+    summary = run_sweep(plan, open_study(plan))
+    if not summary.is_complete:
+        raise SystemExit(f"{plan.spec.name} did not come to its end; the same command goes on")
+    return path_of(plan, summary.parent_run_id)
+
+
+def plan_of(wanted: argparse.Namespace, **given: object) -> SweepPlan:
+    """The plan of a study in a store of its own, with the search space of the model's recipe."""
+    folder = (wanted.out / str(given["study"])).resolve()
+    folder.mkdir(exist_ok=True)
+    stores = {
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "storage": f"sqlite:///{folder}/optuna.db",
+        "data": wanted.data,
+        "trials": TRIALS,
+        "epochs": EPOCHS,
+        "folds": 1,
+        "jobs": 1,
+        "split_seed": given["seed"],
+    }
+    return plan_sweep(load_settings(Path(__file__).with_name(f"{wanted.model}.toml"), {**stores, **given}))
+
+
+def path_of(plan: SweepPlan, parent: str) -> dict[str, object]:
+    """The incumbents of a study in the order of its epochs, from what MLflow has of them."""
+    client = MlflowClient(plan.stores.tracking_uri)
+    experiment = client.get_run(parent).info.experiment_id
+    epochs: list[tuple[int, float, float, str]] = []  # time, seconds, accuracy, the trial's setting
+    for run in client.search_runs([experiment], "tags.kind = 'trial'", max_results=TRIALS + 10):
+        seconds = {point.step: point for point in client.get_metric_history(run.info.run_id, "epoch_seconds")}
+        for point in client.get_metric_history(run.info.run_id, "val_accuracy"):
+            there = seconds[point.step]
+            epochs.append((there.timestamp, there.value, point.value, run.data.tags["config"]))
+    best, spent = -1.0, 0.0
+    incumbents: list[tuple[float, Params]] = []
+    for _, took, accuracy, config in sorted(epochs, key=lambda epoch: epoch[0]):
+        spent += took
+        if accuracy > best:
+            best = accuracy
+            params = TrialConfig.of(json.loads(config)).params
+            if not incumbents or incumbents[-1][1] != params:
+                incumbents.append((spent, params))
+    return {"seconds": spent, "epochs": len(epochs), "incumbents": incumbents}
+
+
+def confirmed(wanted: argparse.Namespace, tracks: Tracks, params: Params, seed: int) -> float:
+    """The validation accuracy of a setting on fresh folds: the best epoch of the mean curve."""
+    path = wanted.out / f"confirmed-{digest_of([wanted.model, dict(params), seed])[:20]}.json"
+    if not path.exists():
+        write(path, {"accuracy": measured(wanted, tracks, params, seed)})
+    accuracy: float = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
+    return accuracy
+
+
+def measured(wanted: argparse.Namespace, tracks: Tracks, params: Params, seed: int) -> float:
+    """Train a setting on each of the fresh folds."""
+    model, split = MODELS[wanted.model], plan_of(wanted, seed=seed, study="confirmed").split
+    folds = validation_folds(tracks, split, FRESH_FOLDS, 1)
+    columns = () if model.representation == "pictures" else used_columns(tracks, ())
+    crop = str(params.get("crop", "none"))
+    view = View(with_crop(tracks, folds, [crop]), model.representation, columns).for_params(params)
+    torch.set_num_threads(model.threads)
+    curves = []
+    for number, fold in enumerate(folds):
+        config = TrialConfig(
+            model=wanted.model,
+            params=params,
+            epochs=EPOCHS,
+            seed=derive_seed(seed, "fresh", number),
+            threads=model.threads,
+        )
+        data = view.training(fold)
+        curves.append(tuple(fit(start_training(config, model, data, torch.device("cpu")), data)))
+    best = best_of(mean_curve(curves))
+    assert best is not None
+    assert best.metrics.val_accuracy is not None
+    return best.metrics.val_accuracy
+
+
+def write(path: Path, content: object) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def report(found: dict[str, list[Found]], model: str, *, synthetic: bool) -> None:
+    """Print what each way has found in the end, and in the time of the quickest and of the slowest."""
+    console = Console(width=110)
+    if synthetic:
+        console.print("these data are SYNTHETIC: figures say nothing about music")
+    title = (
+        f"{model}: accuracy on fresh folds, mean and standard error of {len(next(iter(found.values())))} studies"
+    )
+    table = Table("search", "seconds", "epochs", "at the end", "after a quarter", "after a tenth", title=title)
+    longest = max(float(np.mean([study.seconds for study in studies])) for studies in found.values())
+    for method, studies in found.items():
+        times = (float("inf"), longest / 4, longest / 10)
+        values = [said([study.at(seconds) for study in studies]) for seconds in times]
+        seconds, epochs = (np.mean([getattr(study, name) for study in studies]) for name in ("seconds", "epochs"))
+        table.add_row(method, f"{seconds:.0f}", f"{epochs:.0f}", *values)
+    console.print(table)
+    console.print(f"a quarter and a tenth of the longest searches' {longest:.0f} seconds")
+
+
+def said(values: Sequence[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    if len(known) < 2:
+        return f"{np.mean(known):.3f}" if known else "-"
+    return f"{np.mean(known):.3f} +- {np.std(known, ddof=1) / len(known) ** 0.5:.3f}"
+
+
+def keep(found: dict[str, list[Found]], model: str) -> None:
+    """Write the figures beside this script."""
+    RESULTS.mkdir(exist_ok=True)
+    content = {
+        method: [
+            {
+                "seconds": round(s.seconds, 1),
+                "epochs": s.epochs,
+                "incumbents": [[round(t, 1), a] for t, a in s.incumbents],
+            }
+            for s in studies
+        ]
+        for method, studies in found.items()
+    }
+    path = RESULTS / f"{model}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({**before, **content}, indent=1) + "\n", encoding="utf-8")
+
+
+def picture(found: dict[str, list[Found]], model: str) -> Picture:
+    """The mean accuracy of the incumbents over the seconds of training, a line for each way."""
+
+    def lines() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        for method, studies in found.items():
+            first = max(study.incumbents[0][0] for study in studies)
+            xs = np.geomspace(first, np.mean([study.seconds for study in studies]), 200)
+            values = np.array([[study.at(seconds) for seconds in xs] for study in studies])
+            error = values.std(0, ddof=1) / len(studies) ** 0.5 if len(studies) > 1 else np.zeros(len(xs))
+            yield method, xs, values.mean(0), error
+
+    def draw():  # type: ignore[no-untyped-def]
+        figure, (axes,) = panels_of(9, 4.5)
+        for method, xs, mean, error in lines():
+            sampler, _, pruner = method.partition("-")
+            colour = COLOURS[PRUNERS.index(pruner)]
+            axes.plot(xs, mean, STYLES[sampler], color=colour, label=f"{sampler}, {pruner}", linewidth=1.8)
+            axes.fill_between(xs, mean - error, mean + error, color=colour, alpha=0.12, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of training")
+        axes.set_ylabel("accuracy of the incumbent on fresh folds")
+        axes.legend(loc="lower right", ncols=2)
+        return figure
+
+    ends = ", ".join(f"{method} {mean[-1]:.3f} after {xs[-1]:.0f} s" for method, xs, mean, _ in lines())
+    return Picture(
+        name=f"search-{model}", title=f"Ways of searching, {model}", alt=f"At the end: {ends}.", draw=draw
+    )
+
+
+if __name__ == "__main__":
+    main()
