@@ -4,11 +4,11 @@
     .venv/bin/python experiments/search_methods.py --data input --out searches --model cnn --studies 3
 
 runs a study of 40 trials for each sampler, each pruner and each seed, with the search space of `fcnn.toml` or
-`cnn.toml` and one validation part. A study's seed is also that of its split, and each study has one worker. At every
+`cnn.toml` and one validation part. A study's seed is also that of its split; each study has one worker. At every
 moment of a study its incumbent is the trial with the best validation accuracy so far. What it is worth is measured
-anew: its setting is trained on five fresh folds of the train and validation part, to its end. The script prints a
-table, writes the figures to `search_methods/MODEL.json` beside itself, and with `--picture FILE` draws them over the
-seconds of training. What an earlier call has done, it does not do again.
+anew: its setting is trained to its end on five fresh folds of the train and validation part. The script prints a
+table, writes the figures to `search_methods/MODEL.json` beside itself, and with `--picture FILE` draws them over
+the seconds of training. What an earlier call has done, it does not do again.
 """
 
 from __future__ import annotations
