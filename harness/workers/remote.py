@@ -11,6 +11,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,10 @@ from harness.core.version import __version__
 from harness.workers.child import is_machine_fault, is_out_of_memory
 from harness.workers.link import NO_JUDGE, End_co, Link, Material, Order_contra, Trainer, Where
 from harness.workers.mirror import Changes, Watched, write_changes
+
+# To wait for more events before a message is sent: one for each epoch of 20 ms would take as long as the epoch. The
+# driver looks at its journals as often.
+GATHER_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
         self._orders.put((order, events, content, judged))
 
     def next(self, answer: str | None = None) -> list[Item]:
-        """Return what has happened since the last call; wait until something has.
+        """Return what has happened since the last call; wait until something has, and a moment for more.
 
         `answer` is that to the question which was the last item, None for go on.
         """
@@ -119,10 +124,13 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
             self._waits = False
             self._answers.put(answer)
         items = [self._items.get()]
-        while not self._items.empty():
-            items.append(self._items.get())
-        last = items[-1]
-        self._waits = isinstance(last, Asked) or (isinstance(last, Written) and last.changes is not None)
+        until = time.monotonic() + GATHER_SECONDS
+        while isinstance(items[-1], Written) and not _waits(items[-1]):
+            try:
+                items.append(self._items.get(timeout=max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                break
+        self._waits = _waits(items[-1])
         return items
 
     def stop(self) -> None:
@@ -203,6 +211,11 @@ class RemoteJudge:
     def report_fold(self, fold: int, accuracy: float, mean: float, step: int) -> str | None:
         """Report the end of a fold; return the reason if the trial is to be pruned."""
         return self._ask("report_fold", fold, accuracy, mean, step)
+
+
+def _waits(item: Item) -> bool:
+    """Whether the training waits until the driver has read the item."""
+    return isinstance(item, Asked) or (isinstance(item, Written) and item.changes is not None)
 
 
 def _failure(error: Exception) -> Failed:
