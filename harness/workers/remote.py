@@ -27,7 +27,7 @@ from harness.workers.child import is_machine_fault, is_out_of_memory
 from harness.workers.link import NO_JUDGE, End_co, Link, Material, Order_contra, Trainer, Where
 from harness.workers.mirror import Changes, Watched, write_changes
 
-# To wait for more events before a message is sent: one for each epoch of 20 ms would take as long as the epoch. The
+# To wait for more events before a message is sent: one for each epoch of 20 ms takes as long as the epoch. The
 # driver looks at its journals as often.
 GATHER_SECONDS = 0.2
 

@@ -38,6 +38,7 @@ def test_a_third_goes_on_from_rung_to_rung() -> None:
         assert reproduce(stores.runs("demo-fcnn", "trial")[number].info.run_id).agrees
 
 
+@pytest.mark.long
 def test_more_trials_later() -> None:
     sweep(HALVED)
     sweep(HALVED, trials=14)
@@ -46,6 +47,7 @@ def test_more_trials_later() -> None:
     assert all(trial.state.is_finished() for trial in found)
 
 
+@pytest.mark.long
 def test_a_lost_resume_point_costs_time_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(HALVED, study="whole")
     claim, number = Study.claim, iter(range(1000))
@@ -67,7 +69,7 @@ def test_a_lost_resume_point_costs_time_and_changes_nothing(monkeypatch: pytest.
 
 def test_the_record_of_a_sweep_that_is_stopped_in_between() -> None:
     """Trials that pause are WAITING with their rung, and SCHEDULED in MLflow; nothing is amiss with them."""
-    plan = plan_sweep(changed(HALVED, trials=30, epochs=90))
+    plan = plan_sweep(changed(HALVED, trials=12, epochs=90))
     study = open_study(plan)
     heard: list[Event] = []
 
@@ -93,7 +95,7 @@ def test_the_record_of_a_sweep_that_is_stopped_in_between() -> None:
     assert list(examine(plan.stores, fix=False)) == []
     with no_pictures():
         run_sweep(plan, open_study(plan))
-    stores.check_halved("demo-fcnn", 30, (3, 10, 30), 90)
+    stores.check_halved("demo-fcnn", 12, (3, 10, 30), 90)
 
 
 def test_folds_are_the_rungs_of_a_trial_that_has_several() -> None:
