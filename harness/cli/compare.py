@@ -24,6 +24,7 @@ from harness.cli.options import (
 )
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
+from harness.core.halving import HALVING
 from harness.core.space import describe
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def _search(console: Console, plan: ComparisonPlan) -> ComparisonPlan:
                 done=finished,
                 best=best,
                 folds=own.spec.folds,
+                pauses=own.spec.pruner == HALVING,
             ),
         ),
     )

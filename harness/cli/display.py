@@ -52,7 +52,7 @@ class SweepDisplay:
         self._best = stage.best
         self._started: dict[int, TrialStarted] = {}
         self._rows: dict[int, TaskID] = {}
-        self._paused: set[int] = set()
+        self._pauses = stage.pauses
         self._ends: deque[float] = deque([time.monotonic()], maxlen=20)
         self._lock = threading.Lock()  # events come from the uploader's thread
         self._progress = progress
@@ -76,7 +76,6 @@ class SweepDisplay:
 
     def _start(self, number: int, event: TrialStarted) -> None:
         self._started[number] = event
-        self._paused.discard(number)
         config = event.config
         if number not in self._rows:
             self._rows[number] = self._progress.add_task(
@@ -92,8 +91,6 @@ class SweepDisplay:
         if number in self._rows:
             self._progress.remove_task(self._rows.pop(number))
         start, result = self._started.get(number), event.result
-        if result.state == "paused":
-            self._paused.add(number)
         if result.state in FINISHED:
             self._done += 1
             self._ends.append(time.monotonic())
@@ -106,10 +103,8 @@ class SweepDisplay:
 
     def _show_study(self) -> None:
         notes = [] if self._best is None else [f"best {number_text(self._best)}"]
-        left = self._seconds_left()
-        if self._paused:  # most of them end together, in no time: no rate to go by
-            notes.append(f"{len(self._paused)} paused")
-        elif left is not None:
+        left = None if self._pauses else self._seconds_left()  # no rate to go by
+        if left is not None:
             notes.append(f"{_clock(left)} left")
         note = "  ".join(notes)
         self._progress.update(self._study, completed=min(self._done, self._total), note=note)

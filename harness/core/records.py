@@ -273,6 +273,7 @@ class TrialCounts:
 class TrialRow:
     """One trial as Optuna has it. Times are local; `paused_seconds` is the wall time up to its last pause.
 
+    Attempts that were cut short count in neither time.
     `folds` has the validation accuracy of each fold at the best epoch; it is empty for one validation part.
     """
 

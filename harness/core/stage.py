@@ -12,6 +12,7 @@ class Stage:
     """So many trainings under a title: the search, the confirmation or the refit.
 
     `done` have ended before, `best` is the best value of these, None for none. Each training trains on `folds`.
+    `pauses`: the trainings pause, and most of them end together at the end of the stage.
     """
 
     title: str
@@ -19,4 +20,5 @@ class Stage:
     done: int = 0
     best: float | None = None
     folds: int = 1
+    pauses: bool = False
     objective: Objective = ACCURACY

@@ -135,10 +135,10 @@ class Claim:
         self._lock.release()
         return True
 
-    def pause(self, result: TrialResult) -> None:
-        """Store the rung at which the trial pauses, unless another process has taken it, and release the lock.
+    def hand_over(self, result: TrialResult) -> None:
+        """Release the lock of a trial that was interrupted or pauses; store its rung, unless another has taken it.
 
-        The trial stays RUNNING until `Study.requeue_paused`.
+        The trial stays RUNNING until `Study.requeue_sent`.
         """
         if self._lock.secure():
             self._note(result)

@@ -54,7 +54,7 @@ class TrialLock:
         self._lock.release()
 
     def hand_over(self) -> None:
-        """Release the lock of a trial that pauses; its file stays and names the sweep, but no worker any more."""
+        """Release the lock of a trial to go on with; its file stays, and names the sweep and no worker."""
         self._lock.annotate(json.dumps(asdict(replace(_read_worker_id(self._lock), worker=""))))
         self._lock.release()
 
@@ -190,6 +190,10 @@ class FileTrialLocks:
         """Return True if this machine, and no other, may upload its journal of the trial."""
         return True
 
+    def is_ours(self, trial_id: int) -> bool:
+        """Return True if this machine was the last that ran the trial."""
+        return True
+
     def is_final(self, trial_id: int) -> bool:
         """Return True if no other machine can still upload the journal of the trial."""
         return True
@@ -198,9 +202,11 @@ class FileTrialLocks:
         """Return True if a live process on any machine runs the trial. Nothing is changed."""
         return self._lock_of(number).is_taken()
 
-    def is_held(self, number: int) -> bool:
-        """Return True if a live process of this machine has the trial's lock."""
-        return self._lock_of(number).is_taken()
+    def is_handed_over(self, number: int) -> bool:
+        """Return True if a worker of this machine has handed the trial over, and no process runs it."""
+        lock = self._lock_of(number)
+        note = _read_worker_id(lock)
+        return bool(note.sweep) and not note.worker and not lock.is_taken()
 
     def is_sweep_alive(self, sweep: str) -> bool:
         """Return True if the sweep of this machine with that id is alive."""
@@ -284,6 +290,10 @@ class LeasedTrialLocks(FileTrialLocks):
         """Return True if this machine, and no other, may upload its journal of the trial; extend its lease."""
         return self.leases.secure(trial_id)
 
+    def is_ours(self, trial_id: int) -> bool:
+        """Return True if this machine was the last that ran the trial, or if none has a lease."""
+        return self.leases.holders([trial_id]).get(trial_id, (self._machine_id, True))[0] == self._machine_id
+
     def is_final(self, trial_id: int) -> bool:
         """Return True if no other machine can still upload the journal: it has no lease that is valid."""
         place, expired = self.leases.holders([trial_id]).get(trial_id, ("", True))
@@ -295,8 +305,10 @@ class LeasedTrialLocks(FileTrialLocks):
         if lease is None:
             return super().is_running(number, trial_id)
         machine_id, expired = lease
-        if machine_id == self._machine_id and self._lock_of(number).path.exists():
-            return super().is_running(number, trial_id)
+        lock = self._lock_of(number)
+        if machine_id == self._machine_id and lock.path.exists():
+            waits = self.is_handed_over(number) and self.is_sweep_alive(_read_worker_id(lock).sweep)
+            return waits or super().is_running(number, trial_id)
         return not expired
 
 

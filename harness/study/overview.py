@@ -148,7 +148,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         best_epoch=None if best is None else best.epoch,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
-        reason=reason,
+        reason=None if trial.state == TrialState.RUNNING else reason,  # after a pause, that of the pause
         folds=recorded_folds(trial),
         own={} if best is None else best.own,
         paused_seconds=Halving.of(trial.user_attrs.get(HALVING_KEY)).seconds,

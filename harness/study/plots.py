@@ -35,7 +35,7 @@ def write_study_report(
 ) -> None:
     """Write `trials.csv` and the pictures of a study: optimisation history, slices, parameter importance."""
     write_trials_csv(folder / "trials.csv", rows, run_ids, space, fixed)
-    scored = [row for row in rows if objective.of(row) is not None and row.params]
+    scored = [row for row in rows if row.is_ended and objective.of(row) is not None and row.params]
     if not scored:
         return
     _save(_history(title, scored, objective), folder / "optimization_history.png")
@@ -52,7 +52,7 @@ def write_trials_csv(
     The parameters are those that were searched, then the fixed ones: without these a reader of the table would
     take their defaults for them.
     """
-    left_out = ("number", "state", "params", "folds", "own")
+    left_out = ("number", "state", "params", "folds", "own", "paused_seconds")
     names = [field.name for field in fields(TrialRow) if field.name not in left_out]
     if any(row.folds for row in rows):
         names.insert(names.index("val_accuracy") + 1, "val_accuracy_std")

@@ -128,7 +128,7 @@ class Study(StudyReader):
 
         Return None if running, finished and failed trials use up the budget, or if the search has stalled. A
         trial that waits is run in any case: it was begun before. With successive halving one that pauses waits for
-        its turn (see `next_step`).
+        its turn (see `next_step`), and all that were begun use up the budget.
         """
         # Before the lock is taken: the first time, Optuna reads every trial of the study.
         is_stalled = self._stall_of(self._trials(), budget) is not None
@@ -168,7 +168,16 @@ class Study(StudyReader):
     def _next_step(self, counts: TrialCounts, wanted: int, *, is_stalled: bool) -> Step | None:
         """Return what to do next, None for nothing. The caller has the study's lock."""
         if self._rungs:
-            contenders = read_contenders(self._storage, self._study._study_id)
+            if counts.finished >= wanted:
+                return None
+            found = read_contenders(self._storage, self._study._study_id)
+            # One that was handed over here, and is not in MLflow yet, is for this machine alone.
+            contenders = [
+                replace(each, state="waiting")
+                if each.state == "running" and self._locks.is_handed_over(each.number)
+                else each
+                for each in found
+            ]
             begins = len(contenders) < wanted
             return next_step(contenders, len(self._rungs), begins=begins, objective=self.spec.objective)
         if counts.finished + counts.running >= wanted or (is_stalled and not counts.waiting):
@@ -183,7 +192,10 @@ class Study(StudyReader):
         if step.number is None:
             trial_id = storage.create_new_trial(self._study._study_id)
         else:
-            trial_id = self._find(step.number)[step.number].id
+            found = self._find(step.number)[step.number]
+            trial_id = found.id
+            if found.state == "RUNNING":  # handed over, see `_next_step`
+                self._requeue(step.number, trial_id)
             # Before the state: a trial whose process is killed in between is one that was interrupted.
             storage.set_trial_user_attr(trial_id, HALVING_KEY, step.halving.as_json())
             storage.set_trial_state_values(trial_id, TrialState.RUNNING)
@@ -192,12 +204,18 @@ class Study(StudyReader):
         )
         return optuna.Trial(self._study, trial_id)
 
-    def requeue_paused(self, number: int) -> None:
-        """Set a trial that pauses to WAITING, now that MLflow has what another machine needs to go on with it."""
+    def requeue_sent(self, number: int) -> bool:
+        """Set a trial that was handed over to WAITING: MLflow has what another machine needs to go on with it.
+
+        Return False if its worker has not handed it over yet; the caller then tries again.
+        """
         with self._locks.study_lock():
             found = self._in_state(TrialState.RUNNING).get(number)
-            if found is not None and not self._locks.is_held(number):
-                self._requeue(number, found.id)
+            if found is None or not self._locks.owns_upload(found.id):
+                return True
+            if self._locks.is_handed_over(number):
+                return self._requeue(number, found.id)
+            return False
 
     def accept_stall(self) -> None:
         """Lower the target to the trials that have finished, so that the study counts as complete."""
@@ -268,6 +286,10 @@ class Study(StudyReader):
         """Return True if this machine, and no other, may upload its journal of the trial; False for no trial."""
         found = self._find(number)
         return number in found and self._locks.owns_upload(found[number].id)
+
+    def is_ours(self, number: int) -> bool:
+        """Return True if this machine was the last that ran the trial; nothing is written."""
+        return self._locks.is_ours(self._find(number)[number].id)
 
     def is_final(self, number: int) -> bool:
         """Return True if no other machine can still upload the journal of an ended trial."""

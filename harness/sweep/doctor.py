@@ -214,7 +214,7 @@ def _unsent_journals(examination: Examination, record: Record) -> Iterator[Findi
     for number, path in journals.items():
         events, sound = read_events(path)
         ended_here = has_ended(events)
-        if states.get(number) in ENDED_STATES and not ended_here:
+        if states.get(number) in ENDED_STATES and not ended_here and study.is_ours(number):
             found = f"the journal {path} is damaged: trial {number} had ended, and its last epochs are lost"
             yield examination.fixable(study.name, found)
         elif sound < path.stat().st_size:

@@ -10,13 +10,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.core.journal import find_journals
+from harness.core.events import Ended
+from harness.core.journal import find_journals, read_events
 from harness.core.names import digest_of
 from harness.core.records import TrialRow, TrialState
 from harness.core.study_record import Conclusion
 from harness.study import Study, ranked
 from harness.sweep.uploader import JournalUploader, Listener
-from harness.tracking import RunInfo, RunStatus, StudyState, Tracker, TrialLog
+from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog
 
 OTHERS_SECONDS = 15.0  # to wait at the end of a study for other machines to send the ends of the last trials
 # The state to give the run of a trial that is not running, by the trial's state in Optuna.
@@ -42,12 +43,12 @@ class Record:
         return JournalUploader(trials, self.study, listener)
 
     def orphans(self) -> list[tuple[RunInfo, TrialState]]:
-        """Return the runs of trials that are RUNNING while their trials are not, with the states of their trials.
+        """Return the runs that are RUNNING or pause while their trials do not, with the states of the trials.
 
         A run whose journal contains the trial's end is left out: sending the journal ends it. So is a run whose
-        end another machine may be about to send.
+        end another machine may be about to send, and that of a trial that pauses.
         """
-        runs = self.tracker.studies.trial_runs(self.parent, status=RunStatus.RUNNING)
+        runs = [run for status in GOING_ON for run in self.tracker.studies.trial_runs(self.parent, status=status)]
         states = self.study.states([run.trial_number for run in runs])
         unsent = find_journals(self.study.work_folder)
         found = []
@@ -55,6 +56,8 @@ class Record:
             number = run.trial_number
             state = states.get(number, "WAITING")
             if state == "RUNNING" or (number in unsent and state != "WAITING"):
+                continue
+            if state == "WAITING" and (run.status == RunStatus.SCHEDULED or _pauses(unsent.get(number))):
                 continue
             if state == "WAITING" or self.study.is_final(number):
                 found.append((run, ENDED[state]))
@@ -125,7 +128,7 @@ class Record:
     def _wait_for_others(self) -> None:
         over, until = set(self.study.finished_numbers()), time.monotonic() + OTHERS_SECONDS
         while time.monotonic() < until:
-            ended = {number for number, run in self._runs().items() if run.status != RunStatus.RUNNING}
+            ended = {number for number, run in self._runs().items() if run.status not in GOING_ON}
             if over <= ended:
                 return
             time.sleep(0.5)
@@ -156,6 +159,12 @@ class Record:
             run = runs.get(row.number)
             if row.is_ended and row.number not in kept and run is not None and not run.checkpoint_removed:
                 self.tracker.artifacts.remove_checkpoint(run.run_id)
+
+
+def _pauses(journal: Path | None) -> bool:
+    """Whether the last event of a journal is a pause, which its sweep is about to send."""
+    events = [] if journal is None else read_events(journal)[0]
+    return bool(events) and isinstance(events[-1], Ended) and events[-1].result.state == "paused"
 
 
 def progress_digest(rows: list[TrialRow]) -> str:

@@ -56,6 +56,7 @@ class _Tail:
     run_id: str | None = None
     looked: bool = False  # whether a run was requested before: it may exist although the answer was lost
     on_record: frozenset[tuple[int, int]] = frozenset()  # (fold, epoch) that the run had when it was found
+    handed_over: bool = False  # whether any machine may go on with the trial once MLflow has everything
     pending: list[Event] = field(default_factory=list)
     waiting_since: float = 0.0
     not_before: float = 0.0
@@ -154,6 +155,8 @@ class JournalUploader:
                 del self._tails[gone]
             for number, path in journals.items():
                 tail = self._read(number, path)
+                if tail is not None and tail.handed_over and not tail.pending:
+                    self._requeue(tail)
                 if tail is None or not tail.pending:
                     continue
                 urgent = any(isinstance(event, URGENT) for event in tail.pending)
@@ -194,7 +197,9 @@ class JournalUploader:
         tail.offset = offset
         for event in events:
             if isinstance(event, TrialStarted):
-                tail.sweep = event.sweep
+                tail.sweep, tail.handed_over = event.sweep, False
+            elif isinstance(event, Ended) and self._study.is_shared:
+                tail.handed_over = not event.result.is_over
             if self._begun or tail.sweep == self._study.worker_id.sweep:
                 self._tell(tail.number, event)
         return tail
@@ -207,6 +212,14 @@ class JournalUploader:
             self._listener(number, event)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - kept, and named at the end of the sweep
             self._listener, self.listener_error = None, error
+
+    def _requeue(self, tail: _Tail) -> None:
+        """Let any machine go on with a trial that was handed over: MLflow has its resume point."""
+        try:
+            with reaching(self._study.storage_url):
+                tail.handed_over = not self._study.requeue_sent(tail.number)
+        except HarnessError as error:
+            self.error = error  # tried again with the next pump
 
     def _send(self, tail: _Tail) -> None:
         """Send the pending events; they stay pending until MLflow has taken every one of them."""
@@ -226,13 +239,7 @@ class JournalUploader:
             # An interrupted trial may run again by now, and its worker may have written a newer checkpoint.
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         closed = isinstance(tail.pending[-1], Acknowledged)
-        pauses = isinstance(tail.pending[-1], Ended) and tail.pending[-1].result.state == "paused"
         tail.pending = []
-        if pauses and self._study.is_shared:
-            with reaching(self._study.storage_url):
-                self._study.requeue_paused(
-                    tail.number
-                )  # MLflow has its resume point: any machine may go on with it
         if closed:
             remove_journal(tail.path)  # both stores have the end: the journal is no longer needed
             del self._tails[tail.number]

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
+from harness.core.halving import HALVING
 from harness.core.stage import Stage
 from harness.study import Study
 from harness.sweep.confirm import confirm
@@ -39,7 +40,13 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
     objective = study.spec.objective
     value = None if best is None else objective.of(best)
     search = Stage(
-        title=study.name, total=total, done=finished, best=value, folds=study.spec.folds, objective=objective
+        title=study.name,
+        total=total,
+        done=finished,
+        best=value,
+        folds=study.spec.folds,
+        pauses=study.spec.pruner == HALVING,
+        objective=objective,
     )
     with show.stage(search) as display:
         summary = run_sweep(plan, study, display)

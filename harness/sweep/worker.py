@@ -93,6 +93,8 @@ class Worker:
         journal = Journal(path)
         last = journal.events[-1] if journal.events else None
         if isinstance(last, Ended) and (has_ended(journal.events) or claim.has_paused(last.result)):
+            if not last.result.is_over:
+                journal.append(Ended(result=last.result), sync=True)  # once more: the sweep has sent the first one
             self._finish(claim, journal, last.result)
         else:
             self._train(claim, journal, path.with_suffix(""))
@@ -167,8 +169,7 @@ class Worker:
 
     def _finish(self, claim: Claim, journal: Journal, result: TrialResult) -> None:
         if not result.is_over and self.study.is_shared:
-            # Requeued by the sweep, once MLflow has all that another machine needs.
-            claim.pause(result) if result.state == "paused" else claim.leave()
+            claim.hand_over(result)  # requeued by the sweep, once MLflow has all that another machine needs
         elif claim.finish(result) and result.is_over:
             journal.append(Acknowledged())
         journal.close()

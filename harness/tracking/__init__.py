@@ -22,12 +22,13 @@ from harness.tracking.liveness import (
 from harness.tracking.registry import PICTURE_COLUMN, Registered, register
 from harness.tracking.run_info import RunInfo
 from harness.tracking.studies import Deleted, own_run
-from harness.tracking.tags import Kind, RunStatus, StudyState
+from harness.tracking.tags import GOING_ON, Kind, RunStatus, StudyState
 from harness.tracking.tracker import Tracker
 from harness.tracking.trials import TrialLog
 
 __all__ = [
     "DEAD_AFTER_MINUTES",
+    "GOING_ON",
     "PICTURE_COLUMN",
     "ComparisonLog",
     "Deleted",

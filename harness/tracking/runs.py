@@ -14,7 +14,7 @@ from harness.core.names import new_name
 from harness.core.watched import WatchedFile
 from harness.tracking.client import translated
 from harness.tracking.run_info import RunInfo
-from harness.tracking.tags import OPENED_PREFIX, TAG_LIMIT, Kind, RunStatus, Tag, Tags
+from harness.tracking.tags import GOING_ON, OPENED_PREFIX, TAG_LIMIT, Kind, RunStatus, Tag, Tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,8 +127,9 @@ class Runs:
                     return found
 
     def running(self, *kinds: Kind) -> list[RunInfo]:
-        """Return the runs of these kinds with status RUNNING."""
-        return [run for run in self.find({}, status=RunStatus.RUNNING) if run.kind in kinds]
+        """Return the runs of these kinds that have not ended: with status RUNNING, or SCHEDULED."""
+        found = [run for status in GOING_ON for run in self.find({}, status=status)]
+        return [run for run in found if run.kind in kinds]
 
     def with_data(self, data_digest: str) -> list[RunInfo]:
         """Return the runs on a data set, including deleted ones."""

@@ -113,6 +113,8 @@ class RunStatus(StrEnum):
     SCHEDULED = "SCHEDULED"
 
 
+GOING_ON = (RunStatus.RUNNING, RunStatus.SCHEDULED)  # a run that has not ended
+
 # The status of the run of a trial or a repeat. The tag TRIAL_STATE has the exact state.
 STATUS_OF: dict[TrialState, RunStatus] = {
     "running": RunStatus.RUNNING,

@@ -206,7 +206,9 @@ class ActorPlace(Place[OrderT, EndT]):
 
     def _answer(self, reference: Any, link: Link) -> Any:
         """Return the answer of a call; tell the training to stop meanwhile, if it is to."""
-        told, stalled_at = False, time.monotonic() + STALL_SECONDS
+        told, stalled_at = link.stop(), time.monotonic() + STALL_SECONDS
+        if told:  # an answer may always be there before the look below
+            self._handle.stop.remote()
         while True:
             ready, _ = self._ray.wait([reference], timeout=LOOK_SECONDS)
             if ready:

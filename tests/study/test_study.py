@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from harness.core.errors import StudyError
 from harness.core.halving import Until
+from harness.core.names import WorkerId, new_name
 from harness.core.records import EpochMetrics, StudySpec, TrialResult
 from harness.core.study_record import Budget
 from harness.study import Claim, Study, delete_study, list_studies, open_storage
@@ -218,17 +219,19 @@ def test_a_rewound_trial_is_not_judged_by_what_it_has_yet_to_repeat(folder: Path
 
 def test_a_trial_that_pauses_goes_on_in_its_turn(folder: Path) -> None:
     """In a database that machines share, it waits until MLflow has its resume point."""
-    study = study_in(folder, replace(SPEC, pruner="asha"))
+    spec = replace(SPEC, pruner="asha")
+    worker = WorkerId(new_name(), new_name())
+    study = Study.create(opened(folder), spec, CONTEXT, folder / "work" / spec.name, worker)
 
     def pause(claim: Claim, rung: int, value: float) -> None:
         result = TrialResult(state="paused", best=metrics(3, value), reason=f"rung {rung}", rung=rung)
         if not study.is_shared:
             assert claim.finish(result)
             return
-        claim.pause(result)
+        claim.hand_over(result)
         assert study.states([claim.number]) == {claim.number: "RUNNING"}
-        study.requeue_paused(claim.number)
-        study.requeue_paused(claim.number)  # a second time: nothing to do
+        assert study.requeue_sent(claim.number)
+        assert study.requeue_sent(claim.number)  # a second time: nothing to do
 
     for value in (0.2, 0.6, 0.4):
         claim = take(study, total=4)

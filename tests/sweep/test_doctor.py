@@ -17,7 +17,8 @@ from tests.support.sweeps import train_without_uploading
 def run_killed(study: str) -> None:
     """A sweep of which everything is killed in mid-trial."""
     process = start_sweep("--model", "fcnn", "--trials", "2", "--epochs", "500", "--jobs", "1", "--study", study)
-    wait_for(lambda: epochs_on_record(work_folder(study)) > 1)
+    # Workers begin before the record is open: what is killed earlier has no run.
+    wait_for(lambda: epochs_on_record(work_folder(study)) > 1 and bool(Stores.here().runs(study, "trial")))
     kill_all(process)
 
 
