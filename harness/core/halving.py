@@ -17,6 +17,7 @@ from harness.core.json_types import JsonObject
 from harness.core.objective import ACCURACY, Objective
 from harness.core.ranking import rank
 from harness.core.recorded import UNREADABLE, checked
+from harness.core.records import EpochMetrics, TrialResult
 
 HALVING = "asha"  # the name of the pruner
 HALVING_KEY = "halving"  # the user attribute of a trial with its `Halving`
@@ -40,10 +41,10 @@ class Until:
     rungs: int
     reason: str | None = None
 
-    @property
-    def pause(self) -> str:
-        """What the record says of a trial that pauses here."""
-        return f"paused at rung {self.rung} of {self.rungs}"
+    def paused(self, best: EpochMetrics | None) -> TrialResult:
+        """Return the result of a trial that pauses here, with its best epoch so far."""
+        reason = f"paused at rung {self.rung} of {self.rungs}"
+        return TrialResult(state="paused", best=best, reason=reason, rung=self.rung)
 
 
 @dataclass(frozen=True, slots=True)

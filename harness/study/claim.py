@@ -123,9 +123,8 @@ class Claim:
             self._store(result)
             if result.state == "complete":
                 assert result.best is not None
-                self._reach(
-                    result.best, len(self._rungs)
-                )  # a trial with a short schedule counts at later rungs too
+                # A trial with a short schedule counts at the later rungs too.
+                self._reach(result.best, len(self._rungs))
                 value = self._objective.of(result.best)
                 # A refit has no validation part. Optuna wants a value, which nothing reads.
                 self._study.tell(self._trial, -result.best.train_loss if value is None else value)

@@ -155,9 +155,11 @@ class JournalUploader:
                 del self._tails[gone]
             for number, path in journals.items():
                 tail = self._read(number, path)
-                if tail is not None and tail.handed_over and not tail.pending:
-                    self._requeue(tail)
-                if tail is None or not tail.pending:
+                if tail is None:
+                    continue
+                if not tail.pending:
+                    if tail.handed_over:
+                        self._requeue(tail)
                     continue
                 urgent = any(isinstance(event, URGENT) for event in tail.pending)
                 waited = time.monotonic() - tail.waiting_since

@@ -134,7 +134,7 @@ def run_folds(
             assert best is not None
             if until is not None and len(curves) >= until.after:
                 if until.reason is None:
-                    return TrialResult(state="paused", best=best.metrics, reason=until.pause, rung=until.rung)
+                    return until.paused(best.metrics)
                 reason = until.reason
                 break
             reason = report_fold(len(curves), curves[-1], best.metrics.val_accuracy or 0.0)

@@ -101,7 +101,7 @@ def train(
     if until is not None and reason is None and until.after <= state.epoch < config.end:
         if until.reason is None:
             saver.save_end()
-            return state, TrialResult(state="paused", best=state.best, reason=until.pause, rung=until.rung)
+            return state, until.paused(state.best)
         reason = until.reason
     return state, TrialResult(state="complete" if reason is None else "pruned", best=state.best, reason=reason)
 
