@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -35,12 +36,14 @@ from harness.core.journal import Journal, journal_path
 from harness.core.records import EpochMetrics, TrialResult
 from harness.core.study_record import Budget
 from harness.data.open import load_data
+from harness.models.registry import MODELS
 from harness.study import Study, open_storage
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import plan_sweep
 from harness.sweep.settings import SweepSettings
 from harness.sweep.uploader import JournalUploader
 from harness.tracking import Tracker, TrialLog
+from harness.workers.cpus import usable_cores
 from harness.workers.fork_server import KEEP_LARGE_BLOCKS, TRAINING_SERVER
 
 HERE = Path(__file__).parent
@@ -239,6 +242,30 @@ def cnn_gemm_share(size: Size) -> Row:
     return median(shares, 0.5, "higher", "share")
 
 
+def cnn_threads(size: Size) -> Row:
+    """Epochs a second of the whole machine with the package's threads for each training, over the best other way.
+
+    Each way has as many trainings at once as the cores allow with 1, 2 or 4 threads for each.
+    """
+    cores, ours, ratios = usable_cores(), MODELS["cnn"].threads, []
+
+    def throughput(threads: int) -> float:
+        at_once = cores // threads
+        with ThreadPoolExecutor(at_once) as pool:
+            wanted = [
+                pool.submit(loop, size, "harness", [config("cnn", 4, "fp32")], threads=threads)
+                for _ in range(at_once)
+            ]
+        # Not the first epoch, in which the others still load, nor the last, in which some have ended.
+        return sum(1 / statistics.median(seconds.result()[1:-1]) for seconds in wanted)
+
+    for _ in range(size.rounds):
+        rates = {threads: throughput(threads) for threads in (1, 2, 4) if threads <= cores}
+        own = rates.pop(min(ours, cores))
+        ratios.append(own / max(rates.values(), default=own))
+    return median(ratios, 1.0, "higher")
+
+
 def bookkeeping(size: Size) -> Row:
     """Claim, journal, end and record of a trial that trains nothing: the last ten over the tenth to twentieth."""
     plan = plan_sweep(settings(size, "fcnn", size.late, search={}))
@@ -401,6 +428,7 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "cnn_epoch": cnn_epoch,
     "cnn_epoch_bf16": cnn_epoch_bf16,
     "cnn_gemm_share": cnn_gemm_share,
+    "cnn_threads": cnn_threads,
     "bookkeeping": bookkeeping,
     "worker_memory": worker_memory,
     "help": help_seconds,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from harness.core.errors import SettingsError
-from harness.workers.fork_server import KEEP_LARGE_BLOCKS, SAFE_PATH
+from harness.workers.fork_server import KEEP_LARGE_BLOCKS, ONE_ARENA, SAFE_PATH
 from harness.workers.link import Link, Material, Place, PlaceDied, PlaceLost, TrainingBug, Where
 from harness.workers.mirror import content_of, write_changes
 from harness.workers.remote import Asked, Failed, Finished, RemoteTrainer, Versions, Written
@@ -110,7 +110,7 @@ class Cluster:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=2,  # `next` waits for an item, `stop` does not
-            runtime_env={"env_vars": {**KEEP_LARGE_BLOCKS, **SAFE_PATH}},
+            runtime_env={"env_vars": {**KEEP_LARGE_BLOCKS, **ONE_ARENA, **SAFE_PATH}},
         )
         return Actor(self._ray, made.remote(material, share.device, share.cores))
 

@@ -17,6 +17,9 @@ from harness.workers.signals import STOP_SIGNALS
 
 # A batch's activations take tens of megabytes. By default glibc returns such blocks to the kernel at each free.
 KEEP_LARGE_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+# Where a training runs in a thread that is not the first: glibc gives such a thread memory of its own, in pieces
+# that are too small for these blocks and go back to the kernel. This keeps all threads in the first one's memory.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 # By default Python looks for modules in the current folder first, so workers would run an optuna.py there.
