@@ -55,6 +55,11 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         if study.counts.running
         for number, node in running_on(stores.work_folder(study.name)).items()
     ]
+    lines += [
+        f"{study.name}: trials that wait (paused, or given back by a sweep that stopped): {study.counts.waiting}"
+        for study in studies
+        if study.counts.waiting
+    ]
     if found:
         lines += [f"{name}: best setting {describe(params)}" for name, params in found]
         lines += [f"{s.name}: best is the {s.objective.label}" for s in studies if not s.objective.is_accuracy]

@@ -16,6 +16,7 @@ from harness.sweep.doctor import examine
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import plan_sweep
 from harness.sweep.reproduce import reproduce
+from tests.support.commands import Harness
 from tests.support.stores import Stores, left_behind, work_folder
 from tests.support.sweeps import FAST, changed, no_pictures, sweep, train_without_uploading
 
@@ -67,7 +68,7 @@ def test_a_lost_resume_point_costs_time_and_changes_nothing(monkeypatch: pytest.
     assert stores.check_halved("demo-fcnn", 9, (3, 10), 30) == stores.check_halved("whole", 9, (3, 10), 30)
 
 
-def test_the_record_of_a_sweep_that_is_stopped_in_between() -> None:
+def test_the_record_of_a_sweep_that_is_stopped_in_between(inside: Harness) -> None:
     """Trials that pause are WAITING with their rung, and SCHEDULED in MLflow; nothing is amiss with them."""
     plan = plan_sweep(changed(HALVED, trials=12, epochs=90))
     study = open_study(plan)
@@ -93,6 +94,10 @@ def test_the_record_of_a_sweep_that_is_stopped_in_between() -> None:
         assert run.data.tags["reason"] == f"paused at rung {reached} of 3"
         assert list(trial.intermediate_values) == [3, 10, 30][:reached]
     assert list(examine(plan.stores, fix=False)) == []
+    assert (
+        f"demo-fcnn: trials that wait (paused, or given back by a sweep that stopped): {len(paused)}"
+        in inside("status").stdout
+    )
     with no_pictures():
         run_sweep(plan, open_study(plan))
     stores.check_halved("demo-fcnn", 12, (3, 10, 30), 90)
