@@ -1,0 +1,198 @@
+"""Which traits decide a genre of GTZAN, and whether pictures and features together are better than either.
+
+    .venv/bin/python experiments/traits_of_gtzan.py --out report-runs --what fcnn --write
+
+takes the studies that `reproduce_report.py` has left in `report-runs`, on random splits and on the fault-filtered
+lists, and runs `harness traits` on them (`fcnn`, `cnn`), or sweeps the network of both inputs and compares it with
+the two (`both`). What it finds it keeps in `finding/` beside itself, and does not measure again; `--write` writes
+the tables, the sentences and the pictures into `README.md` and `docs/traits.md`. On two cores `fcnn` takes half an
+hour for each split, the others take hours; a command that was stopped goes on when it is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reproduce_report import FOLDER, KEPT, ROOT, TITLES, SplitKind, harness
+
+WHAT = ("fcnn", "cnn", "both")
+MARKS = "<!-- traits_of_gtzan.py: begin -->", "<!-- traits_of_gtzan.py: end -->"
+Found = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("input"), help="data folder (default: input)")
+    parser.add_argument("--lists", type=Path, help="folder of the fault-filtered split's lists, for both")
+    parser.add_argument("--out", type=Path, default=Path("report-runs"), help="that of reproduce_report.py")
+    parser.add_argument("--results", type=Path, default=FOLDER / "finding", help="folder of what was measured")
+    parser.add_argument("--split", nargs="+", choices=list(TITLES), default=list(TITLES), help="default: both")
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=[], help="what to measure, unless it is known")
+    parser.add_argument("--trials", type=int, default=40, help="of the network of both inputs")
+    parser.add_argument("--repeats", type=int, default=10, help="of features and of the comparison")
+    parser.add_argument("--picture-repeats", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write README.md, docs/traits.md and the pictures")
+    arguments = parser.parse_args()
+    for name in ("data", "lists", "out", "results"):
+        given = getattr(arguments, name)
+        setattr(arguments, name, given and given.absolute())
+    for what in arguments.what:
+        for split in arguments.split:
+            measure(arguments, what, split)
+    found = {what: known(arguments, what) for what in WHAT}
+    text = "\n".join(sections(found))
+    print(text)
+    if arguments.write:
+        between_marks(ROOT / "docs" / "traits.md", text)
+        between_marks(ROOT / "README.md", "\n".join(headlines(found)))
+        for name in (f"traits-{what}-{split}" for what in ("fcnn", "cnn") for split in found[what]):
+            file = arguments.out / name / "effects.png"
+            if file.exists():  # else it is kept from an earlier call, and so is its picture
+                shutil.copy(file, ROOT / "docs" / f"{name}.png")
+
+
+def path_of(arguments: argparse.Namespace, what: str, split: SplitKind) -> Path:
+    results: Path = arguments.results
+    return results / f"traits-{what}-{split}.json"
+
+
+def known(arguments: argparse.Namespace, what: str) -> dict[SplitKind, Found]:
+    """Return what is kept, by split."""
+    paths = {split: path_of(arguments, what, split) for split in TITLES}
+    return {split: json.loads(path.read_text(encoding="utf-8")) for split, path in paths.items() if path.exists()}
+
+
+def measure(arguments: argparse.Namespace, what: str, split: SplitKind) -> None:
+    """Run the command, unless its result is kept."""
+    path = path_of(arguments, what, split)
+    if path.exists():
+        return
+    started = time.monotonic()
+    if what == "both":
+        everything = together(arguments, split)
+        found = {key: everything[key] for key in KEPT}
+    else:
+        folder = arguments.out / f"traits-{what}-{split}"
+        repeats = arguments.repeats if what == "fcnn" else arguments.picture_repeats
+        words = ("--repeats", str(repeats), "--data", str(arguments.data), "--out", str(folder), "--yes", "--json")
+        found = json.loads(harness(arguments, "traits", "--study", f"report-{split}-{what}", *words))
+    found["minutes"] = round((time.monotonic() - started) / 60, 1)
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def together(arguments: argparse.Namespace, split: SplitKind) -> Found:
+    """Tune the network of both inputs in the space of the CNN, and compare it with the two networks."""
+    lists = ["--split", str(arguments.lists)] if split == "filtered" else []
+    study = f"report-{split}-both"
+    harness(
+        arguments,
+        *("sweep", "--study", study, "--experiment", "report", "--data", str(arguments.data)),
+        *("--config", str(FOLDER / "cnn.toml"), "--model", "both", "--trials", str(arguments.trials)),
+        *lists,
+    )
+    names = [word for name in ("fcnn", "cnn", "both") for word in ("--study", f"report-{split}-{name}")]
+    folder = str(arguments.out / f"comparison-{split}-both")
+    wanted = ["--repeats", str(arguments.repeats), "--data", str(arguments.data), "--out", folder, "--json"]
+    found: Found = json.loads(harness(arguments, "compare", *names, *wanted))
+    return found
+
+
+def sections(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
+    """The measured part of docs/traits.md."""
+    for what, title in (("fcnn", "Features"), ("cnn", "Pictures")):
+        for split, traits in found[what].items():
+            (learner,) = traits["learners"]
+            yield f"### {title}, {TITLES[split].lower()}\n"
+            command = f"harness traits --study report-{split}-{what} --repeats {traits['repeats']}"
+            trainings = traits["repeats"] * traits["trainings"]
+            cost = f"{trainings} trainings, {traits['minutes']:.0f} minutes on two cores"
+            whole, none = percent(learner["accuracy"]), f"{100 * learner['nothing']:.1f}"
+            yield f"`{command}`: {cost}; {whole} % with everything, {none} % with nothing.\n"
+            yield from table(learner)
+            yield f"\n![Effects, {title.lower()}, {TITLES[split].lower()}](traits-{what}-{split}.png)\n"
+    for split, compared in found["both"].items():
+        yield f"### Pictures and features together, {TITLES[split].lower()}\n"
+        yield from (f"- {model['name']}: {percent(interval(model))} %" for model in compared["models"])
+        yield f"\n{compared['verdict']}.\n"
+
+
+def table(learner: Found) -> Iterator[str]:
+    """A row for each family or region, the largest effect first, then the controls."""
+    has_shares = learner["rows"][0]["share"] is not None
+    kind = "share" if has_shares else "lost"
+    whole = 100 * (learner["accuracy"]["value"] - learner["nothing"])
+    head = ["family", "columns", "alone, %", "lost without, points", f"share of {whole:.1f} points"]
+    head = head if has_shares else ["region", "alone, %", "lost without, points"]
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for row in sorted(learner["rows"], key=lambda row: -row[kind]["value"]) + learner["controls"]:
+        name = f"{row['name']} (control)" if row in learner["controls"] else row["name"]
+        columns = [str(row["columns"] or "")] if has_shares else []
+        alone = "" if row["alone"] is None else percent(row["alone"])
+        effects = [points(row["lost"])] + ([points(row["share"])] if has_shares else [])
+        yield f"| {' | '.join([name, *columns, alone, *effects])} |"
+    for row in learner["merged"]:
+        yield f"\n{row['name']} as one family: share {points(row['share'])}, lost without {points(row['lost'])}."
+    for name, alone in learner["apart"].items():
+        yield f"\n`{name}` alone: {percent(alone)} %."
+
+
+def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
+    """What the README says: a table of the shares on both splits, the sentence, and the picture."""
+    features = found["fcnn"]
+    learners = {split: traits["learners"][0] for split, traits in features.items()}
+    yield f"| share of the accuracy above guessing, points | {' | '.join(TITLES[s].lower() for s in learners)} |"
+    yield "|---" * (1 + len(learners)) + "|"
+    rows = {split: {row["name"]: row for row in each["rows"]} for split, each in learners.items()}
+    first = next(iter(rows.values()))
+    for name in sorted(first, key=lambda name: -first[name]["share"]["value"]):
+        yield f"| {name} | {' | '.join(points(rows[split][name]['share']) for split in rows)} |"
+    for place, row in enumerate(next(iter(learners.values()))["controls"]):
+        values = (points(each["controls"][place]["share"]) for each in learners.values())
+        yield f"| {row['name']} (control) | {' | '.join(values)} |"
+    wholes = (
+        f"{100 * (each['accuracy']['value'] - each['nothing']):.1f} ({TITLES[split].lower()})"
+        for split, each in learners.items()
+    )
+    yield f"\nThe shares sum to {' and '.join(wholes)} points: all families less all permuted.\n"
+    split = next(iter(features))
+    yield f"![Each family alone, what is lost without it, its share](docs/traits-fcnn-{split}.png)"
+    for split, compared in found["both"].items():
+        yield f"\nPictures and features together, {TITLES[split].lower()}: {compared['verdict']}."
+
+
+def interval(model: Found) -> Found:
+    low, high = model["test"]["interval"]
+    return {"value": model["test"]["mean"], "low": low, "high": high}
+
+
+def percent(estimate: Found) -> str:
+    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
+    return f"{value:.0f} ({low:.0f} to {high:.0f})"
+
+
+def points(effect: Found) -> str:
+    """An effect in points with its interval; an end next to zero gets a second digit."""
+    value, low, high = (100 * effect[key] for key in ("value", "low", "high"))
+    digits = 1 if round(low, 1) and round(high, 1) else 2
+    return f"{value:z.1f} ({low:z.{digits}f} to {high:z.{digits}f})"
+
+
+def between_marks(path: Path, text: str) -> None:
+    """Replace what stands between the marks of a document."""
+    begin, end = MARKS
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{path.name} has no lines {begin} and {end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
