@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -80,6 +81,7 @@ class Size:
     cnn_epochs: int = 30
     trials: int = 40
     late: int = 1000
+    studies: int = 500
     tutorial: int = 3
 
 
@@ -373,6 +375,38 @@ def short_row(name: str, target: float) -> Callable[[Size], Row]:
     return row
 
 
+def status_of_many(size: Size) -> Row:
+    """Seconds of `harness status` on 500 studies of 40 trials: copies, in the database, of one that was swept."""
+    name = f"many-{time.time_ns()}"
+    with tempfile.TemporaryDirectory() as folder:
+        stores = ["--storage", f"sqlite:///{folder}/optuna.db", "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+        typed(*typed_sweep(size, name, size.trials, 1), *stores)
+        copy_study(Path(folder) / "optuna.db", name, size.studies - 1)
+        values = [typed("-m", "harness.cli", "status", *stores[:2])[1] for _ in range(size.rounds)]
+    return median(values, 2.0, unit="s")
+
+
+def copy_study(database: Path, name: str, copies: int) -> None:
+    """Copy all rows of the only study in a database of Optuna, under names of their own."""
+    with closing(sqlite3.connect(database)) as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        (step,) = connection.execute("SELECT max(trial_id) FROM trials").fetchone()
+        for table in tables:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            if not {"study_id", "trial_id"} & set(columns):
+                continue
+            shifted = {"study_id": f"study_id + n * {step}", "trial_id": f"trial_id + n * {step}"}
+            renamed = {each: f"replace({each}, '{name}', '{name}-' || n)" for each in ("study_name", "value_json")}
+            known = {**shifted, **renamed}
+            key = columns[0] if columns[0] not in known else None  # a key of the table alone: SQLite chooses it
+            values = ["NULL" if each == key else known.get(each, f'"{each}"') for each in columns]
+            connection.execute(
+                f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {copies}) "
+                f"INSERT INTO {table} SELECT {', '.join(values)} FROM {table}, numbers"
+            )
+        connection.commit()
+
+
 def last_epoch_to_prompt(size: Size) -> Row:
     """Seconds from the last epoch of a sweep to its end, with pictures."""
     values = []
@@ -438,6 +472,7 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "one_trial_sweep": short_row("whole", 5.0),
     "finished_study": short_row("again", 2.0),
     "status": short_row("status", 0.8),
+    "status_of_many": status_of_many,
     "second_use": second_use,
     "tutorial": tutorial,
 }
@@ -468,7 +503,9 @@ def main() -> None:
     tracks = load_data(arguments.data)  # makes the demo set, and warms the cache of pictures
     size = Size(str(tracks.folder), arguments.rounds)
     if arguments.tiny:
-        size = Size(str(tracks.folder), 1, few=1, many=2, epochs=1, cnn_epochs=1, trials=2, late=25, tutorial=1)
+        size = Size(
+            str(tracks.folder), 1, few=1, many=2, epochs=1, cnn_epochs=1, trials=2, late=25, studies=3, tutorial=1
+        )
     TRAINING_SERVER.start()
     rows = {}
     console = Console(stderr=True)

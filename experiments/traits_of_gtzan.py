@@ -99,6 +99,7 @@ def together(arguments: argparse.Namespace, split: SplitKind) -> Found:
     names = [word for name in ("fcnn", "cnn", "both") for word in ("--study", f"report-{split}-{name}")]
     folder = str(arguments.out / f"comparison-{split}-both")
     wanted = ["--repeats", str(arguments.repeats), "--data", str(arguments.data), "--out", folder, "--json"]
+    wanted.append("--no-untuned")  # what tuning gains each network is not the question here
     found: Found = json.loads(harness(arguments, "compare", *names, *wanted))
     return found
 

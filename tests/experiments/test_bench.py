@@ -14,7 +14,15 @@ BENCH = EXPERIMENTS / "bench.py"
 
 
 # One row of each kind: a slope between sweeps, a whole command, loops in processes of their own, single parts.
-A_FEW = ("fcnn_trial_pruner", "whole_command", "cnn_gemm_share", "bookkeeping", "help", "finished_study")
+A_FEW = (
+    "fcnn_trial_pruner",
+    "whole_command",
+    "cnn_gemm_share",
+    "bookkeeping",
+    "help",
+    "finished_study",
+    "status_of_many",
+)
 
 
 @pytest.mark.process
@@ -35,7 +43,7 @@ def check(demo_data: Path, tmp_path: Path, only: tuple[str, ...]) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "b.json").read_text())
-    assert set(rows) == set(only) if only else len(rows) == 21
+    assert set(rows) == set(only) if only else len(rows) == 22
     for name, row in rows.items():
         assert set(row) == {"value", "target", "better", "unit", "runs"}, name
         assert row["better"] in ("lower", "higher")
