@@ -176,6 +176,16 @@ def test_an_actor_imports_neither_optuna_nor_mlflow() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_list_of_studies_is_read_without_optuna() -> None:
+    """To import Optuna and SQLAlchemy takes longer than the rest of `harness status`."""
+    code = (
+        "import sys, harness.cli.status\nfrom harness.study import list_studies, reading_database\n"
+        "print([name for name in ('optuna', 'sqlalchemy', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_sweep_imports_neither_pytorch_nor_mlflow_before_its_workers_begin() -> None:
     """They take seconds. Its workers import PyTorch while it reads the data."""
     code = (

@@ -5,13 +5,17 @@ twice and the number of trials is exact. A running trial has a trial lock: a loc
 when the worker dies, and across machines a lease as well.
 """
 
-from harness.study.attributes import StudyFault
-from harness.study.claim import Claim
-from harness.study.locking import no_running_trials
-from harness.study.overview import StudyOverview, delete_study, list_studies, ranked, read_identity
-from harness.study.queries import find_record
-from harness.study.storage import STORAGE_ERRORS, open_storage, reaching, reading_database, reading_storage
-from harness.study.study import Study
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.study.attributes import StudyFault
+    from harness.study.claim import Claim
+    from harness.study.listing import StudyOverview, find_record, list_studies, reading_database
+    from harness.study.locking import no_running_trials
+    from harness.study.overview import delete_study, ranked, read_identity
+    from harness.study.storage import STORAGE_ERRORS, open_storage, reaching, reading_storage
+    from harness.study.study import Study
 
 __all__ = [
     "STORAGE_ERRORS",
@@ -30,3 +34,28 @@ __all__ = [
     "reading_database",
     "reading_storage",
 ]
+
+# A name is imported at its first use: a list of studies needs no Optuna, which takes half a second.
+_MODULES = {
+    "STORAGE_ERRORS": "storage",
+    "Claim": "claim",
+    "Study": "study",
+    "StudyFault": "attributes",
+    "StudyOverview": "listing",
+    "delete_study": "overview",
+    "find_record": "listing",
+    "list_studies": "listing",
+    "no_running_trials": "locking",
+    "open_storage": "storage",
+    "ranked": "overview",
+    "reaching": "storage",
+    "read_identity": "overview",
+    "reading_database": "listing",
+    "reading_storage": "storage",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

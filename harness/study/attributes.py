@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
-from optuna.trial import FrozenTrial
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError, StudyError
 from harness.core.known import KnownTrials, check_known
@@ -16,6 +14,9 @@ from harness.core.records import StudySpec
 from harness.core.study_record import Confirmation, StudyContext, Targets
 from harness.core.workspace import check_name
 from harness.study.samplers import PRUNERS, SAMPLERS
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 # User attributes of studies and of trials.
 SPEC_KEY, CONTEXT_KEY, TARGETS_KEY = "spec", "context", "targets"

@@ -1,10 +1,8 @@
-"""The list of studies, rows and results of trials, parameter importances."""
+"""Rows and results of trials, parameter importances, and what identifies and deletes a study."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 import optuna
@@ -16,97 +14,13 @@ from harness.core.halving import HALVING_KEY, Halving
 from harness.core.objective import ACCURACY, Objective
 from harness.core.ranking import rank
 from harness.core.recorded import UNREADABLE, checked
-from harness.core.records import EpochMetrics, TrialCounts, TrialResult, TrialRow
-from harness.core.space import Params
-from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, StudyFault, read_attributes, recorded_folds
+from harness.core.records import EpochMetrics, TrialResult, TrialRow
+from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, recorded_folds
 from harness.study.leases import Leases
-from harness.study.queries import (
-    BestTrial,
-    StudyRow,
-    TrialSummary,
-    best_trials,
-    read_studies,
-    summarise_trials,
-)
-from harness.study.storage import HasEngine
+from harness.study.listing import read_studies
 
 # Measured: of 12 trials of pure noise one of two parameters gets a share of 0.24 to 0.54.
 ENOUGH_TRIALS = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyOverview:
-    """One study in `harness status`; `n_trials` is the target of its last sweep, None before the first.
-
-    `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
-    `part_of` is the study whose best setting this one trains or confirms, None for a search. `best` and
-    `best_params` are those of the trial that a confirmation chose, if trials have not finished since.
-    """
-
-    name: str
-    model: str | None
-    experiment: str | None
-    identity: str | None
-    n_trials: int | None
-    counts: TrialCounts
-    best: float | None
-    best_params: Params
-    last_touched: datetime | None
-    fault: StudyFault | None = None
-    part_of: str | None = None
-    objective: Objective = ACCURACY
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the study has its target number of finished trials and at least one complete trial."""
-        return self.best is not None and self.n_trials is not None and self.counts.finished >= self.n_trials
-
-
-def list_studies(storage: HasEngine) -> list[StudyOverview]:
-    """Return all studies of this storage, the last used first; nothing is locked or written.
-
-    A study that the harness did not make, or whose record is damaged, has a `fault`.
-    """
-    studies, summaries, best = read_studies(storage), summarise_trials(storage), best_trials(storage)
-    none = TrialSummary(counts=TrialCounts(), last_touched=None)
-    found = [_overview(row, summaries.get(key, none), best.get(key)) for key, row in studies.items()]
-    return sorted(found, key=lambda o: (o.last_touched is not None, o.last_touched), reverse=True)
-
-
-def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> StudyOverview:
-    record = read_attributes(row.name, row.attributes, row.objectives)
-    if not isinstance(record, StudyFault) and best is not None and best.params is None:
-        record = StudyFault.DAMAGED
-    if isinstance(record, StudyFault):
-        return StudyOverview(
-            name=row.name,
-            model=None,
-            experiment=None,
-            identity=None,
-            n_trials=None,
-            counts=trials.counts,
-            best=None,
-            best_params={},
-            last_touched=trials.last_touched,
-            fault=record,
-        )
-    value, params = (None, None) if best is None else (best.value, best.params)
-    confirmation = record.confirmation
-    if confirmation is not None and confirmation.finished == trials.counts.finished:
-        value, params = confirmation.chosen.val_accuracy, dict(confirmation.chosen.params)
-    return StudyOverview(
-        name=row.name,
-        model=record.spec.model,
-        experiment=record.context.experiment,
-        identity=record.context.identity,
-        n_trials=None if record.targets is None else record.targets.n_trials,
-        counts=trials.counts,
-        best=value,
-        best_params=params or {},
-        last_touched=trials.last_touched,
-        part_of=record.spec.part_of,
-        objective=record.spec.objective,
-    )
 
 
 def read_identity(storage: RDBStorage, name: str) -> str | None:

@@ -13,10 +13,11 @@ from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow
 from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets
 from harness.study.attributes import StudyAttributes, StudyFault
 from harness.study.confirming import chosen_of, repeats_of
+from harness.study.database import plain_reads
+from harness.study.listing import count_trials, read_record
 from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
-from harness.study.queries import ENDED, FoundTrial, count_trials, find_trials, read_record
+from harness.study.queries import ENDED, FoundTrial, find_trials
 from harness.study.samplers import SAMPLERS, len_of_grid
-from harness.study.storage import plain_reads
 
 
 class StudyReader:

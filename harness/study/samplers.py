@@ -1,6 +1,7 @@
 """Samplers and pruners by name: how each is made and what it needs.
 
-A new one is one entry of `SAMPLERS` or `PRUNERS`.
+A new one is one entry of `SAMPLERS` or `PRUNERS`. Each function that makes one imports Optuna itself:
+whoever only asks for names and needs does without.
 """
 
 from __future__ import annotations
@@ -11,12 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
-
-import optuna
-from optuna import pruners, samplers
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
+from typing import TYPE_CHECKING
 
 from harness.core.errors import SettingsError
 from harness.core.halving import HALVING
@@ -24,7 +20,10 @@ from harness.core.known import KnownTrials
 from harness.core.names import derive_seed
 from harness.core.records import StudySpec
 from harness.core.space import Choice, Space, is_conditional
-from harness.study.telling import ShowingSampler
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
 
 STARTUP_TRIALS = 5  # complete trials before the median pruner judges
 WARMUP = 1 / 3  # share of the epochs before which the median pruner would prune slow learners
@@ -52,56 +51,35 @@ def _lists_only(space: Space) -> str | None:
     return "no conditions" if is_conditional(space) else None
 
 
-def _tpe(seeds: Seeds, space: Space) -> samplers.BaseSampler:
+def _tpe(seeds: Seeds, space: Space) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
     # `group` models parameters together that occur in the same trials; only conditions need it.
-    return samplers.TPESampler(
-        seed=seeds.trial, multivariate=True, constant_liar=True, group=is_conditional(space)
-    )
+    return TPESampler(seed=seeds.trial, multivariate=True, constant_liar=True, group=is_conditional(space))
 
 
-def _gp(seeds: Seeds, space: Space) -> samplers.BaseSampler:
-    return samplers.GPSampler(seed=seeds.trial)
+def _gp(seeds: Seeds, space: Space) -> BaseSampler:
+    from optuna.samplers import GPSampler
+
+    return GPSampler(seed=seeds.trial)
 
 
-def _random(seeds: Seeds, space: Space) -> samplers.BaseSampler:
-    return samplers.RandomSampler(seed=seeds.trial)
+def _random(seeds: Seeds, space: Space) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seeds.trial)
 
 
-class _CmaEs(samplers.CmaEsSampler):
-    """Optuna's CMA-ES sampler, which reads no pickle from the storage and writes none.
+def _cmaes(seeds: Seeds, space: Space) -> BaseSampler:
+    from harness.study.own_samplers import CmaEs
 
-    Optuna stores the optimizer's state as a pickle beside the trials and loads it for a later one: whoever can
-    write to the storage could run code in every worker. Here the state follows from the complete trials on record,
-    which are told to a new optimizer, generation by generation. It takes less than a millisecond a generation.
-    """
-
-    def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> None:
-        """Return None, for no state on record: `_init_optimizer` is called next."""
-        self._completed = completed_trials
-
-    def _init_optimizer(self, trans: Any, direction: StudyDirection) -> Any:
-        optimizer = super()._init_optimizer(trans, direction)
-        sign = 1 if direction == StudyDirection.MINIMIZE else -1
-        while True:
-            told = self._get_solution_trials(self._completed, optimizer.generation)[: optimizer.population_size]
-            if len(told) < optimizer.population_size:
-                return optimizer
-            optimizer.tell([(trans.transform(trial.params), sign * trial.values[0]) for trial in told])
+    return CmaEs(seed=seeds.study, independent_sampler=_random(seeds, space), warn_independent_sampling=False)
 
 
-def _cmaes(seeds: Seeds, space: Space) -> samplers.BaseSampler:
-    return _CmaEs(seed=seeds.study, independent_sampler=_random(seeds, space), warn_independent_sampling=False)
+def _grid(seeds: Seeds, space: Space) -> BaseSampler:
+    from harness.study.own_samplers import Grid
 
-
-class _Grid(samplers.GridSampler):
-    """Optuna's grid sampler, which gives trial n the point n. The study limits the number of trials itself."""
-
-    def after_trial(self, *_: object) -> None:
-        """Do nothing. Optuna's method stops `Study.optimize`, which is not used here."""
-
-
-def _grid(seeds: Seeds, space: Space) -> samplers.BaseSampler:
-    return _Grid(grid_of(space), seed=seeds.study)
+    return Grid(grid_of(space), seed=seeds.study)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +92,7 @@ class Sampler:
     learns from trials of other studies.
     """
 
-    make: Callable[[Seeds, Space], samplers.BaseSampler]
+    make: Callable[[Seeds, Space], BaseSampler]
     package: str | None = None
     learns_from_pruned: bool = True
     unmet: Callable[[Space], str | None] = _no_need
@@ -122,8 +100,10 @@ class Sampler:
     learns_from_known: bool = False
 
 
-def _qmc(seeds: Seeds, space: Space) -> samplers.BaseSampler:
-    return samplers.QMCSampler(
+def _qmc(seeds: Seeds, space: Space) -> BaseSampler:
+    from optuna.samplers import QMCSampler
+
+    return QMCSampler(
         seed=seeds.study,
         scramble=True,
         independent_sampler=_random(seeds, space),
@@ -141,20 +121,28 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def _median(epochs: int) -> pruners.BasePruner:
-    return pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=int(WARMUP * epochs))
+def _median(epochs: int) -> BasePruner:
+    from optuna.pruners import MedianPruner
+
+    return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=int(WARMUP * epochs))
 
 
-def _hyperband(epochs: int) -> pruners.BasePruner:
-    return pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+def _hyperband(epochs: int) -> BasePruner:
+    from optuna.pruners import HyperbandPruner
+
+    return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
 
 
-def _wilcoxon(epochs: int) -> pruners.BasePruner:
-    return pruners.WilcoxonPruner()
+def _wilcoxon(epochs: int) -> BasePruner:
+    from optuna.pruners import WilcoxonPruner
+
+    return WilcoxonPruner()
 
 
-def _none(epochs: int) -> pruners.BasePruner:
-    return pruners.NopPruner()
+def _none(epochs: int) -> BasePruner:
+    from optuna.pruners import NopPruner
+
+    return NopPruner()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +153,7 @@ class Pruner:
     reported.
     """
 
-    make: Callable[[int], pruners.BasePruner]
+    make: Callable[[int], BasePruner]
     first_epoch: Callable[[int], int | None]
 
 
@@ -178,11 +166,13 @@ PRUNERS: dict[str, Pruner] = {
 }
 
 
-def make_sampler(spec: StudySpec, number: int, known: KnownTrials | None) -> samplers.BaseSampler:
+def make_sampler(spec: StudySpec, number: int, known: KnownTrials | None) -> BaseSampler:
     """Return the sampler of one trial, which learns from `known` trials too.
 
     Its seed depends on the study's and the number only, so that an interruption changes nothing.
     """
+    from harness.study.telling import ShowingSampler
+
     seeds = Seeds(study=derive_seed(spec.seed, "sampler"), trial=derive_seed(spec.seed, "sampler", number))
     with _quiet():
         sampler = SAMPLERS[spec.sampler].make(seeds, spec.space)
@@ -200,7 +190,7 @@ def first_epoch(pruner: str, epochs: int, folds: int) -> int | None:
     return PRUNERS[pruner].first_epoch(epochs)
 
 
-def make_pruner(name: str, epochs: int) -> pruners.BasePruner:
+def make_pruner(name: str, epochs: int) -> BasePruner:
     """Return the pruner of that name for trials of `epochs` epochs."""
     with _quiet():
         return PRUNERS[name].make(epochs)
@@ -208,8 +198,10 @@ def make_pruner(name: str, epochs: int) -> pruners.BasePruner:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    from optuna.exceptions import ExperimentalWarning
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 

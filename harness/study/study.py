@@ -26,8 +26,9 @@ from harness.study.attributes import (
 from harness.study.claim import Claim
 from harness.study.confirming import enqueue_repeats
 from harness.study.continuing import direction_of, make_or_check
+from harness.study.listing import check_exists, read_record
 from harness.study.locking import make_trial_locks
-from harness.study.queries import check_exists, read_contenders, read_record
+from harness.study.queries import read_contenders
 from harness.study.requeueing import LockedStudy
 from harness.study.samplers import first_epoch, make_pruner, make_sampler
 from harness.study.suggesting import suggest

@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 
 from harness.core.errors import StudyError
 from harness.study import list_studies, reading_database, reading_storage
-from harness.study.storage import last_migration
+from harness.study.database import last_migration
 from tests.support.sweeps import sweep
 
 URL = "sqlite:///mlruns/optuna.db"

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy
 from mlflow.store.tracking.dbmodels import models as mlflow_models
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
@@ -25,6 +26,7 @@ from harness.core.names import new_name
 from harness.core.records import EpochMetrics, StudySpec
 from harness.core.study_record import Targets
 from harness.study import open_storage
+from harness.study.database import Database
 from harness.tracking import Kind, StudyState, Tracker
 from harness.tracking.tags import YES, Tag, study_tags
 from tests.support.stores import Stores
@@ -56,9 +58,16 @@ def counted_statements() -> Iterator[Statements]:
     def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         found.sent.append(statement)
 
+    def noting(database: Database, statement: str) -> list[tuple[Any, ...]]:
+        found.sent.append(statement)
+        return rows(database, statement)
+
+    rows = Database.rows
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
     try:
-        yield found
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Database, "rows", noting)
+            yield found
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
