@@ -45,7 +45,6 @@ SAMPLERS = ("tpe", "random")
 TRIALS, EPOCHS = 40, 30
 FRESH_FOLDS = 5
 RESULTS = Path(__file__).with_name("search_methods")
-STYLES = {"tpe": "-", "random": "--"}
 
 
 @dataclass(frozen=True)
@@ -248,16 +247,27 @@ def picture(found: dict[str, list[Found]], model: str) -> Picture:
             yield method, xs, values.mean(0), error
 
     def draw():  # type: ignore[no-untyped-def]
-        figure, (axes,) = panels_of(9, 4.5)
-        for method, xs, mean, error in lines():
-            sampler, _, pruner = method.partition("-")
-            colour = COLOURS[PRUNERS.index(pruner)]
-            axes.plot(xs, mean, STYLES[sampler], color=colour, label=f"{sampler}, {pruner}", linewidth=1.8)
-            axes.fill_between(xs, mean - error, mean + error, color=colour, alpha=0.12, linewidth=0)
-        axes.set_xscale("log")
-        axes.set_xlabel("seconds of training")
-        axes.set_ylabel("accuracy of the incumbent on fresh folds")
-        axes.legend(loc="lower right", ncols=2)
+        shown = list(lines())
+        samplers = [name for name in SAMPLERS if any(method.startswith(name) for method, *_ in shown)]
+        figure, panels = panels_of(4.5 * len(samplers), 4.2, columns=len(samplers))
+        ends = [(float(np.min(mean - error)), float(np.max(mean + error))) for *_, mean, error in shown]
+        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+        for axes, sampler in zip(panels, samplers, strict=True):
+            for method, xs, mean, error in shown:
+                name, _, pruner = method.partition("-")
+                if name != sampler:
+                    continue
+                colour = COLOURS[PRUNERS.index(pruner)]
+                axes.plot(xs, mean, color=colour, label=pruner, linewidth=1.8)
+                axes.scatter(xs[-1:], mean[-1:], color=colour, s=30, zorder=3)
+                axes.fill_between(xs, mean - error, mean + error, color=colour, alpha=0.12, linewidth=0)
+            axes.set_xscale("log")
+            axes.set_ylim(low - 0.002, high + 0.002)
+            axes.set_title(f"sampler {sampler}")
+            axes.set_xlabel("seconds of training; a dot where the search ends")
+        studies = len(next(iter(found.values())))
+        panels[0].set_ylabel(f"accuracy on fresh folds, mean and\nstandard error of {studies} studies")
+        panels[0].legend(loc="upper left")
         return figure
 
     ends = ", ".join(f"{method} {mean[-1]:.3f} after {xs[-1]:.0f} s" for method, xs, mean, _ in lines())

@@ -61,6 +61,7 @@ MODELS: dict[str, ModelSpec] = {
         representation="features",
         hyperparameters=OF_FCNN,
         jobs_per_gpu=4,
+        pruner="hyperband",
     ),
 }
 
