@@ -138,7 +138,7 @@ def table(learner: Found) -> Iterator[str]:
         alone = "" if row["alone"] is None else percent(row["alone"])
         effects = [points(row["lost"])] + ([points(row["share"])] if has_shares else [])
         yield f"| {' | '.join([name, *columns, alone, *effects])} |"
-    for row in learner["merged"]:
+    for row in merged_of(learner):
         yield f"\n{row['name']} as one family: share {points(row['share'])}, lost without {points(row['lost'])}."
     for name, alone in learner["apart"].items():
         yield f"\n`{name}` alone: {percent(alone)} %."
@@ -157,15 +157,34 @@ def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
     for place, row in enumerate(next(iter(learners.values()))["controls"]):
         values = (points(each["controls"][place]["share"]) for each in learners.values())
         yield f"| {row['name']} (control) | {' | '.join(values)} |"
-    wholes = (
-        f"{100 * (each['accuracy']['value'] - each['nothing']):.1f} ({TITLES[split].lower()})"
-        for split, each in learners.items()
-    )
-    yield f"\nThe shares sum to {' and '.join(wholes)} points: all families less all permuted.\n"
+    yield ""
+    yield from (f"{TITLES[split]}: {sentence(each)}" for split, each in learners.items())
     split = next(iter(features))
+    yield ""
     yield f"![Each family alone, what is lost without it, its share](docs/traits-fcnn-{split}.png)"
     for split, compared in found["both"].items():
         yield f"\nPictures and features together, {TITLES[split].lower()}: {compared['verdict']}."
+
+
+def merged_of(learner: Found) -> list[Found]:
+    """The rows of families that are several of the others; the rest of the coarser grouping is as it was."""
+    names = {row["name"] for row in learner["rows"]}
+    return [row for row in learner["merged"] if row["name"] not in names]
+
+
+def sentence(learner: Found) -> str:
+    """What one network finds, in words."""
+    whole = 100 * (learner["accuracy"]["value"] - learner["nothing"])
+    merged = "".join(f" {row['name']} as one family brings {points(row['share'])}." for row in merged_of(learner))
+    effects = {row["name"]: (row["share"], row["lost"]) for row in learner["rows"]}
+    idle = [name for name, found in effects.items() if all(each["low"] <= 0 <= each["high"] for each in found)]
+    lost = [name for name, (_, lost) in effects.items() if lost["low"] > 0]
+    return (
+        f"the shares sum to {whole:.1f} points, the accuracy with all families less that with all permuted."
+        f"{merged} "
+        f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}. "
+        f"No effect is shown of: {', '.join(idle) or 'none'}."
+    )
 
 
 def interval(model: Found) -> Found:
