@@ -186,8 +186,6 @@ def compared(arguments: argparse.Namespace, split: SplitKind) -> dict[str, Any]:
 def tune(arguments: argparse.Namespace, split: SplitKind) -> dict[str, Any]:
     """Sweep all networks on one split and compare them."""
     lists = ["--split", str(arguments.lists)] if split == "filtered" else []
-    # The pruner that was the default of both networks when the figures in `finding/` were measured.
-    pruner = ["--pruner", "median"]
     fcnn = ["--config", str(FOLDER / "fcnn.toml"), "--folds", "1"]
     studies = {
         f"report-{split}-fcnn": fcnn,
@@ -200,7 +198,6 @@ def tune(arguments: argparse.Namespace, split: SplitKind) -> dict[str, Any]:
             arguments,
             *("sweep", "--study", study, "--experiment", "report", "--data", str(arguments.data)),
             *("--trials", str(arguments.trials)),
-            *pruner,
             *words,
             *lists,
         )

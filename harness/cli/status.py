@@ -56,9 +56,9 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         for number, node in running_on(stores.work_folder(study.name)).items()
     ]
     lines += [
-        f"{study.name}: trials that wait (paused, or given back by a sweep that stopped): {study.counts.waiting}"
+        f"{study.name}: trials that wait: {study.counts.waiting}"
         for study in studies
-        if study.counts.waiting
+        if study.counts.waiting and study.fault is None
     ]
     if found:
         lines += [f"{name}: best setting {describe(params)}" for name, params in found]

@@ -97,7 +97,7 @@ def sweep(
     sampler: Annotated[str | None, option("--sampler", "tpe", "tpe, gp, random, cmaes, qmc or grid.")] = None,
     pruner: Annotated[
         str | None,
-        option("--pruner", "hyperband for the FCNN, else median", "median, hyperband, wilcoxon, asha or none."),
+        option("--pruner", "median; none with gp and cmaes", "median, hyperband, wilcoxon, asha or none."),
     ] = None,
     precision: Annotated[str | None, option("--precision", "fp32", "fp32 or bf16 (autocast).")] = None,
     jobs: Annotated[str | None, option("--jobs", "auto", "Number of trials in parallel, or auto.")] = None,

@@ -61,7 +61,6 @@ MODELS: dict[str, ModelSpec] = {
         representation="features",
         hyperparameters=OF_FCNN,
         jobs_per_gpu=4,
-        pruner="hyperband",
     ),
 }
 

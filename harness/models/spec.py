@@ -28,8 +28,8 @@ class ModelSpec:
     `threads` is the number of intra-op threads of a trial. It depends on the model and not on the number of jobs,
     because it changes the last digits of sums. `jobs_per_gpu` is the default number of trials that share a GPU: a
     small network leaves most of it idle. `objective` is validation accuracy for a classifier, and another one for
-    a network with a loss of its own. `pruner` is the default one of studies with one validation part. `source` is
-    the code of the model's file and `source_digest` its SHA-256; both are None for a model of the package.
+    a network with a loss of its own. `source` is the code of the model's file and `source_digest` its SHA-256;
+    both are None for a model of the package.
     """
 
     name: str
@@ -41,7 +41,6 @@ class ModelSpec:
     threads: int = 1
     jobs_per_gpu: int = 1
     objective: Objective = ACCURACY
-    pruner: str = "median"
     source: str | None = None
     source_digest: str | None = None
 

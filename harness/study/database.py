@@ -88,7 +88,7 @@ def is_of_this_schema(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(read_only_name(path), uri=True)) as connection:
             found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.Error:
+    except (sqlite3.Error, OSError):
         return False
     return bool(found == [(last_migration(),)])
 

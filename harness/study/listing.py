@@ -152,7 +152,7 @@ def reading_database(url: str) -> Iterator[Database | HasEngine]:
     try:
         with closing(sqlite3.connect(read_only_name(path), uri=True)) as connection:
             yield Database(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise has_failed(url, error) from error
 
 
@@ -248,13 +248,13 @@ def summarise_trials(storage: Database | HasEngine, study_id: int | None = None)
     only = "" if study_id is None else f"WHERE study_id = {study_id:d}"
     counts: dict[int, dict[str, int]] = {}
     touched: dict[int, list[datetime]] = {}
-    for study, state, number, *times in rows_of(storage, f"{_SUMMARIES} {only} GROUP BY study_id, state"):
+    for study, state, number, started, ended in rows_of(storage, f"{_SUMMARIES} {only} GROUP BY study_id, state"):
         if state not in _COUNTED:
             continue
         counts.setdefault(study, {})[_COUNTED[state]] = number
-        touched.setdefault(study, []).extend(_local(time) for time in times if time is not None)
+        touched.setdefault(study, []).extend(_time(text) for text in (started, ended) if text is not None)
     return {
-        study: TrialSummary(counts=TrialCounts(**found), last_touched=max(touched[study], default=None))
+        study: TrialSummary(counts=TrialCounts(**found), last_touched=_local(max(touched[study], default=None)))
         for study, found in counts.items()
     }
 
@@ -289,12 +289,15 @@ def _params(rows: list[Any]) -> dict[str, Value] | None:
     """Return the parameters of a trial from their names, values and distributions; None if they cannot be read."""
     try:
         return {name: _external(value, json.loads(text)) for name, value, text in rows if name is not None}
-    except (*UNREADABLE, IndexError):
+    except (*UNREADABLE, IndexError, OverflowError):
         return None
 
 
 def _external(value: float, distribution: dict[str, Any]) -> Value:
-    """Return the value of a parameter, which Optuna keeps as a number, as its distribution has it."""
+    """Return the value of a parameter, which Optuna keeps as a number, as its distribution has it.
+
+    Raises one of UNREADABLE or IndexError for what is no distribution as this Optuna writes it.
+    """
     match distribution["name"]:
         case "CategoricalDistribution":
             choice: Value = distribution["attributes"]["choices"][int(value)]
@@ -314,7 +317,11 @@ def from_json(text: str) -> object:
         return None
 
 
-def _local(time: datetime | str) -> datetime:
-    """Return a time of the storage, which is UTC (a text in SQLite), as the local time without a zone."""
-    known = datetime.fromisoformat(time) if isinstance(time, str) else time
-    return known.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+def _time(found: datetime | str) -> datetime:
+    """Return a time of the storage, which is a text in SQLite."""
+    return datetime.fromisoformat(found) if isinstance(found, str) else found
+
+
+def _local(time: datetime | None) -> datetime | None:
+    """Return a time of the storage, which is UTC, as the local time without a zone that Optuna gives."""
+    return None if time is None else time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-DEFAULT_PRUNER = "median"
 STARTUP_TRIALS = 5  # complete trials before the median pruner judges
 WARMUP = 1 / 3  # share of the epochs before which the median pruner would prune slow learners
 
@@ -206,10 +205,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def check_search(
-    sampler: str, pruner: str | None, space: Space, n_trials: int, default: str = DEFAULT_PRUNER
-) -> str:
-    """Return the pruner to use: `pruner`, or for None `default`, or none where the sampler cannot learn from it.
+def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) -> str:
+    """Return the pruner to use: `pruner`, or for None the default of the sampler.
 
     Raises SettingsError if a name is unknown, if a package is missing, and if sampler, pruner, space and number of
     trials do not fit together.
@@ -233,7 +230,7 @@ def check_search(
             hint=f"--trials {len_of_grid(space)}",
         )
     if pruner is None:
-        return default if chosen.learns_from_pruned else "none"
+        return "median" if chosen.learns_from_pruned else "none"
     if pruner != "none" and not chosen.learns_from_pruned:
         raise SettingsError(
             f"the {sampler} sampler cannot learn from pruned trials",

@@ -68,7 +68,9 @@ class ShowingSampler(BaseSampler):
 
     def _told(self, study: optuna.Study) -> optuna.Study:
         told = _ShownStudy.__new__(_ShownStudy)
-        told.__dict__ = {**study.__dict__, "known": self._known, "pauses": self._pauses}
+        # Hyperband shows a sampler a part of the study by an object that hides its own attributes.
+        own = object.__getattribute__(study, "__dict__")
+        told.__dict__ = {**own, "known": self._known, "pauses": self._pauses}
         return told
 
 

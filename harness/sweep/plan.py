@@ -28,7 +28,7 @@ from harness.data.open import default_experiment, load_data
 from harness.models.external import check_network
 from harness.models.registry import model_spec
 from harness.models.spec import ModelSpec
-from harness.study.samplers import DEFAULT_PRUNER, check_search
+from harness.study.samplers import check_search
 from harness.sweep.known import read_known
 from harness.sweep.settings import SweepSettings
 from harness.training.devices import devices_of
@@ -167,8 +167,6 @@ def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Spli
     """Return the settings of the study. Raises SettingsError for what they cannot be."""
     space, fixed = _space(settings, model)
     experiment = check_new_name("experiment", settings.experiment or default_experiment(tracks))
-    # Which pruner is best was measured with one validation part (docs/performance.md).
-    pruner = model.pruner if settings.folds == 1 else DEFAULT_PRUNER
     return StudySpec(
         name=_study_name(settings.study or f"{experiment}-{model.label}"),
         experiment=experiment,
@@ -182,7 +180,7 @@ def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Spli
         space=space,
         fixed=fixed,
         sampler=settings.sampler,
-        pruner=check_search(settings.sampler, settings.pruner, space, settings.trials, pruner),
+        pruner=check_search(settings.sampler, settings.pruner, space, settings.trials),
         precision=settings.precision,
         source_digest=model.source_digest,
         folds=settings.folds,

@@ -42,10 +42,16 @@ def run_trial(
 ) -> TrialResult:
     """Train one configuration as `train` does, and save the weights of the best epoch in CHECKPOINT in `folder`.
 
-    Their description has `origin`. A run that is interrupted, pauses or diverges leaves no checkpoint.
+    Their description has `origin`. A run that is interrupted, pauses or diverges leaves no checkpoint. After the
+    last epoch there is nothing left to prune.
     """
+
+    def judged(metrics: EpochMetrics) -> str | None:
+        reason = report(metrics)
+        return None if metrics.epoch == config.end else reason
+
     state, result = train(
-        config, model, data, device, journal=journal, folder=folder, report=report, stop=stop, until=until
+        config, model, data, device, journal=journal, folder=folder, report=judged, stop=stop, until=until
     )
     if result.state in ("complete", "pruned") and state.best is not None and state.best_weights is not None:
         architecture = Architecture(

@@ -20,7 +20,7 @@ from harness.core.space import Choice, Condition, Params, Range
 from harness.core.workspace import resolve_stores
 from harness.models.registry import MODELS
 from harness.study.plots import write_trials_csv
-from harness.study.samplers import make_sampler
+from harness.study.samplers import make_pruner, make_sampler
 from harness.study.suggesting import suggest
 from harness.sweep.driver import open_study
 from harness.sweep.known import fit, read_known
@@ -192,6 +192,12 @@ def test_a_sampler_learns_from_known_trials_as_from_its_own(sampler: str) -> Non
     drawn_by = [suggest(study.ask(), spec.space) for study in (told, own, unaware)]
     assert drawn_by[0] == drawn_by[1] != drawn_by[2]
     assert len(told.trials) == 1
+    pruned = optuna.create_study(
+        direction="maximize",
+        sampler=make_sampler(spec, 20, known),
+        pruner=make_pruner("hyperband", SPEC.epochs),  # which shows a sampler a study of its own kind
+    )
+    assert suggest(pruned.ask(), spec.space) == drawn_by[0]
 
 
 @given(lr=st.floats(1e-6, 1), optimizer=st.sampled_from(["adam", "sgd", "adamw"]), momentum=st.floats(0, 0.99))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from harness.core.events import EpochDone
 from harness.core.journal import Journal
-from harness.core.records import TrialConfig, TrialResult
+from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.training.checkpoint import load_checkpoint
@@ -75,6 +75,17 @@ def test_an_interrupted_trial_goes_on_and_writes_each_epoch_once(features: Train
         journal.close()
     assert histories[0] == histories[1]
     assert [epoch for epoch, *_ in histories[0]] == list(range(1, FCNN.epochs + 1))
+
+
+def test_nothing_is_pruned_after_the_last_epoch(features: TrainingData, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def report(metrics: EpochMetrics) -> str | None:
+        asked.append(metrics.epoch)
+        return "too bad" if metrics.epoch == FCNN.epochs else None
+
+    result = run(FCNN, features, tmp_path, report=report)
+    assert (result.state, result.reason, asked[-1]) == ("complete", None, FCNN.epochs)
 
 
 def test_a_pruned_trial_keeps_its_best_epoch(features: TrainingData, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ import logging, os
 import optuna, torch  # what they do at import is theirs
 levels = optuna.logging.get_verbosity(), logging.getLogger("alembic").level
 variables = dict(os.environ)
-import harness.study, harness.workers.pool, harness.workers.signals, harness.workers.supervisor
+import harness.study.storage, harness.study.study
+import harness.workers.pool, harness.workers.signals, harness.workers.supervisor
 assert dict(os.environ) == variables
 assert (optuna.logging.get_verbosity(), logging.getLogger("alembic").level) == levels
 """
