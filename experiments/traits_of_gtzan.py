@@ -4,9 +4,10 @@
 
 takes the studies that `reproduce_report.py` has left in `report-runs`, on random splits and on the fault-filtered
 lists, and runs `harness traits` on them (`fcnn`, `cnn`), or sweeps the network of both inputs and compares it with
-the two (`both`). What it finds it keeps in `finding/` beside itself, and does not measure again; `--write` writes
-the tables, the sentences and the pictures into `README.md` and `docs/traits.md`. On two cores `fcnn` takes half an
-hour for each split, the others take hours; a command that was stopped goes on when it is given again.
+the two (`both`). What it finds it keeps in `finding/` beside itself, and does not measure again while the file is there;
+`--write` writes the tables, the sentences and the pictures into `README.md` and `docs/traits.md`. On two cores `fcnn`
+takes half an hour (random) and an hour (filtered), the others take hours; a command that was stopped goes on when it is
+given again, and says no minutes then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ def main() -> None:
     for name in ("data", "lists", "out", "results"):
         given = getattr(arguments, name)
         setattr(arguments, name, given and given.absolute())
+    if "both" in arguments.what and "filtered" in arguments.split and arguments.lists is None:
+        parser.error("--what both on the filtered split needs --lists")
+    arguments.results.mkdir(parents=True, exist_ok=True)
     for what in arguments.what:
         for split in arguments.split:
             measure(arguments, what, split)
@@ -73,6 +77,9 @@ def measure(arguments: argparse.Namespace, what: str, split: SplitKind) -> None:
     path = path_of(arguments, what, split)
     if path.exists():
         return
+    begun = path.with_suffix(".begun")
+    goes_on = begun.exists()
+    begun.touch()
     started = time.monotonic()
     if what == "both":
         everything = together(arguments, split)
@@ -82,8 +89,9 @@ def measure(arguments: argparse.Namespace, what: str, split: SplitKind) -> None:
         repeats = arguments.repeats if what == "fcnn" else arguments.picture_repeats
         words = ("--repeats", str(repeats), "--data", str(arguments.data), "--out", str(folder), "--yes", "--json")
         found = json.loads(harness(arguments, "traits", "--study", f"report-{split}-{what}", *words))
-    found["minutes"] = round((time.monotonic() - started) / 60, 1)
+    found["minutes"] = None if goes_on else round((time.monotonic() - started) / 60, 1)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    begun.unlink()
 
 
 def together(arguments: argparse.Namespace, split: SplitKind) -> Found:
@@ -112,7 +120,8 @@ def sections(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
             yield f"### {title}, {TITLES[split].lower()}\n"
             command = f"harness traits --study report-{split}-{what} --repeats {traits['repeats']}"
             trainings = traits["repeats"] * traits["trainings"]
-            cost = f"{trainings} trainings, {traits['minutes']:.0f} minutes on two cores"
+            minutes = traits["minutes"]
+            cost = f"{trainings} trainings" + ("" if minutes is None else f", {minutes:.0f} minutes on two cores")
             whole, none = percent(learner["accuracy"]), f"{100 * learner['nothing']:.1f}"
             yield f"`{command}`: {cost}; {whole} % with everything, {none} % with nothing.\n"
             yield from table(learner)
@@ -133,7 +142,8 @@ def table(learner: Found) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
     for row in sorted(learner["rows"], key=lambda row: -row[kind]["value"]) + learner["controls"]:
-        name = f"{row['name']} (control)" if row in learner["controls"] else row["name"]
+        names = [each["name"] for each in learner["rows"]]
+        name = control(row, names) if row in learner["controls"] else row["name"]
         columns = [str(row["columns"] or "")] if has_shares else []
         alone = "" if row["alone"] is None else percent(row["alone"])
         effects = [points(row["lost"])] + ([points(row["share"])] if has_shares else [])
@@ -147,6 +157,8 @@ def table(learner: Found) -> Iterator[str]:
 def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
     """What the README says: a table of the shares on both splits, the sentence, and the picture."""
     features = found["fcnn"]
+    if not features:
+        return
     learners = {split: traits["learners"][0] for split, traits in features.items()}
     yield f"| share of the accuracy above guessing, points | {' | '.join(TITLES[s].lower() for s in learners)} |"
     yield "|---" * (1 + len(learners)) + "|"
@@ -156,7 +168,7 @@ def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(points(rows[split][name]['share']) for split in rows)} |"
     for place, row in enumerate(next(iter(learners.values()))["controls"]):
         values = (points(each["controls"][place]["share"]) for each in learners.values())
-        yield f"| {row['name']} (control) | {' | '.join(values)} |"
+        yield f"| {control(row, first)} | {' | '.join(values)} |"
     yield ""
     yield from (f"{TITLES[split]}: {sentence(each)}" for split, each in learners.items())
     split = next(iter(features))
@@ -164,6 +176,12 @@ def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
     yield f"![Each family alone, what is lost without it, its share](docs/traits-fcnn-{split}.png)"
     for split, compared in found["both"].items():
         yield f"\nPictures and features together, {TITLES[split].lower()}: {compared['verdict']}."
+
+
+def control(row: Found, names: Iterable[str]) -> str:
+    """The name of a control; that of features is a shuffled copy of the first family."""
+    name = f"shuffled {next(iter(names))}" if row["name"] == "shuffled" else row["name"]
+    return f"{name} (control)"
 
 
 def merged_of(learner: Found) -> list[Found]:
