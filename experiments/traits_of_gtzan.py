@@ -4,10 +4,10 @@
 
 takes the studies that `reproduce_report.py` has left in `report-runs`, on random splits and on the fault-filtered
 lists, and runs `harness traits` on them (`fcnn`, `cnn`), or sweeps the network of both inputs and compares it with
-the two (`both`). What it finds it keeps in `finding/` beside itself, and does not measure again while the file is there;
-`--write` writes the tables, the sentences and the pictures into `README.md` and `docs/traits.md`. On two cores `fcnn`
-takes half an hour (random) and an hour (filtered), the others take hours; a command that was stopped goes on when it is
-given again, and says no minutes then.
+the two (`both`). What it finds it keeps in `finding/` beside itself, and does not measure again while that file is
+there; `--write` writes the tables, the sentences and the pictures into `README.md` and `docs/traits.md`. On two
+cores `fcnn` takes half an hour (random) and an hour (filtered), the others take hours; a command that was stopped
+goes on when it is given again, and says no minutes then.
 """
 
 from __future__ import annotations
