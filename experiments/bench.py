@@ -152,8 +152,9 @@ def client() -> MlflowClient:
 
 def runs_of(study: str, kind: str) -> list[Run]:
     """Return the runs of a kind that MLflow has of a study."""
-    experiments = [found.experiment_id for found in client().search_experiments()]
-    return list(client().search_runs(experiments, f"tags.study = '{study}' and tags.kind = '{kind}'"))
+    reader = client()
+    experiments = [found.experiment_id for found in reader.search_experiments()]
+    return list(reader.search_runs(experiments, f"tags.study = '{study}' and tags.kind = '{kind}'"))
 
 
 def fcnn_trial(size: Size) -> Row:
@@ -365,8 +366,8 @@ def typed_sweep(size: Size, name: str, trials: int, epochs: int) -> list[str]:
 
 def epoch_times(study: str) -> list[float]:
     """Return when each epoch of a study ended, as MLflow has it: times of the clock, sorted."""
-    runs = runs_of(study, "trial")
-    points = [point for run in runs for point in client().get_metric_history(run.info.run_id, "val_accuracy")]
+    reader, runs = client(), runs_of(study, "trial")
+    points = [point for run in runs for point in reader.get_metric_history(run.info.run_id, "val_accuracy")]
     return sorted(point.timestamp / 1000 for point in points)
 
 

@@ -166,32 +166,25 @@ def test_every_text_file_names_its_encoding() -> None:
         assert lines == [], f"{path}, lines {lines}"
 
 
+def imported(statements: str, names: tuple[str, ...]) -> str:
+    """Return which of these modules are in memory after the statements, as a text."""
+    code = f"import sys\n{statements}\nprint([name for name in {names!r} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_an_actor_imports_neither_optuna_nor_mlflow() -> None:
     """What trains on another machine has no store to write to."""
-    code = (
-        "import sys, harness.workers.remote, harness.training.trainer, harness.compare.training\n"
-        "print([name for name in ('optuna', 'mlflow', 'sqlalchemy') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    actor = "import harness.workers.remote, harness.training.trainer, harness.compare.training"
+    assert imported(actor, ("optuna", "mlflow", "sqlalchemy")) == "[]"
 
 
 def test_the_list_of_studies_is_read_without_optuna() -> None:
     """To import Optuna and SQLAlchemy takes longer than the rest of `harness status`."""
-    code = (
-        "import sys, harness.cli.status\nfrom harness.study import list_studies, reading_database\n"
-        "print([name for name in ('optuna', 'sqlalchemy', 'numpy') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    status = "import harness.cli.status\nfrom harness.study import list_studies, reading_database"
+    assert imported(status, ("optuna", "sqlalchemy", "numpy")) == "[]"
 
 
 def test_a_sweep_imports_neither_pytorch_nor_mlflow_before_its_workers_begin() -> None:
     """They take seconds. Its workers import PyTorch while it reads the data."""
-    code = (
-        "import sys, harness.cli.run_plan, harness.sweep.plan, harness.sweep.driver, harness.sweep.whole\n"
-        "heavy = ('torch', 'sklearn', 'scipy', 'mlflow', 'pandas', 'matplotlib')\n"
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    sweep = "import harness.cli.run_plan, harness.sweep.plan, harness.sweep.driver, harness.sweep.whole"
+    assert imported(sweep, ("torch", "sklearn", "scipy", "mlflow", "pandas", "matplotlib")) == "[]"

@@ -6,10 +6,10 @@ trainings, and has neither Optuna nor MLflow in memory.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core.calling import make_callable
+from harness.core.lazy import imported_later
 
 if TYPE_CHECKING:
     from harness.compare.choose import plan_comparison
@@ -40,10 +40,5 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
-
-
+__getattr__ = imported_later(__name__, HOMES)
 make_callable(__name__)

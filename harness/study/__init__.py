@@ -5,8 +5,9 @@ twice and the number of trials is exact. A running trial has a trial lock: a loc
 when the worker dies, and across machines a lease as well.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from harness.core.lazy import imported_later
 
 if TYPE_CHECKING:
     from harness.study.attributes import StudyFault
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 # A name is imported at its first use: a list of studies needs no Optuna, which takes half a second.
-_MODULES = {
+HOMES = {
     "STORAGE_ERRORS": "storage",
     "Claim": "claim",
     "Study": "study",
@@ -54,8 +55,4 @@ _MODULES = {
     "reading_storage": "storage",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = imported_later(__name__, HOMES)

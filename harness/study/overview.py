@@ -17,7 +17,7 @@ from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import EpochMetrics, TrialResult, TrialRow
 from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, recorded_folds
 from harness.study.leases import Leases
-from harness.study.listing import read_studies
+from harness.study.tables import read_studies
 
 # Measured: of 12 trials of pure noise one of two parameters gets a share of 0.24 to 0.54.
 ENOUGH_TRIALS = 30

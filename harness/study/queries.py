@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from harness.core.halving import HALVING_KEY, Contender, Halving
 from harness.study.database import HasEngine, plain_reads
-from harness.study.listing import from_json
+from harness.study.tables import from_json
 
 _TRIALS = models.TrialModel.__table__
 _RESULTS = models.TrialUserAttributeModel.__table__

@@ -14,10 +14,11 @@ from harness.core.study_record import Budget, Confirmation, Stall, StudyContext,
 from harness.study.attributes import StudyAttributes, StudyFault
 from harness.study.confirming import chosen_of, repeats_of
 from harness.study.database import plain_reads
-from harness.study.listing import count_trials, read_record
+from harness.study.listing import read_record
 from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
 from harness.study.queries import ENDED, FoundTrial, find_trials
 from harness.study.samplers import SAMPLERS, len_of_grid
+from harness.study.tables import count_trials
 
 
 class StudyReader:
