@@ -37,6 +37,8 @@ def _both(inputs: int, classes: int, **params: Any) -> nn.Module:
     return GenreClassifierBoth(inputs, classes, **params)
 
 
+# Each trains on one thread (the default). A step of the FCNN on two takes several times as long. One of the CNN
+# takes 0.6 of the time, which is less of the machine than two trials at once (docs/performance.md).
 MODELS: dict[str, ModelSpec] = {
     "cnn": ModelSpec(
         name="cnn",
@@ -44,7 +46,6 @@ MODELS: dict[str, ModelSpec] = {
         representation="pictures",
         hyperparameters=OF_CNN,
         takes_size=True,
-        threads=2,
     ),
     "both": ModelSpec(
         name="both",
@@ -52,9 +53,7 @@ MODELS: dict[str, ModelSpec] = {
         representation="both",
         hyperparameters=OF_FCNN,
         takes_size=True,
-        threads=2,
     ),
-    # One thread (the default): a step on two threads takes several times as long.
     "fcnn": ModelSpec(
         name="fcnn",
         network=_fcnn,
