@@ -137,7 +137,7 @@ def sweep_seconds(wanted: SweepSettings) -> tuple[float, int]:
 def trial_ratio(size: Size, model: str, few: int, many: int, target: float, pruner: str = "none") -> Row:
     """A trial in a sweep (the slope between a short and a long one) over the bare loop's."""
     epochs = size.epochs if model == "fcnn" else size.cnn_epochs
-    threads = 1 if model == "fcnn" else 2
+    threads = MODELS[model].threads_of(1, usable_cores())
     ratios = []
     for _ in range(size.rounds):
         bare = statistics.mean(loop(size, "bare", [config(model, epochs)] * (many - few), threads=threads))

@@ -15,7 +15,7 @@ from harness.data import Tracks, used_columns
 from harness.data.features import NOT_MUSIC
 from harness.sweep.plan import confirmed_trials
 from harness.training.hyperparameters import DEFAULT_SEARCH, HYPERPARAMETERS
-from harness.workers.cpus import threads_here
+from harness.workers.cpus import usable_cores
 
 
 def candidates_of(
@@ -46,7 +46,7 @@ def untuned_of(candidates: Sequence[Candidate], single: Candidate) -> Candidate 
 def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candidate:
     spec = study.spec
     if settings.nested:
-        config = spec.trial_config(0, {}, threads_here(study.model.threads))
+        config = spec.trial_config(0, {}, _threads(study, settings))
     else:
         config = chosen_config(study, study.best, settings)
     return Candidate(
@@ -64,8 +64,13 @@ def _single(study: ComparedStudy, name: str, settings: CompareSettings) -> Candi
 
 def chosen_config(study: ComparedStudy, best: TrialRow, settings: CompareSettings) -> TrialConfig:
     """Return the configuration of a search's best trial as the repeats train it, but for the seed."""
-    config = study.spec.trial_config(0, best.params, threads_here(study.model.threads))
+    config = study.spec.trial_config(0, best.params, _threads(study, settings))
     return replace(config, last_epoch=best.best_epoch) if settings.protocol == "refit" else config
+
+
+def _threads(study: ComparedStudy, settings: CompareSettings) -> int:
+    cores = usable_cores()
+    return study.model.threads_of(settings.jobs or cores, cores)
 
 
 def _search_digest(study: ComparedStudy) -> str:

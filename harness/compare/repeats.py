@@ -21,7 +21,6 @@ from harness.core.journal import Journal, read_events
 from harness.core.names import digest_of
 from harness.training.run import CHECKPOINT
 from harness.workers.child import worker_main
-from harness.workers.cpus import usable_cores
 from harness.workers.link import Here, Link, Place, PlaceLost
 
 WAIT_SECONDS = 0.25  # between two looks at whether other workers have finished the last repeats
@@ -73,7 +72,7 @@ def do_repeats(task: RepeatTask, stopping: threading.Event, place: RepeatPlace |
 
     A repeat that another worker runs is waited for: if that worker dies, it is run here.
     """
-    place = place or Here(task.trainer(task.device, usable_cores()))
+    place = place or Here(task.trainer(task.device, task.threads))
     left = [RepeatOrder(index, number) for index, number in task.todo]
     while left and not stopping.is_set():
         before = len(left)

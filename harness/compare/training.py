@@ -64,9 +64,9 @@ class RepeatTask:
         """Return the task for the worker process of that name."""
         return replace(self, worker=worker)
 
-    def trainer(self, device: str, cores: int) -> RepeatTrainer:
-        """Return a trainer for this process on a device and so many cores."""
-        return RepeatTrainer(self, device, cores)
+    def trainer(self, device: str, threads: int) -> RepeatTrainer:
+        """Return a trainer for this process on a device and so many threads."""
+        return RepeatTrainer(self, device, threads)
 
     def elsewhere(self, sources: Mapping[str, str]) -> RepeatTask:
         """Return the same for machines without picture cache and model files; `sources` has the models' code."""
@@ -97,10 +97,10 @@ def candidate_view(tracks: Tracks, candidate: Candidate, config: TrialConfig | N
 class RepeatTrainer:
     """Runs one repeat at a time."""
 
-    def __init__(self, task: RepeatTask, device: str, cores: int) -> None:
+    def __init__(self, task: RepeatTask, device: str, threads: int) -> None:
         self._task = task
-        self._threads = min(task.threads, cores)
-        torch.set_num_threads(self._threads)
+        self._threads = threads
+        torch.set_num_threads(threads)
         self._device = choose_device(device)
 
     def where(self) -> Where:

@@ -37,8 +37,8 @@ def _both(inputs: int, classes: int, **params: Any) -> nn.Module:
     return GenreClassifierBoth(inputs, classes, **params)
 
 
-# Each trains on one thread (the default). A step of the FCNN on two takes several times as long. One of the CNN
-# takes 0.6 of the time, which is less of the machine than two trials at once (docs/performance.md).
+# A step of the FCNN on two threads takes several times as long. One of the CNN takes 0.6 of the time: less of the
+# machine than two trials at once (docs/performance.md).
 MODELS: dict[str, ModelSpec] = {
     "cnn": ModelSpec(
         name="cnn",
@@ -46,6 +46,7 @@ MODELS: dict[str, ModelSpec] = {
         representation="pictures",
         hyperparameters=OF_CNN,
         takes_size=True,
+        most_threads=2,
     ),
     "both": ModelSpec(
         name="both",
@@ -53,6 +54,7 @@ MODELS: dict[str, ModelSpec] = {
         representation="both",
         hyperparameters=OF_FCNN,
         takes_size=True,
+        most_threads=2,
     ),
     "fcnn": ModelSpec(
         name="fcnn",

@@ -22,14 +22,14 @@ INPUT_HYPERPARAMETERS: dict[Representation, Accepted] = {"features": {}, "pictur
 class ModelSpec:
     """How a model is built and trained.
 
-    `network(inputs, classes, **params)` builds the network; where it `takes_size`, it gets the height and width of
-    pictures as `size` as well. `hyperparameters` are those of the network, besides
-    the training loop's. `search` is the network's search space as a table, which is added to the default space.
-    `threads` is the number of intra-op threads of a trial. It depends on the model and not on the number of jobs,
-    because it changes the last digits of sums. `jobs_per_gpu` is the default number of trials that share a GPU: a
-    small network leaves most of it idle. `objective` is validation accuracy for a classifier, and another one for
-    a network with a loss of its own. `source` is the code of the model's file and `source_digest` its SHA-256;
-    both are None for a model of the package.
+    `network(inputs, classes, **params)` builds the network; where it `takes_size`, it gets the height and width
+    of pictures as `size` as well. `hyperparameters` are those of the network, besides the training loop's.
+    `search` is the network's search space as a table, which is added to the default space. `threads` is the
+    number of intra-op threads of a trial while others use the other cores, `most_threads` the number that it has
+    a use for where cores are left. The number changes the last digits of sums. `jobs_per_gpu` is the default
+    number of trials that share a GPU: a small network leaves most of it idle. `objective` is validation accuracy
+    for a classifier, and another one for a network with a loss of its own. `source` is the code of the model's
+    file and `source_digest` its SHA-256; both are None for a model of the package.
     """
 
     name: str
@@ -39,10 +39,15 @@ class ModelSpec:
     search: Mapping[str, object] = field(default_factory=dict)
     takes_size: bool = False
     threads: int = 1
+    most_threads: int = 1
     jobs_per_gpu: int = 1
     objective: Objective = ACCURACY
     source: str | None = None
     source_digest: str | None = None
+
+    def threads_of(self, jobs: int, cores: int) -> int:
+        """Return the number of intra-op threads of a training, so many of which share the cores."""
+        return min(cores, max(self.threads, min(self.most_threads, cores // jobs)))
 
     @property
     def label(self) -> str:

@@ -12,7 +12,7 @@ from harness.study import Study
 from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.worker import WorkerTask, work, work_at
 from harness.training.trainer import TrialMaterial, TrialOrder
-from harness.workers.cpus import default_jobs
+from harness.workers.cpus import default_jobs, usable_cores
 from harness.workers.link import Place
 from harness.workers.supervisor import Workers, WorkerSupervisor
 
@@ -40,7 +40,7 @@ def make_workers(plan: SweepPlan, study: Study, deadline: float | None) -> Worke
         work_there,
         most=max(0, min(plan.settings.jobs or left, left)),
         share=cluster.share_of(
-            plan.model.threads, plan.settings.gpus_per_trial, plan.model.jobs_per_gpu, plan.settings.device
+            task.threads, plan.settings.gpus_per_trial, plan.model.jobs_per_gpu, plan.settings.device
         ),
     )
 
@@ -65,6 +65,7 @@ def _task(plan: SweepPlan, study: Study, deadline: float | None) -> WorkerTask:
         stores=plan.stores,
         budget=plan.budget,
         device=plan.devices[0],
+        threads=plan.model.threads_of(_at_once(plan), usable_cores()),
         worker_id=study.worker_id,
         deadline=deadline,
     )
@@ -72,5 +73,11 @@ def _task(plan: SweepPlan, study: Study, deadline: float | None) -> WorkerTask:
 
 def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
     """Return how many workers to start: no more than there are trials left."""
-    auto = default_jobs(plan.model.threads, plan.model.jobs_per_gpu, plan.devices)
-    return max(0, min(plan.settings.jobs or auto, plan.settings.trials - counts.finished))
+    return max(0, min(_at_once(plan), plan.settings.trials - counts.finished))
+
+
+def _at_once(plan: SweepPlan) -> int:
+    """Return how many trials run at once. Of a study that goes on they are as many: its numbers depend on it."""
+    settings, auto = plan.settings, default_jobs(plan.model.threads, plan.model.jobs_per_gpu, plan.devices)
+    wanted = settings.jobs or (auto if settings.ray is None else settings.trials)
+    return min(wanted, settings.trials)

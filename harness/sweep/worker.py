@@ -23,7 +23,6 @@ from harness.core.workspace import Stores, clear_resume
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
 from harness.training.trainer import TrialMaterial, TrialOrder
 from harness.workers.child import is_machine_fault, worker_main
-from harness.workers.cpus import usable_cores
 from harness.workers.link import Here, Link, Place, PlaceDied, PlaceLost, TrainingBug
 
 FETCH_SECONDS = 5.0  # between two tries to reach a tracking server that is down
@@ -41,6 +40,7 @@ class WorkerTask:
     stores: Stores
     budget: Budget
     device: str
+    threads: int
     worker_id: WorkerId
     deadline: float | None = None
 
@@ -185,4 +185,4 @@ def work_at(
 ) -> None:
     """Run trials of a study at a place, by default in this process, until none is left or `stopping` is set."""
     with reaching(task.stores.storage):
-        Worker(task, place or Here(task.material.trainer(task.device, usable_cores())), stopping).run()
+        Worker(task, place or Here(task.material.trainer(task.device, task.threads)), stopping).run()

@@ -38,9 +38,9 @@ class TrialMaterial:
     splits: tuple[Split, ...]
     source: str = ""
 
-    def trainer(self, device: str, cores: int) -> TrialTrainer:
-        """Return a trainer for this process on a device and so many cores."""
-        return TrialTrainer(self, device, cores)
+    def trainer(self, device: str, threads: int) -> TrialTrainer:
+        """Return a trainer for this process on a device and so many threads."""
+        return TrialTrainer(self, device, threads)
 
     def elsewhere(self, source: str | None) -> TrialMaterial:
         """Return the same for machines without the picture cache and the model's file, whose code is `source`."""
@@ -50,7 +50,7 @@ class TrialMaterial:
 class TrialTrainer:
     """Trains one trial at a time."""
 
-    def __init__(self, material: TrialMaterial, device: str, cores: int) -> None:
+    def __init__(self, material: TrialMaterial, device: str, threads: int) -> None:
         import torch  # here: the sweep, which only describes trainings, does without it
 
         self._material = material
@@ -61,8 +61,8 @@ class TrialTrainer:
             self._model = model_of_source(spec.model, material.source, spec.source_digest, what, trust_code=True)
         else:
             self._model = recorded_model(spec.model, spec.source_digest, what, trust_code=True)
-        self._threads = min(self._model.threads, cores)
-        torch.set_num_threads(self._threads)
+        self._threads = threads
+        torch.set_num_threads(threads)
         self._device = choose_device(device)
         self._data: dict[tuple[Value, int], TrainingData] = {}
 

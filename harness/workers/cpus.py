@@ -15,11 +15,6 @@ def default_jobs(threads: int, jobs_per_gpu: int, devices: Sequence[str]) -> int
     return gpus * jobs_per_gpu or max(1, usable_cores() // threads)
 
 
-def threads_here(wanted: int) -> int:
-    """Return the number of threads that a training uses on this machine, if its model wants so many."""
-    return min(wanted, usable_cores())
-
-
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

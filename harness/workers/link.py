@@ -87,8 +87,8 @@ class Trainer(Protocol[Order_contra, End_co]):
 class Material(Protocol[Order_contra, End_co]):
     """All that trainings need but their orders. It is sent once to each process or node."""
 
-    def trainer(self, device: str, cores: int) -> Trainer[Order_contra, End_co]:
-        """Return a trainer for this process on a device (`auto`: its GPU, else its CPU) and so many cores."""
+    def trainer(self, device: str, threads: int) -> Trainer[Order_contra, End_co]:
+        """Return a trainer for this process on a device (`auto`: its GPU, else its CPU) and so many threads."""
 
 
 class Place(Protocol[Order_contra, End_co]):

@@ -91,8 +91,8 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
     `next` and `stop` may be called at the same time, from two threads.
     """
 
-    def __init__(self, material: Material[Order_contra, End_co], device: str, cores: int) -> None:
-        self._material, self._device, self._cores = material, device, cores
+    def __init__(self, material: Material[Order_contra, End_co], device: str, threads: int) -> None:
+        self._material, self._device, self._threads = material, device, threads
         self._orders: queue.Queue[tuple[Order_contra, Sequence[Event], Changes, bool]] = queue.Queue()
         self._items: queue.Queue[Item] = queue.Queue()
         self._answers: queue.Queue[str | None] = queue.Queue()
@@ -150,7 +150,7 @@ class RemoteTrainer(Generic[Order_contra, End_co]):
 
     def _serve(self) -> None:
         try:
-            trainer = self._material.trainer(self._device, self._cores)
+            trainer = self._material.trainer(self._device, self._threads)
             self._made.put(replace(trainer.where(), node=os.uname().nodename))
         except Exception as error:  # noqa: BLE001 - the driver raises it
             self._made.put(_failure(error))

@@ -1,5 +1,6 @@
 """The networks are the published ones; another network is one class and one entry."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,26 @@ def test_the_scaler_is_that_of_scikit_learn(rows: np.ndarray) -> None:
     expected = StandardScaler().fit(rows)
     assert mean.tolist() == expected.mean_.tolist()
     assert scale.tolist() == expected.scale_.tolist()
+
+
+@pytest.mark.parametrize(
+    ("model", "jobs", "cores", "threads"),
+    [
+        ("cnn", 1, 1, 1),
+        ("cnn", 1, 2, 2),
+        ("cnn", 2, 2, 1),
+        ("cnn", 2, 8, 2),
+        ("both", 16, 8, 1),
+        ("fcnn", 1, 8, 1),
+    ],
+)
+def test_threads_fill_the_cores_where_a_network_has_a_use_for_them(
+    model: str, jobs: int, cores: int, threads: int
+) -> None:
+    assert MODELS[model].threads_of(jobs, cores) == threads
+
+
+def test_a_network_gets_the_threads_that_it_wants() -> None:
+    """A model of a file says how many it wants."""
+    wants_three = replace(MODELS["fcnn"], threads=3)
+    assert [wants_three.threads_of(jobs, cores) for jobs, cores in ((1, 8), (8, 8), (1, 2))] == [3, 3, 2]

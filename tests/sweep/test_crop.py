@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness.data.audio import clip_picture, load_clip
 from harness.export.opening import open_bundle
+from harness.workers.cpus import usable_cores
 from tests.support.commands import Harness, last_json
 from tests.support.pictures import BOX, write_pictures
 from tests.support.stores import Stores
@@ -44,6 +45,7 @@ def test_crop_is_searched_recorded_exported_and_reproduced(data: Path, inside: H
     inside("sweep", *OPTIONS, *search, "--study", "s", "--trials", "2")
     of = {run.data.params["crop"]: run for run in runs("s")}
     assert set(of) == {"none", "frame"}
+    assert {run.data.params["threads"] for run in of.values()} == {str(min(2, usable_cores()))}  # of one job
     losses = {crop: run.data.metrics["train_loss"] for crop, run in of.items()}
     assert losses["none"] != losses["frame"]
 

@@ -29,7 +29,6 @@ from harness.core.workspace import resolve_stores
 from harness.data import View, with_bounds, with_crop
 from harness.models.external import check_network
 from harness.training.devices import choose_device, devices_of
-from harness.workers.cpus import threads_here
 
 # The names of `--learner`, and the baselines behind them; the first is the study's own network.
 LEARNERS = {
@@ -201,7 +200,7 @@ def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
 def _threads(threads: int) -> Iterator[None]:
     """Use so many threads, as a worker does."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads_here(threads))
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
