@@ -17,6 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def sections(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
             whole, none = percent(learner["accuracy"]), f"{100 * learner['nothing']:.1f}"
             yield f"`{command}`: {cost}; {whole} % with everything, {none} % with nothing.\n"
             yield from table(learner)
+            yield from (f"\nThe command warns: {line}." for line in traits["warnings"] if "too narrow" in line)
             yield f"\n![Effects, {title.lower()}, {TITLES[split].lower()}](traits-{what}-{split}.png)\n"
     for split, compared in found["both"].items():
         yield f"### Pictures and features together, {TITLES[split].lower()}\n"
@@ -156,10 +158,20 @@ def table(learner: Found) -> Iterator[str]:
 
 
 def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
-    """What the README says: a table of the shares on both splits, the sentence, and the picture."""
+    """What the README says: of features the shares on both splits, of pictures and of both the sentences."""
     features = found["fcnn"]
-    if not features:
-        return
+    if features:
+        yield from shares_of(features)
+    for split, traits in found["cnn"].items():
+        yield f"\nPictures, {TITLES[split].lower()} ({traits['repeats']} repeats): {about_pictures(traits)}\n"
+        yield f"![Each band and quarter alone, and what is lost without it](docs/traits-cnn-{split}.png)"
+    for split, compared in found["both"].items():
+        accuracies = ", ".join(f"{model['name']} {percent(interval(model))} %" for model in compared["models"])
+        yield f"\nPictures and features together, {TITLES[split].lower()}: {accuracies}. {compared['verdict']}."
+
+
+def shares_of(features: dict[SplitKind, Found]) -> Iterator[str]:
+    """The shares of the families as a table, the sentence for each split, and the picture."""
     learners = {split: traits["learners"][0] for split, traits in features.items()}
     yield f"| share of the accuracy above guessing, points | {' | '.join(TITLES[s].lower() for s in learners)} |"
     yield "|---" * (1 + len(learners)) + "|"
@@ -175,8 +187,19 @@ def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
     split = next(iter(features))
     yield ""
     yield f"![Each family alone, what is lost without it, its share](docs/traits-fcnn-{split}.png)"
-    for split, compared in found["both"].items():
-        yield f"\nPictures and features together, {TITLES[split].lower()}: {compared['verdict']}."
+
+
+def about_pictures(traits: Found) -> str:
+    """What a network on pictures finds, in words."""
+    (learner,) = traits["learners"]
+    rows = sorted(learner["rows"], key=lambda row: -row["alone"]["value"])
+    best, worst = (f"{row['name']} ({percent(row['alone'])} %)" for row in (rows[0], rows[-1]))
+    lost = [row["name"] for row in rows if row["lost"]["low"] > 0]
+    return (
+        f"{percent(learner['accuracy'])} % with the whole picture, {100 * learner['nothing']:.1f} % with none. "
+        f"Of one region alone the CNN learns most from {best}, least from {worst}. "
+        f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}."
+    )
 
 
 def control(row: Found, names: Iterable[str]) -> str:
@@ -197,13 +220,24 @@ def sentence(learner: Found) -> str:
     merged = "".join(f" {row['name']} as one family brings {points(row['share'])}." for row in merged_of(learner))
     effects = {row["name"]: (row["share"], row["lost"]) for row in learner["rows"]}
     idle = [name for name, found in effects.items() if all(each["low"] <= 0 <= each["high"] for each in found)]
+    shown = f"no effect is shown of: {', '.join(idle)}" if idle else "each has an effect"
     lost = [name for name, (_, lost) in effects.items() if lost["low"] > 0]
+    pairs = "; ".join(" / ".join(pair) for pair in ties_of(learner))
+    ties = f" Which of two neighbours has the larger share is not shown for: {pairs}." if pairs else ""
     return (
         f"the shares sum to {whole:.1f} points, the accuracy with all families less that with all permuted."
         f"{merged} "
         f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}. "
-        f"No effect is shown of: {', '.join(idle) or 'none'}."
+        f"Beside the others {shown}.{ties}"
     )
+
+
+def ties_of(learner: Found) -> list[tuple[str, str]]:
+    """The neighbours in the order of the shares whose difference is not shown."""
+    ordered = sorted(learner["rows"], key=lambda row: -row["share"]["value"])
+    found = learner["differences_of_shares"]
+    apart = {frozenset(each["names"]) for each in found if each["low"] > 0 or each["high"] < 0}
+    return [pair for pair in pairwise(row["name"] for row in ordered) if frozenset(pair) not in apart]
 
 
 def interval(model: Found) -> Found:

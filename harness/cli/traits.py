@@ -112,13 +112,15 @@ def traits(
 
 def _announce(console: Console, plan: ComparisonPlan, *, yes: bool) -> None:
     """Say how long it takes; raise SettingsError if that is long and nobody has agreed to it."""
+    from harness.compare.traits.forecast import forecast
     from harness.compare.traits.game import FamilyGame
-    from harness.compare.traits.plan import LONG_MINUTES, forecast
+    from harness.compare.traits.plan import LONG_MINUTES
 
     assert plan.game is not None
-    game, minutes = plan.game, forecast(plan) / 60
-    trainings = len(list(game.trainings())) * plan.settings.repeats * len(plan.candidates)
-    text = f"{game.kinds}, {trainings} trainings, about {minutes:.0f} min if none is on record"
+    game, expected = plan.game, forecast(plan)
+    minutes = expected.seconds / 60
+    on_record = f", {expected.all - expected.left} of them on record" if expected.left < expected.all else ""
+    text = f"{game.kinds}, {expected.all} trainings{on_record}: about {minutes:.0f} min"
     if minutes > LONG_MINUTES and not yes:
         raise SettingsError(
             f"{text}: more than {LONG_MINUTES:.0f}",
@@ -147,9 +149,7 @@ def _print(found: Traits, out: Path | None) -> None:
         has_shares = learner.rows[0].share is not None
         heads = ("family", "share, points") if has_shares else ("region",)
         table = Table(heads[0], "alone, %", "lost without", *heads[1:], box=SIMPLE_HEAD)
-        known = {row.name for row in learner.rows}
-        merged = [row for row in learner.merged if row.name not in known]
-        for kind, rows in (("", learner.rows), (" (merged)", merged), (" (control)", learner.controls)):
+        for kind, rows in (("", learner.rows), (" (merged)", learner.coarse), (" (control)", learner.controls)):
             for row in rows:
                 alone = "" if row.alone is None else _alone(row.alone)
                 table.add_row(f"{row.name}{kind}", alone, *map(_effect, row.effects))
@@ -157,7 +157,8 @@ def _print(found: Traits, out: Path | None) -> None:
             table.add_row(f"{name} (no family)", _alone(estimate))
         print_table(table)
         total = f"; shares sum to {100 * learner.total:.1f}" if has_shares else ""
-        print(f"{learner.name}: {learner.whole.value:.3f} with all, {learner.none:.3f} with nothing{total}")
+        whole, none = f"{learner.whole.value:.3f}", f"{learner.none:.3f}"
+        print(f"{learner.name}: {whole} with all {found.game.players}, {none} with none of them{total}")
     print(f"{found.data}, split: {found.split}; {found.repeats} repeats, {found.drawn_as}")
     if found.synthetic:
         print("the data are SYNTHETIC: these figures say nothing about music")

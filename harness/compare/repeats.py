@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from harness.compare.networks import adopt
 from harness.compare.training import RepeatOrder, RepeatTask
 from harness.core.attempts import ATTEMPTS, Deaths, last_new_epoch
 from harness.core.candidate import Candidate
-from harness.core.events import Event, RepeatEnded, RepeatStarted, has_ended
+from harness.core.events import Event, RepeatEnded, RepeatStarted, SubsetTrained, has_ended
 from harness.core.files import FileLock
 from harness.core.journal import Journal, read_events
 from harness.core.names import digest_of
@@ -38,6 +38,12 @@ def read_repeat(path: Path) -> tuple[list[Event], RepeatEnded] | None:
     events, _ = read_events(path)
     last = events[-1] if events else None
     return (events, last) if isinstance(last, RepeatEnded) and has_ended(events) else None
+
+
+def trainings_in(path: Path, keys: Collection[str]) -> int:
+    """Return how many of the trainings of a repeat's traits its journal has."""
+    events, _ = read_events(path)
+    return sum(isinstance(event, SubsetTrained) and event.subset in keys for event in events)
 
 
 class RepeatDeaths:

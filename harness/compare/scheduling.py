@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from harness.compare.plan import ComparisonPlan
-from harness.compare.repeats import RepeatDeaths, do_repeats, read_repeat, repeat_path, work_on_repeats
+from harness.compare.repeats import (
+    RepeatDeaths,
+    do_repeats,
+    read_repeat,
+    repeat_path,
+    trainings_in,
+    work_on_repeats,
+)
 from harness.compare.training import RepeatTask
 from harness.core.candidate import Candidate
 from harness.core.errors import Stopped, StudyError, TrackingError
-from harness.core.events import SubsetTrained
-from harness.core.journal import read_events
 from harness.tracking import ComparisonLog
 from harness.workers.cpus import default_jobs
 from harness.workers.supervisor import Workers, WorkerSupervisor
@@ -192,8 +197,7 @@ class RepeatScheduler:
         keys = set(game.trainings())
         done = (len(self._all) - len(self._unfinished)) * len(keys)
         for index, number in self._unfinished:
-            events, _ = read_events(repeat_path(self._folder, self._plan.candidates[index], number))
-            done += sum(isinstance(event, SubsetTrained) and event.subset in keys for event in events)
+            done += trainings_in(repeat_path(self._folder, self._plan.candidates[index], number), keys)
         self._watch(done, len(self._all) * len(keys))
 
 

@@ -58,6 +58,11 @@ TRACK_FILE = re.compile(r"(?P<genre>.+)\.(?P<number>\d+)\.wav")
 PlacedRows = list[tuple[str, list[str]]]  # where each row is, for messages, and its cells
 
 
+def matches(column: str, pattern: str) -> bool:
+    """Return whether a pattern names a column: `*` stands for any text, every other sign for itself."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), column, re.DOTALL) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
     """The rows of the CSV, sorted by track id: `values` is float64 [n, 58], `genres` has the genre of each row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from harness.core.errors import DataError
 from harness.core.records import Representation, Split
 from harness.core.space import Params, Value
 from harness.data.cropping import CropBox
+from harness.data.features import matches
 from harness.data.images import PICTURE_SIZE, Size, raw_batches
 from harness.data.options import MUSIC, Words
 from harness.data.source import picture_files
@@ -116,7 +116,7 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
     """
     left_out: set[str] = set()
     for name in without:
-        found = {name} if name in tracks.columns else {c for c in tracks.columns if fnmatchcase(c, name)}
+        found = {name} if name in tracks.columns else {c for c in tracks.columns if matches(c, name)}
         if not found:
             raise DataError(
                 f"there is no feature column {name!r} to leave out", expected=", ".join(tracks.columns)

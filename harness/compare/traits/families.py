@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from glob import escape
 from pathlib import Path
 
 from harness.core.errors import SettingsError
 from harness.core.files import regular
-from harness.data.features import FAMILIES
+from harness.data.features import FAMILIES, matches
 
 MAX_FAMILIES = 12  # 4096 subsets; each further family doubles them
 DEFAULT_MERGED: Mapping[str, tuple[str, ...]] = {"MFCC": ("MFCC means", "MFCC variances")}
-NAME = re.compile(r"[A-Za-z0-9_.: /-]{1,60}")  # what MLflow takes as a metric's name
-NAMES = "1 to 60 letters without accents, digits, spaces, and _ . : / -"
+NAME = re.compile(r"[\w.:/()\[\]%+,&# -]{1,60}")
+NAMES = "1 to 60 letters, digits, spaces, and _ . : / ( ) [ ] % + , & # -"
 FORM = '[families] with name = ["column", "prefix*"], and if wanted [merged] with name = ["family", "family"]'
 
 
@@ -28,6 +26,11 @@ class Family:
 
     name: str
     columns: tuple[str, ...]
+
+
+def metric_name(name: str) -> str:
+    """Return a name as MLflow takes it in that of a metric: ASCII letters and digits, `_`, `.`, `:` and `-`."""
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +74,13 @@ def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
     where = "the default families" if path is None else str(path)
     found = []
     for name, patterns in wanted.items():
-        unknown = [pattern for pattern in patterns if not any(fnmatchcase(column, pattern) for column in columns)]
+        unknown = [pattern for pattern in patterns if not any(matches(column, pattern) for column in columns)]
         if unknown and path is not None:
             raise SettingsError(
                 f"{where}: family {name!r} names {unknown[0]!r}, which the study has not",
                 expected=", ".join(columns),
             )
-        own = tuple(c for c in columns if any(fnmatchcase(c, pattern) for pattern in patterns))
+        own = tuple(c for c in columns if any(matches(c, pattern) for pattern in patterns))
         if own:
             found.append(Family(name, own))
     counts = Counter(column for family in found for column in family.columns)
@@ -85,8 +88,9 @@ def families_of(columns: Sequence[str], path: Path | None = None) -> Families:
     if twice:
         raise SettingsError(f"{where}: column {twice[0]!r} is in two families", expected="each column in one")
     if not 2 <= len(found) <= MAX_FAMILIES:
+        what = "1 family" if len(found) == 1 else f"{len(found)} families"
         raise SettingsError(
-            f"{where} give {len(found)} families of the study's {len(columns)} columns",
+            f"{where}: {what} of the study's {len(columns)} columns",
             expected=f"2 to {MAX_FAMILIES}: every subset of them is trained, and each family doubles the subsets",
             hint="merge families, in a file for --families"
             if len(found) > MAX_FAMILIES and path is not None
@@ -105,10 +109,18 @@ def _default(
     columns: Sequence[str],
 ) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
     """Return Kaggle's families and what is merged of them, or each column of a table that has none of theirs."""
-    known = any(fnmatchcase(c, pattern) for c in columns for parts in FAMILIES.values() for pattern in parts)
-    if known or not all(NAME.fullmatch(column) for column in columns):
+    known = any(matches(c, pattern) for c in columns for parts in FAMILIES.values() for pattern in parts)
+    if known or not all(NAME.fullmatch(column) for column in columns) or _like_one_another(columns):
         return FAMILIES, DEFAULT_MERGED
-    return {column: (escape(column),) for column in columns}, {}
+    return {column: (column,) for column in columns}, {}
+
+
+def _like_one_another(names: Iterable[str]) -> list[str]:
+    """Return two names that would be one metric in MLflow; [] if there are none."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(metric_name(name).lower(), []).append(name)
+    return next((group for group in groups.values() if len(group) > 1), [])
 
 
 def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
@@ -123,6 +135,12 @@ def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, 
     odd = [part for part in parts if part not in families or parts.count(part) > 1]
     if odd:
         raise SettingsError(f"{path}: [merged] names {odd[0]!r}, no family or twice", expected=", ".join(families))
+    alike = _like_one_another(families)
+    if alike:
+        raise SettingsError(
+            f"{path}: the families {alike[0]!r} and {alike[1]!r} would be one metric in MLflow",
+            expected="names that differ in more than case, spaces and signs",
+        )
     clash = [name for name in merged if name in families]
     if clash:
         raise SettingsError(f"{path}: {clash[0]!r} is both a family and a merged one", expected="different names")
@@ -131,7 +149,9 @@ def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, 
 
 def _lists(path: Path, table: object, key: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for name, value in table.items() if isinstance(table, dict) else [("", None)]:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: {key} is {table!r}", expected=FORM)
+    for name, value in table.items():
         if not isinstance(value, list) or not value or not all(isinstance(entry, str) for entry in value):
             raise SettingsError(f"{path}: {key} {name!r} is {value!r}", expected=FORM)
         if not NAME.fullmatch(name):

@@ -45,6 +45,10 @@ class Game(Protocol):
         """What the players are, with their number: `8 families`."""
 
     @property
+    def players(self) -> str:
+        """What the players are, in the plural."""
+
+    @property
     def first(self) -> str:
         """The key of the training with the whole input, which comes first."""
 
@@ -75,7 +79,12 @@ class FamilyGame:
     @property
     def kinds(self) -> str:
         """What the players are, with their number."""
-        return f"{self.size} families"
+        return f"{self.size} {self.players}"
+
+    @property
+    def players(self) -> str:
+        """What the players are, in the plural."""
+        return "families"
 
     @property
     def first(self) -> str:

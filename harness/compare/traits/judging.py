@@ -82,7 +82,10 @@ def _of_regions(
         ahead={},
         uses=_lost_by(keys["uses"], correct, game),
         given=(),
-        recalls=_recalls_of(repeats, game, keys["without"], keys["alone"], classes),
+        recalls={
+            "all": _recalls(repeats, [[whole_key(seed) for seed in range(SEEDS)]], classes)[0],
+            **{kind: _recalls(repeats, [[key] for key in keys[kind]], classes) for kind in ("without", "alone")},
+        },
     )
 
 
@@ -103,7 +106,10 @@ def _of_families(
     )
     pairs = list(combinations(range(game.size), 2))
     ahead = _effects([[each[a] - each[b] for each in played] for a, b in pairs], scheme)
-    without = [set_key(game.whole ^ single) for single in singles]
+    all_, *without = (
+        [set_key(mask, seed) for seed in range(game.seeds_of(mask))]
+        for mask in (game.whole, *(game.whole ^ single for single in singles))
+    )
     indices = range(game.size)
     return LearnerResult(
         name=name,
@@ -116,7 +122,11 @@ def _of_families(
         ahead={(families[a].name, families[b].name): effect for (a, b), effect in zip(pairs, ahead, strict=True)},
         uses=_lost_by([f"uses/{index}" for index in indices], correct, game),
         given=_lost_by([f"given/{index}" for index in indices], correct, game),
-        recalls=_recalls_of(repeats, game, without, [f"alone/{index}" for index in indices], classes),
+        recalls={
+            "all": _recalls(repeats, [all_], classes)[0],
+            "without": _recalls(repeats, without, classes),
+            "alone": _recalls(repeats, [[f"alone/{index}"] for index in indices], classes),
+        },
     )
 
 
@@ -158,9 +168,11 @@ def _controls(
         all_ = game.whole
         lost = [each[f"control/{name}/{all_}/here"] - each[f"control/{name}/{all_}/gone"] for each in correct]
         share = [control_share(each, game, name) for each in correct]
-        columns = NOISE_COLUMNS if name == "noise" else len(game.families.families[0].columns)
+        first = game.families.families[0]
+        is_noise = name == "noise"
+        shown, columns = (name, NOISE_COLUMNS) if is_noise else (f"{name} {first.name}", len(first.columns))
         effects = [_effects([differences], scheme)[0] for differences in (lost, share)]
-        found.append(Row(name=name, columns=columns, alone=None, lost=effects[0], share=effects[1]))
+        found.append(Row(name=shown, columns=columns, alone=None, lost=effects[0], share=effects[1]))
     return tuple(found)
 
 
@@ -193,22 +205,15 @@ def _lost_by(keys: Sequence[str], correct: Sequence[Mapping[str, Floats]], game:
     return tuple(_mean([one - each[key] for one, each in zip(full, correct, strict=True)]) for key in keys)
 
 
-def _recalls_of(
-    repeats: Sequence[RepeatAnswers], game: Game, without: Sequence[str], alone: Sequence[str], classes: int
-) -> dict[str, NDArray[np.float64]]:
-    return {
-        "all": _recalls(repeats, [game.first], classes)[0],
-        "without": _recalls(repeats, without, classes),
-        "alone": _recalls(repeats, alone, classes),
-    }
-
-
-def _recalls(repeats: Sequence[RepeatAnswers], keys: Sequence[str], classes: int) -> NDArray[np.float64]:
-    """Return the recall of each class over all repeats, for each key: float [keys, classes]."""
+def _recalls(
+    repeats: Sequence[RepeatAnswers], trainings: Sequence[Sequence[str]], classes: int
+) -> NDArray[np.float64]:
+    """Return the recall of each class over all repeats: float [rows, classes]. A row's keys differ by seed."""
     truth = np.concatenate([repeat.truth for repeat in repeats])
-    found = np.full((len(keys), classes), np.nan)
-    for row, key in zip(found, keys, strict=True):
-        right = np.concatenate([repeat.guesses[key] for repeat in repeats]) == truth
+    found = np.full((len(trainings), classes), np.nan)
+    for row, keys in zip(found, trainings, strict=True):
+        guesses = [np.concatenate([repeat.guesses[key] for repeat in repeats]) for key in keys]
+        right = np.mean([each == truth for each in guesses], axis=0)
         for genre in range(classes):
             if (truth == genre).any():
                 row[genre] = right[truth == genre].mean()

@@ -116,7 +116,7 @@ def _recalls(found: Traits, kind: str) -> Picture:
         "without": "Recall that each class loses without a row, points",
         "alone": "Recall of each class with one row alone, per cent",
     }
-    return Picture(name=f"recall_{kind}", title=titles[kind], alt=f"Largest of each family: {said}.", draw=draw)
+    return Picture(name=f"recall_{kind}", title=titles[kind], alt=f"Largest of each row: {said}.", draw=draw)
 
 
 def _occlusion(found: Traits) -> Picture:
@@ -175,4 +175,4 @@ def _write_rows(found: Traits, path: Path) -> None:
 
 
 def _groups(learner: LearnerResult) -> list[tuple[str, tuple[Row, ...]]]:
-    return [("", learner.rows), ("merged", learner.merged), ("control", learner.controls)]
+    return [("", learner.rows), ("merged", learner.coarse), ("control", learner.controls)]

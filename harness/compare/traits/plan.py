@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from harness.compare.choose import compared_studies, draw_splits, tracks_that_chose
 from harness.compare.contenders import chosen_config
 from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
-from harness.compare.scheduling import threads_and_jobs
-from harness.compare.training import candidate_view
 from harness.compare.traits.families import families_of
 from harness.compare.traits.game import NOISE_COLUMNS, FamilyGame, Game
 from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
 from harness.compare.traits.result import NETWORK
-from harness.compare.traits.work import Inputs, Learner
 from harness.compare.warnings import few_repeats, split_warnings
 from harness.core.candidate import Candidate
 from harness.core.errors import SettingsError, StudyError
-from harness.core.names import derive_seed
 from harness.core.workspace import resolve_stores
-from harness.data import View, with_bounds, with_crop
+from harness.data import with_bounds, with_crop
 from harness.models.external import check_network
-from harness.training.devices import choose_device, devices_of
+from harness.training.devices import devices_of
 
 # The names of `--learner`, and the baselines behind them; the first is the study's own network.
 LEARNERS = {
@@ -38,7 +28,6 @@ LEARNERS = {
     "boosting": "gradient boosting",
 }
 LONG_MINUTES = 30.0  # a longer forecast needs --yes
-ENOUGH_SECONDS = 6.0  # of training, to tell how long the rest takes
 REPEATS, PICTURE_REPEATS = 10, 5  # by default; a CNN takes minutes where an FCNN takes a third of a second
 LOOKS = (
     "all of these trainings look at the same test parts: whoever leaves a family or a region out because of this "
@@ -156,52 +145,3 @@ def _candidate(name: str, study: ComparedStudy, settings: CompareSettings) -> Ca
         config=chosen_config(study, study.best, settings) if baseline is None else None,
         source_digest=study.model.source_digest if baseline is None else None,
     )
-
-
-def forecast(plan: ComparisonPlan) -> float:
-    """Return how many seconds all trainings take, if none is on record: each learner is timed on one.
-
-    The timed training is that of the first repeat's train part with the whole input, on as many threads as the
-    repeats have; its test part is not looked at.
-    """
-    assert plan.game is not None
-    trainings, seconds = len(list(plan.game.trainings())), 0.0
-    inputs, targets = _first_train_part(plan)
-    for candidate in plan.candidates:
-        study = next((s for s in plan.compared if s.spec.name == candidate.study), None)
-        device = str(choose_device(plan.devices[0])) if study is not None else "cpu"
-        learner = Learner(
-            name=candidate.model,
-            seed=derive_seed(0, "forecast"),
-            config=candidate.config,
-            model=None if study is None else study.model,
-            device=device,
-        )
-        threads, jobs = threads_and_jobs(plan, candidate)
-        with _threads(threads):
-            # The first use of a library takes longer; a long training is timed in part.
-            enough = [ENOUGH_SECONDS / 3, ENOUGH_SECONDS]
-            times = [learner.seconds(inputs, targets, len(plan.tracks.genres), each) for each in enough]
-        rounds = -(-plan.settings.repeats // min(jobs, plan.settings.repeats))  # of repeats, one after another
-        seconds += min(times) * trainings * rounds
-    return seconds
-
-
-def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
-    split, (first, *_) = plan.splits[0].merged(), plan.candidates
-    if isinstance(plan.game, FamilyGame):
-        part = View(plan.tracks, "features", plan.game.families.columns).training(split).train
-    else:
-        part = candidate_view(plan.tracks, first, first.config).training(split).train
-    return part.tensor.numpy(), part.targets.numpy()
-
-
-@contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    """Use so many threads, as a worker does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

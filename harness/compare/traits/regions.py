@@ -57,6 +57,11 @@ class RegionGame:
         return f"{BANDS} bands of frequency and {len(QUARTERS)} quarters of the time"
 
     @property
+    def players(self) -> str:
+        """What the players are, in the plural."""
+        return "regions"
+
+    @property
     def first(self) -> str:
         """The key of the training with the whole picture."""
         return whole_key(0)

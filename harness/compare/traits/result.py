@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class Row:
         """Return what is found, in words; `whole` is the sum of all shares."""
         if not any(effect.sign for effect in self.effects):
             what = "masked it loses" if self.share is None else "share"
-            text = f"{self.name}: no effect shown ({what} {self.effects[-1]})"
+            text = f"{self.name}: no effect shown beside the others ({what} {self.effects[-1]})"
         elif self.share is None:
             text = f"{self.name}: masked it loses {self.lost}"
         else:
@@ -140,6 +141,19 @@ class LearnerResult:
         """The accuracy of all families less that of none: what the shares sum to."""
         return self.whole.value - self.none
 
+    @property
+    def coarse(self) -> tuple[Row, ...]:
+        """The merged families; the others of the coarser grouping are as they were, with other shares."""
+        known = {row.name for row in self.rows}
+        return tuple(row for row in self.merged if row.name not in known)
+
+    @property
+    def ties(self) -> list[tuple[str, str]]:
+        """The neighbours in the order of the shares whose difference is not shown, the largest share first."""
+        ordered = [row.name for row in sorted(self.rows, key=lambda row: -row.effects[-1].value)]
+        apart = {frozenset(pair) for pair, effect in self.ahead.items() if effect.sign}
+        return [pair for pair in pairwise(ordered) if self.ahead and frozenset(pair) not in apart]
+
     def as_json(self) -> JsonObject:
         """Return it as a JSON-able mapping."""
         return {
@@ -182,27 +196,43 @@ class Traits:
     words: Words = MUSIC
 
     @property
-    def robust(self) -> dict[str, int]:
-        """The rows whose effect all learners find above zero (1), or all below (-1); 0: they do not agree.
+    def robust(self) -> dict[str, dict[str, int]]:
+        """The rows whose effect all learners show to be above zero (1) or below (-1).
 
-        The effect is the share of a family, and what is lost without a region.
+        By the kind of effect: `lost`, and of families `share`. Empty with one learner, which agrees with itself.
         """
-        signs = {name: set[int]() for name in self.game.names}
-        for learner in self.learners:
-            for row in learner.rows:
-                signs[row.name].add(row.effects[-1].sign)
-        return {name: found.pop() if len(found) == 1 else 0 for name, found in signs.items()}
+        if len(self.learners) == 1:
+            return {}
+        found = {}
+        for kind in ("lost", "share"):
+            effects = [
+                [effect for row in learner.rows if (effect := getattr(row, kind)) is not None]
+                for learner in self.learners
+            ]
+            signs = {
+                name: {effect.sign for effect in each}
+                for name, each in zip(self.game.names, zip(*effects, strict=True), strict=False)
+            }
+            found[kind] = {name: sign for name, (sign, *others) in signs.items() if sign and not others}
+        return found
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What the first learner finds of each row, the largest effect first, and where the others agree."""
         first = self.learners[0]
         ordered = sorted(first.rows, key=lambda row: -row.effects[-1].value)
-        lines = [row.sentence(first.total) for row in ordered]
-        if len(self.learners) > 1:
-            names = [name for name, sign in self.robust.items() if sign]
-            agreed = ", ".join(names) or "none"
-            lines.append(f"all {len(self.learners)} learners agree on the sign of the share of: {agreed}")
+        lines = [
+            f"{first.name}: accuracy {first.whole.value:.2f} with all {self.game.players}, "
+            f"{first.none:.2f} with none of them",
+            *(row.sentence(first.total) for row in ordered),
+        ]
+        if first.ties:
+            ties = "; ".join(" / ".join(pair) for pair in first.ties)
+            lines.append(f"which of two neighbours has the larger share is not shown for: {ties}")
+        whats = {"lost": "what is lost without", "share": "the share of"}
+        for kind, signs in self.robust.items():
+            agreed = ", ".join(signs) or "none"
+            lines.append(f"all {len(self.learners)} learners agree on the sign of {whats[kind]}: {agreed}")
         return tuple(lines)
 
     @property

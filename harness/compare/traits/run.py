@@ -12,10 +12,12 @@ from harness.compare.plan import ComparisonPlan, describe_plan
 from harness.compare.result import drawn_as
 from harness.compare.run import carry_out, scheme_of
 from harness.compare.scheduling import Listener, Watch
+from harness.compare.traits.families import metric_name
 from harness.compare.traits.game import Game
 from harness.compare.traits.judging import RepeatAnswers, learner_result
 from harness.compare.traits.occlusion import OcclusionMap, occlusion_maps
 from harness.compare.traits.page import write_traits
+from harness.compare.traits.plan import LEARNERS
 from harness.compare.traits.regions import RegionGame
 from harness.compare.traits.result import LearnerResult, Traits
 from harness.compare.verdict import ResamplingScheme
@@ -41,18 +43,17 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
     spec = plan.compared[0].spec
     scheme = scheme_of(plan)
     finished = log.finished()
-    runs = [
-        [finished[candidate.name, number].run_id for number in range(len(plan.splits))]
-        for candidate in plan.candidates
-    ]
+    # Learners of earlier commands are on record in the same run: its table and its pictures have them all.
+    numbers = range(len(plan.splits))
+    names = [name for name in LEARNERS if all((name, number) in finished for number in numbers)]
     learners = tuple(
-        _learner(plan, game, candidate.name, log, own, scheme)
-        for candidate, own in zip(plan.candidates, runs, strict=True)
+        _learner(plan, game, name, log, [finished[name, number].run_id for number in numbers], scheme)
+        for name in names
     )
     reasons = [
         f"repeat {number} of {name}: {run.reason}"
         for (name, number), run in sorted(finished.items())
-        if run.reason
+        if run.reason and name in names and number in numbers
     ]
     maps, missing = _maps(plan, game, tracker)
     looks = look_warnings(log.looks_with(plan.settings.repeats))
@@ -116,7 +117,7 @@ def _figures(found: Traits) -> dict[str, float]:
     first = found.learners[0]
     metrics = {"accuracy_all": first.whole.value, "accuracy_nothing": first.none}
     for row in first.rows:
-        name = row.name.replace(" ", "_")
+        name = metric_name(row.name)
         metrics[f"lost_without_{name}"] = row.lost.value
         if row.share is not None:
             metrics[f"share_{name}"] = row.share.value

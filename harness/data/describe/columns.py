@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 from scipy.stats import kruskal, rankdata
 
-from harness.data.features import FAMILIES
+from harness.data.features import FAMILIES, matches
 from harness.data.tracks import Tracks
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -102,7 +101,7 @@ def columns_of(train: Tracks) -> Columns:
 def grouped(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the families of these columns, and under NO_FAMILY, last, those that are in none."""
     found = {
-        family: tuple(c for c in columns if any(fnmatchcase(c, pattern) for pattern in patterns))
+        family: tuple(c for c in columns if any(matches(c, pattern) for pattern in patterns))
         for family, patterns in FAMILIES.items()
     }
     inside = {name for names in found.values() for name in names}

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from harness.data.describe.columns import varying
+from harness.data.features import NOT_MUSIC
 from harness.data.tracks import Tracks
 
 PARTS = ("train", "validation")
@@ -83,14 +84,15 @@ class Points:
 
 
 def points_of(train: Tracks, valid: Tracks) -> Points:
-    """Return what the scaled features say of these tracks, which have features."""
+    """Return what the scaled features say of these tracks, which have features, without those of NOT_MUSIC."""
     assert train.features is not None
     assert valid.features is not None
-    varies = varying(train.features)
-    columns = tuple(name for name, is_varied in zip(train.columns, varies, strict=True) if is_varied)
+    varied = zip(train.columns, varying(train.features), strict=True)
+    columns = tuple(name for name, is_varied in varied if is_varied and name not in NOT_MUSIC)
     if not columns:
         return Points(None, (), ())
-    values = [features[:, varies] for features in (train.features, valid.features)]
+    places = [train.columns.index(name) for name in columns]
+    values = [features[:, places] for features in (train.features, valid.features)]
     scaler = StandardScaler().fit(values[0])
     # 0 is the mean of the train part, which stands for a missing value.
     scaled = [np.nan_to_num(scaler.transform(part), nan=0.0) if len(part) else part for part in values]
