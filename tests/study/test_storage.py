@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +21,20 @@ URL = "sqlite:///mlruns/optuna.db"
 
 def test_the_last_migration_is_the_one_that_optuna_names(workspace: Path) -> None:
     assert RDBStorage(URL).get_head_version() == last_migration()
+
+
+@pytest.mark.usefixtures("place")
+def test_a_database_of_this_optuna_is_opened_without_alembic() -> None:
+    """Alembic takes 0.3 s to import, in every command and every worker."""
+    sweep()
+    code = (
+        "import sys; from harness.study import open_storage\n"
+        f"storages = [open_storage('{URL}'), open_storage('{URL}', create=False, read_only=True)]\n"
+        "assert [len(storage.get_all_studies()) for storage in storages] == [1, 1]\n"
+        "print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.usefixtures("place")
