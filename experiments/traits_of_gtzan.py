@@ -25,6 +25,7 @@ from reproduce_report import FOLDER, KEPT, ROOT, TITLES, SplitKind, harness
 
 WHAT = ("fcnn", "cnn", "both")
 MARKS = "<!-- traits_of_gtzan.py: begin -->", "<!-- traits_of_gtzan.py: end -->"
+PICTURES = {"effects": "", "recall_alone": "-genres-alone", "recall_without": "-genres-without"}
 Found = dict[str, Any]
 
 
@@ -56,10 +57,11 @@ def main() -> None:
     if arguments.write:
         between_marks(ROOT / "docs" / "traits.md", text)
         between_marks(ROOT / "README.md", "\n".join(headlines(found)))
-        for name in (f"traits-{what}-{split}" for what in ("fcnn", "cnn") for split in found[what]):
-            file = arguments.out / name / "effects.png"
-            if file.exists():  # else it is kept from an earlier call, and so is its picture
-                shutil.copy(file, ROOT / "docs" / f"{name}.png")
+        for folder in (f"traits-{what}-{split}" for what in ("fcnn", "cnn") for split in found[what]):
+            for picture, ending in PICTURES.items():
+                file = arguments.out / folder / f"{picture}.png"
+                if file.exists():  # else it is kept from an earlier call, and so are its pictures
+                    shutil.copy(file, ROOT / "docs" / f"{folder}{ending}.png")
 
 
 def path_of(arguments: argparse.Namespace, what: str, split: SplitKind) -> Path:
@@ -128,7 +130,11 @@ def sections(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
             yield f"`{command}`: {cost}; {whole} % with everything, {none} % with nothing.\n"
             yield from table(learner)
             yield from (f"\nThe command warns: {line}." for line in traits["warnings"] if "too narrow" in line)
-            yield f"\n![Effects, {title.lower()}, {TITLES[split].lower()}](traits-{what}-{split}.png)\n"
+            name = f"{title.lower()}, {TITLES[split].lower()}"
+            yield f"\n![Effects, {name}](traits-{what}-{split}.png)\n"
+            yield "By genre, recall alone (per cent), and what is lost without (points):\n"
+            yield f"![Recall of each genre alone, {name}](traits-{what}-{split}-genres-alone.png)\n"
+            yield f"![Recall lost of each genre without, {name}](traits-{what}-{split}-genres-without.png)\n"
     for split, compared in found["both"].items():
         yield f"### Pictures and features together, {TITLES[split].lower()}\n"
         yield from (f"- {model['name']}: {percent(interval(model))} %" for model in compared["models"])
@@ -166,8 +172,7 @@ def headlines(found: dict[str, dict[SplitKind, Found]]) -> Iterator[str]:
         yield f"\nPictures, {TITLES[split].lower()} ({traits['repeats']} repeats): {about_pictures(traits)}\n"
         yield f"![Each band and quarter alone, and what is lost without it](docs/traits-cnn-{split}.png)"
     for split, compared in found["both"].items():
-        accuracies = ", ".join(f"{model['name']} {percent(interval(model))} %" for model in compared["models"])
-        yield f"\nPictures and features together, {TITLES[split].lower()}: {accuracies}. {compared['verdict']}."
+        yield f"\nPictures and features together, {TITLES[split].lower()}: {about_both(compared)}"
 
 
 def shares_of(features: dict[SplitKind, Found]) -> Iterator[str]:
@@ -187,6 +192,19 @@ def shares_of(features: dict[SplitKind, Found]) -> Iterator[str]:
     split = next(iter(features))
     yield ""
     yield f"![Each family alone, what is lost without it, its share](docs/traits-fcnn-{split}.png)"
+
+
+def about_both(compared: Found) -> str:
+    """What each input adds to the other, in words."""
+    accuracies = {model["name"]: percent(interval(model)) for model in compared["models"]}
+    text = ", ".join(f"{name} {accuracy} %" for name, accuracy in accuracies.items()) + "."
+    for other, what in (("fcnn", "The picture adds to the features"), ("cnn", "The features add to the picture")):
+        pair = next(each for each in compared["pairs"] if set(each["names"]) == {"both", other})
+        sign = 1 if pair["names"][0] == "both" else -1
+        low, high = sorted(sign * pair[end] for end in ("low", "high"))
+        shown = "" if pair["winner"] else ", which shows no difference"
+        text += f" {what} {points({'value': sign * pair['difference'], 'low': low, 'high': high})} points{shown}."
+    return text
 
 
 def about_pictures(traits: Found) -> str:

@@ -98,7 +98,7 @@ def _recalls(found: Traits, kind: str) -> Picture:
             axes.text(
                 column,
                 row,
-                f"{value:.0f}",
+                f"{value:z.0f}",
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -111,7 +111,7 @@ def _recalls(found: Traits, kind: str) -> Picture:
         (row.name, found.genres[int(np.nanargmax(values))], float(np.nanmax(values)))
         for row, values in zip(first.rows, table, strict=True)
     ]
-    said = "; ".join(f"{name}: {genre} {value:.0f}" for name, genre, value in best)
+    said = "; ".join(f"{name}: {genre} {value:z.0f}" for name, genre, value in best)
     titles = {
         "without": "Recall that each class loses without a row, points",
         "alone": "Recall of each class with one row alone, per cent",
