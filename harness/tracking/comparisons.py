@@ -75,7 +75,7 @@ class Ledger:
             more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
             text += f", by {len(self.own)} {'run' if len(self.own) == 1 else 'runs'}: {', '.join(shown[:6])}{more}"
         if self.others:
-            text += f"; other splits of these data: {_times(sum(o.times for o in self.others))}"
+            text += f"; other splits of the same tracks: {_times(sum(o.times for o in self.others))}"
         return text
 
     def as_json(self) -> JsonObject:
