@@ -130,14 +130,13 @@ def fit(
         for index, (inputs, targets) in enumerate(batches):
             if stop():
                 raise Interrupted(f"stopped in epoch {epoch}")
-            loss = task.loss(inputs, targets)
             if params["schedule"] != "constant":
                 progress = (epoch - 1 + index * params["batch_size"] / len(train)) / config.schedule_epochs
                 state.optimizer.lr = params["lr"] * lr_factor(params["schedule"], progress)
             state.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = task.backward(inputs, targets)
             state.optimizer.step()
-            total.add_(loss.detach(), alpha=len(targets))
+            total.add_(loss, alpha=len(targets))
         train_loss = total.item() / len(train)
         # A refit has no validation part.
         val_loss, val_accuracy, own = task.figures(valid) if len(valid) else (None, None, {})

@@ -1,4 +1,4 @@
-"""The optimizers of the loop: Adam, AdamW and SGD of PyTorch, called by their functional forms."""
+"""The optimizers of the loop: Adam, AdamW and SGD by PyTorch's fused kernels."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 
 class Optimizer:
     """Updates parameters with one fused kernel; the numbers are those of the class of `torch.optim`.
 
-    PyTorch's classes keep records at each step. For a small network they take about as long as the arithmetic
-    (docs/performance.md), so the functional forms below them are called directly.
+    PyTorch's classes keep records at each step. For a small network they take longer than the arithmetic
+    (docs/performance.md), so what is below them is called directly.
 
     `slots` names the tensors that the optimizer keeps for each parameter, in the parameter's shape and memory
     layout, because the fused kernel walks both together. `lr` may be changed between steps.
@@ -68,18 +67,25 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
         self.decoupled = decoupled
-        self.state["step"] = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self.parameters]
+        device = self.parameters[0].device if self.parameters else None
+        # A number for each parameter, counted in one operation: one for each takes longer than the update.
+        self._steps = torch.zeros(len(self.parameters), dtype=torch.float32, device=device)
+        self.state["step"] = list(self._steps.unbind())
 
     def _update(self, parameters: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]]) -> None:
-        adam(
+        if len(parameters) == len(self.parameters):
+            self._steps.add_(1)
+        else:
+            for step in state["step"]:
+                step.add_(1)
+        update = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
+        update(
             parameters,
             grads,
             state["exp_avg"],
             state["exp_avg_sq"],
             [],
             state["step"],
-            fused=True,
-            decoupled_weight_decay=self.decoupled,
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from harness.core.objective import PREFIX, Objective
 from harness.data import Inputs, Part, batches_of
 from harness.models.classifier import Classifier
+from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.losses import LOSS, losses_of
+from harness.training.fcnn_gradients import FcnnGradients
 
 EVALUATION_BATCH = 64  # the CNN's activations take about 150 MB at this size
 
@@ -57,9 +60,44 @@ class Task:
         """Return the mean loss of a batch of normalised inputs, float32 []."""
         raise NotImplementedError
 
+    def backward(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Add the gradients of a batch's loss to those of the network, which are None; return the loss."""
+        loss = self.loss(inputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
     def figures(self, part: Part) -> Figures:
         """Return the figures of a part with normalised inputs."""
         raise NotImplementedError
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of a batch with label smoothing, and its gradient by the logits.
+
+    In half the operations of PyTorch's. Source: Szegedy et al. (2016), Rethinking the Inception architecture for
+    computer vision.
+    """
+    rows, classes = logits.shape
+    wanted = torch.full_like(logits, smoothing / classes)
+    wanted.scatter_(1, targets[:, None], 1 - smoothing + smoothing / classes)
+    logs = torch.log_softmax(logits, 1)
+    loss = torch.dot(logs.flatten(), wanted.flatten()).div_(-rows)
+    return loss, logs.exp().sub_(wanted).div_(rows)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """`cross_entropy` for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        loss, gradient = cross_entropy(logits, targets, smoothing)
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +110,27 @@ class Classes(Task):
         """Return the mean loss of a batch of normalised inputs, float32 []."""
         with self.precision:
             logits = _forward(self.classifier)(inputs)
-        return F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
+        if not self.label_smoothing:
+            return F.cross_entropy(logits.float(), targets)
+        loss: Tensor = _CrossEntropy.apply(logits.float(), targets, self.label_smoothing)
+        return loss
 
     def figures(self, part: Part) -> Figures:
         """Return the figures of a part with normalised inputs."""
         logits = logits_of(_forward(self.classifier), self.classifier.network, part.inputs, self.precision)
         return (*_loss_and_accuracy(logits, part), {})
+
+
+@dataclass(frozen=True, slots=True)
+class ClassesOfFcnn(Classes):
+    """Classification by the FCNN, whose gradients need no autograd."""
+
+    gradients: FcnnGradients
+
+    def backward(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Set the gradients of a batch's loss; return the loss."""
+        assert isinstance(inputs, Tensor)
+        return self.gradients.set(inputs, lambda logits: cross_entropy(logits, targets, self.label_smoothing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +165,16 @@ def task_of(
 ) -> Task:
     """Return what a network is trained for."""
     if objective.is_accuracy:
+        network = classifier.network
+        if type(network) is GenreClassifierFCNN and isinstance(precision, nullcontext) and is_on_cpu(network):
+            return ClassesOfFcnn(classifier, precision, label_smoothing, FcnnGradients(network))
         return Classes(classifier, precision, label_smoothing)
     return OwnLoss(classifier, precision)
+
+
+def is_on_cpu(network: nn.Module) -> bool:
+    """Whether all weights are on the CPU."""
+    return all(parameter.device.type == "cpu" for parameter in network.parameters())
 
 
 def normalised(classifier: Classifier, part: Part) -> Part:
