@@ -16,7 +16,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -151,8 +151,7 @@ def table(learner: Found) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
     for row in sorted(learner["rows"], key=lambda row: -row[kind]["value"]) + learner["controls"]:
-        names = [each["name"] for each in learner["rows"]]
-        name = control(row, names) if row in learner["controls"] else row["name"]
+        name = f"{row['name']} (control)" if row in learner["controls"] else row["name"]
         columns = [str(row["columns"] or "")] if has_shares else []
         alone = "" if row["alone"] is None else percent(row["alone"])
         effects = [points(row["lost"])] + ([points(row["share"])] if has_shares else [])
@@ -186,7 +185,7 @@ def shares_of(features: dict[SplitKind, Found]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(points(rows[split][name]['share']) for split in rows)} |"
     for place, row in enumerate(next(iter(learners.values()))["controls"]):
         values = (points(each["controls"][place]["share"]) for each in learners.values())
-        yield f"| {control(row, first)} | {' | '.join(values)} |"
+        yield f"| {row['name']} (control) | {' | '.join(values)} |"
     yield ""
     yield from (f"{TITLES[split]}: {sentence(each)}" for split, each in learners.items())
     split = next(iter(features))
@@ -218,12 +217,6 @@ def about_pictures(traits: Found) -> str:
         f"Of one region alone the CNN learns most from {best}, least from {worst}. "
         f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}."
     )
-
-
-def control(row: Found, names: Iterable[str]) -> str:
-    """The name of a control; that of features is a shuffled copy of the first family."""
-    name = f"shuffled {next(iter(names))}" if row["name"] == "shuffled" else row["name"]
-    return f"{name} (control)"
 
 
 def merged_of(learner: Found) -> list[Found]:

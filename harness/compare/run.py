@@ -77,6 +77,12 @@ def carry_out(
         lock.release(remove=True)
 
 
+def log_of(plan: ComparisonPlan, tracker: Tracker) -> ComparisonLog:
+    """Return the log of a comparison, or of traits."""
+    kind = Kind.COMPARISON if plan.game is None else Kind.TRAITS
+    return ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest, kind)
+
+
 def _record(
     plan: ComparisonPlan,
     folder: Path,
@@ -86,8 +92,7 @@ def _record(
     watch: Watch,
 ) -> T:
     tracker = Tracker(plan.stores.tracking_uri)
-    kind = Kind.COMPARISON if plan.game is None else Kind.TRAITS
-    log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest, kind)
+    log = log_of(plan, tracker)
     machine = Machine.here(plan.stores.work_root, create=True)
     presence = Presence.of_this_process(machine, new_name(), lock)
     log.begin(plan.name, describe_plan(plan), params_of(plan), presence.as_tags())

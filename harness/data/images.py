@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 from harness.core.errors import DataError
 from harness.core.files import regular
+from harness.core.threads import intra_op_threads
 from harness.data.cropping import CropBox, content_bounds
 from harness.data.layout import CHECK_HINT, HIDDEN
 
@@ -180,21 +181,15 @@ def picture_bounds(files: Sequence[Path]) -> np.ndarray:
 def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None:
     """Call `use` with the index and the pixels, uint8 [3, height, width], of each picture, in several threads."""
 
-    import torch
-
     def decode(index: int) -> None:
         use(index, _rgb(files[index], size))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # each thread of the pool works on one picture
-    try:
-        with _quiet_pillow(), ThreadPoolExecutor(usable_threads()) as pool:
-            # The most common size is the expected one: an outlier is reported even if it is the first picture.
-            size = Counter(pool.map(_size, files)).most_common(1)[0][0]
-            for _ in pool.map(decode, range(len(files))):
-                pass
-    finally:
-        torch.set_num_threads(threads)
+    # Each thread of the pool works on one picture.
+    with intra_op_threads(1), _quiet_pillow(), ThreadPoolExecutor(usable_threads()) as pool:
+        # The most common size is the expected one: an outlier is reported even if it is the first picture.
+        size = Counter(pool.map(_size, files)).most_common(1)[0][0]
+        for _ in pool.map(decode, range(len(files))):
+            pass
 
 
 def raw_pictures(files: Sequence[Path]) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -14,6 +13,7 @@ from harness.core.json_types import JsonObject
 from harness.core.records import EpochMetrics, Split, TrialConfig, fold_round
 from harness.core.space_parsing import parse_fixed
 from harness.core.study_record import StudyContext
+from harness.core.threads import intra_op_threads
 from harness.core.workspace import resolve_stores
 from harness.data import Tracks, TrainingData, View, validation_folds, with_crop
 from harness.data.open import load_data, recorded_folder
@@ -140,7 +140,7 @@ def reproduce(
     tracks = with_crop(tracks, splits, [config.params.get("crop", "none")])
     view = View(tracks, model.representation, context.columns).for_params(config.params)
     configs = [fold_config(config, n) for n in range(1, len(splits) + 1)] if run.folds > 1 else [config]
-    with _threads(config.threads):
+    with intra_op_threads(config.threads):
         parts = [view.training(one).to(where) for one in splits]
         curves, ended = _train(configs, model, parts, len(recorded), listener)
     mean = mean_curve(curves)
@@ -154,17 +154,6 @@ def reproduce(
         differences=tuple(differences),
         ended=ended,
     )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Let PyTorch use so many threads within an operation inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _splits(run: RunInfo, tracks: Tracks, split: Split) -> tuple[Split, ...]:

@@ -91,8 +91,8 @@ class FcnnGradients:
             inputs, x = x, linear.forward(x)
             before, batch, kept = x, None, None
             if norm is not None:
-                x, *batch_ = norm.forward(x)
-                batch = batch_[0], batch_[1]
+                x, mean, deviation = norm.forward(x)
+                batch = mean, deviation
             x = positive = x.relu_()
             if self._keeps < 1:
                 kept = torch.empty_like(x).bernoulli_(self._keeps).div_(self._keeps)

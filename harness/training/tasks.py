@@ -166,13 +166,13 @@ def task_of(
     """Return what a network is trained for."""
     if objective.is_accuracy:
         network = classifier.network
-        if type(network) is GenreClassifierFCNN and isinstance(precision, nullcontext) and is_on_cpu(network):
+        if type(network) is GenreClassifierFCNN and isinstance(precision, nullcontext) and _is_on_cpu(network):
             return ClassesOfFcnn(classifier, precision, label_smoothing, FcnnGradients(network))
         return Classes(classifier, precision, label_smoothing)
     return OwnLoss(classifier, precision)
 
 
-def is_on_cpu(network: nn.Module) -> bool:
+def _is_on_cpu(network: nn.Module) -> bool:
     """Whether all weights are on the CPU."""
     return all(parameter.device.type == "cpu" for parameter in network.parameters())
 

@@ -20,6 +20,7 @@ from harness.core.events import SubsetTrained
 from harness.core.journal import Journal
 from harness.core.records import Split
 from harness.data import Tracks, View
+from tests.support.tables import tracks_of
 
 LEARNER = "logistic regression"
 FAMILIES = {"decides": [0, 1], "says the same": [2, 3], "adds little": [4], "nothing": [5, 6]}
@@ -35,19 +36,7 @@ def made(seed: int = 0, count: int = 6000) -> Tracks:
     second = first + random_.normal(size=(count, 2)) * 0.5
     third = labels[:, None] + random_.normal(size=(count, 1)) * 1.5
     features = np.hstack([first, second, third, random_.normal(size=(count, 2))])
-    return Tracks(
-        folder=Path("synthetic"),
-        ids=tuple(f"{number:05d}" for number in range(count)),
-        genres=("a", "b", "c"),
-        labels=labels,
-        columns=tuple(f"x{index}" for index in range(features.shape[1])),
-        features=features,
-        pictures=None,
-        excluded={},
-        duplicates=(),
-        digest="synthetic",
-        synthetic=True,
-    )
+    return tracks_of(features, labels)
 
 
 @pytest.mark.long

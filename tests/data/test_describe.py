@@ -39,6 +39,7 @@ from harness.data.layout import SOUND_FOLDER
 from tests.support.commands import Harness, last_json
 from tests.support.pictures import BOX, write_pictures
 from tests.support.sweeps import write_lists
+from tests.support.tables import tracks_of
 
 LARGEST_PAGE = 4 << 20  # bytes
 
@@ -197,20 +198,7 @@ def test_of_many_columns_those_that_differ_are_drawn() -> None:
     random, labels = np.random.default_rng(0), np.arange(40) % 4
     values = random.normal(size=(40, MOST_COLUMNS + 20))
     values[:, 50] += 10 * labels
-    many = Tracks(
-        folder=Path("many"),
-        ids=tuple(f"a.{number:05d}" for number in range(40)),
-        genres=("a", "b", "c", "d"),
-        labels=labels,
-        columns=tuple(f"x{number}" for number in range(values.shape[1])),
-        features=values,
-        pictures=None,
-        excluded={},
-        duplicates=(),
-        digest="",
-        synthetic=False,
-    )
-    found = columns_of(many)
+    found = columns_of(tracks_of(values, labels))
     assert found.most_different[0][0] == "x50"
     assert 50 in found.drawn
     assert found.pearson.shape == (MOST_COLUMNS, MOST_COLUMNS)

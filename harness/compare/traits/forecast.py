@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from harness.compare.plan import ComparisonPlan
 from harness.compare.repeats import repeat_path, trainings_in
+from harness.compare.run import log_of
 from harness.compare.scheduling import threads_and_jobs
 from harness.compare.training import candidate_view
 from harness.compare.traits.game import FamilyGame, Game
 from harness.compare.traits.work import Inputs, Learner
 from harness.core.journal import comparison_folder
 from harness.core.names import derive_seed
+from harness.core.threads import intra_op_threads
 from harness.data import View
-from harness.tracking import ComparisonLog, Kind, Tracker
+from harness.tracking import Tracker
 from harness.training.devices import choose_device
 
 ENOUGH_SECONDS = 6.0  # of training, to tell how long the rest takes
@@ -61,7 +60,7 @@ def forecast(plan: ComparisonPlan) -> Forecast:
             device=device,
         )
         threads, jobs = threads_and_jobs(plan, candidate)
-        with _threads(threads):
+        with intra_op_threads(threads):
             # The first use of a library takes longer; a long training is timed in part.
             enough = [ENOUGH_SECONDS / 3, ENOUGH_SECONDS]
             times = [learner.seconds(inputs, targets, len(plan.tracks.genres), each) for each in enough]
@@ -74,9 +73,8 @@ def forecast(plan: ComparisonPlan) -> Forecast:
 
 def trainings_left(plan: ComparisonPlan, game: Game) -> dict[tuple[str, int], int]:
     """Return how many trainings are left of each learner's repeats that are not in MLflow."""
-    tracker = Tracker(plan.stores.tracking_uri)
-    log = ComparisonLog(tracker, plan.experiment, plan.identity, plan.compared[0].spec.data_digest, Kind.TRAITS)
-    finished, folder = log.finished(), comparison_folder(plan.stores.work_root, plan.identity)
+    finished = log_of(plan, Tracker(plan.stores.tracking_uri)).finished()
+    folder = comparison_folder(plan.stores.work_root, plan.identity)
     keys = set(game.trainings())
     return {
         (candidate.name, number): len(keys) - trainings_in(repeat_path(folder, candidate, number), keys)
@@ -93,14 +91,3 @@ def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
     else:
         part = candidate_view(plan.tracks, first, first.config).training(split).train
     return part.tensor.numpy(), part.targets.numpy()
-
-
-@contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    """Use so many threads, as a worker does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
