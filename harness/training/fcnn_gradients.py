@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harness.models.dropout import factors_of
 from harness.models.fcnn import GenreClassifierFCNN
 
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]  # from the logits to the loss and its gradient by them
@@ -59,13 +60,13 @@ class _Linear:
 
 @dataclass(slots=True)
 class _Passed:
-    """What the backward pass needs of a hidden layer; `kept` scales what dropout has kept."""
+    """What the backward pass needs of a hidden layer; `factors` are those of dropout."""
 
     inputs: Tensor
     linear: Tensor
     batch: tuple[Tensor, Tensor] | None
     positive: Tensor
-    kept: Tensor | None
+    factors: Tensor | None
 
 
 class FcnnGradients:
@@ -81,29 +82,31 @@ class FcnnGradients:
             (_Linear(network.fc3), None),
         ]
         self._last = _Linear(network.fc4)
-        self._keeps = 1.0 - network.dropout
+        self._units, self._dropout = network.hidden, network.dropout
+        self.classes = len(self._last.bias)
 
     @torch.no_grad()
     def set(self, x: Tensor, losses: Losses) -> Tensor:
         """Set the gradients of a batch of inputs, float32 [n, inputs]; return the loss."""
         passed = []
-        for linear, norm in self._hidden:
+        nothing = [None] * len(self._hidden)
+        dropped = factors_of(x, self._units, self._dropout) if self._dropout else nothing
+        for (linear, norm), factors in zip(self._hidden, dropped, strict=True):
             inputs, x = x, linear.forward(x)
-            before, batch, kept = x, None, None
+            before, batch = x, None
             if norm is not None:
                 x, mean, deviation = norm.forward(x)
                 batch = mean, deviation
             x = positive = x.relu_()
-            if self._keeps < 1:
-                kept = torch.empty_like(x).bernoulli_(self._keeps).div_(self._keeps)
-                x = x * kept
-            passed.append(_Passed(inputs, before, batch, positive, kept))
+            if factors is not None:
+                x = x * factors
+            passed.append(_Passed(inputs, before, batch, positive, factors))
         loss, grad = losses(self._last.forward(x))
         self._last.backward(grad, x)
         grad = grad.mm(self._last.weight)
         for (linear, norm), layer in zip(reversed(self._hidden), reversed(passed), strict=True):
-            if layer.kept is not None:
-                grad.mul_(layer.kept)
+            if layer.factors is not None:
+                grad.mul_(layer.factors)
             grad = _of_relu(grad, layer.positive, 0)
             if norm is not None and layer.batch is not None:
                 grad = norm.backward(grad, layer.linear, *layer.batch)

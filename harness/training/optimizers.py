@@ -34,6 +34,10 @@ class Optimizer:
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient."""
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        if len(grads) == len(self.parameters):
+            self._update(self.parameters, grads, self.state)
+            return
         used = [(i, p.grad) for i, p in enumerate(self.parameters) if p.grad is not None]
         parameters = [self.parameters[i] for i, _ in used]
         state = {slot: [tensors[i] for i, _ in used] for slot, tensors in self.state.items()}

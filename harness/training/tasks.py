@@ -71,15 +71,21 @@ class Task:
         raise NotImplementedError
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy of a batch with label smoothing, and its gradient by the logits.
+def smoothed(classes: int, smoothing: float, device: torch.device | None = None) -> Tensor:
+    """Return the probabilities that a target of each class stands for, float32 [classes, classes].
 
-    In half the operations of PyTorch's. Source: Szegedy et al. (2016), Rethinking the Inception architecture for
-    computer vision.
+    Source: Szegedy et al. (2016), Rethinking the Inception architecture for computer vision.
     """
-    rows, classes = logits.shape
-    wanted = torch.full_like(logits, smoothing / classes)
-    wanted.scatter_(1, targets[:, None], 1 - smoothing + smoothing / classes)
+    return torch.eye(classes, device=device).mul_(1 - smoothing).add_(smoothing / classes)
+
+
+def cross_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of a batch, and its gradient by the logits.
+
+    `wanted` are the probabilities of the targets, float32 [n, classes]: rows of `smoothed`. It takes half the
+    operations of PyTorch's.
+    """
+    rows = len(logits)
     logs = torch.log_softmax(logits, 1)
     loss = torch.dot(logs.flatten(), wanted.flatten()).div_(-rows)
     return loss, logs.exp().sub_(wanted).div_(rows)
@@ -89,15 +95,15 @@ class _CrossEntropy(torch.autograd.Function):
     """`cross_entropy` for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        loss, gradient = cross_entropy(logits, targets, smoothing)
+    def forward(ctx: Any, logits: Tensor, wanted: Tensor) -> Tensor:
+        loss, gradient = cross_entropy(logits, wanted)
         ctx.save_for_backward(gradient)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+        return gradient * grad, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,8 @@ class Classes(Task):
             logits = _forward(self.classifier)(inputs)
         if not self.label_smoothing:
             return F.cross_entropy(logits.float(), targets)
-        loss: Tensor = _CrossEntropy.apply(logits.float(), targets, self.label_smoothing)
+        wanted = smoothed(logits.shape[1], self.label_smoothing, logits.device)[targets]
+        loss: Tensor = _CrossEntropy.apply(logits.float(), wanted)
         return loss
 
     def figures(self, part: Part) -> Figures:
@@ -126,11 +133,13 @@ class ClassesOfFcnn(Classes):
     """Classification by the FCNN, whose gradients need no autograd."""
 
     gradients: FcnnGradients
+    wanted: Tensor  # those of `smoothed`
 
     def backward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Set the gradients of a batch's loss; return the loss."""
         assert isinstance(inputs, Tensor)
-        return self.gradients.set(inputs, lambda logits: cross_entropy(logits, targets, self.label_smoothing))
+        wanted = self.wanted.index_select(0, targets)
+        return self.gradients.set(inputs, lambda logits: cross_entropy(logits, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +176,9 @@ def task_of(
     if objective.is_accuracy:
         network = classifier.network
         if type(network) is GenreClassifierFCNN and isinstance(precision, nullcontext) and _is_on_cpu(network):
-            return ClassesOfFcnn(classifier, precision, label_smoothing, FcnnGradients(network))
+            gradients = FcnnGradients(network)
+            wanted = smoothed(gradients.classes, label_smoothing)
+            return ClassesOfFcnn(classifier, precision, label_smoothing, gradients, wanted)
         return Classes(classifier, precision, label_smoothing)
     return OwnLoss(classifier, precision)
 

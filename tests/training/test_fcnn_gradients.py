@@ -16,7 +16,7 @@ from harness.models.classifier import Classifier
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.models.normalise import StandardizeFeatures
 from harness.training.loop import autocast
-from harness.training.tasks import Classes, ClassesOfFcnn, cross_entropy, task_of
+from harness.training.tasks import Classes, ClassesOfFcnn, cross_entropy, smoothed, task_of
 
 
 def classifier(network: GenreClassifierFCNN, inputs: int = 7) -> Classifier:
@@ -71,7 +71,7 @@ def test_cross_entropy_is_pytorchs(rows: int, classes: int, smoothing: float, se
     targets = torch.randint(0, classes, (rows,))
     expected = F.cross_entropy(logits, targets, label_smoothing=smoothing)
     (gradient,) = torch.autograd.grad(expected, logits)
-    loss, own = cross_entropy(logits.detach(), targets, smoothing)
+    loss, own = cross_entropy(logits.detach(), smoothed(classes, smoothing)[targets])
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
     assert torch.allclose(own, gradient, rtol=1e-4, atol=1e-6)
 

@@ -1,0 +1,29 @@
+"""Dropout that draws 16 random bits for each value, for all layers at once.
+
+PyTorch's kernel for CPUs draws 64 bits for each value of each layer: a fifth of the time of an FCNN's step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LEVELS = 2**16  # of the share that is dropped: it is rounded to 1/65536
+
+
+def factors_of(x: Tensor, units: tuple[int, ...], dropout: float) -> list[Tensor]:
+    """Return the factors of inverted dropout for layers of so many units, each [n, units] for `x` of n rows.
+
+    A factor is 0 with probability `dropout`, else a constant that makes their expectation 1. The bits come from
+    PyTorch's generator of the device of `x`, which is seeded for each epoch; the type is that of `x`.
+    Source: Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting.
+    """
+    rows, kept = len(x), min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1)
+    words = -(-rows * sum(units) // 4)
+    bits = torch.empty(words, dtype=torch.int64, device=x.device).random_(-(2**63), None).view(torch.int16)
+    factors = torch.empty(4 * words, dtype=x.dtype, device=x.device)
+    torch.lt(bits, kept - LEVELS // 2, out=factors)
+    factors.mul_(LEVELS / kept)
+    sizes = [rows * each for each in units]
+    parts = torch.split(factors, [*sizes, 4 * words - sum(sizes)])
+    return [part.view(rows, each) for part, each in zip(parts, units, strict=False)]
