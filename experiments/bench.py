@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def cnn_trial(size: Size) -> Row:
 def ray_ratio(size: Size, model: str, trials: int, target: float) -> Row:
     """A trial in an actor of a Ray cluster of this machine over one in a worker process.
 
-    From the end of the first trial to that of the last: how long actors take to begin varies by seconds.
+    The median time from the end of a trial to that of the next: how long actors take to begin varies by seconds.
     """
     ratios = []
     with ray_cluster() as address:
@@ -182,7 +183,7 @@ def ray_ratio(size: Size, model: str, trials: int, target: float) -> Row:
                 wanted = settings(size, model, trials, **changes)
                 sweep_seconds(wanted)
                 ends = sorted(run.info.end_time for run in runs_of(str(wanted.study), "trial"))
-                seconds.append(ends[-1] - ends[0])
+                seconds.append(statistics.median(after - before for before, after in pairwise(ends)))
             ratios.append(seconds[1] / seconds[0])
     return median(ratios, target)
 

@@ -6,7 +6,7 @@ takes the studies that `reproduce_report.py` has left in `report-runs`, on rando
 lists, and runs `harness traits` on them (`fcnn`, `cnn`), or sweeps the network of both inputs and compares it with
 the two (`both`). What it finds it keeps in `finding/` beside itself, and does not measure again while that file is
 there; `--write` writes the tables, the sentences and the pictures into `README.md` and `docs/traits.md`. On two
-cores `fcnn` takes half an hour (random) and an hour (filtered), the others take hours; a command that was stopped
+cores `fcnn` takes half an hour on each split, the others take hours; a command that was stopped
 goes on when it is given again, and says no minutes then.
 """
 
