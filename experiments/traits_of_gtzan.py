@@ -212,10 +212,12 @@ def about_pictures(traits: Found) -> str:
     rows = sorted(learner["rows"], key=lambda row: -row["alone"]["value"])
     best, worst = (f"{row['name']} ({percent(row['alone'])} %)" for row in (rows[0], rows[-1]))
     lost = [row["name"] for row in rows if row["lost"]["low"] > 0]
+    (control,) = learner["controls"]
     return (
         f"{percent(learner['accuracy'])} % with the whole picture, {100 * learner['nothing']:.1f} % with none. "
         f"Of one region alone the CNN learns most from {best}, least from {worst}. "
-        f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}."
+        f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}. "
+        f"The control, nothing masked but another seed, loses {points(control['lost'])} points."
     )
 
 
