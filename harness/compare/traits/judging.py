@@ -55,12 +55,12 @@ def _of_regions(
     correct = [repeat.correct for repeat in repeats]
     count = len(game.regions)
     keys = {kind: [f"{kind}/{index}" for index in range(count)] for kind in ("without", "alone", "uses")}
-    seeds = [[each[whole_key(seed)] for seed in range(SEEDS)] for each in correct]
-    whole: list[Floats] = [np.mean(each, axis=0) for each in seeds]
+    # Held against the training with the same seed: the seed's part of both, which is large, cancels.
+    whole, other = ([each[whole_key(seed)] for each in correct] for seed in range(SEEDS))
     lost = _effects(
         [[full - each[key] for full, each in zip(whole, correct, strict=True)] for key in keys["without"]], scheme
     )
-    (control,) = _effects([[first - second for first, second in seeds]], scheme)
+    (control,) = _effects([[first - second for first, second in zip(whole, other, strict=True)]], scheme)
     rows = tuple(
         Row(
             name=region.name,
@@ -83,7 +83,7 @@ def _of_regions(
         uses=_lost_by(keys["uses"], correct, game),
         given=(),
         recalls={
-            "all": _recalls(repeats, [[whole_key(seed) for seed in range(SEEDS)]], classes)[0],
+            "all": _recalls(repeats, [[game.first]], classes)[0],
             **{kind: _recalls(repeats, [[key] for key in keys[kind]], classes) for kind in ("without", "alone")},
         },
     )

@@ -2,7 +2,7 @@
 
 The keys of a repeat's trainings:
 
-- `whole`, `whole/1`: the whole picture, with two seeds; the second is also the control: nothing is masked;
+- `whole`, `whole/1`: the whole picture, with the seed of the others and with another, which is the control;
 - `none`: all regions masked;
 - `without/INDEX`, `alone/INDEX`: one region masked, or all else;
 - `uses/INDEX`: no training: the whole network, with a region of the test tracks swapped between them.
@@ -19,7 +19,7 @@ from harness.data import CropBox
 
 BANDS = 8
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
-SEEDS = 2  # trainings of the whole picture: their difference is the control
+SEEDS = 2  # trainings of the whole picture: the difference of the second is the control
 TOP_HERTZ = 11025.0  # the highest pitch of a clip at 22050 Hz
 LINEAR_MELS, HERTZ_PER_MEL, LOG_STEP = 15.0, 200 / 3, log(6.4) / 27
 
