@@ -213,11 +213,14 @@ def about_pictures(traits: Found) -> str:
     best, worst = (f"{row['name']} ({percent(row['alone'])} %)" for row in (rows[0], rows[-1]))
     lost = [row["name"] for row in rows if row["lost"]["low"] > 0]
     (control,) = learner["controls"]
+    shown = f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}."
+    if control["lost"]["low"] > 0 or control["lost"]["high"] < 0:
+        why = "the control fails, so the intervals of so few seeds are too narrow"
+        shown = f"What the others cannot replace is not known: {why}."
     return (
         f"{percent(learner['accuracy'])} % with the whole picture, {100 * learner['nothing']:.1f} % with none. "
         f"Of one region alone the CNN learns most from {best}, least from {worst}. "
-        f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}. "
-        f"The control, nothing masked but another seed, loses {points(control['lost'])} points."
+        f"{shown} The control, nothing masked but another seed, loses {points(control['lost'])} points."
     )
 
 
