@@ -213,14 +213,14 @@ def about_pictures(traits: Found) -> str:
     best, worst = (f"{row['name']} ({percent(row['alone'])} %)" for row in (rows[0], rows[-1]))
     lost = [row["name"] for row in rows if row["lost"]["low"] > 0]
     (control,) = learner["controls"]
-    shown = f"What the others cannot replace is shown for: {', '.join(lost) or 'none'}."
-    if control["lost"]["low"] > 0 or control["lost"]["high"] < 0:
-        why = "the control fails, so the intervals of so few seeds are too narrow"
-        shown = f"What the others cannot replace is not known: {why}."
+    shown = f"shown for: {', '.join(lost) or 'none'}"
+    if excludes_zero(control["lost"]):
+        shown = "not known: the control fails, so the intervals of so few seeds are too narrow"
     return (
         f"{percent(learner['accuracy'])} % with the whole picture, {100 * learner['nothing']:.1f} % with none. "
         f"Of one region alone the CNN learns most from {best}, least from {worst}. "
-        f"{shown} The control, nothing masked but another seed, loses {points(control['lost'])} points."
+        f"What the others cannot replace is {shown}. "
+        f"The control, nothing masked but another seed, loses {points(control['lost'])} points."
     )
 
 
@@ -235,7 +235,7 @@ def sentence(learner: Found) -> str:
     whole = 100 * (learner["accuracy"]["value"] - learner["nothing"])
     merged = "".join(f" {row['name']} as one family brings {points(row['share'])}." for row in merged_of(learner))
     effects = {row["name"]: (row["share"], row["lost"]) for row in learner["rows"]}
-    idle = [name for name, found in effects.items() if all(each["low"] <= 0 <= each["high"] for each in found)]
+    idle = [name for name, found in effects.items() if not any(map(excludes_zero, found))]
     shown = f"no effect is shown of: {', '.join(idle)}" if idle else "each has an effect"
     lost = [name for name, (_, lost) in effects.items() if lost["low"] > 0]
     pairs = "; ".join(" / ".join(pair) for pair in ties_of(learner))
@@ -252,8 +252,13 @@ def ties_of(learner: Found) -> list[tuple[str, str]]:
     """The neighbours in the order of the shares whose difference is not shown."""
     ordered = sorted(learner["rows"], key=lambda row: -row["share"]["value"])
     found = learner["differences_of_shares"]
-    apart = {frozenset(each["names"]) for each in found if each["low"] > 0 or each["high"] < 0}
+    apart = {frozenset(each["names"]) for each in found if excludes_zero(each)}
     return [pair for pair in pairwise(row["name"] for row in ordered) if frozenset(pair) not in apart]
+
+
+def excludes_zero(effect: Found) -> bool:
+    """Whether an effect is shown."""
+    return bool(effect["low"] > 0 or effect["high"] < 0)
 
 
 def interval(model: Found) -> Found:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data import PICTURE_SIZE, Size
-from harness.models.dropout import factors_of
+from harness.models.dropout import factors_of, scaled
 
 HIDDEN = 128  # outputs of the first fully connected layer, as published
 
@@ -43,9 +43,8 @@ class GenreClassifierCNN(nn.Module):
             x = x.to_dense()
         x = torch.flatten(x, 1)
         x = F.relu(self.fc1(x))
-        if self.dropout and self.training:
-            x = x * factors_of(x, (HIDDEN,), self.dropout)[0]
-        logits: Tensor = self.fc2(x)
+        (factors,) = factors_of(x, (HIDDEN,), self.dropout if self.training else 0.0)
+        logits: Tensor = self.fc2(scaled(x, factors))
         return logits
 
 

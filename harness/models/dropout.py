@@ -5,19 +5,24 @@ PyTorch's kernel for CPUs draws 64 bits for each value of each layer: a fifth of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 LEVELS = 2**16  # of the share that is dropped: it is rounded to 1/65536
 
 
-def factors_of(x: Tensor, units: tuple[int, ...], dropout: float) -> list[Tensor]:
+def factors_of(x: Tensor, units: tuple[int, ...], dropout: float) -> Sequence[Tensor | None]:
     """Return the factors of inverted dropout for layers of so many units, each [n, units] for `x` of n rows.
 
-    A factor is 0 with probability `dropout`, else a constant that makes their expectation 1. The bits come from
-    PyTorch's generator of the device of `x`, which is seeded for each epoch; the type is that of `x`.
+    Without dropout they are None, and nothing is drawn. A factor is 0 with probability `dropout`, else a constant
+    that makes their expectation 1. The bits come from PyTorch's generator of the device of `x`, which is seeded
+    for each epoch; the type is that of `x`.
     Source: Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting.
     """
+    if not dropout:
+        return [None] * len(units)
     rows, kept = len(x), min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1)
     words = -(-rows * sum(units) // 4)
     bits = torch.empty(words, dtype=torch.int64, device=x.device).random_(-(2**63), None).view(torch.int16)
@@ -27,3 +32,8 @@ def factors_of(x: Tensor, units: tuple[int, ...], dropout: float) -> list[Tensor
     sizes = [rows * each for each in units]
     parts = torch.split(factors, [*sizes, 4 * words - sum(sizes)])
     return [part.view(rows, each) for part, each in zip(parts, units, strict=False)]
+
+
+def scaled(x: Tensor, factors: Tensor | None) -> Tensor:
+    """Return the outputs of a layer, multiplied with its factors if it has any."""
+    return x if factors is None else x * factors

@@ -5,15 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models.dropout import factors_of
+from harness.models.dropout import factors_of, scaled
 
 LAYERS = (256, 128, 64)  # as published
-
-
-def fcnn_layers(width: float) -> tuple[int, int, int]:
-    """Return the sizes of the three hidden layers."""
-    first, second, third = (max(1, round(width * size)) for size in LAYERS)
-    return first, second, third
 
 
 class GenreClassifierFCNN(nn.Module):
@@ -26,7 +20,8 @@ class GenreClassifierFCNN(nn.Module):
 
     def __init__(self, inputs: int = 58, classes: int = 10, *, dropout: float = 0.0, width: float = 1.0) -> None:
         super().__init__()
-        first, second, third = self.hidden = fcnn_layers(width)
+        first, second, third = (max(1, round(width * size)) for size in LAYERS)
+        self.hidden = first, second, third
         self.fc1 = nn.Linear(inputs, first)
         self.bn1 = nn.BatchNorm1d(first)
         self.fc2 = nn.Linear(first, second)
@@ -37,13 +32,9 @@ class GenreClassifierFCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        # Without dropout nothing is drawn, as in the published network.
-        factors = factors_of(x, self.hidden, self.dropout) if self.dropout and self.training else None
-        x = F.relu(self.bn1(self.fc1(x)))
-        x = x if factors is None else x * factors[0]
-        x = F.relu(self.bn2(self.fc2(x)))
-        x = x if factors is None else x * factors[1]
-        x = F.relu(self.fc3(x))
-        x = x if factors is None else x * factors[2]
+        first, second, third = factors_of(x, self.hidden, self.dropout if self.training else 0.0)
+        x = scaled(F.relu(self.bn1(self.fc1(x))), first)
+        x = scaled(F.relu(self.bn2(self.fc2(x))), second)
+        x = scaled(F.relu(self.fc3(x)), third)
         logits: Tensor = self.fc4(x)
         return logits

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.models.dropout import factors_of
+from harness.models.dropout import factors_of, scaled
 from harness.models.fcnn import GenreClassifierFCNN
 
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]  # from the logits to the loss and its gradient by them
@@ -83,14 +83,12 @@ class FcnnGradients:
         ]
         self._last = _Linear(network.fc4)
         self._units, self._dropout = network.hidden, network.dropout
-        self.classes = len(self._last.bias)
 
     @torch.no_grad()
     def set(self, x: Tensor, losses: Losses) -> Tensor:
         """Set the gradients of a batch of inputs, float32 [n, inputs]; return the loss."""
         passed = []
-        nothing = [None] * len(self._hidden)
-        dropped = factors_of(x, self._units, self._dropout) if self._dropout else nothing
+        dropped = factors_of(x, self._units, self._dropout)
         for (linear, norm), factors in zip(self._hidden, dropped, strict=True):
             inputs, x = x, linear.forward(x)
             before, batch = x, None
@@ -98,8 +96,7 @@ class FcnnGradients:
                 x, mean, deviation = norm.forward(x)
                 batch = mean, deviation
             x = positive = x.relu_()
-            if factors is not None:
-                x = x * factors
+            x = scaled(x, factors)
             passed.append(_Passed(inputs, before, batch, positive, factors))
         loss, grad = losses(self._last.forward(x))
         self._last.backward(grad, x)

@@ -119,7 +119,8 @@ def fit(
     device = train.inputs.device
     precision = autocast(config.precision, device)
     params = _loop_params(config)
-    task = task_of(state.classifier, state.objective, precision, params["label_smoothing"])
+    smoothing, classes = params["label_smoothing"], len(data.genres)
+    task = task_of(state.classifier, state.objective, precision, smoothing, classes, device)
     while state.epoch < config.end:
         epoch, started = state.epoch + 1, time.perf_counter()
         seed_everything(derive_seed(config.seed, "epoch", epoch), device)

@@ -111,6 +111,7 @@ class Classes(Task):
     """Classification, by cross-entropy."""
 
     label_smoothing: float
+    wanted: Tensor  # those of `smoothed`
 
     def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch of normalised inputs, float32 []."""
@@ -118,8 +119,7 @@ class Classes(Task):
             logits = _forward(self.classifier)(inputs)
         if not self.label_smoothing:
             return F.cross_entropy(logits.float(), targets)
-        wanted = smoothed(logits.shape[1], self.label_smoothing, logits.device)[targets]
-        loss: Tensor = _CrossEntropy.apply(logits.float(), wanted)
+        loss: Tensor = _CrossEntropy.apply(logits.float(), self.wanted.index_select(0, targets))
         return loss
 
     def figures(self, part: Part) -> Figures:
@@ -133,7 +133,6 @@ class ClassesOfFcnn(Classes):
     """Classification by the FCNN, whose gradients need no autograd."""
 
     gradients: FcnnGradients
-    wanted: Tensor  # those of `smoothed`
 
     def backward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Set the gradients of a batch's loss; return the loss."""
@@ -171,21 +170,18 @@ def task_of(
     objective: Objective,
     precision: AbstractContextManager[object],
     label_smoothing: float,
+    classes: int,
+    device: torch.device,
 ) -> Task:
-    """Return what a network is trained for."""
+    """Return what a network is trained for, with so many classes, on a device."""
     if objective.is_accuracy:
         network = classifier.network
-        if type(network) is GenreClassifierFCNN and isinstance(precision, nullcontext) and _is_on_cpu(network):
-            gradients = FcnnGradients(network)
-            wanted = smoothed(gradients.classes, label_smoothing)
-            return ClassesOfFcnn(classifier, precision, label_smoothing, gradients, wanted)
-        return Classes(classifier, precision, label_smoothing)
+        wanted = smoothed(classes, label_smoothing, device)
+        is_plain = isinstance(precision, nullcontext) and device.type == "cpu"
+        if is_plain and type(network) is GenreClassifierFCNN:
+            return ClassesOfFcnn(classifier, precision, label_smoothing, wanted, FcnnGradients(network))
+        return Classes(classifier, precision, label_smoothing, wanted)
     return OwnLoss(classifier, precision)
-
-
-def _is_on_cpu(network: nn.Module) -> bool:
-    """Whether all weights are on the CPU."""
-    return all(parameter.device.type == "cpu" for parameter in network.parameters())
 
 
 def normalised(classifier: Classifier, part: Part) -> Part:

@@ -21,11 +21,12 @@ def test_a_factor_is_nothing_or_what_makes_the_mean_one(
     rows: int, units: list[int], dropout: float, dtype: torch.dtype
 ) -> None:
     found = factors_of(torch.zeros(rows, 3, dtype=dtype), tuple(units), dropout)
-    assert [tuple(part.shape) for part in found] == [(rows, each) for each in units]
+    assert [None if part is None else tuple(part.shape) for part in found] == [(rows, each) for each in units]
     kept = min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1) / LEVELS
     assert abs(kept - (1 - dropout)) <= 1 / LEVELS
     scale = torch.tensor(1 / kept, dtype=dtype)
     for part in found:
+        assert part is not None
         assert part.dtype == dtype
         assert ((part == 0) | (part == scale)).all()
 
@@ -35,6 +36,7 @@ def test_the_share_that_is_dropped(dropout: float) -> None:
     torch.manual_seed(0)
     rows, units = 1000, (256, 128, 64)
     for part in factors_of(torch.zeros(rows, 1), units, dropout):
+        assert part is not None
         share = (part == 0).double()
         error = (dropout * (1 - dropout)) ** 0.5
         assert abs(share.mean() - dropout) < 5 * error / part.numel() ** 0.5

@@ -18,6 +18,8 @@ from harness.models.normalise import StandardizeFeatures
 from harness.training.loop import autocast
 from harness.training.tasks import Classes, ClassesOfFcnn, cross_entropy, smoothed, task_of
 
+CPU = torch.device("cpu")
+
 
 def classifier(network: GenreClassifierFCNN, inputs: int = 7) -> Classifier:
     return Classifier(StandardizeFeatures(torch.zeros(inputs), torch.ones(inputs)), network)
@@ -42,7 +44,7 @@ def test_gradients_loss_and_statistics_are_autograds(
             weights.uniform_(-2, 2)
     by_autograd = copy.deepcopy(by_hand)
     x, targets = torch.randn(rows, inputs), torch.randint(0, classes, (rows,))
-    task = task_of(classifier(by_hand, inputs), ACCURACY, nullcontext(), smoothing)
+    task = task_of(classifier(by_hand, inputs), ACCURACY, nullcontext(), smoothing, classes, CPU)
     assert isinstance(task, ClassesOfFcnn)
     for _ in range(2):  # the second batch has other running statistics
         state = torch.get_rng_state()
@@ -81,5 +83,5 @@ def test_only_the_fcnn_itself_in_float32_goes_without_autograd() -> None:
         pass
 
     for network, precision in ((Other(7), "fp32"), (GenreClassifierFCNN(7), "bf16")):
-        task = task_of(classifier(network), ACCURACY, autocast(precision, torch.device("cpu")), 0.0)
+        task = task_of(classifier(network), ACCURACY, autocast(precision, CPU), 0.0, 10, CPU)
         assert type(task) is Classes

@@ -20,7 +20,7 @@ from harness.compare.traits.game import (
     set_key,
     shares,
 )
-from harness.compare.traits.regions import SEEDS, RegionGame, whole_key
+from harness.compare.traits.regions import OTHER_SEED, WHOLE, RegionGame
 from harness.compare.traits.result import Effect, LearnerResult, Row
 from harness.compare.verdict import ResamplingScheme
 from harness.core.stats import Estimate, holm, holm_confidences, tracks_by_fits
@@ -56,7 +56,7 @@ def _of_regions(
     count = len(game.regions)
     keys = {kind: [f"{kind}/{index}" for index in range(count)] for kind in ("without", "alone", "uses")}
     # Held against the training with the same seed: the seed's part of both, which is large, cancels.
-    whole, other = ([each[whole_key(seed)] for each in correct] for seed in range(SEEDS))
+    whole, other = ([each[key] for each in correct] for key in (WHOLE, OTHER_SEED))
     lost = _effects(
         [[full - each[key] for full, each in zip(whole, correct, strict=True)] for key in keys["without"]], scheme
     )
@@ -83,7 +83,7 @@ def _of_regions(
         uses=_lost_by(keys["uses"], correct, game),
         given=(),
         recalls={
-            "all": _recalls(repeats, [[game.first]], classes)[0],
+            "all": _recalls(repeats, [[WHOLE]], classes)[0],
             **{kind: _recalls(repeats, [[key] for key in keys[kind]], classes) for kind in ("without", "alone")},
         },
     )

@@ -19,7 +19,7 @@ from harness.data import CropBox
 
 BANDS = 8
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
-SEEDS = 2  # trainings of the whole picture: the difference of the second is the control
+WHOLE, OTHER_SEED = "whole", "whole/1"  # the keys of the whole picture with the repeat's seed, and of the control
 TOP_HERTZ = 11025.0  # the highest pitch of a clip at 22050 Hz
 LINEAR_MELS, HERTZ_PER_MEL, LOG_STEP = 15.0, 200 / 3, log(6.4) / 27
 
@@ -64,18 +64,17 @@ class RegionGame:
     @property
     def first(self) -> str:
         """The key of the training with the whole picture."""
-        return whole_key(0)
+        return WHOLE
 
     def trainings(self) -> Iterator[str]:
         """Yield the keys of all trainings of a repeat, those of the whole picture first."""
-        yield from map(whole_key, range(SEEDS))
-        yield "none"
+        yield from (WHOLE, OTHER_SEED, "none")
         for index in range(len(self.regions)):
             yield from (f"without/{index}", f"alone/{index}")
 
     def seed_number(self, key: str) -> int:
         """Return which of the seeds a training has."""
-        return int(key.removeprefix("whole/")) if key.startswith("whole/") else 0
+        return 1 if key == OTHER_SEED else 0
 
     def identity(self) -> list[object]:
         """Return the names of the regions with their ends."""
@@ -87,11 +86,6 @@ class RegionGame:
             region.name: {"rows": list(region.rows), "columns": list(region.columns)} for region in self.regions
         }
         return {"regions": regions}
-
-
-def whole_key(seed: int) -> str:
-    """Return the key of a training with the whole picture."""
-    return "whole" if seed == 0 else f"whole/{seed}"
 
 
 def regions_of_mel_pictures() -> tuple[Region, ...]:
