@@ -60,7 +60,9 @@ class PublishedCNN(GenreClassifierCNN):
         return logits
 
 
-def bare_epochs(config: Config, data: TrainingData) -> Iterator[tuple[float, float, nn.Module]]:
+def bare_epochs(
+    config: Config, data: TrainingData, device: str = "cpu"
+) -> Iterator[tuple[float, float, nn.Module]]:
     """Train one configuration and yield (train loss, validation accuracy, network) after each epoch."""
     pictures = config["model"] == "cnn"
     torch.manual_seed(config["seed"])
@@ -72,13 +74,16 @@ def bare_epochs(config: Config, data: TrainingData) -> Iterator[tuple[float, flo
         model = GenreClassifierFCNN(len(data.columns), len(data.genres))
         scaler = StandardizeFeatures.fit(data.train.tensor)
         train, valid = scaler(data.train.tensor), scaler(data.valid.tensor)
+    model.to(device)
+    train, valid = train.to(device), valid.to(device)
+    train_targets, valid_targets = data.train.targets.to(device), data.valid.targets.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config["lr"], fused=True)
     size = config["batch_size"]
     for _ in range(config["epochs"]):
-        order = torch.randperm(len(train))
-        inputs, targets = train[order], data.train.targets[order]
+        order = torch.randperm(len(train)).to(device)
+        inputs, targets = train[order], train_targets[order]
         model.train()
-        total = torch.zeros(())
+        total = torch.zeros((), device=device)
         for x, y in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
             if len(y) == 1:
                 continue
@@ -90,7 +95,7 @@ def bare_epochs(config: Config, data: TrainingData) -> Iterator[tuple[float, flo
         model.eval()
         with torch.inference_mode():
             logits = torch.cat([model(scaled(x) if pictures else x) for x in torch.split(valid, 64)])
-        accuracy = (logits.argmax(1) == data.valid.targets).float().mean().item()
+        accuracy = (logits.argmax(1) == valid_targets).float().mean().item()
         yield total.item() / len(train), accuracy, model
 
 
@@ -98,12 +103,12 @@ def scaled(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2).float().div_(255)
 
 
-def bare(data: TrainingData, configs: list[Config], threads: int) -> list[float]:
+def bare(data: TrainingData, configs: list[Config], threads: int, device: str = "cpu") -> list[float]:
     torch.set_num_threads(threads)
     seconds = []
     for config in configs:
         started = time.perf_counter()
-        for _ in bare_epochs(config, data):
+        for _ in bare_epochs(config, data, device):
             pass
         seconds.append(time.perf_counter() - started)
     return seconds
@@ -230,6 +235,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--folder", default=".")
+    parser.add_argument("--device", default="cpu", help="of the bare loop")
     arguments = parser.parse_args()
     if arguments.loop == "gemm":
         values = gemm(arguments.threads)
@@ -240,8 +246,10 @@ def main() -> None:
         data = load(arguments.data, configs[0]["model"])
         if arguments.loop == "tutorial":
             values = tutorial(data, configs, arguments.threads, arguments.folder)
+        elif arguments.loop == "bare":
+            values = bare(data, configs, arguments.threads, arguments.device)
         else:
-            loop = {"bare": bare, "harness": own, "memory": memory}[arguments.loop]
+            loop = {"harness": own, "memory": memory}[arguments.loop]
             values = loop(data, configs, arguments.threads)
     print(json.dumps(values))
 

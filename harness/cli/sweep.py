@@ -104,6 +104,9 @@ def sweep(
     device: Annotated[
         str | None, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
     ] = None,
+    stack: Annotated[
+        int | None, option("--stack", "none", "Train so many FCNNs of a process as one; for GPUs (docs/usage.md).")
+    ] = None,
     ray: Ray = None,
     gpus_per_trial: GpusPerTrial = None,
     timeout: Annotated[

@@ -19,11 +19,14 @@ Representation = Literal["features", "pictures", "both"]
 Precision = Literal["fp32", "bf16"]
 DEFAULT_EPOCHS = 30  # the report's
 MAX_MEMBERS = 50  # of an ensemble
+MAX_STACK = 1024  # seats of a stack
 SCHEDULE_LENGTH = "schedule_length"  # the hyperparameter with the share of the epochs that a schedule takes
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
+OPTIONAL_FIELDS = ("last_epoch", "stack")  # likewise, and on record only where they are set
 # Other names that a trial has in MLflow's params or in trials.csv: no hyperparameter may have one of them.
 TAKEN_NAMES = (
-    *("sampler", "pruner", "folds", "last_epoch", "split", "columns", "columns_count", "search", "trial_seed"),
+    *OPTIONAL_FIELDS,
+    *("sampler", "pruner", "folds", "split", "columns", "columns_count", "search", "trial_seed"),
     *("number", "state", "val_accuracy", "val_loss", "best_epoch", "reason", "objective"),
     *("started", "ended", "seconds", "run_id"),
 )
@@ -76,7 +79,8 @@ class TrialConfig:
     trial's, derived from the study's seed and the trial's number. `threads` is the number of intra-op threads; it
     changes the last digits of sums. `epochs` is the most that are trained. The learning rate's schedule takes them
     all, or the share of them that the hyperparameter `schedule_length` names; the training ends with it, or
-    earlier after `last_epoch`.
+    earlier after `last_epoch`. `stack` is the number of seats of the stack that it was trained in, None if it was
+    trained by itself; it changes the last digits too.
     """
 
     model: str
@@ -86,6 +90,7 @@ class TrialConfig:
     threads: int
     precision: Precision = "fp32"
     last_epoch: int | None = None
+    stack: int | None = None
 
     @property
     def end(self) -> int:
@@ -102,15 +107,15 @@ class TrialConfig:
     def as_dict(self) -> dict[str, Value]:
         """Return the JSON form: a flat mapping with the hyperparameters beside the other fields."""
         rest: dict[str, Value] = {name: getattr(self, name) for name in CONFIG_FIELDS}
-        if self.last_epoch is not None:
-            rest["last_epoch"] = self.last_epoch
+        optional = {name: getattr(self, name) for name in OPTIONAL_FIELDS}
+        rest |= {name: value for name, value in optional.items() if value is not None}
         return {**self.params, **rest}
 
     @classmethod
     def of(cls, recorded: Mapping[str, Value]) -> TrialConfig:
         """Return the configuration of a JSON form that `as_dict` made; raises one of UNREADABLE for any other."""
         rest: Any = {name: recorded[name] for name in CONFIG_FIELDS}
-        rest["last_epoch"] = recorded.get("last_epoch")
+        rest |= {name: recorded.get(name) for name in OPTIONAL_FIELDS}
         return checked(cls(params={name: value for name, value in recorded.items() if name not in rest}, **rest))
 
 
@@ -119,7 +124,7 @@ class EpochMetrics:
     """The metrics of an epoch: mean train loss, mean validation loss, validation accuracy in [0, 1], seconds.
 
     A training without a validation part has neither validation loss nor accuracy. `own` has the validation metrics
-    of a model with a loss of its own, which has no accuracy.
+    of a model with a loss of its own, which has no accuracy. `gpu` has those of the GPU by metric: none of a CPU.
     """
 
     epoch: int
@@ -128,6 +133,7 @@ class EpochMetrics:
     val_accuracy: float | None
     seconds: float
     own: Mapping[str, float] = field(default_factory=dict)
+    gpu: Mapping[str, float] = field(default_factory=dict)
 
     def better_than(self, other: EpochMetrics | None, objective: Objective = ACCURACY) -> bool:
         """Return True if this epoch has the better value, or on a tie the lower validation loss.
@@ -221,8 +227,8 @@ class StudySpec:
         """Whether the trials are networks of one setting, trained on train and validation part together."""
         return self.refit_of is not None
 
-    def trial_config(self, number: int, params: Params, threads: int) -> TrialConfig:
-        """Return the configuration of a trial on so many threads; its seed follows from that of the study."""
+    def trial_config(self, number: int, params: Params, threads: int, stack: int | None = None) -> TrialConfig:
+        """Return the configuration of a trial on so many threads, in a stack or by itself; its seed is derived."""
         return TrialConfig(
             model=self.model,
             params={**self.fixed, **params},
@@ -231,6 +237,7 @@ class StudySpec:
             threads=threads,
             precision=self.precision,
             last_epoch=self.last_epoch,
+            stack=stack,
         )
 
     def frozen_settings(self) -> JsonObject:

@@ -23,15 +23,31 @@ def factors_of(x: Tensor, units: tuple[int, ...], dropout: float) -> Sequence[Te
     """
     if not dropout:
         return [None] * len(units)
-    rows, kept = len(x), min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1)
-    words = -(-rows * sum(units) // 4)
-    bits = torch.empty(words, dtype=torch.int64, device=x.device).random_(-(2**63), None).view(torch.int16)
+    rows, kept = len(x), kept_levels(dropout)
+    words = words_of(rows, units)
+    bits = random_words(words, x.device).view(torch.int16)
     factors = torch.empty(4 * words, dtype=x.dtype, device=x.device)
     torch.lt(bits, kept - LEVELS // 2, out=factors)
     factors.mul_(LEVELS / kept)
     sizes = [rows * each for each in units]
     parts = torch.split(factors, [*sizes, 4 * words - sum(sizes)])
     return [part.view(rows, each) for part, each in zip(parts, units, strict=False)]
+
+
+def kept_levels(dropout: float) -> int:
+    """Return how many of the LEVELS of 16 bits keep a value, for a share above 0 that is dropped."""
+    return min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1)
+
+
+def words_of(rows: int, units: Sequence[int]) -> int:
+    """Return how many words of 64 bits the factors of so many rows take."""
+    return -(-rows * sum(units) // 4)
+
+
+def random_words(count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """Return random words, int64 [count], from a generator, by default PyTorch's of the device."""
+    words = torch.empty(count, dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None, generator=generator)
 
 
 def scaled(x: Tensor, factors: Tensor | None) -> Tensor:

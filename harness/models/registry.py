@@ -62,6 +62,7 @@ MODELS: dict[str, ModelSpec] = {
         representation="features",
         hyperparameters=OF_FCNN,
         jobs_per_gpu=4,
+        is_stackable=True,
     ),
 }
 

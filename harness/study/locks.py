@@ -175,12 +175,14 @@ class FileTrialLocks:
         lock.release(remove=abandoned)
         return abandoned
 
-    def trial_of_worker(self, worker: str) -> int | None:
-        """Return the trial that a worker of this machine runs, or ran when it died, None for none."""
-        for path in self.folder.glob("trial-*.lock"):
-            if _read_worker_id(FileLock(path)).worker == worker:
-                return int(path.stem.removeprefix("trial-"))
-        return None
+    def trials_of_worker(self, worker: str) -> list[int]:
+        """Return the trials that a worker of this machine runs, or ran when it died: several if it stacks them."""
+        locks = sorted(self.folder.glob("trial-*.lock"))
+        return [
+            int(path.stem.removeprefix("trial-"))
+            for path in locks
+            if _read_worker_id(FileLock(path)).worker == worker
+        ]
 
     def clear_lock(self, number: int, trial_id: int) -> None:
         """Remove the trial lock of a dead worker of this sweep. The caller has the study's lock."""

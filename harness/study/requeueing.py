@@ -98,9 +98,9 @@ class LockedStudy(StudyReader):
         """Return True if a sweep of this machine runs on the study."""
         return self._locks.has_live_sweep()
 
-    def trial_of_worker(self, worker: str) -> int | None:
-        """Return the number of the trial that a worker of this machine ran when it died, None for none."""
-        return self._locks.trial_of_worker(worker)
+    def trials_of_worker(self, worker: str) -> list[int]:
+        """Return the numbers of the trials that a worker of this machine ran when it died."""
+        return self._locks.trials_of_worker(worker)
 
     def requeue_or_fail(
         self, number: int, new_epoch: int, attempts: int, give_up: Callable[[Deaths], str] = lambda _: ""

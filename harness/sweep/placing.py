@@ -46,13 +46,18 @@ def make_workers(plan: SweepPlan, study: Study, deadline: float | None) -> Worke
 
 
 def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
-    """Return one function for each worker process, from the worker's name to its task.
+    """Return one function for each worker process, from the worker's name to its task; a stack is one process.
 
     A task contains no track of the test part.
     """
-    task = _task(plan, study, deadline)
-    devices = itertools.cycle(plan.devices)
-    return [replace(task, device=next(devices)).for_worker for _ in range(_jobs(plan, study.counts()))]
+    task, stack = _task(plan, study, deadline), plan.settings.stack
+    devices, jobs = itertools.cycle(plan.devices), _jobs(plan, study.counts())
+    if stack is None:
+        return [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
+    return [
+        replace(task, device=next(devices), stack=stack, at_once=min(stack, jobs - begun)).for_worker
+        for begun in range(0, jobs, stack)
+    ]
 
 
 def _task(plan: SweepPlan, study: Study, deadline: float | None) -> WorkerTask:
@@ -79,5 +84,7 @@ def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
 def _at_once(plan: SweepPlan) -> int:
     """Return how many trials run at once. Of a study that goes on they are as many: its numbers depend on it."""
     settings, auto = plan.settings, default_jobs(plan.model.threads, plan.model.jobs_per_gpu, plan.devices)
+    if settings.stack is not None:
+        auto = settings.stack * len(plan.devices)
     wanted = settings.jobs or (auto if settings.ray is None else settings.trials)
     return min(wanted, settings.trials)

@@ -104,6 +104,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     else:
         split = read_split(Path(settings.split), tracks)
     _check_together(settings)
+    _check_stack(settings, model)
     if not model.objective.is_accuracy:
         _check_own_loss(settings, model)
     spec = _spec(settings, model, tracks, split)
@@ -143,6 +144,23 @@ def _check_together(settings: SweepSettings) -> None:
             f"ensemble is {settings.ensemble}, and there is no refit",
             expected="--ensemble without --no-refit: its networks are refits with different seeds",
         )
+
+
+def _check_stack(settings: SweepSettings, model: ModelSpec) -> None:
+    """Raise SettingsError for what no stack can train."""
+    if settings.stack is None:
+        return
+    for is_wrong, found in (
+        (not model.is_stackable, f"the model is {model.name}"),
+        (settings.precision != "fp32", f"the precision is {settings.precision}"),
+        (settings.ray is not None, "it is to run on Ray"),
+    ):
+        if is_wrong:
+            raise SettingsError(
+                f"stack is {settings.stack}, and {found}",
+                expected="--stack with --model fcnn in fp32, on this machine",
+                hint="--jobs, for trials in processes of their own",
+            )
 
 
 def _check_own_loss(settings: SweepSettings, model: ModelSpec) -> None:

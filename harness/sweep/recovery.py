@@ -38,17 +38,24 @@ def close_journals(study: Study) -> None:
 
 
 def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) -> bool:
-    """Requeue the trial that a dead worker of this sweep ran, or give it up (see `Deaths`).
+    """Requeue the trials that a dead worker of this sweep ran, or give them up (see `Deaths`).
 
-    A worker that was stopped by SIGTERM has saved its trial's state: this does not count as a death of the trial.
+    A worker that was stopped by SIGTERM has saved its trials' state: this does not count as a death of the trials.
     Return whether the worker ran a trial that it had not requeued itself.
     """
-    number = study.trial_of_worker(worker)
-    if number is None:
+    numbers = study.trials_of_worker(worker)
+    if not numbers:
         return False
     if cause == STOPPED_BY_SIGTERM:
         study.recover()
         return True
+    for number in numbers:
+        _handle_death(study, number, cause, attempts)
+    close_journals(study)
+    return True
+
+
+def _handle_death(study: Study, number: int, cause: str, attempts: int) -> None:
     path = journal_path(study.work_folder, number)
 
     def give_up(deaths: Deaths) -> str:
@@ -59,8 +66,6 @@ def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) ->
         return reason
 
     study.requeue_or_fail(number, last_new_epoch(read_events(path)[0]), attempts, give_up)
-    close_journals(study)
-    return True
 
 
 def requeue_stopped(study: Study, *, is_sent: bool) -> None:

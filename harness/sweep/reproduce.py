@@ -10,7 +10,7 @@ import torch
 
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
 from harness.core.json_types import JsonObject
-from harness.core.records import EpochMetrics, Split, TrialConfig, fold_round
+from harness.core.records import MAX_STACK, EpochMetrics, Split, TrialConfig, fold_round
 from harness.core.space_parsing import parse_fixed
 from harness.core.study_record import StudyContext
 from harness.core.threads import intra_op_threads
@@ -25,6 +25,7 @@ from harness.training.devices import choose_device, gpu_name
 from harness.training.folds import Curve, fold_config, mean_curve
 from harness.training.hyperparameters import accepted_by
 from harness.training.loop import fit, start_training
+from harness.training.stacks import Stacks
 
 MAX_THREADS = 1024  # of a recorded training: more than any machine has a use for
 FIGURES = ("train_loss", "val_loss", "val_accuracy")
@@ -186,6 +187,9 @@ def _check_config(run_id: str, config: TrialConfig, model: ModelSpec) -> None:
     where = f"run {run_id}: "
     if type(config.threads) is not int or not 1 <= config.threads <= MAX_THREADS:
         raise TrackingError(f"{where}threads is {config.threads!r}", expected=f"1 to {MAX_THREADS}")
+    stack = config.stack
+    if stack is not None and not (type(stack) is int and 1 <= stack <= MAX_STACK and model.is_stackable):
+        raise TrackingError(f"{where}stack is {stack!r} for {model.name}", expected=f"1 to {MAX_STACK} for fcnn")
     parse_fixed(config.params, accepted_by(model), where)
 
 
@@ -246,9 +250,11 @@ def _train(
     """Train each configuration on its part for so many epochs; return the curves, and why the last ended early."""
     curves: list[Curve] = []
     for number, (config, data) in enumerate(zip(configs, parts, strict=True)):
-        state = start_training(config, model, data, data.train.inputs.device)
+        device = data.train.inputs.device
+        state = start_training(config, model, data, device)
+        epochs_of = fit if config.stack is None else Stacks(config.stack, device).fit
         try:
-            for metrics in fit(state, data):
+            for metrics in epochs_of(state, data):
                 listener(replace(metrics, epoch=number * epochs + metrics.epoch), epochs * len(configs))
                 if metrics.epoch == epochs:
                     break

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.core.errors import SettingsError
 from harness.core.files import regular
 from harness.core.recorded import whole_number
-from harness.core.records import DEFAULT_EPOCHS, MAX_MEMBERS, Precision
+from harness.core.records import DEFAULT_EPOCHS, MAX_MEMBERS, MAX_STACK, Precision
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -79,6 +79,7 @@ class SweepSettings(BaseModel):
     precision: Precision = "fp32"
     jobs: Annotated[Count | None, BeforeValidator(parse_jobs)] = None
     device: str = "auto"
+    stack: Annotated[int | None, Field(ge=1, le=MAX_STACK)] = None
     ray: str | None = None
     gpus_per_trial: Annotated[float | None, Field(ge=0, le=64, allow_inf_nan=False)] = None
     timeout: Minutes | None = None

@@ -21,7 +21,7 @@ from harness.core.records import TrialResult
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, clear_resume
 from harness.study import STORAGE_ERRORS, Claim, Study, open_storage, reaching
-from harness.training.trainer import TrialMaterial, TrialOrder
+from harness.training.trainer import TrialMaterial, TrialOrder, TrialTrainer
 from harness.workers.child import is_machine_fault, worker_main
 from harness.workers.link import Here, Link, Place, PlaceDied, PlaceLost, TrainingBug
 
@@ -34,6 +34,7 @@ class WorkerTask:
     """All that a worker needs; it is sent to a worker process when that starts.
 
     `deadline` is a time of `time.monotonic`, which all processes of a machine share: no trial is begun after it.
+    With `stack` seats it trains so many trials at once, `at_once`, in threads that share stacks of them.
     """
 
     material: TrialMaterial
@@ -43,6 +44,8 @@ class WorkerTask:
     threads: int
     worker_id: WorkerId
     deadline: float | None = None
+    stack: int | None = None
+    at_once: int = 1
 
     @property
     def work_folder(self) -> Path:
@@ -102,7 +105,7 @@ class Worker:
     def _train(self, claim: Claim, journal: Journal, folder: Path) -> None:
         """Have a claimed trial trained; raises what stops the sweep or the place, after it is recorded."""
         where, spec = self.place.where, self.task.material.spec
-        config = spec.trial_config(claim.number, claim.params, where.threads)
+        config = spec.trial_config(claim.number, claim.params, where.threads, where.stack)
         journal.append(
             TrialStarted(
                 trial=claim.number,
@@ -177,7 +180,7 @@ class Worker:
 
 def work(task: WorkerTask) -> None:
     """Run a worker process of a study."""
-    worker_main(lambda stopping: work_at(task, stopping))
+    worker_main(lambda stopping: (work_at if task.stack is None else work_stacked)(task, stopping))
 
 
 def work_at(
@@ -186,3 +189,30 @@ def work_at(
     """Run trials of a study at a place, by default in this process, until none is left or `stopping` is set."""
     with reaching(task.stores.storage):
         Worker(task, place or Here(task.material.trainer(task.device, task.threads)), stopping).run()
+
+
+def work_stacked(task: WorkerTask, stopping: threading.Event) -> None:
+    """Run trials of a study in this process, several at once in stacks, until none is left or `stopping` is set.
+
+    Each runs in a thread of its own. An error in one stops the others in good order, and is then raised.
+    """
+    from harness.training.devices import choose_device
+    from harness.training.stacks import Stacks  # imports PyTorch
+
+    assert task.stack is not None
+    stacks, material, errors = Stacks(task.stack, choose_device(task.device)), task.material, list[BaseException]()
+
+    def seat() -> None:
+        try:
+            work_at(task, stopping, Here(TrialTrainer(material, task.device, task.threads, stacks)))
+        except BaseException as error:  # noqa: BLE001 - raised by the main thread
+            errors.append(error)
+            stopping.set()
+
+    seats = [threading.Thread(target=seat, name=f"seat {number}") for number in range(task.at_once)]
+    for thread in seats:
+        thread.start()
+    for thread in seats:
+        thread.join()
+    if errors:
+        raise errors[0]

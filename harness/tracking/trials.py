@@ -46,7 +46,7 @@ def epoch_points(event: EpochDone) -> list[Point]:
     # The own ones first: an epoch with its last metric, the seconds, counts as complete.
     points = [
         Point(name, v, event.time, metrics.epoch)
-        for name, v in {**metrics.own, **figures}.items()
+        for name, v in {**metrics.own, **metrics.gpu, **figures}.items()
         if v is not None
     ]
     if event.std is not None:

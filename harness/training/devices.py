@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.core.errors import SettingsError
@@ -11,6 +12,8 @@ from harness.core.recorded import whole_number
 if TYPE_CHECKING:
     from torch import device
 
+# The names of MLflow's own system metrics: its UI shows what begins so beside the model's metrics.
+GPU_MEMORY, GPU_USE = "system/gpu_memory_usage_megabytes", "system/gpu_utilization_percentage"
 CUDA_DRIVERS = ("libcuda.so.1", "libcuda.dylib", "nvcuda.dll")
 
 
@@ -77,3 +80,20 @@ def gpu_name(device: device) -> str | None:
     import torch
 
     return torch.cuda.get_device_name(device)
+
+
+def gpu_figures(device: device) -> dict[str, float]:
+    """Return what a GPU is used for now, by the names of metrics: nothing of a CPU.
+
+    The memory is what PyTorch has reserved for this process. The use is that of the whole GPU, by all processes.
+    It is left out where the driver does not tell it, as in a MIG slice.
+    """
+    if device.type != "cuda":
+        return {}
+    import pynvml
+    import torch
+
+    figures = {GPU_MEMORY: torch.cuda.memory_reserved(device) / 2**20}
+    with suppress(pynvml.NVMLError):
+        figures[GPU_USE] = float(torch.cuda.utilization(device))
+    return figures

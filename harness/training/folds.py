@@ -20,7 +20,8 @@ from harness.core.records import EpochMetrics, TrialConfig, TrialResult
 from harness.core.workspace import FOLDS_FILE, clear_resume
 from harness.data import TrainingData
 from harness.models.spec import ModelSpec
-from harness.training.resume import without_threads
+from harness.training.loop import Fit, fit
+from harness.training.resume import without_place
 from harness.training.run import train
 
 Curve = tuple[EpochMetrics, ...]
@@ -43,7 +44,7 @@ class MeanEpoch:
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[MeanEpoch]:
-    """Return the mean of the curves of folds, as long as the shortest. The seconds are summed."""
+    """Return the mean of the curves of folds, as long as the shortest. The seconds are summed, the GPU is that of the last."""
     return [
         MeanEpoch(
             EpochMetrics(
@@ -53,6 +54,7 @@ def mean_curve(curves: Sequence[Curve]) -> list[MeanEpoch]:
                 val_accuracy=_mean([metrics.val_accuracy for metrics in epochs]),
                 seconds=sum(metrics.seconds for metrics in epochs),
                 own={name: fmean(metrics.own[name] for metrics in epochs) for name in epochs[0].own},
+                gpu=epochs[-1].gpu,
             ),
             tuple(m.val_accuracy for m in epochs if m.val_accuracy is not None),
         )
@@ -117,6 +119,7 @@ def run_folds(
     report_fold: Callable[[int, Curve, float], str | None] = lambda *_: None,
     stop: Callable[[], bool] = lambda: False,
     until: Until | None = None,
+    epochs: Fit = fit,
 ) -> TrialResult:
     """Train one configuration on each fold, and return the result of the mean curve.
 
@@ -124,7 +127,7 @@ def run_folds(
     after each fold but the last with its number, its curve and the best value of the mean curve so far; each may
     return the reason to prune the trial. The mean curve is appended to the journal when the last fold has ended.
     No weights are kept: the folds only measure the configuration. A killed trial continues at the fold in which it
-    was. After `until` so many folds it is over for a given reason, or pauses.
+    was. After `until` so many folds it is over for a given reason, or pauses. `epochs` trains the epochs.
     """
     curves = _read_curves(folder, config)
     reason: str | None = None
@@ -151,6 +154,7 @@ def run_folds(
             folder=folder,
             report=report if fold == 1 else lambda _: None,
             stop=stop,
+            epochs=epochs,
         )
         if result.state == "interrupted":
             return replace(result, best=None)
@@ -188,7 +192,7 @@ def _read_curves(folder: Path, config: TrialConfig) -> list[Curve]:
     """
     try:
         found = json.loads((folder / FOLDS_FILE).read_text(encoding="utf-8"))
-        if without_threads(found["config"]) != without_threads(config.as_dict()):
+        if without_place(found["config"]) != without_place(config.as_dict()):
             return []
         return [tuple(checked(EpochMetrics(**metrics)) for metrics in curve) for curve in found["curves"]]
     except (OSError, *UNREADABLE):

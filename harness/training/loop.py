@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,16 +21,18 @@ from harness.data import Inputs, Part, TrainingData
 from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
+from harness.training.devices import gpu_figures
 from harness.training.hyperparameters import HYPERPARAMETERS, network_params
 from harness.training.optimizers import SGD, Adam, Optimizer
 from harness.training.tasks import logits_of, normalised, task_of
 
 ONE_CYCLE_RISE = 0.3  # share of the training in which the learning rate rises
+_DRAWING = threading.Lock()  # PyTorch's generators are of the process; the trainings of a stack begin in threads
 
 
 def make_optimizer(parameters: Iterable[Tensor], config: TrialConfig) -> Optimizer:
     """Return the optimizer of a configuration."""
-    value = _loop_params(config)
+    value = loop_params(config)
     lr, weight_decay = value["lr"], value["weight_decay"]
     if value["optimizer"] == "sgd":
         return SGD(parameters, lr, weight_decay, value["momentum"])
@@ -56,8 +59,18 @@ def lr_factor(schedule: str, progress: float) -> float:
     return 1.0
 
 
-def _loop_params(config: TrialConfig) -> dict[str, Any]:
+def loop_params(config: TrialConfig) -> dict[str, Any]:
+    """Return the hyperparameters of the loop, those that are not given with their defaults."""
     return {name: config.params.get(name, known.default) for name, known in HYPERPARAMETERS.items()}
+
+
+def lr_at(config: TrialConfig, epoch: int, index: int, rows: int) -> float:
+    """Return the learning rate of a batch, from 0, in an epoch, from 1, over so many rows."""
+    params = loop_params(config)
+    if params["schedule"] == "constant":
+        return float(params["lr"])
+    progress = (epoch - 1 + index * params["batch_size"] / rows) / config.schedule_epochs
+    return float(params["lr"] * lr_factor(params["schedule"], progress))
 
 
 @dataclass(slots=True)
@@ -78,15 +91,25 @@ class TrainingState:
     objective: Objective = ACCURACY
 
 
+class Fit(Protocol):
+    """What trains epochs, as `fit` does."""
+
+    def __call__(
+        self, state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = ...
+    ) -> Generator[EpochMetrics, None, None]:
+        """Train from `state` to the configured last epoch; yield the metrics at the end of each epoch."""
+
+
 def start_training(
     config: TrialConfig, spec: ModelSpec, data: TrainingData, device: torch.device
 ) -> TrainingState:
     """Return the state before the first epoch: new weights, the normaliser fitted on the train part."""
-    seed_everything(derive_seed(config.seed, "weights"), device)
     normalise = NORMALISERS[spec.representation].fit(data.train.inputs, impute=data.impute)
-    classifier = build_classifier(
-        spec, normalise, len(data.columns), len(data.genres), network_params(spec, config), data.size
-    )
+    with _DRAWING:
+        seed_everything(derive_seed(config.seed, "weights"), device)
+        classifier = build_classifier(
+            spec, normalise, len(data.columns), len(data.genres), network_params(spec, config), data.size
+        )
     # Convolutions run fastest in the channels-last layout. Tensors without channels stay as they are.
     classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(classifier.network.parameters(), config)
@@ -105,7 +128,7 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
 def fit(
     state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
-) -> Iterator[EpochMetrics]:
+) -> Generator[EpochMetrics, None, None]:
     """Train from `state` to the configured last epoch; yield the metrics at the end of each epoch.
 
     At each yield `state` is that at the end of the epoch. `data` is on the device of the classifier. The consumer
@@ -118,7 +141,7 @@ def fit(
     train, valid = normalised(state.classifier, data.train), normalised(state.classifier, data.valid)
     device = train.inputs.device
     precision = autocast(config.precision, device)
-    params = _loop_params(config)
+    params = loop_params(config)
     smoothing, classes = params["label_smoothing"], len(data.genres)
     task = task_of(state.classifier, state.objective, precision, smoothing, classes, device)
     while state.epoch < config.end:
@@ -132,8 +155,7 @@ def fit(
             if stop():
                 raise Interrupted(f"stopped in epoch {epoch}")
             if params["schedule"] != "constant":
-                progress = (epoch - 1 + index * params["batch_size"] / len(train)) / config.schedule_epochs
-                state.optimizer.lr = params["lr"] * lr_factor(params["schedule"], progress)
+                state.optimizer.lr = lr_at(config, epoch, index, len(train))
             state.optimizer.zero_grad()
             loss = task.backward(inputs, targets)
             state.optimizer.step()
@@ -141,15 +163,32 @@ def fit(
         train_loss = total.item() / len(train)
         # A refit has no validation part.
         val_loss, val_accuracy, own = task.figures(valid) if len(valid) else (None, None, {})
-        for name, value in (("train", train_loss), ("validation", val_loss)):
-            if value is not None and not math.isfinite(value):
-                raise Diverged(f"the {name} loss of epoch {epoch} is {value}")
-        metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, time.perf_counter() - started, own)
-        state.epoch, state.curve = epoch, (*state.curve, metrics)
-        if metrics.better_than(state.best, state.objective):
-            state.best = metrics
-            state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}
-        yield metrics
+        yield advanced(state, train_loss, val_loss, val_accuracy, own, time.perf_counter() - started)
+
+
+def advanced(
+    state: TrainingState,
+    train_loss: float,
+    val_loss: float | None,
+    val_accuracy: float | None,
+    own: Mapping[str, float],
+    seconds: float,
+) -> EpochMetrics:
+    """Take the figures of the next epoch into the state, whose weights are those at its end; return its metrics.
+
+    Raises Diverged if a loss is not finite.
+    """
+    epoch = state.epoch + 1
+    for name, value in (("train", train_loss), ("validation", val_loss)):
+        if value is not None and not math.isfinite(value):
+            raise Diverged(f"the {name} loss of epoch {epoch} is {value}")
+    gpu = gpu_figures(next(state.classifier.parameters()).device)
+    metrics = EpochMetrics(epoch, train_loss, val_loss, val_accuracy, seconds, own, gpu)
+    state.epoch, state.curve = epoch, (*state.curve, metrics)
+    if metrics.better_than(state.best, state.objective):
+        state.best = metrics
+        state.best_weights = {name: value.clone() for name, value in state.classifier.state_dict().items()}
+    return metrics
 
 
 def evaluate(classifier: torch.nn.Module, part: Part, precision: str = "fp32") -> Tensor:

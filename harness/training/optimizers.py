@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # the constants of Kingma and Ba
+
 
 class Optimizer:
     """Updates parameters with one fused kernel; the numbers are those of the class of `torch.optim`.
@@ -73,12 +75,16 @@ class Adam(Optimizer):
         self.decoupled = decoupled
         device = self.parameters[0].device if self.parameters else None
         # A number for each parameter, counted in one operation: one for each takes longer than the update.
-        self._steps = torch.zeros(len(self.parameters), dtype=torch.float32, device=device)
-        self.state["step"] = list(self._steps.unbind())
+        self.count_in(torch.zeros(len(self.parameters), dtype=torch.float32, device=device))
+
+    def count_in(self, steps: Tensor) -> None:
+        """Count the steps in this tensor, float32 [parameters]."""
+        self.steps = steps
+        self.state["step"] = list(steps.unbind())
 
     def _update(self, parameters: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]]) -> None:
         if len(parameters) == len(self.parameters):
-            self._steps.add_(1)
+            self.steps.add_(1)
         else:
             for step in state["step"]:
                 step.add_(1)
@@ -91,11 +97,11 @@ class Adam(Optimizer):
             [],
             state["step"],
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=ADAM_BETAS[0],
+            beta2=ADAM_BETAS[1],
             lr=self.lr,
             weight_decay=self.weight_decay,
-            eps=1e-8,
+            eps=ADAM_EPS,
             maximize=False,
         )
 

@@ -73,7 +73,7 @@ def load_resume(folder: Path, state: TrainingState) -> bool:
         pointer = json.loads((folder / RESUME_FILE).read_text(encoding="utf-8"))
         path = folder / pointer["file"]
         # Another number of threads changes sums in the last digit; starting again would cost the whole training.
-        if without_threads(pointer["config"]) != without_threads(state.config.as_dict()):
+        if without_place(pointer["config"]) != without_place(state.config.as_dict()):
             return False
         if sha256_of(path) != pointer["sha256"]:
             return False
@@ -101,6 +101,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def without_threads(config: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the JSON form of a configuration without the number of threads, which a machine decides."""
-    return {name: value for name, value in config.items() if name != "threads"}
+def without_place(config: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the JSON form of a configuration without what says where it trains: its threads and its stack."""
+    return {name: value for name, value in config.items() if name not in ("threads", "stack")}

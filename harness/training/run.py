@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from harness.models.spec import ModelSpec
 from harness.training.checkpoint import save_checkpoint
 from harness.training.description import Architecture, Description, Origin
 from harness.training.hyperparameters import network_params
-from harness.training.loop import TrainingState, fit, start_training
+from harness.training.loop import Fit, TrainingState, fit, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 
 CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
@@ -39,6 +40,7 @@ def run_trial(
     report: Callable[[EpochMetrics], str | None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     until: Until | None = None,
+    epochs: Fit = fit,
 ) -> TrialResult:
     """Train one configuration as `train` does, and save the weights of the best epoch in CHECKPOINT in `folder`.
 
@@ -51,7 +53,16 @@ def run_trial(
         return None if metrics.epoch == config.end else reason
 
     state, result = train(
-        config, model, data, device, journal=journal, folder=folder, report=judged, stop=stop, until=until
+        config,
+        model,
+        data,
+        device,
+        journal=journal,
+        folder=folder,
+        report=judged,
+        stop=stop,
+        until=until,
+        epochs=epochs,
     )
     if result.state in ("complete", "pruned") and state.best is not None and state.best_weights is not None:
         architecture = Architecture(
@@ -84,13 +95,15 @@ def train(
     report: Callable[[EpochMetrics], str | None],
     stop: Callable[[], bool],
     until: Until | None = None,
+    epochs: Fit = fit,
 ) -> tuple[TrainingState, TrialResult]:
     """Train one configuration, from the resume point in `folder` if there is one; return its state and result.
 
     Each epoch is appended to `journal`. If `report` returns a reason, the training is pruned. If `stop` returns
     True, it is interrupted and a resume point after the last epoch that ended in this process is left in `folder`.
     After the epoch `until`, if there are more, it is over for a given reason, or pauses with a resume point.
-    A loss that is not finite gives a `diverged` result. All other exceptions are raised.
+    A loss that is not finite gives a `diverged` result. All other exceptions are raised. `epochs` trains the
+    epochs.
     """
     state = start_training(config, model, data, device)
     if load_resume(folder, state):
@@ -98,7 +111,7 @@ def train(
     saver = _ResumeSaver(state, folder, journal)
     try:
         stopped = until is not None and state.epoch >= until.after
-        reason = None if stopped else _train(state, data, journal, saver, report, stop, until)
+        reason = None if stopped else _train(state, data, journal, saver, report, stop, until, epochs)
     except Diverged as divergence:
         return state, TrialResult(state="diverged", best=state.best, reason=str(divergence))
     except Interrupted as interruption:
@@ -167,6 +180,7 @@ def _train(
     report: Callable[[EpochMetrics], str | None],
     stop: Callable[[], bool],
     until: Until | None,
+    epochs: Fit,
 ) -> str | None:
     """Train to the last epoch, or `until`, and return None, or the reason with which `report` ends the training.
 
@@ -175,19 +189,21 @@ def _train(
     recorded = journal.last_epoch
     if stop():
         raise Interrupted("stopped before the next epoch")
-    for metrics in fit(state, data, stop=lambda: not saver.has_short_epochs and stop()):
-        # An epoch that is trained again is in the journal already.
-        event = EpochDone if metrics.epoch > recorded else EpochRepeated
-        journal.append(event(metrics=metrics))
-        reason = report(metrics)
-        if reason is not None:
-            return reason
-        saver.after_epoch(metrics.seconds)
-        if until is not None and metrics.epoch == until.after:
-            return None
-        if metrics.epoch < state.config.end:
-            if stop():
-                saver.keep()
-                raise Interrupted(f"stopped after epoch {metrics.epoch}")
-            saver.save_if_due()
+    # Closed before the state is used: a training in a stack then has its tensors for itself again.
+    with closing(epochs(state, data, stop=lambda: not saver.has_short_epochs and stop())) as trained:
+        for metrics in trained:
+            # An epoch that is trained again is in the journal already.
+            event = EpochDone if metrics.epoch > recorded else EpochRepeated
+            journal.append(event(metrics=metrics))
+            reason = report(metrics)
+            if reason is not None:
+                return reason
+            saver.after_epoch(metrics.seconds)
+            if until is not None and metrics.epoch == until.after:
+                return None
+            if metrics.epoch < state.config.end:
+                if stop():
+                    saver.keep()
+                    raise Interrupted(f"stopped after epoch {metrics.epoch}")
+                saver.save_if_due()
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.core.halving import Until
 from harness.core.records import EpochMetrics, Split, StudySpec, TrialConfig, TrialResult
@@ -13,6 +14,9 @@ from harness.models.registry import model_of_source, recorded_model
 from harness.training.description import Origin
 from harness.training.devices import choose_device, gpu_name
 from harness.workers.link import Link, Where
+
+if TYPE_CHECKING:
+    from harness.training.stacks import Stacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,9 @@ class TrialMaterial:
 
 
 class TrialTrainer:
-    """Trains one trial at a time."""
+    """Trains one trial at a time, by itself or in the stacks of its process, `stacks`, with those of others."""
 
-    def __init__(self, material: TrialMaterial, device: str, threads: int) -> None:
+    def __init__(self, material: TrialMaterial, device: str, threads: int, stacks: Stacks | None = None) -> None:
         import torch  # here: the sweep, which only describes trainings, does without it
 
         self._material = material
@@ -61,21 +65,28 @@ class TrialTrainer:
             self._model = model_of_source(spec.model, material.source, spec.source_digest, what, trust_code=True)
         else:
             self._model = recorded_model(spec.model, spec.source_digest, what, trust_code=True)
-        self._threads = threads
+        self._threads, self._stacks = threads, stacks
         torch.set_num_threads(threads)
         self._device = choose_device(device)
         self._data: dict[tuple[Value, int], TrainingData] = {}
 
     def where(self) -> Where:
         """Return where it trains."""
-        return Where(device=str(self._device), gpu=gpu_name(self._device), threads=self._threads)
+        return Where(
+            device=str(self._device),
+            gpu=gpu_name(self._device),
+            threads=self._threads,
+            stack=None if self._stacks is None else self._stacks.seats,
+        )
 
     def run(self, order: TrialOrder, link: Link) -> TrialResult:
         """Train a trial from its resume point, if there is one, and return its result."""
         from harness.training.folds import run_folds
+        from harness.training.loop import fit
         from harness.training.run import run_trial
 
         config, folds = order.config, len(self._material.splits)
+        epochs = fit if self._stacks is None else self._stacks.fit
         if folds == 1:
             return run_trial(
                 config,
@@ -88,6 +99,7 @@ class TrialTrainer:
                 report=link.judge.report,
                 stop=link.stop,
                 until=order.until,
+                epochs=epochs,
             )
 
         def report_fold(fold: int, curve: Sequence[EpochMetrics], mean: float) -> str | None:
@@ -106,6 +118,7 @@ class TrialTrainer:
             report_fold=report_fold,
             stop=link.stop,
             until=order.until,
+            epochs=epochs,
         )
 
     def _training_data(self, params: Params, fold: int = 1) -> TrainingData:

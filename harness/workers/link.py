@@ -65,13 +65,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """Where trainings run. `node` and `ray` (a version) are None on this machine."""
+    """Where trainings run. `node` and `ray` (a version) are None on this machine, `stack` outside of one."""
 
     device: str
     gpu: str | None
     threads: int
     node: str | None = None
     ray: str | None = None
+    stack: int | None = None
 
 
 class Trainer(Protocol[Order_contra, End_co]):

@@ -148,6 +148,7 @@ def _flags() -> Iterator[tuple[str, ...]]:
     for value in ("nan", "inf", "-1", "0", "x", "1e999"):
         yield "--timeout", value
     yield from (("--epochs", "0"), ("--seed", "-1"), ("--split-seed", "4294967296"), ("--attempts", "0"))
+    yield from (("--stack", "0"), ("--stack", "x"), ("--stack", "9999"))
     yield from (("--precision", "fp8"), ("--sampler", "best"), ("--pruner", "all"), ("--without", "nothing"))
     yield from (("--data", "missing"), ("--data", ""), ("--data", "/dev/null"), ("--data", "a\x1b[2J"))
     yield from (("--model", "vgg"), ("--model", ""), ("--model", "net.py"), ("--model", "missing.py:Net"))

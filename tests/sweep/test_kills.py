@@ -61,6 +61,12 @@ def run_with_kills(arguments: tuple[str, ...], study: str, kills: int, chance: r
 CASES = {
     "fcnn-one-job": (("--model", "fcnn", "--trials", "4", "--epochs", "150", "--jobs", "1"), 4, 150, 8),
     "fcnn-two-jobs": (("--model", "fcnn", "--trials", "8", "--epochs", "120", "--jobs", "2"), 8, 120, 10),
+    "fcnn-stack": (
+        ("--model", "fcnn", "--trials", "8", "--epochs", "120", "--jobs", "4", "--stack", "3"),
+        8,
+        120,
+        8,
+    ),
     "folds-one-job": (
         ("--model", "fcnn", "--folds", "3", "--trials", "2", "--epochs", "100", "--jobs", "1"),
         2,

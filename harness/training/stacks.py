@@ -1,0 +1,197 @@
+"""The stacks of one process, by shape: its trainings, each in a thread of its own, train their epochs together.
+
+A training takes a seat in the stack of its shape. Its weights are then views of the stack's tensors, so that it
+reads, saves and loads them as ever. The last training of a stack to ask for its next epoch does it for all; a
+training that ends or is pruned leaves its seat to the next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from harness.core.errors import Interrupted
+from harness.core.names import derive_seed
+from harness.core.records import EpochMetrics
+from harness.data import Part, TrainingData
+from harness.models.dropout import LEVELS, kept_levels, random_words
+from harness.models.fcnn import GenreClassifierFCNN
+from harness.training.loop import TrainingState, advanced, loop_params, lr_at
+from harness.training.optimizers import SGD, Adam
+from harness.training.stack import EpochFigures, FcnnStack, Shape
+from harness.training.tasks import normalised, smoothed
+
+
+class Stacks:
+    """The stacks of a process on one device, each with so many seats: as many as there are trainings at once."""
+
+    def __init__(self, seats: int, device: torch.device) -> None:
+        self.seats, self._device = seats, device
+        self._lock = threading.Lock()
+        self._groups: dict[Shape, _Group] = {}
+
+    def fit(
+        self, state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
+    ) -> Generator[EpochMetrics, None, None]:
+        """Train an FCNN in float32 as `loop.fit` does, together with those of other threads; `stop` ends no epoch.
+
+        The numbers are those of `fit` to rounding. They do not depend on the other trainings of the stack.
+        """
+        train, valid = normalised(state.classifier, data.train), normalised(state.classifier, data.valid)
+        network = state.classifier.network
+        assert isinstance(network, GenreClassifierFCNN)
+        shape = Shape(
+            batch_size=loop_params(state.config)["batch_size"],
+            rows=len(train),
+            valid=len(valid),
+            inputs=train.tensor.shape[1],
+            units=network.hidden,
+            classes=len(data.genres),
+            optimizer=type(state.optimizer),
+        )
+        with self._lock:
+            group = self._groups.get(shape) or _Group(FcnnStack(shape, self.seats, self._device))
+            self._groups[shape] = group
+        member = _Member(state, network, group.stack, train, valid)
+        member.sit_down(group.take())
+        try:
+            while state.epoch < state.config.end:
+                if stop():
+                    raise Interrupted(f"stopped before epoch {state.epoch + 1}")
+                started = time.perf_counter()
+                member.lay_out(state.epoch + 1)
+                figures = group.epoch(member.seat)
+                seconds, rows = time.perf_counter() - started, len(valid)
+                val_loss, val_accuracy = (figures.val_loss, figures.correct / rows) if rows else (None, None)
+                yield advanced(state, figures.train_loss, val_loss, val_accuracy, {}, seconds)
+        finally:
+            member.stand_up()
+            group.leave(member.seat)
+
+
+@dataclass(slots=True)
+class _Group:
+    """A stack with who sits in it, and who waits for the next epoch."""
+
+    stack: FcnnStack
+    _present: set[int] = field(default_factory=set)
+    _waiting: set[int] = field(default_factory=set)
+    _done: dict[int, EpochFigures | BaseException] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def take(self) -> int:
+        """Return a free seat, which is then taken. It is free also of an epoch: nobody trains meanwhile."""
+        with self._changed:
+            seat = min(set(range(self.stack.seats)) - self._present)
+            self._present.add(seat)
+            return seat
+
+    def leave(self, seat: int) -> None:
+        """Give a seat back; those who wait go on without it."""
+        with self._changed:
+            self._present.discard(seat)
+            self._changed.notify_all()
+
+    def epoch(self, seat: int) -> EpochFigures:
+        """Wait until everybody asks for the next epoch, and return the figures of this seat.
+
+        Raises what was raised in the epoch, to all of them.
+        """
+        with self._changed:
+            self._waiting.add(seat)
+            while seat not in self._done:
+                if self._waiting == self._present:
+                    self._run()
+                else:
+                    self._changed.wait()
+            found = self._done.pop(seat)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _run(self) -> None:
+        found: list[EpochFigures] | BaseException
+        try:
+            found = self.stack.epoch()
+        except Exception as error:  # noqa: BLE001 - raised by all who wait
+            found = error
+        for seat in self._waiting:
+            self._done[seat] = found if isinstance(found, BaseException) else found[seat]
+        self._waiting.clear()
+        self._changed.notify_all()
+
+
+class _Member:
+    """A training in a seat: what it lays out for an epoch there, and its weights as views of the stack."""
+
+    def __init__(
+        self, state: TrainingState, network: GenreClassifierFCNN, stack: FcnnStack, train: Part, valid: Part
+    ) -> None:
+        self.seat = -1
+        self._state, self._network, self._stack = state, network, stack
+        self._train, self._valid = train, valid
+        device = train.tensor.device
+        self._order = torch.Generator()
+        self._bits = self._order if device.type == "cpu" else torch.Generator(device)
+        self._params = loop_params(state.config)
+        self._wanted = smoothed(stack.shape.classes, self._params["label_smoothing"], device)
+
+    @torch.no_grad()
+    def sit_down(self, seat: int) -> None:
+        """Move the weights and the optimizer's tensors into a seat."""
+        self.seat, stack, params = seat, self._stack, self._params
+        optimizer = self._state.optimizer
+        decay, is_decoupled = optimizer.weight_decay, isinstance(optimizer, Adam) and optimizer.decoupled
+        stack.coupled[seat], stack.decoupled[seat] = (0.0, decay) if is_decoupled else (decay, 0.0)
+        stack.momentum[seat] = params["momentum"] if isinstance(optimizer, SGD) else 0.0
+        kept = kept_levels(self._network.dropout) if self._network.dropout else LEVELS
+        stack.kept[seat], stack.scale[seat] = kept - LEVELS // 2, LEVELS / kept
+        stack.valid_inputs[seat] = self._valid.tensor
+        stack.valid_targets[seat] = self._valid.targets
+        self._rebind(lambda own, view: view.copy_(own))
+
+    @torch.no_grad()
+    def stand_up(self) -> None:
+        """Give the training tensors of its own again."""
+        self._rebind(lambda own, _: own.clone())
+
+    def _rebind(self, made: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replace each tensor of the training by what is made of it and of the stack's."""
+        stack, optimizer, seat = self._stack, self._state.optimizer, self.seat
+        for own, view in zip(optimizer.parameters, stack.weights.of(seat), strict=True):
+            own.data = made(own.data, view)
+        statistics = iter(stack.statistics.of(seat))
+        for number, norm in enumerate((self._network.bn1, self._network.bn2)):
+            norm.running_mean = made(_held(norm.running_mean), next(statistics))
+            norm.running_var = made(_held(norm.running_var), next(statistics))
+            norm.num_batches_tracked = made(_held(norm.num_batches_tracked), stack.counts[seat, number])
+        for slot, pool in stack.slots.items():
+            pairs = zip(optimizer.state[slot], pool.of(seat), strict=True)
+            optimizer.state[slot] = [made(own, view) for own, view in pairs]
+        if isinstance(optimizer, Adam):
+            optimizer.count_in(made(optimizer.steps, stack.steps[seat]))
+
+    @torch.no_grad()
+    def lay_out(self, epoch: int) -> None:
+        """Lay out the rows of an epoch in its order, its random bits and learning rates: those of `loop.fit`."""
+        stack, seat, config, rows = self._stack, self.seat, self._state.config, len(self._train)
+        for generator in {self._order, self._bits}:
+            generator.manual_seed(derive_seed(config.seed, "epoch", epoch))
+        order = torch.randperm(rows, generator=self._order).to(self._train.tensor.device)
+        stack.inputs[seat] = self._train.tensor[order]
+        stack.wanted[seat] = self._wanted[self._train.targets[order]]
+        if self._network.dropout:
+            for bits in (stack.bits[seat], stack.last_bits[seat]):
+                bits.copy_(random_words(bits.numel(), bits.device, self._bits).view_as(bits))
+        lrs = [lr_at(config, epoch, index, rows) for index in range(len(stack.lrs))]
+        stack.lrs[:, seat, 0] = torch.tensor(lrs, device=stack.lrs.device)
+
+
+def _held(buffer: nn.Module | Tensor | None) -> Tensor:
+    assert isinstance(buffer, Tensor)
+    return buffer
