@@ -44,7 +44,10 @@ class MeanEpoch:
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[MeanEpoch]:
-    """Return the mean of the curves of folds, as long as the shortest. The seconds are summed, the GPU is that of the last."""
+    """Return the mean of the curves of folds, as long as the shortest. The seconds are summed.
+
+    The figures of the GPU are those of the last fold.
+    """
     return [
         MeanEpoch(
             EpochMetrics(
