@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--model", choices=("fcnn", "cnn"), default="fcnn")
     parser.add_argument("--studies", type=int, default=10, help="studies for each sampler and pruner")
     parser.add_argument("--only", action="append", help="SAMPLER-PRUNER, as tpe-asha; all without it")
+    parser.add_argument("--ends-only", action="store_true", help="measure only the last incumbent of each study")
     parser.add_argument("--picture", type=Path, help="draw the picture to this file")
     wanted = parser.parse_args()
     tracks = load_data(wanted.data)
@@ -97,7 +98,8 @@ def study_of(wanted: argparse.Namespace, tracks: Tracks, method: str, seed: int)
     if not path.exists():
         write(path, searched(wanted, method, seed))
     recorded = json.loads(path.read_text(encoding="utf-8"))
-    incumbents = [(since, confirmed(wanted, tracks, params, seed)) for since, params in recorded["incumbents"]]
+    which = recorded["incumbents"][-1:] if wanted.ends_only else recorded["incumbents"]
+    incumbents = [(since, confirmed(wanted, tracks, params, seed)) for since, params in which]
     return Found(recorded["seconds"], recorded["epochs"], tuple(incumbents))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,9 @@ def _log_warnings_only() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+_REPLACING = threading.Lock()  # what `_known_version` replaces is of the process
+
+
 class _KnownVersion:
     """Stands for what Optuna looks up the version of a database with."""
 
@@ -115,7 +119,7 @@ def _known_version(path: Path) -> Iterator[None]:
 def _open_file(url: str, path: Path) -> RDBStorage:
     make_database(path, lambda new: RDBStorage(new).engine.dispose())
     watched = WatchedFile(path)
-    with _known_version(path):
+    with _REPLACING, _known_version(path):
         storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
     # To connect would make an empty file in place of one that was removed.
     sqlalchemy.event.listen(storage.engine, "do_connect", lambda *_: _check_in_place(watched))

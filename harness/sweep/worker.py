@@ -58,14 +58,24 @@ class WorkerTask:
 
 
 class Worker:
-    """Runs trials of one study, one at a time, until no trial is left or `stopping` is set."""
+    """Runs trials of one study, one at a time, until no trial is left or `stopping` is set.
 
-    def __init__(self, task: WorkerTask, place: Place[TrialOrder, TrialResult], stopping: threading.Event) -> None:
+    One that `may_leave` ends also where others run the last trials.
+    """
+
+    def __init__(
+        self,
+        task: WorkerTask,
+        place: Place[TrialOrder, TrialResult],
+        stopping: threading.Event,
+        study: Study,
+        may_leave: bool = False,
+    ) -> None:
         self.task = task
         self.place = place
         self.stopping = stopping
-        storage = open_storage(task.stores.storage)
-        self.study = Study.open(storage, task.material.spec.name, task.work_folder, task.worker_id)
+        self.study = study
+        self.may_leave = may_leave
 
     def run(self) -> None:
         """Take trials and run them."""
@@ -74,7 +84,7 @@ class Worker:
             claim = self.study.claim(task.budget)
             if claim is not None:
                 self.run_claim(claim)
-            elif self.study.is_over(task.budget):
+            elif self.study.is_over(task.budget) or self.may_leave:
                 return
             else:  # other workers run the last trials; if one dies, its trial is run here
                 self.stopping.wait(WAIT_SECONDS)
@@ -188,28 +198,38 @@ def work_at(
 ) -> None:
     """Run trials of a study at a place, by default in this process, until none is left or `stopping` is set."""
     with reaching(task.stores.storage):
-        Worker(task, place or Here(task.material.trainer(task.device, task.threads)), stopping).run()
+        place = place or Here(task.material.trainer(task.device, task.threads))
+        storage = open_storage(task.stores.storage)
+        study = Study.open(storage, task.material.spec.name, task.work_folder, task.worker_id)
+        Worker(task, place, stopping, study).run()
 
 
 def work_stacked(task: WorkerTask, stopping: threading.Event) -> None:
     """Run trials of a study in this process, several at once in stacks, until none is left or `stopping` is set.
 
-    Each runs in a thread of its own. An error in one stops the others in good order, and is then raised.
+    Each runs in a thread of its own. An error in one stops the others in good order, and is then raised. Where no
+    trial is left to be begun, the first thread waits whether one is given back, and the others end.
     """
     from harness.training.devices import choose_device
     from harness.training.stacks import Stacks  # imports PyTorch
 
     assert task.stack is not None
-    stacks, material, errors = Stacks(task.stack, choose_device(task.device)), task.material, list[BaseException]()
+    with reaching(task.stores.storage):
+        storage = open_storage(task.stores.storage)
+    stacks = Stacks(task.stack, choose_device(task.device))
+    place = Here(TrialTrainer(task.material, task.device, task.threads, stacks))
+    errors: list[BaseException] = []
 
-    def seat() -> None:
+    def run(number: int) -> None:
         try:
-            work_at(task, stopping, Here(TrialTrainer(material, task.device, task.threads, stacks)))
+            with reaching(task.stores.storage):
+                study = Study.open(storage, task.material.spec.name, task.work_folder, task.worker_id)
+                Worker(task, place, stopping, study, may_leave=number > 0).run()
         except BaseException as error:  # noqa: BLE001 - raised by the main thread
             errors.append(error)
             stopping.set()
 
-    seats = [threading.Thread(target=seat, name=f"seat {number}") for number in range(task.at_once)]
+    seats = [threading.Thread(target=run, args=(number,)) for number in range(task.at_once)]
     for thread in seats:
         thread.start()
     for thread in seats:

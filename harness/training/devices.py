@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.core.errors import SettingsError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # The names of MLflow's own system metrics: its UI shows what begins so beside the model's metrics.
 GPU_MEMORY, GPU_USE = "system/gpu_memory_usage_megabytes", "system/gpu_utilization_percentage"
+USE_SECONDS = 1.0
 CUDA_DRIVERS = ("libcuda.so.1", "libcuda.dylib", "nvcuda.dll")
 
 
@@ -90,10 +92,19 @@ def gpu_figures(device: device) -> dict[str, float]:
     """
     if device.type != "cuda":
         return {}
-    import pynvml
     import torch
 
     figures = {GPU_MEMORY: torch.cuda.memory_reserved(device) / 2**20}
-    with suppress(pynvml.NVMLError):
-        figures[GPU_USE] = float(torch.cuda.utilization(device))
-    return figures
+    use = _gpu_use(device, int(time.monotonic() / USE_SECONDS))
+    return figures if use is None else {**figures, GPU_USE: use}
+
+
+@lru_cache(maxsize=16)
+def _gpu_use(device: device, _moment: int) -> float | None:
+    """Return the use of a GPU in per cent, asked for once a moment: the driver itself looks no more often."""
+    import torch
+
+    try:
+        return float(torch.cuda.utilization(device))
+    except Exception:  # noqa: BLE001 - each driver has its own way to say no, and no training may end by it
+        return None

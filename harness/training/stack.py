@@ -136,7 +136,8 @@ class FcnnStack:
         if self._graph is None:
             changed = [self.weights.flat, self.steps, self.statistics.flat, self._totals]
             changed += [pool.flat for pool in self.slots.values()]
-            self._graph = _Graph(self._step, [x, wanted, bits], changed)
+            with torch.cuda.device(self._device):
+                self._graph = _Graph(self._step, [x, wanted, bits], changed)
         self._graph.replay(x, wanted, bits)
 
     def _step(self, x: Tensor, wanted: Tensor, bits: Tensor) -> None:
@@ -248,7 +249,10 @@ class FcnnStack:
 
 
 class _Graph:
-    """A step as a CUDA graph, on copies of its inputs; `changed` are the tensors that it changes."""
+    """A step as a CUDA graph, on copies of its inputs; `changed` are the tensors that it changes.
+
+    It is captured on the current device.
+    """
 
     def __init__(self, step: Callable[..., None], inputs: Sequence[Tensor], changed: Sequence[Tensor]) -> None:
         self._inputs = [each.contiguous().clone() for each in inputs]
@@ -261,7 +265,7 @@ class _Graph:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads of the process may allocate meanwhile: their members are between two epochs.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             step(*self._inputs)
         for each, value in zip(changed, before, strict=True):
             each.copy_(value)

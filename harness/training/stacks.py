@@ -26,6 +26,8 @@ from harness.training.optimizers import SGD, Adam
 from harness.training.stack import EpochFigures, FcnnStack, Shape
 from harness.training.tasks import normalised, smoothed
 
+KEPT_STACKS = 8  # of those that nobody sits in now: a shape may come again, and its graph is captured once
+
 
 class Stacks:
     """The stacks of a process on one device, each with so many seats: as many as there are trainings at once."""
@@ -33,6 +35,8 @@ class Stacks:
     def __init__(self, seats: int, device: torch.device) -> None:
         self.seats, self._device = seats, device
         self._lock = threading.Lock()
+        # One epoch at a time: they share the device's stream, and one graph at most may be captured at a time.
+        self._training = threading.Lock()
         self._groups: dict[Shape, _Group] = {}
 
     def fit(
@@ -54,24 +58,37 @@ class Stacks:
             classes=len(data.genres),
             optimizer=type(state.optimizer),
         )
-        with self._lock:
-            group = self._groups.get(shape) or _Group(FcnnStack(shape, self.seats, self._device))
-            self._groups[shape] = group
-        member = _Member(state, network, group.stack, train, valid)
-        member.sit_down(group.take())
+        group, seat = self._take(shape)
+        member = _Member(state, network, group.stack, train, valid, seat)
         try:
+            member.sit_down()
             while state.epoch < state.config.end:
                 if stop():
                     raise Interrupted(f"stopped before epoch {state.epoch + 1}")
                 started = time.perf_counter()
                 member.lay_out(state.epoch + 1)
-                figures = group.epoch(member.seat)
-                seconds, rows = time.perf_counter() - started, len(valid)
+                laid_out = time.perf_counter() - started
+                figures, seconds = group.epoch(seat)
+                rows = len(valid)
                 val_loss, val_accuracy = (figures.val_loss, figures.correct / rows) if rows else (None, None)
-                yield advanced(state, figures.train_loss, val_loss, val_accuracy, {}, seconds)
+                yield advanced(state, figures.train_loss, val_loss, val_accuracy, {}, laid_out + seconds)
         finally:
-            member.stand_up()
-            group.leave(member.seat)
+            try:
+                member.stand_up()
+            finally:
+                group.leave(seat)  # whatever happened: the others would wait for ever
+
+    def _take(self, shape: Shape) -> tuple[_Group, int]:
+        """Return the group of a shape with a seat in it. Beyond a few, stacks that nobody sits in are dropped."""
+        with self._lock:
+            if shape not in self._groups:
+                for known in [each for each, group in self._groups.items() if group.is_empty]:
+                    if len(self._groups) >= KEPT_STACKS:
+                        del self._groups[known]
+                stack = FcnnStack(shape, self.seats, self._device)
+                self._groups[shape] = _Group(stack, self._training)
+            group = self._groups[shape]
+            return group, group.take()
 
 
 @dataclass(slots=True)
@@ -79,13 +96,19 @@ class _Group:
     """A stack with who sits in it, and who waits for the next epoch."""
 
     stack: FcnnStack
+    _training: threading.Lock
     _present: set[int] = field(default_factory=set)
     _waiting: set[int] = field(default_factory=set)
-    _done: dict[int, EpochFigures | BaseException] = field(default_factory=dict)
+    _done: dict[int, tuple[EpochFigures, float] | BaseException] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody sits in it."""
+        return not self._present
+
     def take(self) -> int:
-        """Return a free seat, which is then taken. It is free also of an epoch: nobody trains meanwhile."""
+        """Return a free seat, which is then taken; no epoch runs meanwhile."""
         with self._changed:
             seat = min(set(range(self.stack.seats)) - self._present)
             self._present.add(seat)
@@ -97,8 +120,8 @@ class _Group:
             self._present.discard(seat)
             self._changed.notify_all()
 
-    def epoch(self, seat: int) -> EpochFigures:
-        """Wait until everybody asks for the next epoch, and return the figures of this seat.
+    def epoch(self, seat: int) -> tuple[EpochFigures, float]:
+        """Wait until everybody asks for the next epoch; return the figures of this seat and the epoch's seconds.
 
         Raises what was raised in the epoch, to all of them.
         """
@@ -115,13 +138,14 @@ class _Group:
         return found
 
     def _run(self) -> None:
-        found: list[EpochFigures] | BaseException
         try:
-            found = self.stack.epoch()
+            with self._training:
+                began = time.perf_counter()
+                found = self.stack.epoch()
+                seconds = time.perf_counter() - began
+            self._done |= {seat: (found[seat], seconds) for seat in self._waiting}
         except Exception as error:  # noqa: BLE001 - raised by all who wait
-            found = error
-        for seat in self._waiting:
-            self._done[seat] = found if isinstance(found, BaseException) else found[seat]
+            self._done |= dict.fromkeys(self._waiting, error)
         self._waiting.clear()
         self._changed.notify_all()
 
@@ -130,9 +154,15 @@ class _Member:
     """A training in a seat: what it lays out for an epoch there, and its weights as views of the stack."""
 
     def __init__(
-        self, state: TrainingState, network: GenreClassifierFCNN, stack: FcnnStack, train: Part, valid: Part
+        self,
+        state: TrainingState,
+        network: GenreClassifierFCNN,
+        stack: FcnnStack,
+        train: Part,
+        valid: Part,
+        seat: int,
     ) -> None:
-        self.seat = -1
+        self.seat = seat
         self._state, self._network, self._stack = state, network, stack
         self._train, self._valid = train, valid
         device = train.tensor.device
@@ -142,9 +172,9 @@ class _Member:
         self._wanted = smoothed(stack.shape.classes, self._params["label_smoothing"], device)
 
     @torch.no_grad()
-    def sit_down(self, seat: int) -> None:
-        """Move the weights and the optimizer's tensors into a seat."""
-        self.seat, stack, params = seat, self._stack, self._params
+    def sit_down(self) -> None:
+        """Move the weights and the optimizer's tensors into the seat."""
+        seat, stack, params = self.seat, self._stack, self._params
         optimizer = self._state.optimizer
         decay, is_decoupled = optimizer.weight_decay, isinstance(optimizer, Adam) and optimizer.decoupled
         stack.coupled[seat], stack.decoupled[seat] = (0.0, decay) if is_decoupled else (decay, 0.0)
@@ -186,8 +216,11 @@ class _Member:
         stack.inputs[seat] = self._train.tensor[order]
         stack.wanted[seat] = self._wanted[self._train.targets[order]]
         if self._network.dropout:
-            for bits in (stack.bits[seat], stack.last_bits[seat]):
-                bits.copy_(random_words(bits.numel(), bits.device, self._bits).view_as(bits))
+            for bits in (
+                *stack.bits[seat],
+                stack.last_bits[seat],
+            ):  # batch by batch: on a GPU a draw is no sequence
+                bits.copy_(random_words(bits.numel(), bits.device, self._bits))
         lrs = [lr_at(config, epoch, index, rows) for index in range(len(stack.lrs))]
         stack.lrs[:, seat, 0] = torch.tensor(lrs, device=stack.lrs.device)
 

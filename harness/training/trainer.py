@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class TrialMaterial:
 
 
 class TrialTrainer:
-    """Trains one trial at a time, by itself or in the stacks of its process, `stacks`, with those of others."""
+    """Trains one trial at a time, or with `stacks` in each thread one, together with those of the others."""
 
     def __init__(self, material: TrialMaterial, device: str, threads: int, stacks: Stacks | None = None) -> None:
         import torch  # here: the sweep, which only describes trainings, does without it
@@ -68,6 +69,7 @@ class TrialTrainer:
         self._threads, self._stacks = threads, stacks
         torch.set_num_threads(threads)
         self._device = choose_device(device)
+        self._reading = threading.Lock()
         self._data: dict[tuple[Value, int], TrainingData] = {}
 
     def where(self) -> Where:
@@ -124,15 +126,17 @@ class TrialTrainer:
     def _training_data(self, params: Params, fold: int = 1) -> TrainingData:
         """Return the training data for these hyperparameters; they are cached for the next trial.
 
-        With several folds only the data of the last one are kept: those of all of them would fill the memory.
+        With several folds only the data of the last one are kept: those of all of them would fill the memory. Not
+        in a stack, which has rows and no pictures, and whose trials are in different folds.
         """
         view, splits = self._material.view.for_params(params), self._material.splits
         key = view.crop, fold
-        if key not in self._data:
-            if len(splits) > 1:
-                self._data.clear()
-            self._data[key] = view.training(splits[fold - 1]).to(self._device)
-        return self._data[key]
+        with self._reading:
+            if key not in self._data:
+                if len(splits) > 1 and self._stacks is None:
+                    self._data.clear()
+                self._data[key] = view.training(splits[fold - 1]).to(self._device)
+            return self._data[key]
 
     def _origin(self, number: int) -> Origin:
         spec = self._material.spec

@@ -24,7 +24,7 @@ from harness.training.loop import TrainingState, fit, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.training.run import train
 from harness.training.stack import EpochFigures, FcnnStack
-from harness.training.stacks import Stacks
+from harness.training.stacks import KEPT_STACKS, Stacks
 from tests.support.trainings import COLUMNS, CPU, GENRES
 
 FCNN = model_spec("fcnn")
@@ -241,3 +241,28 @@ def test_a_graph_has_the_numbers_of_the_steps_that_it_replays(name: str, monkeyp
     list(Stacks(3, device).fit(plain, data))
     assert figures(graphed.curve) == figures(plain.curve)
     assert all(torch.equal(a, b) for a, b in zip(weights(graphed).values(), weights(plain).values(), strict=True))
+
+
+@pytest.mark.parametrize("method", ["sit_down", "stand_up"])
+def test_a_member_that_fails_between_two_epochs_leaves_its_seat(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, stacks = rows(53), Stacks(2, CPU)
+
+    def failing(_member: object) -> None:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"harness.training.stacks._Member.{method}", failing)
+        with pytest.raises(MemoryError):
+            list(stacks.fit(start_training(config("plain"), FCNN, data, CPU), data))
+    found = together(stacks, [config("plain", seed) for seed in range(2)], data)
+    assert [len(state.curve) for state in found] == [3, 3]
+
+
+def test_stacks_that_nobody_sits_in_are_dropped() -> None:
+    data, stacks = rows(20), Stacks(2, CPU)
+    for step in range(KEPT_STACKS + 3):
+        params: Params = {"lr": 0.003, "batch_size": 8, "width": 0.05 + step / 100}
+        together(stacks, [replace(config("plain", epochs=1), params=params)], data)
+    assert len(stacks._groups) == KEPT_STACKS
