@@ -56,8 +56,8 @@ class Candidate:
     def identity(self) -> JsonObject:
         """Return the settings that determine the repeats, in their JSON form.
 
-        The display name and the number of threads (which depends on the machine) are left out, and so is what a
-        search chooses, because it follows from the rest. A candidate without a search has no word of one: a new
+        The display name and the number of threads (which depends on the machine) are left out, and so is the stack,
+        which no repeat has, and what a search chooses, because it follows from the rest. A candidate without a search has no word of one: a new
         entry would give all comparisons on record another identity, and orphan their repeats.
         """
         found = asdict(self)
@@ -65,5 +65,5 @@ class Candidate:
         if self.search is None:
             del found["search"]
         if found["config"] is not None:
-            del found["config"]["threads"]
+            del found["config"]["threads"], found["config"]["stack"]
         return found
