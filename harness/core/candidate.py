@@ -56,9 +56,10 @@ class Candidate:
     def identity(self) -> JsonObject:
         """Return the settings that determine the repeats, in their JSON form.
 
-        The display name and the number of threads (which depends on the machine) are left out, and so is the stack,
-        which no repeat has, and what a search chooses, because it follows from the rest. A candidate without a search has no word of one: a new
-        entry would give all comparisons on record another identity, and orphan their repeats.
+        Left out are the display name, the number of threads (which depends on the machine), the stack (which no
+        repeat has), and what a search chooses, because it follows from the rest. A candidate without a search
+        has no word of one: a new entry would give all comparisons on record another identity, and orphan their
+        repeats.
         """
         found = asdict(self)
         del found["name"], found["chosen"]
