@@ -526,6 +526,7 @@ GPU_ROWS: dict[str, Callable[[Size], Row]] = {
     "gpu_fcnn_stack_32": throughput("fcnn", 10.0, 32, stack=32),
     "gpu_cnn_1": throughput("cnn", 3.0, 1),
     "gpu_cnn_1_bf16": throughput("cnn", 3.0, 1, precision="bf16"),
+    "gpu_cnn_graph_bf16": throughput("cnn", 3.0, 1, precision="bf16", stack=1),
     "gpu_cnn_4_bf16": throughput("cnn", 3.0, 4, precision="bf16"),
 }
 

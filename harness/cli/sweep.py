@@ -105,7 +105,12 @@ def sweep(
         str | None, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")
     ] = None,
     stack: Annotated[
-        int | None, option("--stack", "none", "Train so many FCNNs of a process as one; for GPUs (docs/usage.md).")
+        int | None,
+        option(
+            "--stack",
+            "none",
+            "For GPUs: train so many FCNNs of a process as one, its step a CUDA graph; 1 for the CNN.",
+        ),
     ] = None,
     ray: Ray = None,
     gpus_per_trial: GpusPerTrial = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import SettingsError
+from harness.core.records import MAX_STACK
 from harness.core.space import Accepted, Hyperparameter
 from harness.core.trust import require_trust
 from harness.models.external import digest_of_code, model_from_code, read_model_file
@@ -47,6 +48,7 @@ MODELS: dict[str, ModelSpec] = {
         hyperparameters=OF_CNN,
         takes_size=True,
         most_threads=2,
+        most_stacked=1,
     ),
     "both": ModelSpec(
         name="both",
@@ -62,7 +64,7 @@ MODELS: dict[str, ModelSpec] = {
         representation="features",
         hyperparameters=OF_FCNN,
         jobs_per_gpu=4,
-        is_stackable=True,
+        most_stacked=MAX_STACK,
     ),
 }
 

@@ -27,10 +27,11 @@ class ModelSpec:
     `search` is the network's search space as a table, which is added to the default space. `threads` is the
     number of intra-op threads of a trial while others use the other cores, `most_threads` the number that it has
     a use for where cores are left. The number changes the last digits of sums. `jobs_per_gpu` is the default
-    number of trials that share a GPU: a small network leaves most of it idle. One that
-    `is_stackable` can be trained in a stack (training/stack.py). `objective` is validation accuracy for a
-    classifier, and another one for a network with a loss of its own. `source` is the code of the model's file and
-    `source_digest` its SHA-256; both are None for a model of the package.
+    number of trials that share a GPU: a small network leaves most of it idle. `most_stacked` is the size of a
+    stack at most: 1 if a step can be a CUDA graph, more if several can be trained as one (training/stacks.py).
+    `objective` is validation accuracy for a classifier, and another one for a network with a loss of its own.
+    `source` is the code of the model's file and `source_digest` its SHA-256; both are None for a model of the
+    package.
     """
 
     name: str
@@ -42,7 +43,7 @@ class ModelSpec:
     threads: int = 1
     most_threads: int = 1
     jobs_per_gpu: int = 1
-    is_stackable: bool = False
+    most_stacked: int = 0
     objective: Objective = ACCURACY
     source: str | None = None
     source_digest: str | None = None

@@ -10,7 +10,7 @@ from harness.core.conditions import resolve
 from harness.core.errors import DataError, SettingsError
 from harness.core.halving import HALVING
 from harness.core.known import KnownTrials
-from harness.core.records import Split, StudySpec
+from harness.core.records import MAX_STACK, Split, StudySpec
 from harness.core.space import Params, Space, first_params, possible_values
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
@@ -151,14 +151,14 @@ def _check_stack(settings: SweepSettings, model: ModelSpec) -> None:
     if settings.stack is None:
         return
     for is_wrong, found in (
-        (not model.is_stackable, f"the model is {model.name}"),
-        (settings.precision != "fp32", f"the precision is {settings.precision}"),
+        (settings.stack > model.most_stacked, f"the model is {model.name}"),
+        (model.most_stacked > 1 and settings.precision != "fp32", f"the precision is {settings.precision}"),
         (settings.ray is not None, "it is to run on Ray"),
     ):
         if is_wrong:
             raise SettingsError(
                 f"stack is {settings.stack}, and {found}",
-                expected="--stack with --model fcnn in fp32, on this machine",
+                expected=f"--stack from 1 to {MAX_STACK} with --model fcnn in fp32, 1 with cnn, on this machine",
                 hint="--jobs, for trials in processes of their own",
             )
 

@@ -10,7 +10,7 @@ import torch
 
 from harness.core.errors import DataError, Diverged, SettingsError, TrackingError
 from harness.core.json_types import JsonObject
-from harness.core.records import MAX_STACK, EpochMetrics, Split, TrialConfig, fold_round
+from harness.core.records import EpochMetrics, Split, TrialConfig, fold_round
 from harness.core.space_parsing import parse_fixed
 from harness.core.study_record import StudyContext
 from harness.core.threads import intra_op_threads
@@ -188,8 +188,9 @@ def _check_config(run_id: str, config: TrialConfig, model: ModelSpec) -> None:
     if type(config.threads) is not int or not 1 <= config.threads <= MAX_THREADS:
         raise TrackingError(f"{where}threads is {config.threads!r}", expected=f"1 to {MAX_THREADS}")
     stack = config.stack
-    if stack is not None and not (type(stack) is int and 1 <= stack <= MAX_STACK and model.is_stackable):
-        raise TrackingError(f"{where}stack is {stack!r} for {model.name}", expected=f"1 to {MAX_STACK} for fcnn")
+    most = model.most_stacked if config.precision == "fp32" else min(1, model.most_stacked)
+    if stack is not None and not (type(stack) is int and 1 <= stack <= most):
+        raise TrackingError(f"{where}stack is {stack!r}", expected=f"at most {most} of {model.name}")
     parse_fixed(config.params, accepted_by(model), where)
 
 

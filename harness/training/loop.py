@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from harness.models.classifier import Classifier, build_classifier
 from harness.models.normalise import NORMALISERS
 from harness.models.spec import ModelSpec
 from harness.training.devices import gpu_figures
+from harness.training.graphs import Graph
 from harness.training.hyperparameters import HYPERPARAMETERS, network_params
 from harness.training.optimizers import SGD, Adam, Optimizer
 from harness.training.tasks import logits_of, normalised, task_of
@@ -128,12 +129,17 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
 
 def fit(
-    state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
+    state: TrainingState,
+    data: TrainingData,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    graphed: bool = False,
 ) -> Generator[EpochMetrics, None, None]:
     """Train from `state` to the configured last epoch; yield the metrics at the end of each epoch.
 
-    At each yield `state` is that at the end of the epoch. `data` is on the device of the classifier. The consumer
-    logs, saves and prunes; it may stop iterating at any time.
+    `graphed`: on a GPU the step of a whole batch is a CUDA graph; the inputs are one tensor then. At each yield
+    `state` is that at the end of the epoch. `data` is on the device of the classifier. The consumer logs, saves
+    and prunes; it may stop iterating at any time.
 
     Raises Diverged if a loss is not finite, and Interrupted if `stop`, which is called before each batch, returns
     True. After either, `state` is in the middle of an epoch: only `best` and `best_weights` are valid.
@@ -145,26 +151,65 @@ def fit(
     params = loop_params(config)
     smoothing, classes = params["label_smoothing"], len(data.genres)
     task = task_of(state.classifier, state.objective, precision, smoothing, classes, device)
-    while state.epoch < config.end:
-        epoch, started = state.epoch + 1, time.perf_counter()
-        seed_everything(derive_seed(config.seed, "epoch", epoch), device)
-        order = torch.randperm(len(train)).to(device)
-        network.train()
-        total = torch.zeros((), device=device)  # summed on the device: reading each loss would wait for it
-        batches = _batches(train.inputs[order], train.targets[order], params["batch_size"])
-        for index, (inputs, targets) in enumerate(batches):
-            if stop():
-                raise Interrupted(f"stopped in epoch {epoch}")
-            if params["schedule"] != "constant":
-                state.optimizer.lr = lr_at(config, epoch, index, len(train))
-            state.optimizer.zero_grad()
-            loss = task.backward(inputs, targets)
-            state.optimizer.step()
-            total.add_(loss, alpha=len(targets))
-        train_loss = total.item() / len(train)
-        # A refit has no validation part.
-        val_loss, val_accuracy, own = task.figures(valid) if len(valid) else (None, None, {})
-        yield advanced(state, train_loss, val_loss, val_accuracy, own, time.perf_counter() - started)
+    total = torch.zeros((), device=device)  # summed on the device: reading each loss would wait for it
+
+    def step(inputs: Inputs, targets: Tensor) -> None:
+        state.optimizer.zero_grad()
+        loss = task.backward(inputs, targets)
+        state.optimizer.step()
+        total.add_(loss, alpha=len(targets))
+
+    with ExitStack() as stack:
+        run: Callable[[Inputs, Tensor], None] = step
+        if graphed and device.type == "cuda":
+            run = graph = _GraphedStep(step, state, total, params["batch_size"])
+            stack.callback(graph.close)
+        while state.epoch < config.end:
+            epoch, started = state.epoch + 1, time.perf_counter()
+            seed_everything(derive_seed(config.seed, "epoch", epoch), device)
+            order = torch.randperm(len(train)).to(device)
+            network.train()
+            total.zero_()
+            batches = _batches(train.inputs[order], train.targets[order], params["batch_size"])
+            for index, (inputs, targets) in enumerate(batches):
+                if stop():
+                    raise Interrupted(f"stopped in epoch {epoch}")
+                if params["schedule"] != "constant":
+                    state.optimizer.lr = lr_at(config, epoch, index, len(train))
+                run(inputs, targets)
+            train_loss = total.item() / len(train)
+            # A refit has no validation part.
+            val_loss, val_accuracy, own = task.figures(valid) if len(valid) else (None, None, {})
+            yield advanced(state, train_loss, val_loss, val_accuracy, own, time.perf_counter() - started)
+
+
+class _GraphedStep:
+    """A step that is a CUDA graph for whole batches, which is captured at the first of them."""
+
+    def __init__(
+        self, step: Callable[[Inputs, Tensor], None], state: TrainingState, total: Tensor, size: int
+    ) -> None:
+        self._step, self._state, self._total, self._size = step, state, total, size
+        self._graph: Graph | None = None
+        state.optimizer.keep_lr_on(total.device)
+
+    def __call__(self, inputs: Inputs, targets: Tensor) -> None:
+        """Do the step on a batch."""
+        assert isinstance(inputs, Tensor)
+        optimizer = self._state.optimizer
+        if len(targets) != self._size:
+            self._step(inputs, targets)
+            optimizer.zero_grad()  # they are large, and it is an epoch until the next batch of another size
+            return
+        if self._graph is None:
+            changed = [*self._state.classifier.state_dict().values(), *optimizer.tensors().values(), self._total]
+            self._graph = Graph(self._step, [inputs, targets], changed)
+        self._graph.replay(inputs, targets)
+
+    def close(self) -> None:
+        """Free the graph."""
+        if self._graph is not None:
+            self._graph.close()
 
 
 def advanced(

@@ -18,15 +18,32 @@ class Optimizer:
     (docs/performance.md), so what is below them is called directly.
 
     `slots` names the tensors that the optimizer keeps for each parameter, in the parameter's shape and memory
-    layout, because the fused kernel walks both together. `lr` may be changed between steps.
+    layout, because the fused kernel walks both together.
     """
 
     slots: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float) -> None:
-        self.lr, self.weight_decay = lr, weight_decay
+        self._lr: float | Tensor = lr
+        self.weight_decay = weight_decay
         self.parameters = list(parameters)
         self.state = {slot: [torch.zeros_like(p) for p in self.parameters] for slot in self.slots}
+
+    @property
+    def lr(self) -> float | Tensor:
+        """The learning rate of the next steps, a tensor after `keep_lr_on`."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if isinstance(self._lr, Tensor):
+            self._lr.fill_(lr)
+        else:
+            self._lr = lr
+
+    def keep_lr_on(self, device: torch.device) -> None:
+        """Keep the learning rate on a device: a step that was captured there reads it at each replay."""
+        self._lr = torch.as_tensor(self._lr, dtype=torch.float32, device=device)
 
     def zero_grad(self) -> None:
         """Drop the gradients."""

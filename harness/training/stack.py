@@ -8,7 +8,7 @@ seats. What is in the others does not change the numbers of a member: the shapes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from harness.models.dropout import words_of
+from harness.training.graphs import Graph
 from harness.training.optimizers import ADAM_BETAS, ADAM_EPS, SGD, Optimizer
 
 ALIGNED = 64  # floats: a member's tensors begin where each kernel may read whole lines, in every seat alike
-WARM_UP_STEPS = 3  # before a capture, as PyTorch asks for: libraries allocate what they need in them
 NORMS = 2  # the layers with batch normalisation, the first of the hidden ones
 _of_relu = torch.ops.aten.threshold_backward.default
 BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 0.1  # those of PyTorch's layers, which the FCNN leaves as they are
@@ -108,7 +108,7 @@ class FcnnStack:
         self.valid_inputs = torch.zeros(seats, shape.valid, shape.inputs, device=device)
         self.valid_targets = torch.zeros(seats, shape.valid, dtype=torch.int64, device=device)
         self._totals = torch.zeros(seats, device=device)
-        self._graph: _Graph | None = None
+        self._graph: Graph | None = None
 
     @torch.no_grad()
     def epoch(self) -> list[EpochFigures]:
@@ -128,6 +128,11 @@ class FcnnStack:
         figures = torch.stack([self._totals / shape.rows, losses, correct]).tolist()  # waits for the device, once
         return [EpochFigures(loss, val_loss, int(right)) for loss, val_loss, right in zip(*figures, strict=True)]
 
+    def close(self) -> None:
+        """Free its graph."""
+        if self._graph is not None:
+            self._graph.close()
+
     def _whole_step(self, x: Tensor, wanted: Tensor, bits: Tensor) -> None:
         """Do the step of a whole batch, on a GPU as a graph."""
         if self._device.type != "cuda":
@@ -136,8 +141,7 @@ class FcnnStack:
         if self._graph is None:
             changed = [self.weights.flat, self.steps, self.statistics.flat, self._totals]
             changed += [pool.flat for pool in self.slots.values()]
-            with torch.cuda.device(self._device):
-                self._graph = _Graph(self._step, [x, wanted, bits], changed)
+            self._graph = Graph(self._step, [x, wanted, bits.contiguous()], changed)
         self._graph.replay(x, wanted, bits)
 
     def _step(self, x: Tensor, wanted: Tensor, bits: Tensor) -> None:
@@ -246,32 +250,3 @@ class FcnnStack:
                 x = x.relu_()
         logs = torch.log_softmax(x, 2).gather(2, self.valid_targets.unsqueeze(2))
         return -logs.mean((1, 2)), (x.argmax(2) == self.valid_targets).sum(1).float()
-
-
-class _Graph:
-    """A step as a CUDA graph, on copies of its inputs; `changed` are the tensors that it changes.
-
-    It is captured on the current device.
-    """
-
-    def __init__(self, step: Callable[..., None], inputs: Sequence[Tensor], changed: Sequence[Tensor]) -> None:
-        self._inputs = [each.contiguous().clone() for each in inputs]
-        before = [each.clone() for each in changed]
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_STEPS):
-                step(*self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads of the process may allocate meanwhile: their members are between two epochs.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            step(*self._inputs)
-        for each, value in zip(changed, before, strict=True):
-            each.copy_(value)
-
-    def replay(self, *inputs: Tensor) -> None:
-        """Do the step on these inputs."""
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
-        self._graph.replay()

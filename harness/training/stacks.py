@@ -21,7 +21,7 @@ from harness.core.records import EpochMetrics
 from harness.data import Part, TrainingData
 from harness.models.dropout import LEVELS, kept_levels, random_words
 from harness.models.fcnn import GenreClassifierFCNN
-from harness.training.loop import TrainingState, advanced, loop_params, lr_at
+from harness.training.loop import TrainingState, advanced, fit, loop_params, lr_at
 from harness.training.optimizers import SGD, Adam
 from harness.training.stack import EpochFigures, FcnnStack, Shape
 from harness.training.tasks import normalised, smoothed
@@ -42,13 +42,18 @@ class Stacks:
     def fit(
         self, state: TrainingState, data: TrainingData, *, stop: Callable[[], bool] = lambda: False
     ) -> Generator[EpochMetrics, None, None]:
-        """Train an FCNN in float32 as `loop.fit` does, together with those of other threads; `stop` ends no epoch.
+        """Train as `loop.fit` does: an FCNN in float32 with those of other threads, any other network by itself.
 
-        The numbers are those of `fit` to rounding. They do not depend on the other trainings of the stack.
+        On a GPU a step is a CUDA graph. The numbers are those of `fit` to rounding. They do not depend on the
+        other trainings of the stack. `stop` ends no epoch of a stack.
         """
+        if not isinstance(state.classifier.network, GenreClassifierFCNN) or state.config.precision != "fp32":
+            if self.seats > 1:  # the generators of the process would be those of several trainings
+                raise ValueError(f"{state.config.model} in {state.config.precision} is stacked by itself only")
+            yield from fit(state, data, stop=stop, graphed=True)
+            return
         train, valid = normalised(state.classifier, data.train), normalised(state.classifier, data.valid)
         network = state.classifier.network
-        assert isinstance(network, GenreClassifierFCNN)
         shape = Shape(
             batch_size=loop_params(state.config)["batch_size"],
             rows=len(train),
@@ -84,7 +89,8 @@ class Stacks:
             if shape not in self._groups:
                 for known in [each for each, group in self._groups.items() if group.is_empty]:
                     if len(self._groups) >= KEPT_STACKS:
-                        del self._groups[known]
+                        with self._training:
+                            self._groups.pop(known).stack.close()
                 stack = FcnnStack(shape, self.seats, self._device)
                 self._groups[shape] = _Group(stack, self._training)
             group = self._groups[shape]

@@ -127,13 +127,13 @@ class TrialTrainer:
         """Return the training data for these hyperparameters; they are cached for the next trial.
 
         With several folds only the data of the last one are kept: those of all of them would fill the memory. Not
-        in a stack, which has rows and no pictures, and whose trials are in different folds.
+        where several trials are stacked: they have rows, no pictures, and are in different folds.
         """
         view, splits = self._material.view.for_params(params), self._material.splits
         key = view.crop, fold
         with self._reading:
             if key not in self._data:
-                if len(splits) > 1 and self._stacks is None:
+                if len(splits) > 1 and (self._stacks is None or self._stacks.seats == 1):
                     self._data.clear()
                 self._data[key] = view.training(splits[fold - 1]).to(self._device)
             return self._data[key]

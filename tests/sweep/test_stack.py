@@ -52,7 +52,7 @@ def test_a_stacked_trial_is_reproduced_to_the_last_digit(place: Path, inside: Ha
 
 
 def test_what_no_stack_trains(place: Path) -> None:
-    wrongs: list[dict[str, Any]] = [{"model": "cnn"}, {"precision": "bf16"}, {"ray": "auto"}]
+    wrongs: list[dict[str, Any]] = [{"model": "cnn"}, {"model": "both"}, {"precision": "bf16"}, {"ray": "auto"}]
     for wrong in wrongs:
         with pytest.raises(SettingsError, match="stack is 2, and"):
             plan_sweep(changed(stack=2, **wrong))

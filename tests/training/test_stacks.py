@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.core.errors import Interrupted
 from harness.core.journal import Journal
-from harness.core.records import EpochMetrics, TrialConfig
+from harness.core.records import EpochMetrics, Precision, TrialConfig
 from harness.core.space import Params
 from harness.data import Part, TrainingData
 from harness.models.registry import model_spec
@@ -25,7 +25,7 @@ from harness.training.resume import ResumePoint, load_resume, save_resume
 from harness.training.run import train
 from harness.training.stack import EpochFigures, FcnnStack
 from harness.training.stacks import KEPT_STACKS, Stacks
-from tests.support.trainings import COLUMNS, CPU, GENRES
+from tests.support.trainings import CNN, COLUMNS, CPU, GENRES, some_of
 
 FCNN = model_spec("fcnn")
 PARAMS: dict[str, Params] = {
@@ -266,3 +266,32 @@ def test_stacks_that_nobody_sits_in_are_dropped() -> None:
         params: Params = {"lr": 0.003, "batch_size": 8, "width": 0.05 + step / 100}
         together(stacks, [replace(config("plain", epochs=1), params=params)], data)
     assert len(stacks._groups) == KEPT_STACKS
+
+
+def test_a_network_that_is_no_fcnn_is_trained_by_the_loop(pictures: TrainingData) -> None:
+    config = replace(CNN, epochs=1)
+    alone, other = (start_training(config, model_spec("cnn"), pictures, CPU) for _ in range(2))
+    assert figures(list(fit(alone, pictures))) == figures(list(Stacks(1, CPU).fit(other, pictures)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("rows", "params"),
+    [
+        (48, {"lr": 0.001, "batch_size": 16, "dropout": 0.3}),
+        (48, {"lr": 0.001, "batch_size": 20, "schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.1}),
+        (47, {"lr": 0.01, "batch_size": 23, "optimizer": "sgd", "momentum": 0.9, "label_smoothing": 0.1}),
+    ],
+)
+def test_a_graph_of_the_cnn_has_the_numbers_of_its_steps(
+    pictures: TrainingData, precision: Precision, rows: int, params: Params
+) -> None:
+    device = torch.device("cuda")
+    config = replace(CNN, precision=precision, params=params)
+    data = replace(pictures, train=some_of(pictures.train, rows)).to(device)
+    graphed, plain = (start_training(config, model_spec("cnn"), data, device) for _ in range(2))
+    found, expected = list(fit(graphed, data, graphed=True)), list(fit(plain, data))
+    for one, other in zip(found, expected, strict=True):  # some of its kernels add in no fixed order
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-2)
