@@ -529,6 +529,7 @@ GPU_ROWS: dict[str, Callable[[Size], Row]] = {
     "gpu_cnn_graph_bf16": throughput("cnn", 3.0, 1, precision="bf16", stack=1),
     "gpu_cnn_4_bf16": throughput("cnn", 3.0, 4, precision="bf16"),
 }
+ALL_ROWS = {**ROWS, **GPU_ROWS}
 
 
 @contextmanager
@@ -549,8 +550,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="demo", help="data folder (default: the synthetic demo set)")
     parser.add_argument("--rounds", type=int, default=5)
-    usual = list(ROWS) if choose_device("auto").type == "cpu" else [*ROWS, *GPU_ROWS]
-    parser.add_argument("--only", nargs="*", choices=[*ROWS, *GPU_ROWS], default=usual)
+    usual = list(ROWS if choose_device("auto").type == "cpu" else ALL_ROWS)
+    parser.add_argument("--only", nargs="*", choices=list(ALL_ROWS), default=usual)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--tiny", action="store_true", help="run every row at a meaningless size")
     arguments = parser.parse_args()
@@ -576,7 +577,7 @@ def main() -> None:
     with working_folder():
         for name in arguments.only:
             started = time.perf_counter()
-            rows[name] = {**ROWS, **GPU_ROWS}[name](size)
+            rows[name] = ALL_ROWS[name](size)
             console.print(
                 f"{name}: {rows[name].value:.3f} ({time.perf_counter() - started:.0f} s)", highlight=False
             )

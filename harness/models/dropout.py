@@ -23,20 +23,21 @@ def factors_of(x: Tensor, units: tuple[int, ...], dropout: float) -> Sequence[Te
     """
     if not dropout:
         return [None] * len(units)
-    rows, kept = len(x), kept_levels(dropout)
+    rows, (below, scale) = len(x), threshold_and_scale(dropout)
     words = words_of(rows, units)
     bits = random_words(words, x.device).view(torch.int16)
     factors = torch.empty(4 * words, dtype=x.dtype, device=x.device)
-    torch.lt(bits, kept - LEVELS // 2, out=factors)
-    factors.mul_(LEVELS / kept)
+    torch.lt(bits, below, out=factors)
+    factors.mul_(scale)
     sizes = [rows * each for each in units]
     parts = torch.split(factors, [*sizes, 4 * words - sum(sizes)])
     return [part.view(rows, each) for part, each in zip(parts, units, strict=False)]
 
 
-def kept_levels(dropout: float) -> int:
-    """Return how many of the LEVELS of 16 bits keep a value, for a share above 0 that is dropped."""
-    return min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1)
+def threshold_and_scale(dropout: float) -> tuple[int, float]:
+    """Return below which signed value of 16 bits a value is kept, and what it is then multiplied with."""
+    kept = min(max(round((1 - dropout) * LEVELS), 1), LEVELS - 1) if dropout else LEVELS
+    return kept - LEVELS // 2, LEVELS / kept
 
 
 def words_of(rows: int, units: Sequence[int]) -> int:

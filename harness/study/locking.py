@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from harness.core.errors import StudyError
 from harness.core.files import sqlite_path
 from harness.core.names import WorkerId
-from harness.study.locks import FileTrialLocks, LeasedTrialLocks
+from harness.study.leased_locks import LeasedTrialLocks
+from harness.study.locks import FileTrialLocks
 from harness.study.queries import find_trials
 
 

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from harness.core.attempts import Deaths
 from harness.core.names import WorkerId
 from harness.study.attributes import DEATHS_KEY, RESULT_KEY
+from harness.study.leased_locks import LeasedTrialLocks
 from harness.study.locking import make_trial_locks
-from harness.study.locks import LeasedTrialLocks
 from harness.study.reading import StudyReader
 
 

@@ -65,9 +65,11 @@ def loop_params(config: TrialConfig) -> dict[str, Any]:
     return {name: config.params.get(name, known.default) for name, known in HYPERPARAMETERS.items()}
 
 
-def lr_at(config: TrialConfig, epoch: int, index: int, rows: int) -> float:
-    """Return the learning rate of a batch, from 0, in an epoch, from 1, over so many rows."""
-    params = loop_params(config)
+def lr_at(config: TrialConfig, params: Mapping[str, Any], epoch: int, index: int, rows: int) -> float:
+    """Return the learning rate of a batch, from 0, in an epoch, from 1, over so many rows.
+
+    `params` are the `loop_params` of the configuration.
+    """
     if params["schedule"] == "constant":
         return float(params["lr"])
     progress = (epoch - 1 + index * params["batch_size"] / rows) / config.schedule_epochs
@@ -175,7 +177,7 @@ def fit(
                 if stop():
                     raise Interrupted(f"stopped in epoch {epoch}")
                 if params["schedule"] != "constant":
-                    state.optimizer.lr = lr_at(config, epoch, index, len(train))
+                    state.optimizer.lr = lr_at(config, params, epoch, index, len(train))
                 run(inputs, targets)
             train_loss = total.item() / len(train)
             # A refit has no validation part.

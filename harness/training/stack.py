@@ -94,7 +94,7 @@ class FcnnStack:
             return torch.zeros(seats, 1, dtype=dtype, device=device)
 
         self.lr, self.coupled, self.decoupled, self.momentum = number(), number(), number(), number()
-        self.kept, self.scale = number(torch.int32), number()
+        self.kept_below, self.scale = number(torch.int32), number()
         whole, rest = divmod(shape.rows, shape.batch_size)
         if rest == 1 and whole:  # a single row has no variance: it is joined to the batch before it
             whole, rest = whole - 1, rest + shape.batch_size
@@ -195,7 +195,7 @@ class FcnnStack:
         units = self.shape.units
         sizes = [rows * each for each in units]
         drawn = bits.contiguous().view(torch.int16)[:, : sum(sizes)]
-        factors = torch.lt(drawn, self.kept).to(torch.float32).mul_(self.scale)
+        factors = torch.lt(drawn, self.kept_below).to(torch.float32).mul_(self.scale)
         parts = torch.split(factors, sizes, 1)
         return [part.reshape(self.seats, rows, each) for part, each in zip(parts, units, strict=True)]
 

@@ -19,7 +19,7 @@ from harness.core.errors import Interrupted
 from harness.core.names import derive_seed
 from harness.core.records import EpochMetrics
 from harness.data import Part, TrainingData
-from harness.models.dropout import LEVELS, kept_levels, random_words
+from harness.models.dropout import random_words, threshold_and_scale
 from harness.models.fcnn import GenreClassifierFCNN
 from harness.training.loop import TrainingState, advanced, fit, loop_params, lr_at
 from harness.training.optimizers import SGD, Adam
@@ -185,8 +185,7 @@ class _Member:
         decay, is_decoupled = optimizer.weight_decay, isinstance(optimizer, Adam) and optimizer.decoupled
         stack.coupled[seat], stack.decoupled[seat] = (0.0, decay) if is_decoupled else (decay, 0.0)
         stack.momentum[seat] = params["momentum"] if isinstance(optimizer, SGD) else 0.0
-        kept = kept_levels(self._network.dropout) if self._network.dropout else LEVELS
-        stack.kept[seat], stack.scale[seat] = kept - LEVELS // 2, LEVELS / kept
+        stack.kept_below[seat], stack.scale[seat] = threshold_and_scale(self._network.dropout)
         stack.valid_inputs[seat] = self._valid.tensor
         stack.valid_targets[seat] = self._valid.targets
         self._rebind(lambda own, view: view.copy_(own))
@@ -222,12 +221,10 @@ class _Member:
         stack.inputs[seat] = self._train.tensor[order]
         stack.wanted[seat] = self._wanted[self._train.targets[order]]
         if self._network.dropout:
-            for bits in (
-                *stack.bits[seat],
-                stack.last_bits[seat],
-            ):  # batch by batch: on a GPU a draw is no sequence
+            # Batch by batch, as the loop draws them: on a GPU one draw of all is another sequence.
+            for bits in (*stack.bits[seat], stack.last_bits[seat]):
                 bits.copy_(random_words(bits.numel(), bits.device, self._bits))
-        lrs = [lr_at(config, epoch, index, rows) for index in range(len(stack.lrs))]
+        lrs = [lr_at(config, self._params, epoch, index, rows) for index in range(len(stack.lrs))]
         stack.lrs[:, seat, 0] = torch.tensor(lrs, device=stack.lrs.device)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +64,16 @@ def weights(state: TrainingState) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in state.classifier.state_dict().items()}
 
 
+def at_once(run: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
+    """Call `run` with each of the arguments, in threads of this process, and wait for their ends."""
+    threads = [threading.Thread(target=run, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
 def together(stacks: Stacks, configs: Sequence[TrialConfig], data: TrainingData) -> list[TrainingState]:
     """Train the configurations in threads of one process, and return their states."""
     states = [start_training(each, FCNN, data, CPU) for each in configs]
@@ -73,12 +85,7 @@ def together(stacks: Stacks, configs: Sequence[TrialConfig], data: TrainingData)
         except BaseException as error:  # noqa: BLE001 - raised below
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(state,)) for state in states]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    at_once(run, [(state,) for state in states])
     assert not errors, errors
     return states
 
@@ -156,7 +163,11 @@ def test_a_resumed_training_has_the_numbers_of_one_that_was_not_stopped(tmp_path
 def test_one_that_is_pruned_or_stopped_leaves_the_others_alone(tmp_path: Path) -> None:
     data, stacks = rows(53), Stacks(4, CPU)
     kept, pruned, stopped = (config("decay", seed=seed, epochs=6) for seed in range(3))
-    found = {}
+    found, asked = {}, Counter[str]()
+
+    def asks(name: str) -> int:
+        asked[name] += 1
+        return asked[name]
 
     def run(name: str, wanted: TrialConfig, last: int, stop_after: int) -> None:
         with closing(Journal(tmp_path / f"{name}.jsonl")) as journal:
@@ -168,23 +179,12 @@ def test_one_that_is_pruned_or_stopped_leaves_the_others_alone(tmp_path: Path) -
                 journal=journal,
                 folder=tmp_path / name,
                 report=lambda metrics: "pruned" if metrics.epoch == last else None,
-                stop=lambda: stop_of[name]() >= stop_after,
+                stop=lambda: asks(name) >= stop_after,
                 epochs=stacks.fit,
             )
 
-    asked = dict.fromkeys(("kept", "pruned", "stopped"), 0)
-
-    def counter(name: str) -> int:
-        asked[name] += 1
-        return asked[name]
-
-    stop_of = {name: lambda name=name: counter(name) for name in asked}
     jobs = (("kept", kept, 99, 999), ("pruned", pruned, 2, 999), ("stopped", stopped, 99, 5))
-    threads = [threading.Thread(target=run, args=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(run, jobs)
     assert {name: result.state for name, (_, result) in found.items()} == {
         "kept": "complete",
         "pruned": "pruned",
@@ -212,11 +212,7 @@ def test_an_error_in_an_epoch_reaches_everybody_who_waits(monkeypatch: pytest.Mo
         except MemoryError as error:
             found.append(str(error))
 
-    threads = [threading.Thread(target=run, args=(state,)) for state in states]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(run, [(state,) for state in states])
     assert found == ["no room"] * 3
     monkeypatch.undo()
     (again,) = together(stacks, [config("plain")], data)  # nobody holds a seat
