@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -24,7 +25,9 @@ from harness.training.resume import ResumePoint, load_resume, save_resume
 
 CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
 RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
-RESUME_SHARE = 0.05  # of the time, at most, goes into resume points: large ones travel to another machine
+RESUME_SHARE = 0.05  # of the time, at most, goes into resume points
+DEATH_SECONDS = 3600.0  # between two deaths of a process, for which the time between resume points is chosen
+FIRST_BYTES_A_SECOND = 200e6  # how fast a resume point is written, until one has been timed
 LONG_EPOCH_SECONDS = 5.0  # a trial that is to stop does not finish an epoch that takes longer
 
 
@@ -125,6 +128,15 @@ def train(
     return state, TrialResult(state="complete" if reason is None else "pruned", best=state.best, reason=reason)
 
 
+def resume_interval(cost: float) -> float:
+    """Return the seconds of training between two resume points that take `cost` seconds each.
+
+    Resume points and the work that deaths undo then cost least together: sqrt(2 * cost * time between deaths), a
+    first order optimum (Young 1974, "A first order approximation to the optimum checkpoint interval").
+    """
+    return max(RESUME_SECONDS, math.sqrt(2 * cost * DEATH_SECONDS), cost / RESUME_SHARE)
+
+
 class _ResumeSaver:
     """Saves resume points during a training run, and one when the run is interrupted.
 
@@ -135,7 +147,7 @@ class _ResumeSaver:
     def __init__(self, state: TrainingState, folder: Path, journal: EventLog) -> None:
         self._state, self._folder, self._journal = state, folder, journal
         self._saved_at = time.monotonic()
-        self._interval = RESUME_SECONDS
+        self._cost = resume_bytes(state) / FIRST_BYTES_A_SECOND
         self._kept: ResumePoint | None = None
         self._begun = state.epoch
         self.has_short_epochs = False
@@ -152,10 +164,10 @@ class _ResumeSaver:
     def save_if_due(self) -> None:
         """Save the state, which is that at the end of an epoch, if the last save is long enough ago."""
         began = time.monotonic()
-        if began - self._saved_at > self._interval:
+        if began - self._saved_at > resume_interval(self._cost):
             self._save(self._kept or ResumePoint.of(self._state))
             self._saved_at = time.monotonic()
-            self._interval = max(RESUME_SECONDS, (self._saved_at - began) / RESUME_SHARE)
+            self._cost = self._saved_at - began
 
     def save_kept(self) -> None:
         """Save the copy that was kept, if there is one."""
@@ -170,6 +182,13 @@ class _ResumeSaver:
     def _save(self, point: ResumePoint) -> None:
         save_resume(self._folder, point)
         self._journal.append(ResumeSaved(epoch=point.epoch), sync=True)
+
+
+def resume_bytes(state: TrainingState) -> int:
+    """Return the size of a resume point: the weights, those of the best epoch, and what the optimizer keeps."""
+    weights = list(state.classifier.state_dict().values())
+    kept = list(state.optimizer.tensors().values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*weights, *weights, *kept])
 
 
 def _train(

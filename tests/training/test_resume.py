@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.records import TrialConfig
 from harness.core.space import Value
@@ -13,6 +15,7 @@ from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.training.loop import TrainingState, fit, start_training
 from harness.training.resume import ResumePoint, load_resume, save_resume
+from harness.training.run import DEATH_SECONDS, RESUME_SECONDS, RESUME_SHARE, resume_bytes, resume_interval
 from tests.support.trainings import CNN, CPU, FCNN, SMALL, numbers
 
 SGD: dict[str, Value] = {
@@ -89,3 +92,30 @@ def test_a_resume_point_is_a_copy(state: TrainingState, data: TrainingData) -> N
     before = {name: tensor.clone() for name, tensor in point.tensors.items()}
     list(fit(state, data))
     assert all(torch.equal(before[name], tensor) for name, tensor in point.tensors.items())
+
+
+@given(cost=st.floats(0.0, 1000.0), other=st.floats(RESUME_SECONDS, 50_000.0))
+def test_no_other_interval_loses_less(cost: float, other: float) -> None:
+    """To resume points, and to the work that is done again after one death an hour: half an interval."""
+
+    def lost(interval: float) -> float:
+        return cost / interval + interval / 2 / DEATH_SECONDS
+
+    chosen = resume_interval(cost)
+    assert chosen >= RESUME_SECONDS
+    assert cost <= RESUME_SHARE * chosen * (1 + 1e-9)
+    if cost <= RESUME_SHARE * other:
+        assert lost(chosen) <= lost(other) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("config", [FCNN, CNN], ids=["fcnn", "cnn"])
+def test_the_size_of_a_resume_point_is_known_before(
+    config: TrialConfig, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    data = request.getfixturevalue("features" if config.model == "fcnn" else "pictures")
+    state = start_training(config, model_spec(config.model), data, CPU)
+    foreseen = resume_bytes(state)
+    next(iter(fit(state, data)))
+    save_resume(tmp_path, ResumePoint.of(state))
+    (file,) = tmp_path.glob("*.safetensors")
+    assert foreseen <= file.stat().st_size <= foreseen + 10_000  # names and shapes
