@@ -107,7 +107,10 @@ def check_attempts(study: str) -> None:
         assert not any(isinstance(event, EpochDone | TrialStarted) for event in events[last:]), number
 
 
-def test_the_same_numbers_as_here_and_exact_totals(place: Path, nodes: Nodes, harness: Harness) -> None:
+# In this order two processes, which take every other test, are done at about the same time.
+def test_the_same_numbers_as_here_and_exact_totals(
+    place: Path, nodes: Nodes, harness: Harness, inside: Harness
+) -> None:
     """40 trials on two nodes; one slot, folds and refit: the numbers of a sweep of this machine; pictures."""
     nodes.add()
     nodes.add()
@@ -131,7 +134,7 @@ def test_the_same_numbers_as_here_and_exact_totals(place: Path, nodes: Nodes, ha
     assert set(stores.check_halved("paused-there", 6, (3, 10), 30)) == {3, 10, 30}
     pictures = ("sweep", "--data", "demo", "--model", "cnn", "--trials", "1", "--epochs", "1")
     harness(*pictures, "--set", "crop=frame", "--study", "pictures", "--ray", nodes.address)
-    assert "test accuracy" in harness("export", "--study", "pictures", "--out", "best").stdout
+    assert "test accuracy" in inside("export", "--study", "pictures", "--out", "best").stdout
 
 
 def test_killed_workers_lost_and_frozen_nodes(place: Path, nodes: Nodes) -> None:
@@ -168,6 +171,40 @@ def test_killed_workers_lost_and_frozen_nodes(place: Path, nodes: Nodes) -> None
     assert left_behind(folder) == []
 
 
+def test_comparisons_and_traits_give_the_same_numbers(
+    place: Path, nodes: Nodes, harness: Harness, inside: Harness
+) -> None:
+    nodes.add()
+    nodes.add()
+    elsewhere = place / "elsewhere"
+    own = ("--tracking-uri", f"sqlite:///{elsewhere}/mlflow.db", "--storage", f"sqlite:///{elsewhere}/optuna.db")
+    for stores in ((), own):
+        for study in ("a", "b"):
+            words = (*SWEEP, "--trials", "1", "--epochs", "3", "--study", study, "--seed", str(ord(study)))
+            inside(*words, *stores)
+    compare = (
+        "compare",
+        "--study",
+        "a",
+        "--study",
+        "b",
+        "--repeats",
+        "5",
+        "--ensemble",
+        "2",
+        "--no-untuned",
+        "--json",
+    )
+    families = place / "families.toml"
+    families.write_text('[families]\nmfcc = ["mfcc*"]\nrest = ["chroma*", "rms*", "tempo"]\n')
+    traits = ("traits", "--study", "a", "--repeats", "5", "--families", str(families), "--json")
+    there, here = last_json(harness(*compare, "--ray", nodes.address)), last_json(inside(*compare, *own))
+    assert [model["test"] for model in there["models"]] == [model["test"] for model in here["models"]]
+    assert there["verdict"] == here["verdict"]
+    there, here = last_json(harness(*traits, "--ray", nodes.address)), last_json(inside(*traits, *own))
+    assert there["learners"] == here["learners"]
+
+
 def test_a_killed_and_an_interrupted_driver(place: Path, nodes: Nodes, inside: Harness) -> None:
     nodes.add()
     nodes.add()
@@ -190,36 +227,14 @@ def test_a_killed_and_an_interrupted_driver(place: Path, nodes: Nodes, inside: H
     check_attempts("driver")
 
 
-def test_comparisons_and_traits_give_the_same_numbers(
-    place: Path, nodes: Nodes, harness: Harness, inside: Harness
-) -> None:
-    nodes.add()
-    nodes.add()
-    elsewhere = place / "elsewhere"
-    own = ("--tracking-uri", f"sqlite:///{elsewhere}/mlflow.db", "--storage", f"sqlite:///{elsewhere}/optuna.db")
-    for stores in ((), own):
-        for study in ("a", "b"):
-            words = (*SWEEP, "--trials", "1", "--epochs", "3", "--study", study, "--seed", str(ord(study)))
-            inside(*words, *stores)
-    compare = ("compare", "--study", "a", "--study", "b", "--repeats", "5", "--ensemble", "2", "--json")
-    families = place / "families.toml"
-    families.write_text('[families]\nmfcc = ["mfcc*"]\nrest = ["chroma*", "rms*", "tempo"]\n')
-    traits = ("traits", "--study", "a", "--repeats", "5", "--families", str(families), "--json")
-    there, here = last_json(harness(*compare, "--ray", nodes.address)), last_json(inside(*compare, *own))
-    assert [model["test"] for model in there["models"]] == [model["test"] for model in here["models"]]
-    assert there["verdict"] == here["verdict"]
-    there, here = last_json(harness(*traits, "--ray", nodes.address)), last_json(inside(*traits, *own))
-    assert there["learners"] == here["learners"]
-
-
 def test_what_is_wrong_is_said(place: Path, harness: Harness, nodes: Nodes) -> None:
     refused = harness(*SWEEP, "--trials", "1", "--ray", "ray://127.0.0.1:1", code=1).stderr
     assert "HOST:PORT" in refused
     nothing = harness(*SWEEP, "--trials", "1", "--ray", "127.0.0.1:1", code=1).stderr
     assert "no Ray cluster answers at 127.0.0.1:1" in nothing
-    process = begun(*SWEEP, "--trials", "1", "--study", "waits", "--ray", nodes.address)  # a head without cores
-    time.sleep(25)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
-    assert "waiting for the cluster to grow: a worker takes 1 CPU" in message
-    assert process.returncode == 130
+    waits = (*SWEEP, "--trials", "1", "--study", "waits", "--ray", nodes.address)  # a head without cores
+    with (place / "stderr").open("w", encoding="utf-8") as said:
+        process = subprocess.Popen(command(*waits), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+        wait_for(lambda: "waiting for the cluster to grow: a worker takes 1 CPU" in (place / "stderr").read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
