@@ -1,19 +1,16 @@
 """Asynchronous successive halving: the rungs at which trials pause, and which trial a worker takes next.
 
-Every trial trains to the first rung and pauses there. Of all trials that reach a rung, the best third is to go on
-to the next one, from the resume point that each left. A trial does so as soon as it is likely to be among them.
-The choice follows from the trials on record alone, so that any worker of any machine makes the same one, before
-and after a crash.
+Every trial trains to the first rung and pauses there. Of the trials that have reached a rung, the best third goes
+on to the next one, from the resume point that each left. The choice follows from the trials on record alone, so
+that any worker of any machine makes the same one, before and after a crash.
 
-Source: Li et al. (2020), A System for Massively Parallel Hyperparameter Tuning, algorithm 2, which sends on each
-trial that is among the best third of those so far: of the first few that is often a wrong one.
+Source: Li et al. (2020), A System for Massively Parallel Hyperparameter Tuning, algorithm 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import comb
 from typing import Any, Literal
 
 from harness.core.json_types import JsonObject
@@ -25,9 +22,6 @@ from harness.core.records import EpochMetrics, TrialResult
 HALVING = "asha"  # the name of the pruner
 HALVING_KEY = "halving"  # the user attribute of a trial with its `Halving`
 FACTOR = 3  # one of so many trials goes on to the next rung
-LIKELY = (
-    0.9  # how likely it must be that a trial is among the best third of all, for it to go on before all are known
-)
 FIRST_EPOCHS = 3  # the first rung has at least so many epochs: the accuracy of the first ones is mostly noise
 
 # The best value so far, and the validation loss of its epoch.
@@ -71,10 +65,6 @@ class Halving:
     def pauses(self) -> bool:
         """Whether the trial, if nothing runs it, waits for a promotion."""
         return self.over is None and len(self.reached) > self.promoted
-
-    def pauses_at(self, rung: int) -> bool:
-        """Whether it waits for a promotion from this rung."""
-        return self.pauses and len(self.reached) == rung
 
     @classmethod
     def of(cls, recorded: Any) -> Halving:
@@ -146,36 +136,27 @@ def rungs_of(epochs: int, folds: int) -> tuple[int, ...]:
 
 
 def next_step(
-    contenders: Sequence[Contender], rungs: int, *, wanted: int, objective: Objective = ACCURACY
+    contenders: Sequence[Contender], rungs: int, *, begins: bool, objective: Objective = ACCURACY
 ) -> Step | None:
     """Return what a worker does next, None if there is nothing to do as long as other trials run.
 
-    First it goes on with a trial that was interrupted. Then it promotes, from the last rung down, the best of the
-    trials that pause there, if it is likely to be among the best third of those that will have reached the rung.
-    Then it begins a new trial, if there are fewer than `wanted`. When nothing runs that could change the ranks,
-    the best third goes on, the best trial even where a third is less than one, so that one trial reaches its end.
-    All others that pause are over.
+    First it goes on with a trial that was interrupted. Then it promotes: of the trials that have reached a rung,
+    from the last rung down, the best of those in the best third that pause there. Then it begins a new trial, if
+    it `begins` any more. When nothing runs that could change the ranks, the best trial of a rung goes on even
+    where a third is less than one, so that one trial reaches its end. All others that pause are over.
     """
     waiting = {each.number: each.halving for each in contenders if each.state == "waiting"}
     interrupted = [number for number, halving in waiting.items() if not halving.pauses]
     if interrupted:
         return Step(min(interrupted), waiting[min(interrupted)])
-    begins = len(contenders) < wanted
     runs = any(each.state == "running" and each.halving.over is None for each in contenders)
+    least = 0 if begins or runs else 1
     for rung in range(rungs, 0, -1):
         ranked = _ranked(contenders, rung, objective)
-        pausing = [number for number in ranked if number in waiting and waiting[number].pauses_at(rung)]
-        if not pausing:
-            continue
-        number, place = pausing[0], 1 + ranked.index(pausing[0])
-        if begins or runs:
-            sent = wanted if rung == 1 else sum(each.halving.promoted >= rung - 1 for each in contenders)
-            every = max(len(ranked), wanted // FACTOR ** (rung - 1), sent)
-            goes_on = _likelihood(place, len(ranked), every // FACTOR, every) >= LIKELY
-        else:
-            goes_on = place <= max(1, len(ranked) // FACTOR)
-        if goes_on:
-            return Step(number, replace(waiting[number], promoted=rung))
+        for number in ranked[: max(least, len(ranked) // FACTOR)]:
+            halving = waiting.get(number)
+            if halving is not None and halving.pauses and len(halving.reached) == rung:
+                return Step(number, replace(halving, promoted=rung))
     if begins:
         return Step(None, NEW)
     if runs or not waiting:
@@ -183,16 +164,6 @@ def next_step(
     number = min(waiting)
     halving = waiting[number]
     return Step(number, replace(halving, over=_why(contenders, number, halving, objective)))
-
-
-def _likelihood(place: int, known: int, best: int, every: int) -> float:
-    """Return how likely the trial at a place (from 1) among the `known` is one of the `best` of `every` trial.
-
-    As if the known ones were drawn from all at random: then as many of the best as the place says, or more, are
-    among them (hypergeometric).
-    """
-    ways = sum(comb(best, n) * comb(every - best, known - n) for n in range(place, min(best, known) + 1))
-    return ways / comb(every, known)
 
 
 def _ranked(contenders: Sequence[Contender], rung: int, objective: Objective) -> list[int]:
