@@ -52,6 +52,10 @@ class ModelSpec:
         """Return the number of intra-op threads of a training, so many of which share the cores."""
         return min(cores, max(self.threads, min(self.most_threads, cores // jobs)))
 
+    def largest_stack(self, precision: str) -> int:
+        """Return the size of a stack at most: several are trained as one in float32 only."""
+        return self.most_stacked if precision == "fp32" or self.most_stacked == 1 else 0
+
     @property
     def label(self) -> str:
         """The display name: for a model from a file, the name of its class."""

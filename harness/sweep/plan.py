@@ -152,7 +152,7 @@ def _check_stack(settings: SweepSettings, model: ModelSpec) -> None:
         return
     for is_wrong, found in (
         (settings.stack > model.most_stacked, f"the model is {model.name}"),
-        (model.most_stacked > 1 and settings.precision != "fp32", f"the precision is {settings.precision}"),
+        (settings.stack > model.largest_stack(settings.precision), f"the precision is {settings.precision}"),
         (settings.ray is not None, "it is to run on Ray"),
     ):
         if is_wrong:

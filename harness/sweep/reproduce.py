@@ -187,10 +187,11 @@ def _check_config(run_id: str, config: TrialConfig, model: ModelSpec) -> None:
     where = f"run {run_id}: "
     if type(config.threads) is not int or not 1 <= config.threads <= MAX_THREADS:
         raise TrackingError(f"{where}threads is {config.threads!r}", expected=f"1 to {MAX_THREADS}")
-    stack = config.stack
-    most = model.most_stacked if config.precision == "fp32" else min(1, model.most_stacked)
+    stack, most = config.stack, model.largest_stack(config.precision)
     if stack is not None and not (type(stack) is int and 1 <= stack <= most):
-        raise TrackingError(f"{where}stack is {stack!r}", expected=f"at most {most} of {model.name}")
+        raise TrackingError(
+            f"{where}stack is {stack!r}", expected=f"at most {most} of {model.name} in {config.precision}"
+        )
     parse_fixed(config.params, accepted_by(model), where)
 
 

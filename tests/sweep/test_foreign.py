@@ -1,5 +1,6 @@
 """Damaged files, and runs and files of somebody else: the commands name them or pass over them, and go on."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,12 @@ def test_damaged_files_of_a_study(swept: Path, inside: Harness) -> None:
 
 
 def test_a_damaged_configuration(swept: Path, inside: Harness) -> None:
-    run = Stores.here().runs(STUDY, "trial")[0].info.run_id
+    first = Stores.here().runs(STUDY, "trial")[0]
+    run, config = first.info.run_id, json.loads(first.data.tags[Tag.CONFIG])
+    for stack, precision in ((5000, "fp32"), (1, "bf16")):  # what `harness sweep` refuses to train
+        changed = json.dumps({**config, "stack": stack, "precision": precision})
+        Stores.here().client().set_tag(run, Tag.CONFIG.value, changed)
+        assert f"stack is {stack}" in inside("reproduce", run, code=1).stderr
     for content in ("{", "[]", '{"model": 5}', "x" * 4000):
         Stores.here().client().set_tag(run, Tag.CONFIG.value, content)
         assert "has the tag 'config' with" in inside("reproduce", run, code=1).stderr
