@@ -38,6 +38,13 @@ class ResumePoint:
         return cls(state.config, state.epoch, state.best, state.curve, tensors)
 
 
+def resume_bytes(state: TrainingState) -> int:
+    """Return the size of a resume point: the weights, those of the best epoch, and what the optimizer keeps."""
+    weights = list(state.classifier.state_dict().values())
+    kept = list(state.optimizer.tensors().values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*weights, *weights, *kept])
+
+
 def save_resume(folder: Path, point: ResumePoint) -> None:
     """Save a resume point in a folder and remove older ones.
 

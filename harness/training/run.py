@@ -21,7 +21,7 @@ from harness.training.checkpoint import save_checkpoint
 from harness.training.description import Architecture, Description, Origin
 from harness.training.hyperparameters import network_params
 from harness.training.loop import Fit, TrainingState, fit, start_training
-from harness.training.resume import ResumePoint, load_resume, save_resume
+from harness.training.resume import ResumePoint, load_resume, resume_bytes, save_resume
 
 CHECKPOINT = "checkpoint"  # the folder of a training run's checkpoint, in the folder of the run
 RESUME_SECONDS = 30.0  # minimum time between two resume points: short trials write none
@@ -182,13 +182,6 @@ class _ResumeSaver:
     def _save(self, point: ResumePoint) -> None:
         save_resume(self._folder, point)
         self._journal.append(ResumeSaved(epoch=point.epoch), sync=True)
-
-
-def resume_bytes(state: TrainingState) -> int:
-    """Return the size of a resume point: the weights, those of the best epoch, and what the optimizer keeps."""
-    weights = list(state.classifier.state_dict().values())
-    kept = list(state.optimizer.tensors().values())
-    return sum(tensor.numel() * tensor.element_size() for tensor in [*weights, *weights, *kept])
 
 
 def _train(

@@ -14,8 +14,8 @@ from harness.core.workspace import clear_resume
 from harness.data import TrainingData
 from harness.models.registry import model_spec
 from harness.training.loop import TrainingState, fit, start_training
-from harness.training.resume import ResumePoint, load_resume, save_resume
-from harness.training.run import DEATH_SECONDS, RESUME_SECONDS, RESUME_SHARE, resume_bytes, resume_interval
+from harness.training.resume import ResumePoint, load_resume, resume_bytes, save_resume
+from harness.training.run import DEATH_SECONDS, RESUME_SECONDS, RESUME_SHARE, resume_interval
 from tests.support.trainings import CNN, CPU, FCNN, SMALL, numbers
 
 SGD: dict[str, Value] = {

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -79,9 +79,9 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     found.cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def begun(*arguments: str) -> subprocess.Popen[str]:
+def begun(*arguments: str, said: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=said, text=True, start_new_session=True
     )
 
 
@@ -185,19 +185,7 @@ def test_comparisons_and_traits_give_the_same_numbers(
         for study in ("a", "b"):
             words = (*SWEEP, "--trials", "1", "--epochs", "3", "--study", study, "--seed", str(ord(study)))
             inside(*words, *stores)
-    compare = (
-        "compare",
-        "--study",
-        "a",
-        "--study",
-        "b",
-        "--repeats",
-        "5",
-        "--ensemble",
-        "2",
-        "--no-untuned",
-        "--json",
-    )
+    compare = ("compare", "--study", "a", "--study", "b", "--repeats", "5", "--ensemble", "2", "--json")
     families = place / "families.toml"
     families.write_text('[families]\nmfcc = ["mfcc*"]\nrest = ["chroma*", "rms*", "tempo"]\n')
     traits = ("traits", "--study", "a", "--repeats", "5", "--families", str(families), "--json")
@@ -237,7 +225,7 @@ def test_what_is_wrong_is_said(place: Path, harness: Harness, nodes: Nodes) -> N
     assert "no Ray cluster answers at 127.0.0.1:1" in nothing
     waits = (*SWEEP, "--trials", "1", "--study", "waits", "--ray", nodes.address)  # a head without cores
     with (place / "stderr").open("w", encoding="utf-8") as said:
-        process = subprocess.Popen(command(*waits), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+        process = begun(*waits, said=said)
         wait_for(lambda: "waiting for the cluster to grow: a worker takes 1 CPU" in (place / "stderr").read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
