@@ -394,7 +394,7 @@ def main() -> None:
     parser.add_argument("--split", nargs="+", choices=list(TITLES), default=list(TITLES), help="default: both")
     parser.add_argument("--seeds", type=int, default=10, help="of the report's recipes")
     parser.add_argument(
-        "--cnn-seeds", type=int, default=5, help="of them at most: the CNN trains 400 times as long"
+        "--cnn-seeds", type=int, default=4, help="of them at most: the CNN trains 400 times as long"
     )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--trials", type=int, default=40)

@@ -41,8 +41,7 @@ def main() -> None:
     parser.add_argument("--split", nargs="+", choices=list(TITLES), default=list(TITLES), help="default: both")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=[], help="what to measure, unless it is known")
     parser.add_argument("--trials", type=int, default=40, help="of a network that is swept here")
-    parser.add_argument("--repeats", type=int, default=10, help="of features and of the comparison")
-    parser.add_argument("--picture-repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10, help="of all but pictures, which have the default")
     parser.add_argument("--write", action="store_true", help="write README.md, docs/traits.md and the pictures")
     arguments = parser.parse_args()
     for name in ("data", "lists", "out", "results"):
@@ -93,10 +92,10 @@ def measure(arguments: argparse.Namespace, what: str, split: SplitKind) -> None:
         found = {key: everything[key] for key in KEPT}
     else:
         folder = arguments.out / f"traits-{what}-{split}"
-        repeats = arguments.repeats if what == "fcnn" else arguments.picture_repeats
+        repeats = ("--repeats", str(arguments.repeats)) if what == "fcnn" else ()
         study = f"report-{split}-fcnn" if what == "fcnn" else tuned(arguments, split, "traits", "cnn", *QUICK)
-        words = ("--repeats", str(repeats), "--data", str(arguments.data), "--out", str(folder), "--yes", "--json")
-        found = json.loads(harness(arguments, "traits", "--study", study, *words))
+        words = ("--data", str(arguments.data), "--out", str(folder), "--yes", "--json")
+        found = json.loads(harness(arguments, "traits", "--study", study, *repeats, *words))
     found["minutes"] = None if goes_on else round((time.monotonic() - started) / 60, 1)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     begun.unlink()

@@ -1,6 +1,6 @@
 """A network with a loss of its own: a convolutional variational autoencoder (VAE) on the mel pictures.
 
-    harness sweep --model experiments/vae.py:MelVAE --set crop=frame --epochs 20 --trials 12
+    harness sweep --model experiments/vae.py:MelVAE --set crop=frame --epochs 12 --trials 10
     .venv/bin/python experiments/vae.py --study gtzan-MelVAE --out vae
 
 The search looks for the evidence lower bound (ELBO) of the validation part. The script draws reconstructions of

@@ -26,7 +26,7 @@ from harness.cli.run_plan import carry_out
 def sweep(
     context: typer.Context,
     model: Annotated[
-        str | None, option("--model", "none", "The network to tune: fcnn, cnn, or FILE.py:Class.")
+        str | None, option("--model", "none", "The network to tune: fcnn, cnn, both, or FILE.py:Class.")
     ] = None,
     trials: Annotated[
         int | None, option("--trials", "40", "Stop when the study has this many finished trials.")

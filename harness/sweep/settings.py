@@ -124,7 +124,7 @@ def load_settings(config: Path | None, given: Mapping[str, object]) -> SweepSett
     if "model" not in settings:
         raise SettingsError(
             "no model was named",
-            expected="--model fcnn, --model cnn, --model FILE.py:Class, or a --config that names one",
+            expected="--model fcnn, cnn, both or FILE.py:Class, or a --config that names one",
         )
     return checked(settings, "")
 

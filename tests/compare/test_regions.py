@@ -20,7 +20,7 @@ from harness.tracking import Tracker
 from harness.training.checkpoint import load_checkpoint
 from tests.support.commands import Harness, last_json
 from tests.support.stores import Stores, artifacts
-from tests.support.sweeps import sweep
+from tests.support.sweeps import sweep, write_lists
 
 # A network that sees the mean brightness of each of 24 rows: it learns in a second.
 ROWS = """
@@ -135,6 +135,17 @@ def test_an_occlusion_map_is_what_masking_a_tile_takes(tmp_path: Path) -> None:
     assert found.probability == pytest.approx(whole, abs=1e-6)
     assert found.drops.shape == (12, 9)
     assert found.drops[1, 2] == pytest.approx(whole - without, abs=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_on_lists_there_are_as_many_repeats_as_are_advised(tmp_path: Path, demo_tracks: Tracks) -> None:
+    (tmp_path / "rows.py").write_text(ROWS)
+    lists = write_lists(tmp_path / "lists", stratified_split(demo_tracks, seed=1))
+    sweep(model=f"{tmp_path}/rows.py:Rows", study="rows", trials=1, epochs=2, split=str(lists))
+    plan = plan_traits(TraitsSettings(study="rows", trust_code=True))
+    assert (plan.settings.repeats, len(plan.splits)) == (8, 8)
+    assert not any("too narrow" in warning for warning in plan.warnings)
 
 
 @pytest.mark.long

@@ -12,11 +12,11 @@ from harness.compare.traits.families import families_of
 from harness.compare.traits.game import NOISE_COLUMNS, FamilyGame, Game
 from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
 from harness.compare.traits.result import NETWORK
-from harness.compare.warnings import few_repeats, split_warnings
+from harness.compare.warnings import ENOUGH_SEEDS, few_repeats, split_warnings
 from harness.core.candidate import Candidate
 from harness.core.errors import SettingsError, StudyError
 from harness.core.workspace import resolve_stores
-from harness.data import with_bounds, with_crop
+from harness.data import FOLDS, with_bounds, with_crop
 from harness.models.external import check_network
 from harness.training.devices import devices_of
 
@@ -28,7 +28,9 @@ LEARNERS = {
     "boosting": "gradient boosting",
 }
 LONG_MINUTES = 30.0  # a longer forecast needs --yes
-REPEATS, PICTURE_REPEATS = 10, 5  # by default; a CNN takes minutes where an FCNN takes a third of a second
+# By default. A CNN takes minutes where an FCNN takes a third of a second: one round, or as many seeds as advised.
+REPEATS = 10
+PICTURE_REPEATS = {"drawn": FOLDS, "lists": ENOUGH_SEEDS}
 LOOKS = (
     "all of these trainings look at the same test parts: whoever leaves a family or a region out because of this "
     "table and then compares on these data has chosen on the test part"
@@ -73,7 +75,7 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
         _check_widths(study, game)
     repeats = settings.repeats
     if repeats is None:
-        repeats = REPEATS if isinstance(game, FamilyGame) else PICTURE_REPEATS
+        repeats = REPEATS if isinstance(game, FamilyGame) else PICTURE_REPEATS["drawn" if split.drawn else "lists"]
     comparison = CompareSettings(
         studies=(settings.study,),
         repeats=repeats,
