@@ -148,11 +148,13 @@ def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
             lines.append(f"ensemble: {summary.refit.members} networks, run {summary.refit.parent_run_id}")
     if summary.stall is not None:
         lines.append(f"stopped by --patience: {summary.stall}; without it the same command goes on")
-    elif counts.finished < summary.trials_wanted:
+    elif summary.trials_left:
         stopped = "interrupted" if summary.signal is not None else "time is up"
-        lines.append(
-            f"{stopped}, {summary.trials_wanted - counts.finished} trials left: the same command again runs them"
-        )
+        lines.append(f"{stopped}, {summary.trials_left} trials left: the same command again runs them")
+    elif summary.is_late:
+        lines.append("time is up before the best trials were confirmed: the same command again goes on")
+    elif counts.finished < summary.trials_wanted:
+        lines.append("the grid has no other points in place of those that failed")
     ensemble = " --ensemble" if summary.refit is not None and summary.refit.members is not None else ""
     lines.append(f"next: harness ui, harness export --study {spec.name}{ensemble} --out DIR")
     return lines

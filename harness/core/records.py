@@ -13,11 +13,12 @@ from harness.core.json_types import JsonObject
 from harness.core.names import derive_seed, digest_of
 from harness.core.objective import ACCURACY, Objective
 from harness.core.recorded import checked
-from harness.core.space import Params, Space, Value, space_from_json, space_to_json
+from harness.core.space import Params, Space, Value, len_of_grid, space_from_json, space_to_json
 
 Representation = Literal["features", "pictures", "both"]
 Precision = Literal["fp32", "bf16"]
 DEFAULT_EPOCHS = 30  # the report's
+GRID = "grid"  # the sampler whose trials are the points of a grid
 MAX_MEMBERS = 50  # of an ensemble
 MAX_STACK = 1024  # seats of a stack
 SCHEDULE_LENGTH = "schedule_length"  # the hyperparameter with the share of the epochs that a schedule takes
@@ -221,6 +222,22 @@ class StudySpec:
     def fold_round(self) -> int:
         """Which folds the trials train on: those of the search (0), or the fresh ones of a confirmation (1)."""
         return fold_round(self.confirms)
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether the trials are the points of a grid, each tried once."""
+        return self.sampler == GRID
+
+    def reachable(self, counts: TrialCounts, n_trials: int) -> int:
+        """Return how many of `n_trials` trials can finish.
+
+        A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
+        """
+        if self.confirms is not None:
+            return min(n_trials, counts.total - counts.failed)
+        if not self.covers_all:
+            return n_trials
+        return min(n_trials, len_of_grid(self.space) - counts.failed)
 
     @property
     def is_refit(self) -> bool:

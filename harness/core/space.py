@@ -242,6 +242,16 @@ def _condition_from_json(recorded: Mapping[str, list[Value]] | None) -> Conditio
     return checked(Condition(name, tuple(values)))
 
 
+def grid_of(space: Space) -> dict[str, list[Value]]:
+    """Return the values of each parameter of a space of lists."""
+    return {name: list(d.values) for name, d in space.items() if isinstance(d, Choice)}
+
+
+def len_of_grid(space: Space) -> int:
+    """Return the number of points of a space of lists."""
+    return math.prod(len(values) for values in grid_of(space).values())
+
+
 def describe(params: Params) -> str:
     """Return parameters as one line: `lr 0.001, batch_size 32`."""
     return ", ".join(f"{name} {show(value)}" for name, value in params.items())

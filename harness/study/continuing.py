@@ -15,7 +15,6 @@ from harness.core.records import StudySpec
 from harness.core.space import Params
 from harness.core.study_record import StudyContext
 from harness.study.attributes import CONTEXT_KEY, KNOWN_KEY, SPEC_KEY, StudyAttributes, StudyFault
-from harness.study.samplers import SAMPLERS
 
 
 def make_or_check(
@@ -42,7 +41,7 @@ def make_or_check(
     study.set_user_attr(CONTEXT_KEY, context.as_json())
     if known is not None:
         study.set_user_attr(KNOWN_KEY, known.as_json())
-    starts = bool(first_trial) and not SAMPLERS[spec.sampler].covers_all
+    starts = bool(first_trial) and not spec.covers_all
     if starts and not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(first_trial or {}))
     study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: it marks the study as complete

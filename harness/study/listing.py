@@ -25,6 +25,7 @@ class StudyOverview:
     `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
     `part_of` is the study whose best setting this one trains or confirms, None for a search. `best` and
     `best_params` are those of the trial that a confirmation chose, if trials have not finished since.
+    `is_complete`: as many trials have finished as the study is to have, or as can.
     """
 
     name: str
@@ -39,11 +40,12 @@ class StudyOverview:
     fault: StudyFault | None = None
     part_of: str | None = None
     objective: Objective = ACCURACY
+    is_complete: bool = False
 
     @property
     def is_finished(self) -> bool:
-        """Whether the study has its target number of finished trials and at least one complete trial."""
-        return self.best is not None and self.n_trials is not None and self.counts.finished >= self.n_trials
+        """Whether the study is complete, with at least one complete trial."""
+        return self.best is not None and self.is_complete
 
 
 @contextmanager
@@ -103,18 +105,20 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
     confirmation = record.confirmation
     if confirmation is not None and confirmation.finished == trials.counts.finished:
         value, params = confirmation.chosen.val_accuracy, dict(confirmation.chosen.params)
+    spec, targets, counts = record.spec, record.targets, trials.counts
     return StudyOverview(
         name=row.name,
-        model=record.spec.model,
+        model=spec.model,
         experiment=record.context.experiment,
         identity=record.context.identity,
-        n_trials=None if record.targets is None else record.targets.n_trials,
-        counts=trials.counts,
+        n_trials=None if targets is None else targets.n_trials,
+        counts=counts,
         best=value,
         best_params=params or {},
         last_touched=trials.last_touched,
-        part_of=record.spec.part_of,
-        objective=record.spec.objective,
+        part_of=spec.part_of,
+        objective=spec.objective,
+        is_complete=targets is not None and counts.finished >= spec.reachable(counts, targets.n_trials),
     )
 
 

@@ -17,7 +17,6 @@ from harness.study.database import plain_reads
 from harness.study.listing import read_record
 from harness.study.overview import parameter_importances, ranked, trial_result, trial_row
 from harness.study.queries import ENDED, FoundTrial, find_trials
-from harness.study.samplers import SAMPLERS, len_of_grid
 from harness.study.tables import count_trials
 
 
@@ -101,7 +100,7 @@ class StudyReader:
     def is_complete(self, n_trials: int) -> bool:
         """Return True if `n_trials` trials have finished, or as many as can."""
         counts = self.counts()
-        return counts.finished >= self._reachable(counts, n_trials)
+        return counts.finished >= self.spec.reachable(counts, n_trials)
 
     def stall(self, budget: Budget) -> Stall | None:
         """Return why the search is over before its number of trials, None if it is not."""
@@ -110,17 +109,6 @@ class StudyReader:
     @staticmethod
     def _stall_of(trials: list[FrozenTrial], budget: Budget) -> Stall | None:
         return None if budget.patience is None else Stall.of([trial_row(trial) for trial in trials], budget)
-
-    def _reachable(self, counts: TrialCounts, n_trials: int) -> int:
-        """Return how many of `n_trials` can finish.
-
-        A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
-        """
-        if self.spec.confirms is not None:
-            return min(n_trials, counts.total - counts.failed)
-        if not SAMPLERS[self.spec.sampler].covers_all:
-            return n_trials
-        return min(n_trials, len_of_grid(self.spec.space) - counts.failed)
 
     def _in_state(self, *states: TrialState) -> dict[int, FoundTrial]:
         return find_trials(self._storage, self._study._study_id, states=states)

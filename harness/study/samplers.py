@@ -11,15 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
 from harness.core.errors import SettingsError
 from harness.core.halving import HALVING
 from harness.core.known import KnownTrials
 from harness.core.names import derive_seed
-from harness.core.records import StudySpec
-from harness.core.space import Choice, Space, is_conditional
+from harness.core.records import GRID, StudySpec
+from harness.core.space import Choice, Space, grid_of, is_conditional, len_of_grid
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -87,16 +86,14 @@ class Sampler:
     """How a sampler is made from seeds and a space, and what it needs.
 
     `package` is an optional package that it imports. `learns_from_pruned` is False if it ignores pruned trials.
-    `unmet` returns the requirement that a space does not meet, None if it meets all. `covers_all` is True if the
-    sampler visits every point of the space, so that no first trial is enqueued. `learns_from_known` is True if it
-    learns from trials of other studies.
+    `unmet` returns the requirement that a space does not meet, None if it meets all. `learns_from_known` is True
+    if it learns from trials of other studies.
     """
 
     make: Callable[[Seeds, Space], BaseSampler]
     package: str | None = None
     learns_from_pruned: bool = True
     unmet: Callable[[Space], str | None] = _no_need
-    covers_all: bool = False
     learns_from_known: bool = False
 
 
@@ -117,7 +114,7 @@ SAMPLERS: dict[str, Sampler] = {
     "random": Sampler(_random),
     "cmaes": Sampler(_cmaes, package="cmaes", learns_from_pruned=False),
     "qmc": Sampler(_qmc),
-    "grid": Sampler(_grid, unmet=_lists_only, covers_all=True),
+    GRID: Sampler(_grid, unmet=_lists_only),
 }
 
 
@@ -224,7 +221,7 @@ def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) 
     lacks = chosen.unmet(space)
     if lacks is not None:
         raise SettingsError(f"the sampler {sampler} does not fit this search space", expected=lacks)
-    if sampler == "grid" and n_trials > len_of_grid(space):
+    if sampler == GRID and n_trials > len_of_grid(space):
         raise SettingsError(
             f"the grid has {len_of_grid(space)} points, and {n_trials} trials were requested",
             hint=f"--trials {len_of_grid(space)}",
@@ -237,13 +234,3 @@ def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) 
             expected=f"--pruner none with --sampler {sampler}",
         )
     return pruner
-
-
-def grid_of(space: Space) -> dict[str, list[int | float | str]]:
-    """Return the values of each parameter of a space of lists."""
-    return {name: list(d.values) for name, d in space.items() if isinstance(d, Choice)}
-
-
-def len_of_grid(space: Space) -> int:
-    """Return the number of points of a space of lists."""
-    return prod(len(values) for values in grid_of(space).values())

@@ -103,7 +103,7 @@ class Study(LockedStudy):
         with self._locks.study_lock():
             self._recover()
             counts = self.counts()
-            wanted = self._reachable(counts, budget.n_trials)
+            wanted = self.spec.reachable(counts, budget.n_trials)
             if counts.failed >= budget.max_failures:
                 return None
             step = self._next_step(counts, wanted, is_stalled=is_stalled)

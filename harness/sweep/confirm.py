@@ -51,7 +51,8 @@ def confirm(
     """Train the best trials of a study on fresh folds, and record the choice in both stores.
 
     A trial that an earlier confirmation has measured is not trained again. Return the summary of the study with
-    the trial that was chosen; if the confirmation was interrupted, with its signal, and nothing is chosen.
+    the trial that was chosen. Of a confirmation that was interrupted, or for which the time was up, nothing is
+    chosen.
 
     Raises what `run_sweep` raises.
     """
@@ -66,8 +67,8 @@ def confirm(
         own = plan_confirmation(plan, total)
         part = open_study(own)
     found = run_sweep(own, part, listener)
-    if found.signal is not None:
-        return replace(summary, signal=found.signal, unsent=found.unsent)
+    if not found.is_over:  # of a part of the best trials nothing is chosen
+        return replace(summary, signal=found.signal, unsent=found.unsent, is_late=found.signal is None)
     confirmation = _measured(best, part, finished=study.counts().finished)
     if confirmation is None:
         return summary

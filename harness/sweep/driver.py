@@ -15,7 +15,6 @@ from harness.core.space import Params, describe
 from harness.core.study_record import DatasetInfo, Stall, StudyContext, Targets
 from harness.core.trust import remember
 from harness.study import Study, open_storage, reaching
-from harness.study.samplers import SAMPLERS
 from harness.sweep.outcome import failure, outcome
 from harness.sweep.placing import make_workers
 from harness.sweep.plan import SweepPlan
@@ -82,12 +81,11 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     Raises StudyError if the study cannot go on: too many trials failed, or a trial has a bug.
     Raises TrackingError if MLflow did not accept all results.
     """
-    began = time.monotonic()
+    began, plan = time.monotonic(), plan.begun()
     concluded = _concluded(plan, study)
     if concluded is not None:
         return concluded
-    deadline = None if plan.settings.timeout is None else began + 60 * plan.settings.timeout
-    sweep = make_workers(plan, study, deadline)
+    sweep = make_workers(plan, study, plan.deadline)
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
         machine = Machine.here(plan.stores.work_root, create=True)
         presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
@@ -107,7 +105,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
             with uploader.paused():
                 close_journals(study)  # also those of trials that other machines took over
         unsent = _send_rest(uploader, heartbeat, study, interrupted=sweep.signal is not None)
-        timed_out = deadline is not None and time.monotonic() >= deadline
+        timed_out = plan.deadline is not None and time.monotonic() >= plan.deadline
         end = _conclude(plan, study, record, sweep, timed_out) if unsent is None else _End()
     if end.state == StudyState.FAILED:
         raise failure(plan, study, sweep.fault)
@@ -135,7 +133,9 @@ def _concluded(plan: SweepPlan, study: Study) -> StudySummary | None:
     MLflow, which takes two seconds, is not imported.
     """
     database, noted, counts = sqlite_path(plan.stores.tracking_uri), study.conclusion, study.counts()
-    if database is None or noted is None or counts.finished < plan.settings.trials or plan.refits or plan.confirms:
+    if database is None or noted is None or plan.refits or plan.confirms:
+        return None
+    if not study.is_complete(plan.settings.trials):
         return None
     if noted.progress != progress_digest(study.rows()) or find_journals(study.work_folder):
         return None
@@ -274,7 +274,7 @@ def _trials(plan: SweepPlan) -> str:
         return f"The refit of `{spec.refit_of}`: {setting}, on train and validation part together, {last} epochs."
     if spec.confirms is not None:
         return f"The confirmation of `{spec.confirms}`: its best trials again, on fresh folds, with other seeds."
-    if SAMPLERS[spec.sampler].covers_all:
+    if spec.covers_all:
         return "The trials are the points of a grid."
     first = describe(plan.first_params)
     if plan.known is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.conditions import resolve
@@ -51,7 +52,14 @@ class SweepPlan:
     stores: Stores
     devices: tuple[str, ...]
     known: KnownTrials | None = None  # trials of others, which the search of a new study is told
+    deadline: float | None = None  # of time.monotonic(): after it no trial begins
     joins: bool = False  # whether it joins a study that another sweep has begun
+
+    def begun(self) -> SweepPlan:
+        """Return the plan of a sweep that begins now: its `timeout` holds for all of its stages together."""
+        if self.settings.timeout is None or self.deadline is not None:
+            return self
+        return replace(self, deadline=time.monotonic() + 60 * self.settings.timeout)
 
     @property
     def view(self) -> View:

@@ -111,8 +111,9 @@ class Record:
             return  # another process has just written the same end
         if any(report.iterdir()):
             self.tracker.artifacts.log_files(self.parent, report)
-        counts, best = self.study.counts(), self.study.best()
-        self.tracker.studies.end(self.parent, state, counts, best, self._best_run_id(runs))
+        counts, best, confirmation = self.study.counts(), self.study.best(), self.study.confirmation
+        confirmed = None if confirmation is None else confirmation.chosen.trial
+        self.tracker.studies.end(self.parent, state, counts, best, self._best_run_id(runs), confirmed)
 
     def _is_concluded(self, state: StudyState, runs: dict[int, RunInfo]) -> bool:
         recorded = self.tracker.runs.get(self.parent)

@@ -69,7 +69,7 @@ def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -
     summary = run_sweep(refitted, open_study(refitted), listener)
     tracker = Tracker(plan.stores.tracking_uri)
     runs = [run for run in tracker.studies.trial_runs(summary.parent_run_id) if run.trial_state == "complete"]
-    if summary.counts.finished < summary.trials_wanted or not runs:  # interrupted, or the time is up
+    if summary.trials_left or not runs:  # interrupted, or the time is up
         summary = replace(summary, best_run_id=None)
     else:  # the first, not the one with the lowest train loss: nothing is chosen here
         summary = replace(summary, best_run_id=runs[0].run_id)

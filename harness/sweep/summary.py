@@ -16,6 +16,7 @@ class StudySummary:
     """The result of a sweep: the counts of its trials, the best trial with its MLflow run, and an early stop.
 
     `trials_wanted` is the number of finished trials that the study is to have, `seconds` the sweep's duration.
+    `is_late`: the time was up before the best trials were all confirmed.
     `known` are the trials of others that the search was told.
     `signal` is the number of the signal that interrupted the sweep, `stall` says that it ended by patience (None:
     neither). `unsent` is the error of an interrupted sweep that could not send everything to MLflow.
@@ -36,6 +37,7 @@ class StudySummary:
     known: KnownTrials | None = None
     signal: int | None = None
     stall: Stall | None = None
+    is_late: bool = False
     unsent: TrackingError | None = None
     listener_error: Exception | SystemExit | None = None
     confirmation: Confirmation | None = None
@@ -43,10 +45,20 @@ class StudySummary:
     members: int | None = None
 
     @property
+    def trials_left(self) -> int:
+        """How many trials are left that can finish; those of a search that has stalled too."""
+        return max(0, self.spec.reachable(self.counts, self.trials_wanted) - self.counts.finished)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the study has all trials that it can have, or has stalled, and the sweep was not interrupted."""
+        is_short = self.trials_left and self.stall is None
+        return self.signal is None and not is_short and not self.is_late
+
+    @property
     def is_complete(self) -> bool:
-        """Whether the study has all its trials, or has stalled, and the sweep was not interrupted."""
-        is_over = self.counts.finished >= self.trials_wanted or self.stall is not None
-        return self.signal is None and self.best is not None and is_over
+        """Whether the study is over and has a best trial."""
+        return self.best is not None and self.is_over
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""

@@ -32,8 +32,9 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
 
     Raises what `run_sweep` raises.
     """
+    plan = plan.begun()
     finished, best, total = study.counts().finished, study.best(), plan.settings.trials
-    if finished >= total:
+    if study.is_complete(total):
         show.say(f"study {study.name} already has {finished} finished trials of {total}")
     elif finished:
         show.say(f"continuing study {study.name}: {finished} of {total} trials finished")

@@ -89,11 +89,22 @@ class Studies:
         return run_id
 
     def end(
-        self, run_id: str, state: StudyState, counts: TrialCounts, best: TrialRow | None, best_run_id: str | None
+        self,
+        run_id: str,
+        state: StudyState,
+        counts: TrialCounts,
+        best: TrialRow | None,
+        best_run_id: str | None,
+        confirmed: int | None = None,
     ) -> None:
-        """Write the metrics, the best trial and the status of a study's run."""
+        """Write the metrics, the best trial and the status of a study's run.
+
+        `confirmed` is the trial that a confirmation chose, if no trial has finished since.
+        """
         self._runs.add_metrics(run_id, study_figures(counts, best if best_run_id is not None else None))
         tags: dict[str, str] = {Tag.STUDY_STATE: state}
+        if confirmed is not None:  # `begin` had cleared it
+            tags[Tag.CONFIRMED_TRIAL] = str(confirmed)
         if best is not None and best_run_id is not None:
             tags |= {
                 Tag.BEST_RUN_ID: best_run_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from dataclasses import replace
 from statistics import fmean
 
@@ -15,9 +16,11 @@ from mlflow.entities import Run
 
 from harness.core.errors import SettingsError
 from harness.core.study_record import Confirmation, ConfirmedTrial
+from harness.core.workspace import resolve_stores
 from harness.data import Tracks, stratified_split, validation_folds
-from harness.sweep.confirm import confirm
+from harness.sweep.confirm import confirm, plan_confirmation
 from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.joining import join_study
 from harness.sweep.plan import plan_sweep
 from harness.sweep.refit import refit
 from harness.sweep.reproduce import reproduce
@@ -142,6 +145,46 @@ def test_more_trials_void_the_choice_and_train_only_what_is_new() -> None:
     assert before.items() <= after.items()
     repeats = [trial.user_attrs["confirms"] for trial in Stores.here().trials(PART)]
     assert len(repeats) == len(set(repeats)) == len(after)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_nothing_is_chosen_while_the_time_is_up() -> None:
+    first = swept(confirm=1, refit=False)  # one of the two is measured
+    assert first.confirmation is not None
+    plan = plan_sweep(changed(CONFIRMED, refit=False))
+    study = open_study(plan)
+    with no_pictures():
+        summary = run_sweep(plan, study)
+        late = confirm(replace(plan, deadline=time.monotonic()), study, summary)
+        assert late.is_late
+        assert not late.is_complete
+        assert study.confirmation == first.confirmation
+        found = confirm(plan, study, summary)
+    assert found.is_complete
+    assert found.confirmation is not None
+    assert len(found.confirmation.trials) == 2
+
+
+@pytest.mark.usefixtures("place")
+def test_one_timeout_holds_for_all_stages() -> None:
+    plan = plan_sweep(changed(CONFIRMED, timeout=5.0)).begun()
+    assert plan.deadline == pytest.approx(time.monotonic() + 300, abs=60)
+    assert plan.begun().deadline == plan_confirmation(plan, 2).begun().deadline == plan.deadline
+    assert plan_sweep(CONFIRMED).begun().deadline is None
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_a_worker_that_comes_late_leaves_the_choice_on_record() -> None:
+    summary = swept(refit=False)
+    assert summary.confirmation is not None
+    stores = Stores.here()
+    plan = join_study(STUDY, resolve_stores(None, None), data=None, jobs=1, device="cpu", timeout=None)
+    with no_pictures():
+        run_sweep(plan, open_study(plan))
+    chosen = str(summary.confirmation.chosen.trial)
+    assert stores.runs(STUDY, "study")[0].data.tags["confirmed_trial"] == chosen
 
 
 @pytest.mark.long

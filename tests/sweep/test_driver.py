@@ -20,10 +20,12 @@ from harness.core.errors import DataError, HarnessError, SettingsError, StudyErr
 from harness.core.events import Ended, Event
 from harness.core.records import Split
 from harness.data import Pictures, Tracks, stratified_split
+from harness.study import list_studies, reading_storage
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.placing import worker_tasks
 from harness.sweep.plan import plan_sweep
 from harness.training.checkpoint import load_checkpoint
+from tests.support.commands import Harness
 from tests.support.stores import Stores, artifacts
 from tests.support.sweeps import FAST, changed, sweep, write_lists
 
@@ -217,6 +219,21 @@ def test_divergence_is_a_result() -> None:
         assert "loss of epoch" in run.data.tags["reason"]
         assert not (artifacts(run) / "checkpoint").exists()
     assert runs("demo-fcnn", "study")[0].info.status == "FAILED"
+
+
+def test_a_grid_with_a_failed_point_is_complete(inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--jobs", "1", "--epochs", "2", "--pruner", "none")
+    grid = ("--sampler", "grid", "--search", "lr=0.001,1e29", "--set", "batch_size=32", "--trials", "2", "--refit")
+    printed = inside(*words, *grid)
+    assert "1 of 2 trials finished (1 complete, 0 pruned), 1 failed" in printed.stdout
+    assert "the grid has no other points in place of those that failed" in printed.stdout
+    assert "left" not in printed.stdout
+    assert "refit: run " in printed.stdout  # as of every study that is complete
+    again = inside(*words, *grid)
+    assert "already has 1 finished trials of 2" in again.stderr
+    with reading_storage(Stores.here().storage) as storage:
+        (line,) = [line for line in list_studies(storage) if line.name == "demo-fcnn"]
+    assert line.is_finished
 
 
 def test_workers_that_end_before_the_trials_do(monkeypatch: pytest.MonkeyPatch) -> None:
