@@ -15,6 +15,7 @@ from harness.compare.traits.occlusion import occlusion_maps
 from harness.compare.traits.plan import TraitsSettings, plan_traits
 from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
 from harness.core.errors import SettingsError
+from harness.core.trust import trust_file
 from harness.data import CropBox, Tracks, View, stratified_split, with_bounds, with_crop
 from harness.tracking import Tracker
 from harness.training.checkpoint import load_checkpoint
@@ -117,9 +118,11 @@ def test_a_masked_region_says_nothing_of_its_track(demo_tracks: Tracks, crop: st
 def test_an_occlusion_map_is_what_masking_a_tile_takes(tmp_path: Path) -> None:
     (tmp_path / "rows.py").write_text(ROWS)
     sweep(model=f"{tmp_path}/rows.py:Rows", study="rows", trials=1, epochs=2)
+    trust_file().unlink()  # as for somebody else's study
     plan = plan_traits(TraitsSettings(study="rows", trust_code=True))
     tracker = Tracker(plan.stores.tracking_uri)
-    maps = occlusion_maps(plan, tracker)
+    maps, part = occlusion_maps(plan, tracker)
+    assert part == "validation"
     assert [each.genre for each in maps] == list(plan.tracks.genres)
     assert {each.track for each in maps} <= set(plan.split.valid)
     data = View(plan.tracks, "pictures").training(plan.split)
@@ -135,6 +138,18 @@ def test_an_occlusion_map_is_what_masking_a_tile_takes(tmp_path: Path) -> None:
     assert found.probability == pytest.approx(whole, abs=1e-6)
     assert found.drops.shape == (12, 9)
     assert found.drops[1, 2] == pytest.approx(whole - without, abs=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_of_a_refit_the_maps_are_of_train_tracks(tmp_path: Path, inside: Harness) -> None:
+    (tmp_path / "rows.py").write_text(ROWS)
+    words = ("--data", "demo", "--trials", "1", "--epochs", "2", "--jobs", "1", "--refit")
+    inside("sweep", "--model", f"{tmp_path}/rows.py:Rows", "--study", "rows", *words)
+    plan = plan_traits(TraitsSettings(study="rows"))
+    maps, part = occlusion_maps(plan, Tracker(plan.stores.tracking_uri))
+    assert part == "train"
+    assert {each.track for each in maps} <= {*plan.split.train, *plan.split.valid}
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import harness
 from harness.compare.traits.families import MAX_FAMILIES, families_of
 from harness.compare.traits.forecast import Forecast
 from harness.compare.traits.game import CONTROLS, FamilyGame, set_key, shares, spread
@@ -302,6 +303,22 @@ def test_the_family_that_decides_gets_it_all_and_noise_gets_nothing(
         assert nothing["share"]["low"] <= 0 <= nothing["share"]["high"]
         assert abs(nothing["share"]["value"]) < 0.05
     assert found["robust"] == {}  # one learner agrees with itself
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("workspace")
+def test_data_with_missing_values_have_a_forecast_and_traits(inside: Harness) -> None:
+    random_ = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 40)
+    features = np.stack([(labels == "b") + random_.normal(size=80), random_.normal(size=80)], axis=1)
+    features[::9, 0] = np.nan
+    harness.Dataset(features=features, labels=labels, impute="median").save("gaps")
+    inside("sweep", "--model", "fcnn", "--data", "gaps", "--trials", "1", "--epochs", "8", "--jobs", "1")
+    shown = inside("traits", "--study", "gaps-fcnn", "--repeats", "5", "--json")
+    assert "about 0 min" in shown.stderr
+    (learner,) = last_json(shown)["learners"]
+    shares_ = {row["name"]: row["share"]["value"] for row in learner["rows"]}
+    assert shares_["x0"] > shares_["x1"]
 
 
 @pytest.mark.usefixtures("place")

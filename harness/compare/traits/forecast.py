@@ -18,6 +18,7 @@ from harness.core.journal import comparison_folder
 from harness.core.names import derive_seed
 from harness.core.threads import intra_op_threads
 from harness.data import View
+from harness.data.filling import median_filler
 from harness.tracking import Tracker
 from harness.training.devices import choose_device
 
@@ -88,6 +89,6 @@ def _first_train_part(plan: ComparisonPlan) -> tuple[Inputs, NDArray[np.int64]]:
     split, (first, *_) = plan.splits[0].merged(), plan.candidates
     if isinstance(plan.game, FamilyGame):
         part = View(plan.tracks, "features", plan.game.families.columns).training(split).train
-    else:
-        part = candidate_view(plan.tracks, first, first.config).training(split).train
+        return median_filler().fit_transform(part.tensor.numpy()), part.targets.numpy()  # as a repeat fills them
+    part = candidate_view(plan.tracks, first, first.config).training(split).train
     return part.tensor.numpy(), part.targets.numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 
 TILES = 12, 9  # down and across: 18 x 16 pixels each
+MappedPart = Literal["validation", "train"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,10 +37,11 @@ class OcclusionMap:
     drops: NDArray[np.float64]
 
 
-def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[OcclusionMap, ...]:
-    """Return the maps of the study's best network for the first validation track of each genre.
+def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[tuple[OcclusionMap, ...], MappedPart]:
+    """Return the maps of the study's best network for the first track of each genre, and the part of these tracks.
 
-    A masked pixel has the mean of the train part at its place. The test part stays closed.
+    They are validation tracks; of a network that was trained on these too, train tracks. A masked pixel has the
+    mean of the train part at its place. The test part stays closed.
 
     Raises TrackingError or CheckpointError if the network is not there any more.
     Source: Zeiler and Fergus (2014), Visualizing and understanding convolutional networks.
@@ -56,9 +59,10 @@ def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[OcclusionMap
     first: dict[int, int] = {}
     for place, genre in enumerate(part.targets.tolist()):
         first.setdefault(genre, place)
-    return tuple(
+    maps = tuple(
         _map(classifier, part, place, mean, plan.tracks.genres[genre]) for genre, place in sorted(first.items())
     )
+    return maps, "validation" if part is data.valid else "train"
 
 
 def _map(classifier: torch.nn.Module, part: Part, place: int, mean: torch.Tensor, genre: str) -> OcclusionMap:

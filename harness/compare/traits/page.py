@@ -145,8 +145,8 @@ def _occlusion(found: Traits) -> Picture:
         f"An illustration, no evidence: what the best network of the study looks at in single {found.words.items}"
     )
     alt = (
-        f"What masking a tile takes from the probability of its own {words.class_}, for the first validation "
-        f"{words.item} of each {words.class_}; with the whole picture it is: {said}."
+        f"What masking a tile takes from the probability of its own {words.class_}, for the first "
+        f"{found.mapped_part} {words.item} of each {words.class_}; with the whole picture it is: {said}."
     )
     return Picture(name="occlusion", title=title, alt=alt, draw=draw)
 

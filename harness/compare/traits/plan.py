@@ -83,6 +83,7 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
         device=settings.device,
         ray=settings.ray,
         gpus_per_trial=settings.gpus_per_trial,
+        trust_code=settings.trust_code,
     )
     splits = draw_splits(tracks, split, repeats, chose=tracks_that_chose(compared, split, comparison))
     if isinstance(game, RegionGame):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -76,7 +77,10 @@ class Learner:
         return Trained(predict)
 
     def seconds(self, inputs: Inputs, targets: NDArray[np.int64], genres: int, enough: float) -> float:
-        """Return how long a training takes; after `enough` seconds the rest of the epochs is reckoned."""
+        """Return how long a training takes; after `enough` seconds the rest of the epochs is reckoned.
+
+        One that diverges has taken as long as it has: that is its length in a repeat too.
+        """
         began = time.perf_counter()
         if self.config is None or self.model is None:
             self.train(inputs, targets, genres, self.seed, lambda: False)
@@ -85,10 +89,11 @@ class Learner:
         data = _training_data(inputs, targets, genres, device)
         state = start_training(self.config, self.model, data, device)
         began = time.perf_counter()
-        for metrics in fit(state, data):
-            passed = time.perf_counter() - began
-            if passed > enough:
-                return passed / metrics.epoch * self.config.end
+        with suppress(Diverged):
+            for metrics in fit(state, data):
+                passed = time.perf_counter() - began
+                if passed > enough:
+                    return passed / metrics.epoch * self.config.end
         return time.perf_counter() - began
 
 
