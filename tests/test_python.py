@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import harness
 from harness.core.errors import DataError, SettingsError
@@ -113,6 +114,23 @@ def test_a_data_set_in_memory_is_a_folder(tmp_path: Path) -> None:
         ).digest()
     )
     assert data.digest() != harness.Dataset(features=frame, labels=labels).digest()
+
+
+def test_the_digest_of_a_data_set_is_of_its_content(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": np.arange(4.0), "label": ["a", "b", "a", "b"], "farm": [1, 1, 2, 2]})
+    groups = [list(frame["farm"]), frame["farm"], frame["farm"].to_numpy()]
+    made = {harness.Dataset(features=frame[["x"]], labels=frame["label"], groups=each).digest() for each in groups}
+    assert len(made) == 1
+    array = np.zeros((4, 8, 6), dtype=np.uint8)
+    shapes = [array, array.reshape(4, 6, 8), array.reshape(4, 4, 4, 3)]
+    assert len({harness.Dataset(pictures=each, labels=frame["label"]).digest() for each in shapes}) == 3
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    found = []
+    for brightness in (0, 9):
+        for path in paths:
+            Image.fromarray(array[0] + np.uint8(brightness)).save(path)
+        found.append(harness.Dataset(pictures=paths, labels=frame["label"]).digest())
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from harness.cli.options import (
 )
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
+from harness.core.files import replacing_files
 from harness.core.halving import HALVING
 from harness.core.space import describe
 
@@ -131,13 +132,14 @@ def compare(
     )
     plan = plan_comparison(settings)
     comparison = _run(MessageConsole(), plan)
+    if out is not None:
+        with replacing_files(out) as folder:
+            write_files(comparison, folder)
+            write_paper(comparison, folder)
     if as_json:
         print_json(comparison.as_json())
     else:
         _print(comparison, out)
-    if out is not None:
-        write_files(comparison, out)
-        write_paper(comparison, out)
 
 
 def _run(console: Console, plan: ComparisonPlan) -> Comparison:

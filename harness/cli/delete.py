@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.messages import MessageConsole
 from harness.cli.options import Storage, TrackingUri
-from harness.core.errors import StudyError
+from harness.core.errors import StudyError, mask_password
 from harness.core.workspace import check_name, resolve_stores
 
 
@@ -35,7 +35,7 @@ def delete(
 
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
-    studies = Tracker(stores.tracking_uri).studies
+    studies = Tracker(stores.tracking_uri, create=False).studies
     part_of = {line.name: line.part_of for line in list_studies(opened)}
     # Those of a nested search come before it, as all parts come before the study.
     nested = [name for name, whole in part_of.items() if whole == study]
@@ -52,5 +52,10 @@ def delete(
     files = f", but not all their files ({len(kept)} folders)" if kept else " with their files"
     print(f"deleted study {study} and {runs} runs{files}")
     console = MessageConsole(soft_wrap=True)
+    if not runs:
+        where = mask_password(stores.tracking_uri)
+        console.print(
+            f"warning: {where} had no run of it; if its runs are elsewhere, they stay there", style="yellow"
+        )
     for place in kept:
         console.print(f"warning: not deleted, because it is no folder of this store: {place!r}", style="yellow")

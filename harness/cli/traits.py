@@ -24,6 +24,7 @@ from harness.cli.options import (
 from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.errors import SettingsError
+from harness.core.files import replacing_files
 
 if TYPE_CHECKING:
     from harness.compare.plan import ComparisonPlan
@@ -102,12 +103,13 @@ def traits(
     plan = plan_traits(settings)
     _announce(console, plan, yes=yes)
     found = _run(console, plan)
+    if out is not None:
+        with replacing_files(out) as folder:
+            write_traits(found, folder)
     if as_json:
         print_json(found.as_json())
     else:
         _print(found, out)
-    if out is not None:
-        write_traits(found, out)
 
 
 def _announce(console: Console, plan: ComparisonPlan, *, yes: bool) -> None:

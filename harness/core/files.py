@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import sqlite3
 import stat
 import time
@@ -38,6 +39,27 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_files(folder: Path) -> Iterator[Path]:
+    """Yield a new folder to write into; its files replace those of the same names in `folder` when the block ends.
+
+    A new `folder` appears whole; into one that is there each file is moved whole. On an exception `folder` stays
+    as it was.
+    """
+    is_there = folder.exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    working = new_folder(folder / "new" if is_there else folder)  # inside: it may be the only place to write to
+    try:
+        yield working
+        if not is_there:
+            working.rename(folder)
+            return
+        for path in sorted(working.iterdir()):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
 
 
 def new_folder(path: Path) -> Path:

@@ -6,25 +6,29 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from harness.core.errors import DataError
+from harness.core.files import sha256_of
 from harness.core.names import digest_of
 from harness.data.layout import MARKER_FILE
 from harness.data.options import DATASET_FILE, DatasetOptions
 from harness.data.tables import ITEM_ID
 
 Pictures = np.ndarray | Sequence[str | Path]
+Values: TypeAlias = Sequence[object] | pd.Series | np.ndarray
 COLUMNS_OF_OURS = ("id", "label", "group")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """Features, pictures or both, with a label for each item.
+    """Features, pictures or both, with a label for each item: lists, arrays or pandas Series.
 
     `features` is a pandas DataFrame or an array [n, columns]; `pictures` is uint8 [n, height, width] or
     [n, height, width, 3], or paths of PNG or JPEG files. `ids` are by default the table's index if it is unique
@@ -33,11 +37,11 @@ class Dataset:
     data are called so wherever they show.
     """
 
-    labels: Sequence[object] | pd.Series | np.ndarray
+    labels: Values
     features: pd.DataFrame | np.ndarray | None = None
     pictures: Pictures | None = None
-    ids: Sequence[str] | None = None
-    groups: Sequence[object] | None = None
+    ids: Values | None = None
+    groups: Values | None = None
     name: str = "data"
     impute: str = "refuse"
     categorical: str = "refuse"
@@ -75,10 +79,10 @@ class Dataset:
     def digest(self) -> str:
         """Return a digest of the content: the same data set is written once."""
         table = self._table()
-        pictures = self.pictures
-        shown = pictures.tobytes().hex() if isinstance(pictures, np.ndarray) else list(map(str, pictures or ()))
+        shown = None if self.pictures is None else [_digest_of_picture(picture) for picture in self.pictures]
         rows = None if table is None else table.to_csv(index=False)
-        parts = [list(map(str, self.labels)), self._ids(), rows, shown, list(map(str, self.groups or ()))]
+        groups = None if self.groups is None else list(map(str, self.groups))
+        parts = [list(map(str, self.labels)), self._ids(), rows, shown, groups]
         return digest_of([*parts, self._options().as_json(), self.synthetic])
 
     def _options(self) -> DatasetOptions:
@@ -150,3 +154,9 @@ class Dataset:
                 Image.fromarray(picture).save(inside / f"{item}.png")
             else:
                 shutil.copyfile(picture, inside / f"{item}{Path(picture).suffix.lower()}")
+
+
+def _digest_of_picture(picture: np.ndarray | str | Path) -> str:
+    if isinstance(picture, np.ndarray):
+        return digest_of([list(picture.shape), str(picture.dtype), sha256(picture.tobytes()).hexdigest()])
+    return sha256_of(Path(picture))

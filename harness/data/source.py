@@ -39,6 +39,11 @@ class Source:
     is_music: bool
 
     @property
+    def own_size(self) -> Size | None:
+        """The size that `dataset.toml` gives; None if the data themselves say it."""
+        return None if self.is_music else self.size
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The feature columns; none without a table."""
         return () if self.table is None else self.table.columns

@@ -139,7 +139,7 @@ def load_tracks(folder: Path, *, enough: bool = True, options: Mapping[str, str]
         pictures=pictures,
         excluded=source.excluded(),
         duplicates=equal_groups(ids, _contents(features, files)),
-        digest=_digest(class_of, source.columns, features, of_pictures, groups),
+        digest=_digest(class_of, source.columns, features, of_pictures, groups, source.own_size),
         synthetic=(folder / MARKER_FILE).exists(),
         words=source.words,
         groups=groups,
@@ -209,8 +209,12 @@ def _digest(
     features: np.ndarray | None,
     of_pictures: str | None,
     groups: tuple[str, ...] | None,
+    size: Size | None,
 ) -> str:
-    """Return the SHA-256 over ids, classes, features [n, columns], the pictures' digest and groups, by id."""
+    """Return the SHA-256 over ids, classes, features [n, columns], the pictures' digest and groups, by id.
+
+    So is the `size` of the network's input, where `dataset.toml` says it.
+    """
     digest = hashlib.sha256()
     for track in sorted(genre_of):
         digest.update(f"{track} {genre_of[track]}\n".encode())
@@ -221,6 +225,8 @@ def _digest(
         digest.update(of_pictures.encode())
     if groups is not None:
         digest.update("\n".join(groups).encode())
+    if of_pictures is not None and size is not None:
+        digest.update(f"size {size[0]} x {size[1]}\n".encode())
     return digest.hexdigest()
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.files import FileLock, make_database, new_folder, regular, replacing, sha256_of, sqlite_path
+from harness.core.files import (
+    FileLock,
+    make_database,
+    new_folder,
+    regular,
+    replacing,
+    replacing_files,
+    sha256_of,
+    sqlite_path,
+)
 
 
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
@@ -151,3 +160,27 @@ def test_the_note_of_a_lock_may_be_anything(tmp_path: Path) -> None:
     assert lock.note() == "\ufffd\ufffd"
     lock.path.write_bytes(b"a" * 1_000_000)
     assert len(lock.note()) < 20_000
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_files_of_a_folder_are_replaced_together(tmp_path: Path, is_there: bool) -> None:
+    folder = tmp_path / "out"
+    if is_there:
+        folder.mkdir()
+        (folder / "report").write_text("old")
+        (folder / "mine").write_text("stays")
+    before = {path.name: path.read_text() for path in folder.glob("*")}
+
+    def fill(report: str, *, fails: bool) -> None:
+        with replacing_files(folder) as new:
+            (new / "report").write_text(report)
+            if fails:
+                raise KeyboardInterrupt
+            (new / "table").write_text(report)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill("half", fails=True)
+    assert {path.name: path.read_text() for path in folder.glob("*")} == before
+    fill("new", fails=False)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before | {"report": "new", "table": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

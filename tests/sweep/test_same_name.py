@@ -43,6 +43,12 @@ def test_each_storage_has_its_own_study(place: Path, empty_stores: Path, inside:
     assert best(tracker.studies, mine) == first.best_run_id
     assert best(tracker.studies, theirs) == second.best_run_id
 
+    missing = f"sqlite:///{place}/mlruns/mistyped.db"
+    refused = inside("delete", NAME, "--yes", "--tracking-uri", missing, code=1).stderr
+    assert "mistyped.db" in refused
+    assert not (place / "mlruns" / "mistyped.db").exists()
+    assert ids(stores) == before
+
     refused = inside("export", "--study", NAME, "--out", "best", code=1).stderr
     assert "MLflow has 2 studies of the name 'same'" in refused
     assert all(str(run_id) in refused for run_id in (*before, first.best_run_id, second.best_run_id))
@@ -53,7 +59,9 @@ def test_each_storage_has_its_own_study(place: Path, empty_stores: Path, inside:
     (place / "mlruns" / "third.db").write_bytes((empty_stores / "optuna.db").read_bytes())
     with pytest.raises(TrackingError, match="MLflow has another study 'same' in experiment 'first'"):
         sweep(study=NAME, experiment="first", storage=third, trials=1, epochs=1)
-    assert "and 0 runs" in inside("delete", NAME, "--yes", "--storage", third).stdout
+    deleted = inside("delete", NAME, "--yes", "--storage", third)
+    assert "and 0 runs" in deleted.stdout
+    assert "had no run of it" in deleted.stderr
     assert ids(stores) == before
 
     assert "and 2 runs" in inside("delete", NAME, "--yes", "--storage", theirs).stdout
