@@ -92,8 +92,10 @@ def compare(studies: Sequence[str | LoadedStudy], **settings: Any) -> Comparison
     from harness.compare.choose import plan_comparison
     from harness.compare.plan import CompareSettings
     from harness.compare.run import run_comparison
+    from harness.sweep.calling import settings_of
 
-    return run_comparison(plan_comparison(CompareSettings(studies=tuple(map(_name, studies)), **settings)))
+    given = settings_of(CompareSettings, {"studies": [*map(_name, studies)], **settings})
+    return run_comparison(plan_comparison(given))
 
 
 def traits(study: str | LoadedStudy, **settings: Any) -> Traits:
@@ -105,8 +107,9 @@ def traits(study: str | LoadedStudy, **settings: Any) -> Traits:
     """
     from harness.compare.traits.plan import TraitsSettings, plan_traits
     from harness.compare.traits.run import run_traits
+    from harness.sweep.calling import settings_of
 
-    return run_traits(plan_traits(TraitsSettings(study=_name(study), **settings)))
+    return run_traits(plan_traits(settings_of(TraitsSettings, {"study": _name(study), **settings})))
 
 
 def export(study: str | LoadedStudy, out: str | Path, **settings: Any) -> ExportResult:

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 from PIL import Image
 
 import harness
+from harness.compare.plan import CompareSettings
+from harness.compare.traits.plan import TraitsSettings
 from harness.core.errors import DataError, SettingsError
 from harness.data import load_tracks
-from harness.sweep.calling import model_file
+from harness.sweep.calling import model_file, settings_of
 from tests.support import REPOSITORY
 
 SCRIPT = """
@@ -71,6 +74,30 @@ def test_a_script_without_a_guard_does_all_of_it(tmp_path: Path) -> None:
     assert last == "done"
     assert "fcnn" in verdict
     assert printed.count("done") == 1  # no worker ran the script again
+
+
+@pytest.mark.parametrize(
+    ("call", "found", "expected"),
+    [
+        (lambda: harness.sweep("fcnn", trails=40), "no setting 'trails'", "trials"),
+        (lambda: harness.compare(["a", "b"], repeat=5), "no setting 'repeat'", "repeats"),
+        (lambda: harness.compare(["a", "b"], repeats="ten"), "repeats is 'ten'", "as the command takes it"),
+        (lambda: harness.compare(["a", "b"], jobs="many"), "jobs is 'many'", "auto"),
+        (lambda: harness.traits("a", learner="forest"), "no setting 'learner'", "learners"),
+    ],
+)
+def test_settings_that_do_not_exist_are_named(call: Callable[[], object], found: str, expected: str) -> None:
+    with pytest.raises(SettingsError, match=found) as caught:
+        call()
+    assert expected in str(caught.value)
+
+
+def test_settings_may_be_written_as_on_the_command_line() -> None:
+    found = settings_of(
+        TraitsSettings, {"study": "s", "families": "f.toml", "jobs": "auto", "learners": ["forest"]}
+    )
+    assert found == TraitsSettings(study="s", families=Path("f.toml"), learners=("forest",))
+    assert settings_of(CompareSettings, {"studies": ["a", "b"], "jobs": "2", "repeats": 5}).jobs == 2
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from harness.compare.contenders import candidates_of
 from harness.compare.plan import PROTOCOLS, ComparedStudy, CompareSettings, ComparisonPlan
@@ -13,7 +14,7 @@ from harness.core.records import MAX_MEMBERS, Split
 from harness.core.space import possible_values
 from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, with_crop
-from harness.data.open import default_experiment, load_data, load_recorded_data
+from harness.data.open import default_experiment, folder_of, load_data, load_recorded_data
 from harness.models.registry import recorded_model
 from harness.study import Study, StudyOverview, list_studies, reading_storage
 from harness.sweep.plan import confirmed_trials
@@ -148,10 +149,15 @@ def _names(settings: CompareSettings, stores: Stores) -> tuple[str, ...]:
 
 def _experiment(found: Sequence[StudyOverview], data: str | None) -> str:
     """Return the experiment to compare in: that of the data, the only one that has studies, or else `gtzan`."""
-    if data is not None:
-        return default_experiment(load_data(data))
-    known = {line.experiment for line in found if line.experiment is not None and not line.part_of}
-    return known.pop() if len(known) == 1 else "gtzan"
+    searches = [line for line in found if line.experiment is not None and not line.part_of]
+    if data is None:
+        known = {line.experiment for line in searches}
+    else:
+        folder = folder_of(data).absolute()
+        known = {line.experiment for line in searches if line.data is not None and Path(line.data) == folder}
+    if len(known) == 1:
+        return str(known.pop())
+    return "gtzan" if data is None else default_experiment(load_data(data))
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:

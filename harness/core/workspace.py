@@ -51,11 +51,11 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
     search = _absolute(storage) if storage else _sqlite_url(RUNS_FOLDER / "optuna.db")
     search = _with_driver(search)
     beside = sqlite_path(search)
-    if storage is not None and search == _with_driver(tracking):
+    if search == _with_driver(tracking):
         raise SettingsError(
-            "MLflow and Optuna were given the same database, and both need a table of the same name",
+            "MLflow and Optuna have the same database, and both need a table of the same name",
             expected="two databases",
-            hint="the same command with another --storage",
+            hint="the same command with another --tracking-uri or --storage",
         )
     work_root = (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
     return Stores(tracking_uri=tracking, storage=search, work_root=work_root)

@@ -15,12 +15,17 @@ GTZAN = (
 )  # fmt: skip
 
 
+def folder_of(name: str) -> Path:
+    """Return the data folder of a name, its path; `demo` is the synthetic set, which the first use makes."""
+    return demo_data_folder() if name == "demo" else Path(name)
+
+
 def load_data(name: str, options: Mapping[str, str] | None = None) -> Tracks:
-    """Read a data folder by name; `demo` is the synthetic set, which the first use makes.
+    """Read a data folder by name (see `folder_of`).
 
     `options` are keys of `dataset.toml` that go before those of the file.
     """
-    return load_tracks(demo_data_folder() if name == "demo" else Path(name), options=options)
+    return load_tracks(folder_of(name), options=options)
 
 
 def recorded_folder(context: StudyContext) -> str:

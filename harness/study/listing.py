@@ -25,7 +25,7 @@ class StudyOverview:
     `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
     `part_of` is the study whose best setting this one trains or confirms, None for a search. `best` and
     `best_params` are those of the trial that a confirmation chose, if trials have not finished since.
-    `is_complete`: as many trials have finished as the study is to have, or as can.
+    `is_complete`: as many trials have finished as the study is to have, or as can. `data` is the data folder.
     """
 
     name: str
@@ -41,6 +41,7 @@ class StudyOverview:
     part_of: str | None = None
     objective: Objective = ACCURACY
     is_complete: bool = False
+    data: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -118,6 +119,7 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         last_touched=trials.last_touched,
         part_of=spec.part_of,
         objective=spec.objective,
+        data=record.context.dataset.folder,
         is_complete=targets is not None and counts.finished >= spec.reachable(counts, targets.n_trials),
     )
 

@@ -9,8 +9,9 @@ import linecache
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
@@ -18,16 +19,22 @@ from harness.core.errors import SettingsError, Stopped
 from harness.core.events import Ended, Event
 from harness.core.files import replacing
 from harness.core.objective import number_text
+from harness.core.recorded import checked as checked_record
 from harness.core.stage import Stage
 from harness.core.trust import remember
 from harness.core.workspace import RUNS_FOLDER
 from harness.data.memory import Dataset
 from harness.sweep.driver import open_study
 from harness.sweep.plan import SweepPlan, plan_sweep
-from harness.sweep.settings import checked
+from harness.sweep.settings import SweepSettings, checked, parse_jobs, refuse_unknown
 from harness.sweep.uploader import Listener
 from harness.sweep.whole import run_whole
 from harness.workers.fork_server import TRAINING_SERVER
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 # What the source of a class may use without an import of its own.
 HEADER = '''"""A model that was written in a notebook or a script; harness.sweep made this file of it."""
@@ -54,6 +61,7 @@ def sweep_from_python(
     name = model if isinstance(model, str) else model_file(model, folder / "models")
     place = str(data) if not isinstance(data, Dataset) else str(_data_folder(data, folder / "data"))
     given = {"model": name, "data": place, **{key: value for key, value in settings.items() if value is not None}}
+    refuse_unknown(given, SweepSettings.model_fields, "")
     plan = plan_sweep(checked(given, ""))
     TRAINING_SERVER.start()
     show = Bars(progress)
@@ -64,6 +72,27 @@ def sweep_from_python(
         what = "interrupted; all that has ended is on record"
         raise Stopped(what, signal=summary.signal, hint="the same call again")
     return plan
+
+
+def settings_of(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Return the settings of a command that is called from Python, as dataclass `kind`.
+
+    Its values may be written as on the command line: `jobs="auto"`, paths as text, lists for tuples.
+
+    Raises SettingsError for a name that `kind` has not, and for a value of another type.
+    """
+    refuse_unknown(given, [field.name for field in fields(kind)], "")
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    if "jobs" in values:
+        values["jobs"] = parse_jobs(values["jobs"])
+    if isinstance(values.get("families"), str):
+        values["families"] = Path(values["families"])
+    try:
+        return checked_record(kind(**values))
+    except TypeError as error:
+        raise SettingsError(str(error), expected="a value as the command takes it") from error
 
 
 def model_file(model: type, folder: Path) -> str:

@@ -152,6 +152,7 @@ def _records(examination: Examination, storage: _Storage, tracker: Tracker, know
     named = tracker.studies.all_runs()
     running = tracker.runs.running(Kind.STUDY, Kind.TRIAL)
     busy = {run.family_id for run in running}
+    busy |= {run.run_id for run in running if run.kind == Kind.STUDY}  # the run of a part has a parent
     for line in storage.sound:
         run = own_run(named.get(line.name, []), line.identity or "")
         if run is None:

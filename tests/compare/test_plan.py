@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.compare.repeats import repeat_path
@@ -134,6 +135,20 @@ def test_what_would_be_missed_after_all_training_is_refused_before(
     run = next(run for run in Stores.here().runs("bare", "trial"))
     client.set_tag(run.info.run_id, "checkpoint", "removed")
     refused(CheckpointError, "was removed by --keep", studies=("one", "bare"))
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("workspace")
+def test_data_are_read_as_their_studies_read_them(tmp_path: Path) -> None:
+    random_ = np.random.default_rng(0)
+    rows = [f"r{n:02d},{'ab'[n % 2]},{random_.normal():.4f},{random_.normal():.4f}" for n in range(60)]
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "features.csv").write_text("\n".join(["file,species,x,y", *rows, ""]))
+    given: dict[str, Any] = {"data": str(tmp_path / "birds"), "id_column": "file", "label_column": "species"}
+    for model in ("fcnn", f"{EXPERIMENTS}/residual_mlp.py:ResidualMLP"):
+        sweep(model=model, trials=1, epochs=2, **given)
+    found = plan(studies=(), data=given["data"])
+    assert {study.spec.name for study in found.compared} == {"birds-ResidualMLP", "birds-fcnn"}
 
 
 @pytest.mark.long

@@ -47,6 +47,8 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_stores("postgresql+psycopg://db/one", "postgres://db/one")
     with pytest.raises(SettingsError, match="same database"):
         resolve_stores("sqlite:///one.db", "sqlite:///one.db")
+    with pytest.raises(SettingsError, match="same database"):
+        resolve_stores("sqlite:///mlruns/optuna.db", None)
     with pytest.raises(SettingsError, match="not a URL"):
         resolve_stores("mlruns", None)
 

@@ -189,6 +189,19 @@ def test_a_worker_that_comes_late_leaves_the_choice_on_record() -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("place")
+def test_doctor_sees_a_part_that_was_left_running(inside: Harness) -> None:
+    summary = swept(trials=2, refit=False)
+    assert summary.confirmation is not None
+    client = Stores.here().client()
+    client.update_run(Stores.here().runs(PART, "study")[0].info.run_id, status="RUNNING")
+    assert PART in inside("doctor", code=1).stdout
+    inside("doctor", "--fix")
+    assert Stores.here().runs(PART, "study")[0].info.status == "FINISHED"
+    assert inside("doctor").stdout == "nothing is wrong\n"
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
 def test_a_confirmations_trial_is_reproduced_and_goes_with_its_study(inside: Harness) -> None:
     swept(trials=2, refit=False)
     (run, *_) = by_trial(PART).values()
