@@ -86,6 +86,9 @@ def measure(arguments: argparse.Namespace, what: str, split: SplitKind) -> None:
     begun = path.with_suffix(".begun")
     goes_on = begun.exists()
     begun.touch()
+    study = f"report-{split}-fcnn"
+    if what == "cnn":
+        study = tuned(arguments, split, "traits", "cnn", *QUICK)
     started = time.monotonic()
     if what == "both":
         everything = together(arguments, split)
@@ -93,7 +96,6 @@ def measure(arguments: argparse.Namespace, what: str, split: SplitKind) -> None:
     else:
         folder = arguments.out / f"traits-{what}-{split}"
         repeats = ("--repeats", str(arguments.repeats)) if what == "fcnn" else ()
-        study = f"report-{split}-fcnn" if what == "fcnn" else tuned(arguments, split, "traits", "cnn", *QUICK)
         words = ("--data", str(arguments.data), "--out", str(folder), "--yes", "--json")
         found = json.loads(harness(arguments, "traits", "--study", study, *repeats, *words))
     found["minutes"] = None if goes_on else round((time.monotonic() - started) / 60, 1)
