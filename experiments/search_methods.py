@@ -8,9 +8,10 @@ runs a study of 40 trials for each sampler, each pruner and each seed, with the 
 moment of a study its incumbent is the trial with the best validation accuracy so far. What it is worth is measured
 anew: its setting is trained to its end on five fresh folds of the train and validation part. The script prints a
 table, writes the figures to `search_methods/MODEL.json` beside itself, and with `--picture FILE` draws them over
-the seconds of training. What an earlier call has done, it does not do again. In `--precision bf16` the CNN takes
-0.7 of the time, on a CPU that has it. The studies and figures of `--crop` and `--precision` are kept apart: those
-of `--crop frame --precision bf16` in `cnn-frame-bf16.json`.
+the seconds of training. What an earlier call has done, it does not do again. Of several calls at once each needs a
+core of its own (`taskset -c 0`), because a CNN that trains alone takes two threads. In `--precision bf16` the CNN
+takes 0.7 of the time, on a CPU that has it. The studies and figures of `--crop` and `--precision` are kept apart:
+those of `--crop frame --precision bf16` in `cnn-frame-bf16.json`.
 """
 
 from __future__ import annotations
