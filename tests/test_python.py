@@ -81,7 +81,9 @@ def test_a_script_without_a_guard_does_all_of_it(tmp_path: Path) -> None:
     [
         (lambda: harness.sweep("fcnn", trails=40), "no setting 'trails'", "trials"),
         (lambda: harness.compare(["a", "b"], repeat=5), "no setting 'repeat'", "repeats"),
-        (lambda: harness.compare(["a", "b"], repeats="ten"), "repeats is 'ten'", "as the command takes it"),
+        (lambda: harness.compare(["a", "b"], repeats="ten"), "repeats is 'ten'", "int"),
+        (lambda: harness.compare(["a", "b"], protocol="x"), "protocol is 'x'", "refit or holdout"),
+        (lambda: harness.traits("a", data=3), "data is 3", "str"),
         (lambda: harness.compare(["a", "b"], jobs="many"), "jobs is 'many'", "auto"),
         (lambda: harness.traits("a", learner="forest"), "no setting 'learner'", "learners"),
     ],
@@ -97,7 +99,8 @@ def test_settings_may_be_written_as_on_the_command_line() -> None:
         TraitsSettings, {"study": "s", "families": "f.toml", "jobs": "auto", "learners": ["forest"]}
     )
     assert found == TraitsSettings(study="s", families=Path("f.toml"), learners=("forest",))
-    assert settings_of(CompareSettings, {"studies": ["a", "b"], "jobs": "2", "repeats": 5}).jobs == 2
+    compared = settings_of(CompareSettings, {"studies": ["a", "b"], "jobs": "2", "data": Path("birds")})
+    assert (compared.jobs, compared.data) == (2, "birds")
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ import typer
 from harness.cli.messages import MessageConsole
 from harness.cli.options import Storage, TrackingUri
 from harness.core.errors import StudyError, mask_password
+from harness.core.files import sqlite_path
 from harness.core.workspace import check_name, resolve_stores
 
 
@@ -35,16 +36,22 @@ def delete(
 
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
-    studies = Tracker(stores.tracking_uri, create=False).studies
     part_of = {line.name: line.part_of for line in list_studies(opened)}
     # Those of a nested search come before it, as all parts come before the study.
     nested = [name for name, whole in part_of.items() if whole == study]
     parts = [name for name, whole in part_of.items() if whole in nested] + nested
+    # The study last: its parts are found by it.
+    identities = {name: read_identity(opened, name) for name in (*parts, study)}
+    database, where = sqlite_path(stores.tracking_uri), mask_password(stores.tracking_uri)
+    # A store that was named must be there. The default one is not made before the first trial begins.
+    is_not_made = tracking_uri is None and database is not None and not database.exists()
+    studies = None
+    if any(identities.values()) and not is_not_made:
+        studies = Tracker(stores.tracking_uri, create=False).studies
     deleted = []
-    for name in (*parts, study):  # the study last: its parts are found by it
+    for name, identity in identities.items():
         with no_running_trials(opened, name, stores.work_folder(name)):
-            identity = read_identity(opened, name)
-            if identity is not None:
+            if studies is not None and identity is not None:
                 deleted.append(studies.delete(name, identity))
             delete_study(opened, name)
         shutil.rmtree(stores.work_root / name, ignore_errors=True)
@@ -52,10 +59,9 @@ def delete(
     files = f", but not all their files ({len(kept)} folders)" if kept else " with their files"
     print(f"deleted study {study} and {runs} runs{files}")
     console = MessageConsole(soft_wrap=True)
-    if not runs:
-        where = mask_password(stores.tracking_uri)
-        console.print(
-            f"warning: {where} had no run of it; if its runs are elsewhere, they stay there", style="yellow"
-        )
+    if identities[study] is None:
+        console.print("warning: its record could not be read: runs of it in MLflow stay there", style="yellow")
+    elif not runs:
+        console.print(f"warning: no run of it in {where}: those in another store stay there", style="yellow")
     for place in kept:
         console.print(f"warning: not deleted, because it is no folder of this store: {place!r}", style="yellow")

@@ -120,6 +120,10 @@ def _confirmed(confirmation: Confirmation) -> list[str]:
     ]
 
 
+def _unfinished(summary: StudySummary) -> str:
+    return "interrupted" if summary.signal is not None else "time is up"
+
+
 def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
     counts, spec = summary.counts, summary.spec
     lines = [
@@ -142,19 +146,22 @@ def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
     if summary.refit is not None:
         found = summary.refit.best_run_id
         lines.append(
-            "refit: interrupted: the same command again ends it" if found is None else f"refit: run {found}"
+            f"refit: {_unfinished(summary.refit)}: the same command again ends it"
+            if found is None
+            else f"refit: run {found}"
         )
         if summary.refit.members is not None:
             lines.append(f"ensemble: {summary.refit.members} networks, run {summary.refit.parent_run_id}")
     if summary.stall is not None:
         lines.append(f"stopped by --patience: {summary.stall}; without it the same command goes on")
     elif summary.trials_left:
-        stopped = "interrupted" if summary.signal is not None else "time is up"
-        lines.append(f"{stopped}, {summary.trials_left} trials left: the same command again runs them")
-    elif summary.is_late:
-        lines.append("time is up before the best trials were confirmed: the same command again goes on")
-    elif counts.finished < summary.trials_wanted:
+        lines.append(
+            f"{_unfinished(summary)}, {summary.trials_left} trials left: the same command again runs them"
+        )
+    elif spec.covers_all and counts.finished < summary.trials_wanted:
         lines.append("the grid has no other points in place of those that failed")
+    if summary.is_late:
+        lines.append(f"{summary.stopped}: the same command again goes on")
     ensemble = " --ensemble" if summary.refit is not None and summary.refit.members is not None else ""
     lines.append(f"next: harness ui, harness export --study {spec.name}{ensemble} --out DIR")
     return lines

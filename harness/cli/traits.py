@@ -42,7 +42,7 @@ def traits(
         int | None,
         typer.Option(
             "--repeats",
-            show_default="10, for pictures 5, on lists 8",
+            show_default="10; for pictures 5, or 8 on lists",
             help="Repeats: on drawn splits a multiple of 5, on lists at least 2.",
         ),
     ] = None,

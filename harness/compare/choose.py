@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.compare.contenders import candidates_of
 from harness.compare.plan import PROTOCOLS, ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnings, study_warnings
-from harness.core.errors import SettingsError, StudyError
+from harness.core.errors import DataError, SettingsError, StudyError
 from harness.core.names import derive_seed
 from harness.core.records import MAX_MEMBERS, Split
 from harness.core.space import possible_values
@@ -150,14 +150,30 @@ def _names(settings: CompareSettings, stores: Stores) -> tuple[str, ...]:
 def _experiment(found: Sequence[StudyOverview], data: str | None) -> str:
     """Return the experiment to compare in: that of the data, the only one that has studies, or else `gtzan`."""
     searches = [line for line in found if line.experiment is not None and not line.part_of]
-    if data is None:
-        known = {line.experiment for line in searches}
-    else:
-        folder = folder_of(data).absolute()
-        known = {line.experiment for line in searches if line.data is not None and Path(line.data) == folder}
+    if data is not None:
+        searches = _of_data(searches, data)
+    known = {str(line.experiment) for line in searches}
     if len(known) == 1:
-        return str(known.pop())
+        return known.pop()
     return "gtzan" if data is None else default_experiment(load_data(data))
+
+
+def _of_data(searches: Sequence[StudyOverview], data: str) -> list[StudyOverview]:
+    """Return the studies that were made on this folder; or, if there are none, on one with the same data."""
+    folder = folder_of(data).resolve()
+    made = [(line, line.dataset) for line in searches if line.dataset is not None]
+    here = [line for line, dataset in made if Path(dataset.folder).resolve() == folder]
+    if here:
+        return here
+    digests: dict[tuple[tuple[str, str], ...], str | None] = {}
+    for _, dataset in made:
+        options = tuple(sorted(dataset.options.items()))
+        if options not in digests:
+            try:
+                digests[options] = load_data(data, dataset.options).digest
+            except DataError:  # with these options, or at all: whoever reads it next says so
+                digests[options] = None
+    return [line for line, dataset in made if digests[tuple(sorted(dataset.options.items()))] == dataset.digest]
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:

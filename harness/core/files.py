@@ -45,14 +45,17 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_files(folder: Path) -> Iterator[Path]:
     """Yield a new folder to write into; its files replace those of the same names in `folder` when the block ends.
 
-    A new `folder` appears whole; into one that is there each file is moved whole. On an exception `folder` stays
-    as it was.
+    A new `folder` appears whole; into one that is there each file is moved whole, one after another. On an
+    exception in the block `folder` stays as it was.
     """
     is_there = folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
     working = new_folder(folder / "new" if is_there else folder)  # inside: it may be the only place to write to
     try:
         yield working
+        for path in working.iterdir():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
         if not is_there:
             working.rename(folder)
             return

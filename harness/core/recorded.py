@@ -26,7 +26,7 @@ def checked(record: Record) -> Record:
     hints = _hints(type(record))
     for field in fields(record):
         value = getattr(record, field.name)
-        if not _fits(value, hints[field.name]):
+        if not fits(value, hints[field.name]):
             raise TypeError(f"{field.name} is {value!r:.60}")
     return record
 
@@ -36,19 +36,19 @@ def _hints(kind: type) -> dict[str, object]:
     return get_type_hints(kind)
 
 
-def _fits(value: object, hint: Any) -> bool:
+def fits(value: object, hint: Any) -> bool:
     """Return whether a value has a declared type: a class, a union, a Literal, tuple[X, ...] or Mapping[X, Y]."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is Literal:
         return value in arguments
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+        return isinstance(value, tuple) and all(fits(item, arguments[0]) for item in value)
     if origin is not None:
         assert issubclass(origin, Mapping)
         return isinstance(value, Mapping) and all(
-            _fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items()
+            fits(key, arguments[0]) and fits(item, arguments[1]) for key, item in value.items()
         )
     if hint is float:  # JSON writes a whole number without a point
         return isinstance(value, int | float) and not isinstance(value, bool)

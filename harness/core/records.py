@@ -13,7 +13,7 @@ from harness.core.json_types import JsonObject
 from harness.core.names import derive_seed, digest_of
 from harness.core.objective import ACCURACY, Objective
 from harness.core.recorded import checked
-from harness.core.space import Params, Space, Value, len_of_grid, space_from_json, space_to_json
+from harness.core.space import Params, Space, Value, space_from_json, space_to_json
 
 Representation = Literal["features", "pictures", "both"]
 Precision = Literal["fp32", "bf16"]
@@ -227,17 +227,6 @@ class StudySpec:
     def covers_all(self) -> bool:
         """Whether the trials are the points of a grid, each tried once."""
         return self.sampler == GRID
-
-    def reachable(self, counts: TrialCounts, n_trials: int) -> int:
-        """Return how many of `n_trials` trials can finish.
-
-        A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
-        """
-        if self.confirms is not None:
-            return min(n_trials, counts.total - counts.failed)
-        if not self.covers_all:
-            return n_trials
-        return min(n_trials, len_of_grid(self.space) - counts.failed)
 
     @property
     def is_refit(self) -> bool:

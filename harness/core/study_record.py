@@ -11,8 +11,8 @@ from typing import Any
 from harness.core.json_types import JsonObject
 from harness.core.ranking import rank
 from harness.core.recorded import checked
-from harness.core.records import TrialRow
-from harness.core.space import Params
+from harness.core.records import StudySpec, TrialCounts, TrialRow
+from harness.core.space import Params, len_of_grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,18 @@ class Targets:
         if keeps and keep is not None:
             keep = None if self.keep is None else max(self.keep, keep)
         return replace(self, n_trials=wanted, keep=keep)
+
+
+def reachable(spec: StudySpec, counts: TrialCounts, n_trials: int) -> int:
+    """Return how many of `n_trials` trials of a study can finish.
+
+    A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
+    """
+    if spec.confirms is not None:
+        return min(n_trials, counts.total - counts.failed)
+    if not spec.covers_all:
+        return n_trials
+    return min(n_trials, len_of_grid(spec.space) - counts.failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from harness.core.files import read_only_name, sqlite_path
 from harness.core.objective import ACCURACY, Objective
 from harness.core.records import TrialCounts
 from harness.core.space import Params
+from harness.core.study_record import DatasetInfo, reachable
 from harness.study.attributes import StudyAttributes, StudyFault, read_attributes
 from harness.study.database import Database, HasEngine, check_is_optunas, has_failed, is_of_this_schema
 from harness.study.tables import BestTrial, StudyRow, TrialSummary, best_trials, read_studies, summarise_trials
@@ -25,7 +26,7 @@ class StudyOverview:
     `fault` says why the study cannot be used; such a study has neither model nor experiment nor identity.
     `part_of` is the study whose best setting this one trains or confirms, None for a search. `best` and
     `best_params` are those of the trial that a confirmation chose, if trials have not finished since.
-    `is_complete`: as many trials have finished as the study is to have, or as can. `data` is the data folder.
+    `is_complete`: as many trials have finished as the study is to have, or as can.
     """
 
     name: str
@@ -41,7 +42,7 @@ class StudyOverview:
     part_of: str | None = None
     objective: Objective = ACCURACY
     is_complete: bool = False
-    data: str | None = None
+    dataset: DatasetInfo | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -119,8 +120,8 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         last_touched=trials.last_touched,
         part_of=spec.part_of,
         objective=spec.objective,
-        data=record.context.dataset.folder,
-        is_complete=targets is not None and counts.finished >= spec.reachable(counts, targets.n_trials),
+        dataset=record.context.dataset,
+        is_complete=targets is not None and counts.finished >= reachable(spec, counts, targets.n_trials),
     )
 
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.known import KnownTrials
 from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow
-from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets
+from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets, reachable
 from harness.study.attributes import StudyAttributes, StudyFault
 from harness.study.confirming import chosen_of, repeats_of
 from harness.study.database import plain_reads
@@ -100,7 +100,7 @@ class StudyReader:
     def is_complete(self, n_trials: int) -> bool:
         """Return True if `n_trials` trials have finished, or as many as can."""
         counts = self.counts()
-        return counts.finished >= self.spec.reachable(counts, n_trials)
+        return counts.finished >= reachable(self.spec, counts, n_trials)
 
     def stall(self, budget: Budget) -> Stall | None:
         """Return why the search is over before its number of trials, None if it is not."""

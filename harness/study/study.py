@@ -16,7 +16,7 @@ from harness.core.names import WorkerId
 from harness.core.recorded import UNREADABLE, checked
 from harness.core.records import StudySpec, TrialCounts, TrialRow
 from harness.core.space import Params
-from harness.core.study_record import Budget, Conclusion, Confirmation, StudyContext, Targets
+from harness.core.study_record import Budget, Conclusion, Confirmation, StudyContext, Targets, reachable
 from harness.study.attributes import (
     BEGUN_KEY,
     CONCLUSION_KEY,
@@ -103,7 +103,7 @@ class Study(LockedStudy):
         with self._locks.study_lock():
             self._recover()
             counts = self.counts()
-            wanted = self.spec.reachable(counts, budget.n_trials)
+            wanted = reachable(self.spec, counts, budget.n_trials)
             if counts.failed >= budget.max_failures:
                 return None
             step = self._next_step(counts, wanted, is_stalled=is_stalled)

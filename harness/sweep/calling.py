@@ -9,9 +9,8 @@ import linecache
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from harness.core.errors import SettingsError, Stopped
 from harness.core.events import Ended, Event
 from harness.core.files import replacing
 from harness.core.objective import number_text
-from harness.core.recorded import checked as checked_record
+from harness.core.recorded import fits
 from harness.core.stage import Stage
 from harness.core.trust import remember
 from harness.core.workspace import RUNS_FOLDER
@@ -77,22 +76,31 @@ def sweep_from_python(
 def settings_of(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     """Return the settings of a command that is called from Python, as dataclass `kind`.
 
-    Its values may be written as on the command line: `jobs="auto"`, paths as text, lists for tuples.
+    Values may be written as on the command line: `jobs="auto"`, a path as text or text as a path, a list for a
+    tuple.
 
     Raises SettingsError for a name that `kind` has not, and for a value of another type.
     """
-    refuse_unknown(given, [field.name for field in fields(kind)], "")
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
-    }
+    hints = get_type_hints(kind)
+    refuse_unknown(given, hints, "")
+    values = {name: _as_declared(value, hints[name]) for name, value in given.items()}
     if "jobs" in values:
         values["jobs"] = parse_jobs(values["jobs"])
-    if isinstance(values.get("families"), str):
-        values["families"] = Path(values["families"])
-    try:
-        return checked_record(kind(**values))
-    except TypeError as error:
-        raise SettingsError(str(error), expected="a value as the command takes it") from error
+    for name, value in values.items():
+        if not fits(value, hints[name]):
+            options = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            expected = " or ".join(options) or getattr(hints[name], "__name__", str(hints[name]))
+            raise SettingsError(f"{name} is {value!r:.60}", expected=expected)
+    return kind(**values)
+
+
+def _as_declared(value: object, hint: object) -> Any:
+    kinds = (hint, *get_args(hint))
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and Path in kinds:
+        return Path(value)
+    return str(value) if isinstance(value, Path) and Path not in kinds else value
 
 
 def model_file(model: type, folder: Path) -> str:

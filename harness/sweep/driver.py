@@ -85,7 +85,7 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     concluded = _concluded(plan, study)
     if concluded is not None:
         return concluded
-    sweep = make_workers(plan, study, plan.deadline)
+    sweep = make_workers(plan, study)
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
         machine = Machine.here(plan.stores.work_root, create=True)
         presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness.core.records import TrialCounts, TrialResult
+from harness.core.study_record import reachable
 from harness.study import Study
 from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.worker import WorkerTask, work, work_at
@@ -17,40 +18,40 @@ from harness.workers.link import Place
 from harness.workers.supervisor import Workers, WorkerSupervisor
 
 
-def make_workers(plan: SweepPlan, study: Study, deadline: float | None) -> Workers:
+def make_workers(plan: SweepPlan, study: Study) -> Workers:
     """Return the workers of a sweep. Connects to the Ray cluster, if there is one to be used.
 
     Raises SettingsError if the cluster is not there.
     """
     if plan.settings.ray is None:
-        return WorkerSupervisor(work, worker_tasks(plan, study, deadline))
+        return WorkerSupervisor(work, worker_tasks(plan, study))
     from harness.workers.cluster import Cluster  # imports Ray, which takes a second
     from harness.workers.ray_workers import RayWorkers
 
     cluster = Cluster(plan.settings.ray)
-    task = _task(plan, study, deadline)
+    task = _task(plan, study)
 
     def work_there(name: str, place: Place[TrialOrder, TrialResult], stopping: threading.Event) -> None:
         work_at(task.for_worker(name), stopping, place)
 
-    left = plan.settings.trials - study.counts().finished
+    left = _left(plan, study.counts())
     return RayWorkers(
         cluster,
         task.material.elsewhere(plan.model.source),
         work_there,
-        most=max(0, min(plan.settings.jobs or left, left)),
+        most=min(plan.settings.jobs or left, left),
         share=cluster.share_of(
             task.threads, plan.settings.gpus_per_trial, plan.model.jobs_per_gpu, plan.settings.device
         ),
     )
 
 
-def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[Callable[[str], WorkerTask]]:
+def worker_tasks(plan: SweepPlan, study: Study) -> list[Callable[[str], WorkerTask]]:
     """Return one function for each worker process, from the worker's name to its task; a stack is one process.
 
     A task contains no track of the test part.
     """
-    task, stack = _task(plan, study, deadline), plan.settings.stack
+    task, stack = _task(plan, study), plan.settings.stack
     devices, jobs = itertools.cycle(plan.devices), _jobs(plan, study.counts())
     if stack is None:
         return [replace(task, device=next(devices)).for_worker for _ in range(jobs)]
@@ -60,7 +61,7 @@ def worker_tasks(plan: SweepPlan, study: Study, deadline: float | None) -> list[
     ]
 
 
-def _task(plan: SweepPlan, study: Study, deadline: float | None) -> WorkerTask:
+def _task(plan: SweepPlan, study: Study) -> WorkerTask:
     return WorkerTask(
         material=TrialMaterial(
             spec=plan.spec,
@@ -72,13 +73,17 @@ def _task(plan: SweepPlan, study: Study, deadline: float | None) -> WorkerTask:
         device=plan.devices[0],
         threads=plan.model.threads_of(_at_once(plan), usable_cores()),
         worker_id=study.worker_id,
-        deadline=deadline,
+        deadline=plan.deadline,
     )
 
 
 def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
     """Return how many workers to start: no more than there are trials left."""
-    return max(0, min(_at_once(plan), plan.settings.trials - counts.finished))
+    return min(_at_once(plan), _left(plan, counts))
+
+
+def _left(plan: SweepPlan, counts: TrialCounts) -> int:
+    return max(0, reachable(plan.spec, counts, plan.settings.trials) - counts.finished)
 
 
 def _at_once(plan: SweepPlan) -> int:

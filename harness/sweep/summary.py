@@ -8,7 +8,7 @@ from harness.core.errors import TrackingError
 from harness.core.json_types import JsonObject
 from harness.core.known import KnownTrials
 from harness.core.records import StudySpec, TrialCounts, TrialRow
-from harness.core.study_record import Confirmation, Stall
+from harness.core.study_record import Confirmation, Stall, reachable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +47,30 @@ class StudySummary:
     @property
     def trials_left(self) -> int:
         """How many trials are left that can finish; those of a search that has stalled too."""
-        return max(0, self.spec.reachable(self.counts, self.trials_wanted) - self.counts.finished)
+        return max(0, reachable(self.spec, self.counts, self.trials_wanted) - self.counts.finished)
 
     @property
     def is_over(self) -> bool:
         """Whether the study has all trials that it can have, or has stalled, and the sweep was not interrupted."""
-        is_short = self.trials_left and self.stall is None
+        is_short = self.trials_left > 0 and self.stall is None
         return self.signal is None and not is_short and not self.is_late
 
     @property
     def is_complete(self) -> bool:
         """Whether the study is over and has a best trial."""
         return self.best is not None and self.is_over
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the sweep has ended before all that it was to do was done; None if it was, or on a signal."""
+        if self.is_late:
+            return "time is up before the best trials were confirmed"
+        if self.stall is not None:
+            return str(self.stall)
+        refit = self.refit
+        if self.signal is None and (self.trials_left or (refit is not None and refit.trials_left)):
+            return "time is up"
+        return None
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints."""
@@ -83,7 +95,7 @@ class StudySummary:
                 "failed": self.counts.failed,
             },
             "known": None if self.known is None else self.known.as_json(),
-            "stopped": None if self.stall is None else str(self.stall),
+            "stopped": self.stopped,
             "best": best,
             "confirmation": None if self.confirmation is None else self.confirmation.as_json(),
             "refit": None if self.refit is None else self.refit._as_refit(),

@@ -44,7 +44,7 @@ def test_the_searches_see_no_test_track() -> None:
             )
             assert own.settings.trials == study.counts.finished
     own = plan_search(whole, whole.compared[0], 0)
-    task = worker_tasks(own, open_study(own), None)[0]("worker")
+    task = worker_tasks(own, open_study(own))[0]("worker")
     assert set(task.material.view.tracks.ids).isdisjoint(own.split.test)
 
 

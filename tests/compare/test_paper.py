@@ -57,6 +57,18 @@ def test_the_table_holds_the_rows_best_first(comparison: Comparison) -> None:
     ]
 
 
+def test_a_corrected_p_is_called_so_at_any_level() -> None:
+    single = numbers(made_up("net 1", "net 2"))
+    assert "p-value" in single
+    assert "Holm" not in single
+    three = made_up("net 1", "net 2", "net 3")
+    # Holm's last step has this level, of pairs that all differ.
+    object.__setattr__(three, "pairs", tuple(replace(pair, confidence=0.95) for pair in three.pairs))
+    lines = [line for line in numbers(three).splitlines() if "p-value" in line]
+    assert len(lines) >= 3
+    assert all("p-value, Holm-corrected" in line for line in lines)
+
+
 def test_each_macro_is_letters_and_has_its_figure(comparison: Comparison) -> None:
     text = numbers(comparison)
     found = dict(re.findall(r"^\\newcommand\{\\(\w+)\}\{\\ensuremath\{([^{}]*)\}\} % ", text, re.MULTILINE))

@@ -149,6 +149,8 @@ def test_data_are_read_as_their_studies_read_them(tmp_path: Path) -> None:
         sweep(model=model, trials=1, epochs=2, **given)
     found = plan(studies=(), data=given["data"])
     assert {study.spec.name for study in found.compared} == {"birds-ResidualMLP", "birds-fcnn"}
+    moved = (tmp_path / "birds").rename(tmp_path / "elsewhere")
+    assert plan(studies=(), data=str(moved)).identity == found.identity
 
 
 @pytest.mark.long

@@ -20,10 +20,13 @@ from harness.compare.traits.forecast import Forecast
 from harness.compare.traits.game import CONTROLS, FamilyGame, set_key, shares, spread
 from harness.compare.traits.permuted import FamilyTrainings
 from harness.compare.traits.plan import LONG_MINUTES, TraitsSettings, plan_traits
+from harness.compare.traits.work import Learner
 from harness.core.errors import SettingsError, StudyError
 from harness.core.events import SubsetTrained
 from harness.core.journal import comparison_folder, read_events
+from harness.core.records import TrialConfig
 from harness.data import FEATURE_COLUMNS, Tracks, View, stratified_split
+from harness.models.registry import model_spec
 from tests.support.commands import Harness, command, last_json
 from tests.support.processes import kill_all, wait_for
 from tests.support.stores import Stores, artifacts
@@ -379,3 +382,10 @@ def test_killed_traits_go_on_and_train_nothing_twice(inside: Harness, two: Path)
     sweep(trials=1, epochs=20)
     again = last_json(inside(*arguments))
     assert again["learners"] == whole["learners"]  # killed twice or not at all: the same numbers
+
+
+def test_a_forecast_of_a_training_that_diverges_is_as_long_as_that() -> None:
+    config = TrialConfig(model="fcnn", params={"lr": 1e29, "batch_size": 16}, epochs=200, seed=0, threads=1)
+    learner = Learner(name="network", seed=0, config=config, model=model_spec("fcnn"), device="cpu")
+    rows = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    assert 0 < learner.seconds(rows, np.arange(64) % 2, 2, enough=60.0) < 60

@@ -151,7 +151,7 @@ def test_a_worker_refuses_changed_code_before_it_runs(place: Path, tmp_path: Pat
     settings = changed(model=written(GOOD, tmp_path), study="s", trials=1, epochs=1)
     sweep(settings)
     more = plan_sweep(changed(settings, trials=2))
-    (task_of,) = worker_tasks(more, open_study(more), None)
+    (task_of,) = worker_tasks(more, open_study(more))
     task_of("first").material.trainer("cpu", 1)
 
     ran = tmp_path / "ran"

@@ -109,14 +109,14 @@ def outcome(wrong: int) -> Outcome:
 
 
 def made_up(*names: str) -> Comparison:
-    """A comparison of two candidates in three repeats, on two genres with odd names; the second is the worse."""
+    """A comparison of up to three candidates in three repeats, on two genres with odd names, the best first."""
     config = TrialConfig(model="fcnn", params={"lr": 0.1}, epochs=2, seed=0, threads=1)
     one = Candidate(
         name="", study=None, model="fcnn", representation="features", columns=(), seed=0, config=config
     )
     candidates = tuple(replace(one, name=name, study=name) for name in names)
-    wrong = ((0, 1, 0), (1, 2, 2))
-    right = (np.array([True, True, False, True]), np.array([True, False, False, True]))
+    wrong = ((0, 1, 0), (1, 2, 2), (2, 2, 2))[: len(names)]
+    right = [np.array([True, True, False, True]), *[np.array([True, False, False, True])] * (len(names) - 1)]
     return Comparison(
         name="c",
         run_id="r",

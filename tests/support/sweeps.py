@@ -95,5 +95,5 @@ def train_without_uploading(listen: Callable[..., None] = lambda *_: None, **cha
     presence = Presence.of_this_process(machine, study.worker_id.sweep, plan.work_folder / "none.lock")
     record = driver._begin_record(plan, study, presence)
     uploader = record.uploader(listen)
-    work_at(worker_tasks(plan, study, None)[0]("worker"), Event())
+    work_at(worker_tasks(plan, study)[0]("worker"), Event())
     return Unsent(plan, study, record, uploader)

@@ -166,6 +166,27 @@ def test_nothing_is_chosen_while_the_time_is_up() -> None:
     assert len(found.confirmation.trials) == 2
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_no_stage_begins_after_the_time_is_up(inside: Harness) -> None:
+    words = ["--model", "fcnn", "--data", "demo", "--trials", "2", "--epochs", "2", "--folds", "2", "--jobs", "1"]
+    inside("sweep", *words, "--confirm", "0", "--no-refit")
+    # The search is complete: what the time is up for are the confirmation and, once that is there, the refit.
+    late = inside("sweep", *words, "--confirm", "2", "--timeout", "1e-9")
+    assert "time is up before the best trials were confirmed" in late.stdout
+    assert "refit" not in late.stdout
+    stores = Stores.here()
+    assert {trial.state.name for trial in stores.trials(PART)} == {"WAITING"}
+    inside("sweep", *words, "--confirm", "2", "--no-refit")
+    refitted = inside("sweep", *words, "--confirm", "2", "--refit", "--timeout", "1e-9")
+    assert "refit: time is up: the same command again ends it" in refitted.stdout
+    found = last_json(inside("sweep", *words, "--confirm", "2", "--refit", "--timeout", "1e-9", "--json"))
+    assert (found["stopped"], found["refit"]["run_id"]) == ("time is up", None)
+    found = last_json(inside("sweep", *words, "--confirm", "2", "--refit", "--json"))
+    assert found["stopped"] is None
+    assert found["refit"]["run_id"] is not None
+
+
 @pytest.mark.usefixtures("place")
 def test_one_timeout_holds_for_all_stages() -> None:
     plan = plan_sweep(changed(CONFIRMED, timeout=5.0)).begun()

@@ -141,7 +141,7 @@ def without_test_part(tracks: Tracks, split: Split, pictures: Path) -> Tracks:
 @pytest.mark.parametrize("model", ["fcnn", "cnn"])
 def test_a_worker_is_sent_nothing_of_the_test_part(model: str) -> None:
     plan = plan_sweep(changed(FAST, model=model, data="demo"))
-    task = worker_tasks(plan, open_study(plan), deadline=None)[0]("worker")
+    task = worker_tasks(plan, open_study(plan))[0]("worker")
     assert set(task.material.view.tracks.ids) == {*plan.split.train, *plan.split.valid}
     sent = pickle.dumps(task)
     assert not [track for track in plan.split.test if track.encode() in sent]

@@ -61,7 +61,7 @@ def test_each_storage_has_its_own_study(place: Path, empty_stores: Path, inside:
         sweep(study=NAME, experiment="first", storage=third, trials=1, epochs=1)
     deleted = inside("delete", NAME, "--yes", "--storage", third)
     assert "and 0 runs" in deleted.stdout
-    assert "had no run of it" in deleted.stderr
+    assert "no run of it in sqlite:" in deleted.stderr
     assert ids(stores) == before
 
     assert "and 2 runs" in inside("delete", NAME, "--yes", "--storage", theirs).stdout

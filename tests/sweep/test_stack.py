@@ -66,7 +66,7 @@ def test_how_many_trials_each_process_trains(
     place: Path, jobs: int | None, stack: int, expected: list[int]
 ) -> None:
     plan = plan_sweep(changed(trials=20, jobs=jobs, stack=stack))
-    tasks = [task("worker") for task in worker_tasks(plan, open_study(plan), None)]
+    tasks = [task("worker") for task in worker_tasks(plan, open_study(plan))]
     assert [task.at_once for task in tasks] == expected
     assert {task.stack for task in tasks} == {stack}
 
@@ -75,7 +75,7 @@ def test_the_death_of_a_worker_requeues_all_that_it_trained(place: Path) -> None
     plan = plan_sweep(changed(trials=4, stack=3))
     study = open_study(plan)
     with study.registered():
-        task = worker_tasks(plan, study, None)[0]("doomed")
+        task = worker_tasks(plan, study)[0]("doomed")
         mine = Study.open(open_storage(task.stores.storage), plan.spec.name, task.work_folder, task.worker_id)
         claims = [mine.claim(plan.budget) for _ in range(3)]
         assert [claim.number for claim in claims if claim is not None] == [0, 1, 2]

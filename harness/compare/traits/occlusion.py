@@ -43,7 +43,8 @@ def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[tuple[Occlus
     They are validation tracks; of a network that was trained on these too, train tracks. A masked pixel has the
     mean of the train part at its place. The test part stays closed.
 
-    Raises TrackingError or CheckpointError if the network is not there any more.
+    Raises TrackingError or CheckpointError if the network is not there any more, UntrustedCode if the user has not
+    agreed to run its file, and SettingsError if that has changed.
     Source: Zeiler and Fergus (2014), Visualizing and understanding convolutional networks.
     """
     (study,), candidate = plan.compared, plan.candidates[0]

@@ -92,9 +92,9 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
 def _maps(
     plan: ComparisonPlan, game: Game, tracker: Tracker
 ) -> tuple[tuple[OcclusionMap, ...], MappedPart, list[str]]:
-    """Return the occlusion maps for pictures, and the part of their tracks.
+    """Return the occlusion maps for pictures, the part of their tracks, and the warnings.
 
-    Or why there are none, which is no reason to give up the rest.
+    A warning says why there are no maps: that is no reason to give up the rest.
     """
     if not isinstance(game, RegionGame):
         return (), "validation", []
