@@ -18,9 +18,9 @@ from harness.core.streams import discard
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from harness.core.records import TrialRow
     from harness.core.stage import Stage
     from harness.core.study_record import Confirmation
+    from harness.core.trial_rows import TrialRow
     from harness.sweep.plan import SweepPlan
     from harness.sweep.summary import StudySummary
     from harness.sweep.uploader import Listener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from harness.compare.contenders import candidates_of
@@ -165,15 +166,15 @@ def _of_data(searches: Sequence[StudyOverview], data: str) -> list[StudyOverview
     here = [line for line, dataset in made if Path(dataset.folder).resolve() == folder]
     if here:
         return here
-    digests: dict[tuple[tuple[str, str], ...], str | None] = {}
-    for _, dataset in made:
-        options = tuple(sorted(dataset.options.items()))
-        if options not in digests:
-            try:
-                digests[options] = load_data(data, dataset.options).digest
-            except DataError:  # with these options, or at all: whoever reads it next says so
-                digests[options] = None
-    return [line for line, dataset in made if digests[tuple(sorted(dataset.options.items()))] == dataset.digest]
+
+    @cache
+    def digest_with(options: frozenset[tuple[str, str]]) -> str | None:
+        try:
+            return load_data(data, dict(options)).digest
+        except DataError:  # with these options, or at all: whoever reads it next says so
+            return None
+
+    return [line for line, dataset in made if digest_with(frozenset(dataset.options.items())) == dataset.digest]
 
 
 def _newest(experiment: str, found: Sequence[StudyOverview]) -> tuple[str, ...]:

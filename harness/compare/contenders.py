@@ -9,8 +9,9 @@ from harness.compare.baselines import BASELINES, USES_NO_COLUMN
 from harness.compare.plan import ComparedStudy, CompareSettings
 from harness.core.candidate import Candidate
 from harness.core.names import digest_of
-from harness.core.records import DEFAULT_EPOCHS, TrialConfig, TrialRow
+from harness.core.records import DEFAULT_EPOCHS, TrialConfig
 from harness.core.space import Params
+from harness.core.trial_rows import TrialRow
 from harness.data import Tracks, used_columns
 from harness.data.features import NOT_MUSIC
 from harness.sweep.plan import confirmed_trials

@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from harness.compare.colours import colour_of
 from harness.compare.result import Comparison
 from harness.core.pages.canvas import Picture, panels_of, plain
-from harness.core.records import TrialRow
 from harness.core.search_stats import expected_best
+from harness.core.trial_rows import TrialRow
 from harness.study.plots import draw_expected_best
 
 

@@ -120,15 +120,15 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
             if value is not None:
                 yield f"{row.name} {words}", f"{value:.3f}", f"{row.name}: {meaning}"
     # In their own order, so that a macro's name does not depend on who leads.
-    judged = [(pair, found) for found in (comparison.pairs, comparison.gains) for pair in found]
-    for pair, is_corrected in ((pair, len(found) > 1) for pair, found in judged):
+    judged = [(pair, len(pairs)) for pairs in (comparison.pairs, comparison.gains) for pair in pairs]
+    for pair, tests in judged:
         both = f"{pair.a} minus {pair.b}"
         for words, text, meaning in (
             ("points", f"{100 * pair.difference:z.1f}", "difference in points"),
             ("low", f"{100 * pair.low:z.1f}", "lower end of its interval, points"),
             ("high", f"{100 * pair.high:z.1f}", "upper end of its interval, points"),
             ("level", f"{100 * pair.confidence:.3g}", "coverage of this interval in per cent"),
-            ("p", _tex_p(pair), "p-value" + (", Holm-corrected" if is_corrected else "")),
+            ("p", _tex_p(pair), "p-value" + (", Holm-corrected" if tests > 1 else "")),
             ("wins", str(pair.wins), f"repeats in which the first is ahead, of {pair.repeats}"),
         ):
             yield f"{both} {words}", text, f"{both}: {meaning}"

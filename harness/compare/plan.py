@@ -12,8 +12,9 @@ from harness.compare.traits.game import Game
 from harness.core.candidate import Candidate
 from harness.core.known import KnownTrials
 from harness.core.names import digest_of
-from harness.core.records import Split, StudySpec, TrialCounts, TrialRow
+from harness.core.records import Split, StudySpec
 from harness.core.study_record import StudyContext
+from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.core.workspace import Stores
 from harness.data import Tracks
 from harness.models.spec import ModelSpec

@@ -14,10 +14,11 @@ from harness.compare.plan import Protocol
 from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_accuracy, judge, verdict_of
 from harness.core.candidate import Candidate
 from harness.core.json_types import JsonObject
-from harness.core.records import Representation, Split, TrialRow
+from harness.core.records import Representation, Split
 from harness.core.search_stats import wilson_interval
 from harness.core.space import Params
 from harness.core.stats import Booleans
+from harness.core.trial_rows import TrialRow
 from harness.data import FOLDS, MUSIC, Words
 from harness.tracking import Ledger
 

@@ -21,7 +21,7 @@ from harness.compare.warnings import look_warnings
 from harness.core.errors import StudyError, TrackingError
 from harness.core.journal import comparison_folder, comparison_lock
 from harness.core.names import new_name
-from harness.core.records import TrialRow
+from harness.core.trial_rows import TrialRow
 from harness.tracking import (
     ComparisonLog,
     Heartbeat,

@@ -11,8 +11,9 @@ from typing import Any
 from harness.core.json_types import JsonObject
 from harness.core.ranking import rank
 from harness.core.recorded import checked
-from harness.core.records import StudySpec, TrialCounts, TrialRow
+from harness.core.records import StudySpec
 from harness.core.space import Params, len_of_grid
+from harness.core.trial_rows import TrialCounts, TrialRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,11 @@ def reachable(spec: StudySpec, counts: TrialCounts, n_trials: int) -> int:
     if not spec.covers_all:
         return n_trials
     return min(n_trials, len_of_grid(spec.space) - counts.failed)
+
+
+def trials_left(spec: StudySpec, counts: TrialCounts, n_trials: int) -> int:
+    """Return how many of the trials that can finish have not."""
+    return max(0, reachable(spec, counts, n_trials) - counts.finished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

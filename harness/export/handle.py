@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from harness.core.records import StudySpec, TrialRow
+from harness.core.records import StudySpec
+from harness.core.trial_rows import TrialRow
 from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.export.formats import OfTensors, Portable
 from harness.export.frames import Items, predict_items

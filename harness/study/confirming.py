@@ -8,8 +8,8 @@ from dataclasses import replace
 import optuna
 from optuna.trial import FrozenTrial
 
-from harness.core.records import TrialRow
 from harness.core.study_record import Confirmation
+from harness.core.trial_rows import TrialRow
 from harness.study.attributes import CONFIRMS_KEY
 from harness.study.overview import trial_row
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from harness.core.errors import StudyError
 from harness.core.files import read_only_name, sqlite_path
 from harness.core.objective import ACCURACY, Objective
-from harness.core.records import TrialCounts
 from harness.core.space import Params
-from harness.core.study_record import DatasetInfo, reachable
+from harness.core.study_record import DatasetInfo, trials_left
+from harness.core.trial_rows import TrialCounts
 from harness.study.attributes import StudyAttributes, StudyFault, read_attributes
 from harness.study.database import Database, HasEngine, check_is_optunas, has_failed, is_of_this_schema
 from harness.study.tables import BestTrial, StudyRow, TrialSummary, best_trials, read_studies, summarise_trials
@@ -121,7 +121,7 @@ def _overview(row: StudyRow, trials: TrialSummary, best: BestTrial | None) -> St
         part_of=spec.part_of,
         objective=spec.objective,
         dataset=record.context.dataset,
-        is_complete=targets is not None and counts.finished >= reachable(spec, counts, targets.n_trials),
+        is_complete=targets is not None and not trials_left(spec, counts, targets.n_trials),
     )
 
 

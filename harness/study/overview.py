@@ -14,7 +14,8 @@ from harness.core.halving import HALVING_KEY, Halving
 from harness.core.objective import ACCURACY, Objective
 from harness.core.ranking import rank
 from harness.core.recorded import UNREADABLE, checked
-from harness.core.records import EpochMetrics, TrialResult, TrialRow
+from harness.core.records import EpochMetrics, TrialResult
+from harness.core.trial_rows import TrialRow
 from harness.study.attributes import CONTEXT_KEY, RESULT_KEY, recorded_folds
 from harness.study.leases import Leases
 from harness.study.tables import read_studies

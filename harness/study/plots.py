@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from harness.core.objective import ACCURACY, Objective
 from harness.core.pages.canvas import BLUE, GREY, ORANGE, plain
-from harness.core.records import TrialRow
 from harness.core.search_stats import ExpectedBest, Floats, expected_best
 from harness.core.space import Choice, Params, Range, Space
 from harness.core.tables import write_table
+from harness.core.trial_rows import TrialRow
 from harness.study.overview import ENOUGH_TRIALS
 
 PANELS_A_ROW = 3

@@ -9,8 +9,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.known import KnownTrials
-from harness.core.records import StudySpec, TrialCounts, TrialResult, TrialRow
-from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets, reachable
+from harness.core.records import StudySpec, TrialResult
+from harness.core.study_record import Budget, Confirmation, Stall, StudyContext, Targets, trials_left
+from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.study.attributes import StudyAttributes, StudyFault
 from harness.study.confirming import chosen_of, repeats_of
 from harness.study.database import plain_reads
@@ -99,8 +100,7 @@ class StudyReader:
 
     def is_complete(self, n_trials: int) -> bool:
         """Return True if `n_trials` trials have finished, or as many as can."""
-        counts = self.counts()
-        return counts.finished >= reachable(self.spec, counts, n_trials)
+        return not trials_left(self.spec, self.counts(), n_trials)
 
     def stall(self, budget: Budget) -> Stall | None:
         """Return why the search is over before its number of trials, None if it is not."""

@@ -14,9 +14,10 @@ from harness.core.halving import HALVING, HALVING_KEY, NEW, Step, next_step, run
 from harness.core.known import KnownTrials
 from harness.core.names import WorkerId
 from harness.core.recorded import UNREADABLE, checked
-from harness.core.records import StudySpec, TrialCounts, TrialRow
+from harness.core.records import StudySpec
 from harness.core.space import Params
 from harness.core.study_record import Budget, Conclusion, Confirmation, StudyContext, Targets, reachable
+from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.study.attributes import (
     BEGUN_KEY,
     CONCLUSION_KEY,

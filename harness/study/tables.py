@@ -13,8 +13,8 @@ from typing import Any
 
 from harness.core.ranking import tie_break
 from harness.core.recorded import UNREADABLE
-from harness.core.records import TrialCounts
 from harness.core.space import Value
+from harness.core.trial_rows import TrialCounts
 from harness.study.attributes import CONFIRMATION_KEY, CONTEXT_KEY, KNOWN_KEY, RESULT_KEY, SPEC_KEY, TARGETS_KEY
 from harness.study.database import Database, HasEngine, rows_of
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.names import derive_seed
-from harness.core.records import TrialRow
 from harness.core.space import possible_values
 from harness.core.study_record import Confirmation, ConfirmedTrial
 from harness.core.tables import write_table
+from harness.core.trial_rows import TrialRow
 from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep

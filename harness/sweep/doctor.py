@@ -15,7 +15,7 @@ from harness.core.events import Ended, EpochDone, has_ended
 from harness.core.files import sqlite_path
 from harness.core.journal import find_journals, odd_files, read_events
 from harness.core.names import WorkerId, new_name
-from harness.core.records import ENDED_STATES
+from harness.core.trial_rows import ENDED_STATES
 from harness.core.workspace import Stores
 from harness.study import Study, StudyFault, StudyOverview, list_studies, open_storage, reaching
 from harness.sweep.examination import Examination, Finding

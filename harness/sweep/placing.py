@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.core.records import TrialCounts, TrialResult
-from harness.core.study_record import reachable
+from harness.core.records import TrialResult
+from harness.core.study_record import trials_left
+from harness.core.trial_rows import TrialCounts
 from harness.study import Study
 from harness.sweep.plan import SweepPlan, training_splits
 from harness.sweep.worker import WorkerTask, work, work_at
@@ -34,7 +35,7 @@ def make_workers(plan: SweepPlan, study: Study) -> Workers:
     def work_there(name: str, place: Place[TrialOrder, TrialResult], stopping: threading.Event) -> None:
         work_at(task.for_worker(name), stopping, place)
 
-    left = _left(plan, study.counts())
+    left = trials_left(plan.spec, study.counts(), plan.settings.trials)
     return RayWorkers(
         cluster,
         task.material.elsewhere(plan.model.source),
@@ -79,11 +80,7 @@ def _task(plan: SweepPlan, study: Study) -> WorkerTask:
 
 def _jobs(plan: SweepPlan, counts: TrialCounts) -> int:
     """Return how many workers to start: no more than there are trials left."""
-    return min(_at_once(plan), _left(plan, counts))
-
-
-def _left(plan: SweepPlan, counts: TrialCounts) -> int:
-    return max(0, reachable(plan.spec, counts, plan.settings.trials) - counts.finished)
+    return min(_at_once(plan), trials_left(plan.spec, counts, plan.settings.trials))
 
 
 def _at_once(plan: SweepPlan) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 from harness.core.events import Ended
 from harness.core.journal import find_journals, read_events
 from harness.core.names import digest_of
-from harness.core.records import TrialRow, TrialState
+from harness.core.records import TrialState
 from harness.core.study_record import Conclusion
+from harness.core.trial_rows import TrialRow
 from harness.study import Study, ranked
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog

@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.core.attempts import Deaths, last_new_epoch
 from harness.core.events import Acknowledged, Ended, has_ended
 from harness.core.journal import Journal, find_journals, journal_path, read_events, remove_journal
-from harness.core.records import ENDED_STATES, TrialResult
+from harness.core.records import TrialResult
+from harness.core.trial_rows import ENDED_STATES
 from harness.study import Study
 from harness.workers.supervisor import STOPPED_BY_SIGTERM
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import CheckpointError
 from harness.core.names import derive_seed
-from harness.core.records import TrialRow
+from harness.core.trial_rows import TrialRow
 from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep

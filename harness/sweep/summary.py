@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from harness.core.errors import TrackingError
 from harness.core.json_types import JsonObject
 from harness.core.known import KnownTrials
-from harness.core.records import StudySpec, TrialCounts, TrialRow
-from harness.core.study_record import Confirmation, Stall, reachable
+from harness.core.records import StudySpec
+from harness.core.study_record import Confirmation, Stall, trials_left
+from harness.core.trial_rows import TrialCounts, TrialRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class StudySummary:
     @property
     def trials_left(self) -> int:
         """How many trials are left that can finish; those of a search that has stalled too."""
-        return max(0, reachable(self.spec, self.counts, self.trials_wanted) - self.counts.finished)
+        return trials_left(self.spec, self.counts, self.trials_wanted)
 
     @property
     def is_over(self) -> bool:

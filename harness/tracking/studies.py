@@ -9,8 +9,9 @@ from harness.core.errors import CheckpointError, StudyError, TrackingError, mask
 from harness.core.known import KnownTrials
 from harness.core.objective import Objective
 from harness.core.ranking import rank
-from harness.core.records import Split, StudySpec, TrialCounts, TrialRow, TrialState
+from harness.core.records import Split, StudySpec, TrialState
 from harness.core.study_record import Stall, StudyContext
+from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
 from harness.tracking.run_info import OBJECTIVE, RunInfo

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from harness.core.records import StudySpec, TrialCounts, TrialRow
+from harness.core.records import StudySpec
+from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.tracking.run_info import OBJECTIVE
 from harness.tracking.tags import BEST_PREFIX
 

@@ -121,8 +121,8 @@ def test_an_occlusion_map_is_what_masking_a_tile_takes(tmp_path: Path) -> None:
     trust_file().unlink()  # as for somebody else's study
     plan = plan_traits(TraitsSettings(study="rows", trust_code=True))
     tracker = Tracker(plan.stores.tracking_uri)
-    maps, part = occlusion_maps(plan, tracker)
-    assert part == "validation"
+    maps = occlusion_maps(plan, tracker)
+    assert {each.part for each in maps} == {"validation"}
     assert [each.genre for each in maps] == list(plan.tracks.genres)
     assert {each.track for each in maps} <= set(plan.split.valid)
     data = View(plan.tracks, "pictures").training(plan.split)
@@ -147,8 +147,8 @@ def test_of_a_refit_the_maps_are_of_train_tracks(tmp_path: Path, inside: Harness
     words = ("--data", "demo", "--trials", "1", "--epochs", "2", "--jobs", "1", "--refit")
     inside("sweep", "--model", f"{tmp_path}/rows.py:Rows", "--study", "rows", *words)
     plan = plan_traits(TraitsSettings(study="rows"))
-    maps, part = occlusion_maps(plan, Tracker(plan.stores.tracking_uri))
-    assert part == "train"
+    maps = occlusion_maps(plan, Tracker(plan.stores.tracking_uri))
+    assert {each.part for each in maps} == {"train"}
     assert {each.track for each in maps} <= {*plan.split.train, *plan.split.valid}
 
 

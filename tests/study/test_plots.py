@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.pages.canvas import plain
-from harness.core.records import TrialRow
 from harness.core.space import Choice, Params, Range, Space
+from harness.core.trial_rows import TrialRow
 from harness.study.plots import write_study_report
 
 ODD = "$a^$"

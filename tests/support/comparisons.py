@@ -19,7 +19,8 @@ from harness.compare.training import RepeatTask
 from harness.compare.verdict import ResamplingScheme
 from harness.core.candidate import Candidate
 from harness.core.events import Event, RepeatEnded
-from harness.core.records import Split, TrialConfig, TrialRow
+from harness.core.records import Split, TrialConfig
+from harness.core.trial_rows import TrialRow
 from harness.data import FEATURE_COLUMNS, Tracks, View
 from harness.models.registry import MODELS
 from harness.tracking import Ledger

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from harness.core.errors import SettingsError, StudyError
 from harness.core.known import KnownTrial, KnownTrials
-from harness.core.records import TrialRow
 from harness.core.space import Choice, Condition, Params, Range
+from harness.core.trial_rows import TrialRow
 from harness.core.workspace import resolve_stores
 from harness.models.registry import MODELS
 from harness.study.plots import write_trials_csv

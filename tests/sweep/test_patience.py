@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.records import TrialResult, TrialRow
+from harness.core.records import TrialResult
 from harness.core.study_record import Budget, Stall
+from harness.core.trial_rows import TrialRow
 from harness.study import Study, list_studies, open_storage, reading_storage
 from tests.support.commands import Harness, last_json
 from tests.support.stores import Stores

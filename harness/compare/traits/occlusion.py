@@ -27,20 +27,22 @@ MappedPart = Literal["validation", "train"]
 class OcclusionMap:
     """A track's picture, uint8 [height, width, 3], and what masking each tile takes from its genre's probability.
 
-    `probability` is that of its genre with the whole picture; `drops` is float [rows, columns] of tiles.
+    `probability` is that of its genre with the whole picture; `drops` is float [rows, columns] of tiles. `part` is
+    the part of the split that has the track.
     """
 
     track: str
     genre: str
+    part: MappedPart
     picture: NDArray[np.uint8]
     probability: float
     drops: NDArray[np.float64]
 
 
-def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[tuple[OcclusionMap, ...], MappedPart]:
-    """Return the maps of the study's best network for the first track of each genre, and the part of these tracks.
+def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[OcclusionMap, ...]:
+    """Return the maps of the study's best network for the first track of each genre.
 
-    They are validation tracks; of a network that was trained on these too, train tracks. A masked pixel has the
+    These are validation tracks; of a network that was trained on these too, train tracks. A masked pixel has the
     mean of the train part at its place. The test part stays closed.
 
     Raises TrackingError or CheckpointError if the network is not there any more, UntrustedCode if the user has not
@@ -55,18 +57,21 @@ def occlusion_maps(plan: ComparisonPlan, tracker: Tracker) -> tuple[tuple[Occlus
         classifier, _ = load_checkpoint(folder, trust_code=plan.settings.trust_code)
     split = plan.split if run.refit_of is None else plan.split.merged()
     data = candidate_view(plan.tracks, candidate, candidate.config).training(split)
-    part = data.valid if len(data.valid) else data.train
+    part_name: MappedPart = "validation" if len(data.valid) else "train"
+    part = data.valid if part_name == "validation" else data.train
     mean = torch.from_numpy(mean_picture(data.train.tensor.numpy()))
     first: dict[int, int] = {}
     for place, genre in enumerate(part.targets.tolist()):
         first.setdefault(genre, place)
-    maps = tuple(
-        _map(classifier, part, place, mean, plan.tracks.genres[genre]) for genre, place in sorted(first.items())
+    return tuple(
+        _map(classifier, part, place, mean, genre=plan.tracks.genres[genre], part_name=part_name)
+        for genre, place in sorted(first.items())
     )
-    return maps, "validation" if part is data.valid else "train"
 
 
-def _map(classifier: torch.nn.Module, part: Part, place: int, mean: torch.Tensor, genre: str) -> OcclusionMap:
+def _map(
+    classifier: torch.nn.Module, part: Part, place: int, mean: torch.Tensor, *, genre: str, part_name: MappedPart
+) -> OcclusionMap:
     picture, target = part.tensor[place], int(part.targets[place])
     height, width = (side // count for side, count in zip(picture.shape[:2], TILES, strict=True))
     masked = picture.repeat(TILES[0] * TILES[1] + 1, 1, 1, 1)  # the last one stays whole
@@ -79,6 +84,7 @@ def _map(classifier: torch.nn.Module, part: Part, place: int, mean: torch.Tensor
     return OcclusionMap(
         track=part.ids[place],
         genre=genre,
+        part=part_name,
         picture=picture.numpy(),
         probability=float(given[-1]),
         drops=(given[-1] - given[:-1]).reshape(TILES),

@@ -146,7 +146,7 @@ def _occlusion(found: Traits) -> Picture:
     )
     alt = (
         f"What masking a tile takes from the probability of its own {words.class_}, for the first "
-        f"{found.mapped_part} {words.item} of each {words.class_}; with the whole picture it is: {said}."
+        f"{found.maps[0].part} {words.item} of each {words.class_}; with the whole picture it is: {said}."
     )
     return Picture(name="occlusion", title=title, alt=alt, draw=draw)
 

@@ -28,9 +28,7 @@ LEARNERS = {
     "boosting": "gradient boosting",
 }
 LONG_MINUTES = 30.0  # a longer forecast needs --yes
-# By default. A CNN takes minutes where an FCNN takes a third of a second: one round, or as many seeds as advised.
-REPEATS = 10
-PICTURE_REPEATS = {"drawn": FOLDS, "lists": ENOUGH_SEEDS}
+REPEATS = 10  # by default, of features
 LOOKS = (
     "all of these trainings look at the same test parts: whoever leaves a family or a region out because of this "
     "table and then compares on these data has chosen on the test part"
@@ -75,7 +73,9 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
         _check_widths(study, game)
     repeats = settings.repeats
     if repeats is None:
-        repeats = REPEATS if isinstance(game, FamilyGame) else PICTURE_REPEATS["drawn" if split.drawn else "lists"]
+        # A CNN takes minutes where an FCNN takes a third of a second: one round, or as many seeds as are advised.
+        of_pictures = FOLDS if split.drawn else ENOUGH_SEEDS
+        repeats = REPEATS if isinstance(game, FamilyGame) else of_pictures
     comparison = CompareSettings(
         studies=(settings.study,),
         repeats=repeats,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.traits.game import Game
-from harness.compare.traits.occlusion import MappedPart, OcclusionMap
+from harness.compare.traits.occlusion import OcclusionMap
 from harness.compare.verdict import show_p
 from harness.core.json_types import JsonObject
 from harness.core.stats import Estimate
@@ -193,7 +193,6 @@ class Traits:
     warnings: tuple[str, ...]
     ledger: str
     maps: tuple[OcclusionMap, ...] = ()
-    mapped_part: MappedPart = "validation"
     words: Words = MUSIC
 
     @property

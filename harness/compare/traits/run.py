@@ -15,7 +15,7 @@ from harness.compare.scheduling import Listener, Watch
 from harness.compare.traits.families import metric_name
 from harness.compare.traits.game import Game
 from harness.compare.traits.judging import RepeatAnswers, learner_result
-from harness.compare.traits.occlusion import MappedPart, OcclusionMap, occlusion_maps
+from harness.compare.traits.occlusion import OcclusionMap, occlusion_maps
 from harness.compare.traits.page import write_traits
 from harness.compare.traits.plan import LEARNERS
 from harness.compare.traits.regions import RegionGame
@@ -55,7 +55,7 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
         for (name, number), run in sorted(finished.items())
         if run.reason and name in names and number in numbers
     ]
-    maps, part, missing = _maps(plan, game, tracker)
+    maps, missing = _maps(plan, game, tracker)
     looks = look_warnings(log.looks_with(plan.settings.repeats))
     found = Traits(
         study=spec.name,
@@ -72,7 +72,6 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
         learners=learners,
         warnings=(*plan.warnings, *looks, *reasons, *missing),
         maps=maps,
-        mapped_part=part,
         words=plan.tracks.words,
         ledger=read_ledger(tracker, spec.data_digest, spec.split_digest).as_text(),
     )
@@ -89,19 +88,14 @@ def _conclude(plan: ComparisonPlan, game: Game, tracker: Tracker, log: Compariso
     return found
 
 
-def _maps(
-    plan: ComparisonPlan, game: Game, tracker: Tracker
-) -> tuple[tuple[OcclusionMap, ...], MappedPart, list[str]]:
-    """Return the occlusion maps for pictures, the part of their tracks, and the warnings.
-
-    A warning says why there are no maps: that is no reason to give up the rest.
-    """
+def _maps(plan: ComparisonPlan, game: Game, tracker: Tracker) -> tuple[tuple[OcclusionMap, ...], list[str]]:
+    """Return the occlusion maps for pictures; or why there are none, which is no reason to give up the rest."""
     if not isinstance(game, RegionGame):
-        return (), "validation", []
+        return (), []
     try:
-        return (*occlusion_maps(plan, tracker), [])
+        return occlusion_maps(plan, tracker), []
     except HarnessError as error:
-        return (), "validation", [f"no occlusion maps: {error.found}"]
+        return (), [f"no occlusion maps: {error.found}"]
 
 
 def _learner(
