@@ -162,6 +162,9 @@ def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
         lines.append("the grid has no other points in place of those that failed")
     if summary.is_late:
         lines.append(f"{summary.stopped}: the same command again goes on")
+    if summary.signal is not None and not summary.trials_left and summary.refit is None:
+        lines.append("interrupted after the search: the same command again goes on")
     ensemble = " --ensemble" if summary.refit is not None and summary.refit.members is not None else ""
-    lines.append(f"next: harness ui, harness export --study {spec.name}{ensemble} --out DIR")
+    export = f", harness export --study {spec.name}{ensemble} --out DIR" if summary.has_network else ""
+    lines.append(f"next: harness ui{export}")
     return lines

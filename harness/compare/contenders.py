@@ -13,7 +13,6 @@ from harness.core.records import DEFAULT_EPOCHS, TrialConfig
 from harness.core.space import Params
 from harness.core.trial_rows import TrialRow
 from harness.data import Tracks, used_columns
-from harness.data.features import NOT_MUSIC
 from harness.sweep.plan import confirmed_trials
 from harness.training.hyperparameters import DEFAULT_SEARCH, HYPERPARAMETERS
 from harness.workers.cpus import usable_cores
@@ -35,7 +34,7 @@ def candidates_of(
     if settings.baselines and tracks.features is not None:
         used = {name for study in compared for name in study.spec.columns} or set(tracks.columns)
         columns = tuple(name for name in used_columns(tracks, ()) if name in used)
-        found += _baselines(columns, [candidate.name for candidate in found])
+        found += _baselines(columns, tracks.not_music, [candidate.name for candidate in found])
     return tuple(found)
 
 
@@ -115,10 +114,10 @@ def _default_key(candidate: Candidate) -> object:
     return candidate.model, candidate.source_digest, candidate.columns, candidate.seed, config.precision, epochs
 
 
-def _baselines(columns: tuple[str, ...], taken: Sequence[str]) -> list[Candidate]:
-    """Return the baselines on these columns, and again without those that do not describe the music."""
-    music = tuple(name for name in columns if name not in NOT_MUSIC)
-    dropped = " and ".join(name for name in columns if name in NOT_MUSIC)
+def _baselines(columns: tuple[str, ...], not_music: Sequence[str], taken: Sequence[str]) -> list[Candidate]:
+    """Return the baselines on these columns, and again without those of `not_music`."""
+    music = tuple(name for name in columns if name not in not_music)
+    dropped = " and ".join(name for name in columns if name in not_music)
     wanted = []
     for name in BASELINES:
         wanted.append((name, name, columns))

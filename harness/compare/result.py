@@ -15,9 +15,8 @@ from harness.compare.verdict import Pair, ResamplingScheme, Scores, estimate_acc
 from harness.core.candidate import Candidate
 from harness.core.json_types import JsonObject
 from harness.core.records import Representation, Split
-from harness.core.search_stats import wilson_interval
 from harness.core.space import Params
-from harness.core.stats import Booleans
+from harness.core.stats import Booleans, accuracy_interval
 from harness.core.trial_rows import TrialRow
 from harness.data import FOLDS, MUSIC, Words
 from harness.tracking import Ledger
@@ -42,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Accuracy over repeats: mean, standard deviation, and the 95 % interval of the mean."""
+    """Accuracy over repeats: mean over all their answers, standard deviation, 95 % interval of the mean."""
 
     mean: float
     std: float
@@ -60,7 +59,7 @@ class Row:
 
     `val` is the mean validation accuracy with its standard deviation, None if the repeats trained on the
     validation part too. It has no interval: the epochs, and before them the settings, were chosen on validation.
-    `own` is the accuracy of the study's best checkpoint on the study's own test part, with its Wilson interval.
+    `own` is the accuracy of the study's best checkpoint on the study's own test part, with its 95 % interval.
     `members` is the number of networks of an ensemble. `is_judged` is True for what the verdict speaks of.
     """
 
@@ -198,7 +197,7 @@ class Comparison:
         ]
         own = None
         if scores.own is not None:
-            own = (float(scores.own.mean()), *wilson_interval(int(scores.own.sum()), len(scores.own)))
+            own = (float(scores.own.mean()), *accuracy_interval(scores.own, self.scheme.own_clusters))
         config = candidate.config
         return Row(
             name=candidate.name,
@@ -217,9 +216,9 @@ class Comparison:
         )
 
     def _accuracy(self, scores: Scores) -> Accuracy:
-        mean, std = _mean_and_std(scores.accuracies)
         estimate = estimate_accuracy(scores, self.scheme)
-        return Accuracy(mean=mean, std=std, low=estimate.low, high=estimate.high)
+        _, std = _mean_and_std(scores.accuracies)
+        return Accuracy(mean=estimate.value, std=std, low=estimate.low, high=estimate.high)
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; accuracies and differences are fractions."""

@@ -210,7 +210,7 @@ def _collect(
 
 def scheme_of(plan: ComparisonPlan) -> ResamplingScheme:
     """Return how the repeats of a plan were drawn."""
-    tracks, clusters = plan.tracks, plan.tracks.clusters
+    tracks, clusters = plan.tracks, plan.tracks.units
     trained = [split.merged() if plan.merges else split for split in plan.splits]
     return ResamplingScheme(
         redrawn=plan.split.drawn,

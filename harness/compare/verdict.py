@@ -31,8 +31,8 @@ class ResamplingScheme:
 
     `train`, `valid` and `test` are the mean numbers of tracks of the three parts, `pool` is the number of tracks
     that the test parts are drawn from. `clusters` has for each repeat the number of each test track's cluster,
-    int [tracks], `own_clusters` the same for the test part of the studies' own split: identical tracks have one
-    number. `nested` is True if each repeat had a search of its own.
+    int [tracks], `own_clusters` the same for the test part of the studies' own split: identical tracks, and those
+    of a group, have one number. `nested` is True if each repeat had a search of its own.
     """
 
     redrawn: bool
@@ -118,7 +118,8 @@ class Pair:
     @property
     def level(self) -> str:
         """The coverage of the interval as it is printed: `95 %`, `98.3 %`."""
-        return f"{100 * self.confidence:.3g} %"
+        digits = 1 if round(100 * self.confidence, 1) < 100 else 3  # a hundred pairs or more
+        return f"{round(100 * self.confidence, digits):g} %"
 
     @property
     def within(self) -> float:
@@ -190,7 +191,9 @@ def estimate_accuracy(scores: Scores, scheme: ResamplingScheme) -> Estimate:
     """
     if scheme.redrawn:
         resolution = 1 / round(scheme.test)
-        estimate = corrected_resampled_t(scores.accuracies, scheme.ratio, resolution=resolution)
+        estimate = corrected_resampled_t(
+            scores.accuracies, scheme.ratio, sizes=[len(flags) for flags in scores.correct], resolution=resolution
+        )
     else:
         estimate = tracks_by_fits(scores.correct, scheme.clusters, scheme.ratio)
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
@@ -221,7 +224,7 @@ def judge(groups: Sequence[Sequence[Scores]], scheme: ResamplingScheme) -> tuple
                 wins=sum(difference > 0 for difference in ahead),
                 losses=sum(difference < 0 for difference in ahead),
                 repeats=len(ahead),
-                mcnemar_p=None if both is None else mcnemar_exact(*both),
+                mcnemar_p=None if both is None else mcnemar_exact(*both, scheme.own_clusters),
                 checkpoints=None
                 if both is None
                 else _difference([both[0]], [both[1]], [scheme.own_clusters], 0.0),

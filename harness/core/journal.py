@@ -135,9 +135,10 @@ def running_on(work_folder: Path) -> dict[int, str]:
 
 def check_journals(work_folder: Path, n_trials: int) -> None:
     """Raise StudyError if something else than a file is in the place of the journal of one of the first trials."""
-    for number in range(n_trials):
-        path = journal_path(work_folder, number)
-        if path.exists() and not path.is_file():
+    for path in sorted(work_folder.glob("trial-*.jsonl")):
+        number = whole_number(path.stem.removeprefix("trial-"))
+        is_one = number is not None and number < n_trials and path == journal_path(work_folder, number)
+        if is_one and not path.is_file():
             raise StudyError(
                 f"{path} has the name of a trial's journal, and is not a file",
                 expected="journals that are files",

@@ -67,8 +67,8 @@ class Objective:
         return found.own.get(self.name)
 
     def order(self, value: float | None) -> float:
-        """Return the key that sorts values, the best first and None last."""
-        if value is None:
+        """Return the key that sorts values, the best first; None and what is not finite come last."""
+        if value is None or not math.isfinite(value):
             return math.inf
         return value if self.minimise else -value
 

@@ -51,7 +51,7 @@ def expected_best(values: Sequence[float]) -> ExpectedBest:
     return ExpectedBest(numbers.astype(np.float64), np.array(means), np.array(deviations))
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, both ends in [0, 1].
 
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
-from harness.core.search_stats import Floats
+from harness.core.search_stats import Floats, wilson_interval
 
 Booleans = NDArray[np.bool_]
 FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them can be far too small
@@ -40,15 +40,21 @@ class Estimate:
 
 
 def corrected_resampled_t(
-    values: Sequence[float], redrawn: float, *, confidence: float = 0.95, resolution: float = 0.0
+    values: Sequence[float],
+    redrawn: float,
+    *,
+    sizes: Sequence[float] | None = None,
+    confidence: float = 0.95,
+    resolution: float = 0.0,
 ) -> Estimate:
     """Return the mean of a figure over redrawn splits with its corrected resampled t interval.
 
     `values` has one value per split. Redrawn splits share tracks, so the k values are not independent: the
     variance of their mean is the sample variance times (1/k + redrawn) instead of 1/k. `redrawn` is test / (pool
     - test): the mean size of a test part over that of the rest of the pool that the test parts are drawn from.
-    `resolution` is the step between possible values. The sample variance is at least that of rounding to this
-    step, so that a few equal values prove nothing.
+    `sizes` are those of the test parts: each value weighs as much as its part has tracks. Without them all weigh
+    the same. `resolution` is the step between possible values. The sample variance is at least that of rounding to
+    this step, so that a few equal values prove nothing.
 
     Raises ValueError for fewer than two values.
     Source: Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
@@ -56,9 +62,12 @@ def corrected_resampled_t(
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
         raise ValueError(f"{len(sample)} value(s); the variance needs two")
-    mean = float(sample.mean())
-    variance = max(float(sample.var(ddof=1)), resolution**2 / 12)  # of a uniform distribution one step wide
-    return _t_estimate(mean, variance * (1 / len(sample) + redrawn), len(sample) - 1, confidence)
+    weights = np.ones(len(sample)) if sizes is None else np.asarray(sizes, dtype=float)
+    weights = weights / weights.sum()
+    mean = float(weights @ sample)
+    of_mean = len(sample) / (len(sample) - 1) * float((weights * (sample - mean)) @ (weights * (sample - mean)))
+    of_mean = max(of_mean, resolution**2 / 12 / len(sample))  # of a uniform distribution one step wide
+    return _t_estimate(mean, of_mean * (1 + len(sample) * redrawn), len(sample) - 1, confidence)
 
 
 def tracks_by_fits(
@@ -72,9 +81,9 @@ def tracks_by_fits(
 
     `differences` has for each fit (repeat) one value a test track, for example the correctness of one classifier
     minus that of another: numbers [tracks of the fit]. `clusters` has in the same order the number of each
-    track's cluster: int [tracks of the fit]; identical tracks have one number. `redrawn` is test / (pool - test)
-    if the test parts were drawn from a pool (see `corrected_resampled_t`), and 0 if all fits have the same train
-    and test part.
+    track's cluster: int [tracks of the fit]; identical tracks, and those of a group, have one number. `redrawn` is
+    test / (pool - test) if the test parts were drawn from a pool (see `corrected_resampled_t`), and 0 if all fits
+    have the same train and test part.
 
     The variance has two parts. What stays with a track from fit to fit is read directly from the sums over the
     fits of each track: it holds the part that the fits share because they are tested on the same tracks. What a
@@ -82,8 +91,10 @@ def tracks_by_fits(
     chance. Only this part is multiplied by (1 + fits * redrawn), because the train parts of redrawn splits share
     tracks. The degrees of freedom are Satterthwaite's. With one fit the interval holds for this one alone.
 
-    Where fewer than FEW_TRACKS clusters have any value but zero, no variance can be told from them: the exact sign
-    test decides. So it does where the variance is zero.
+    Where fewer than FEW_TRACKS clusters have any value but zero, the variance that is told from them can be far
+    too small: the exact sign test has to agree. The result has the larger p-value of the two, and an interval that
+    holds both. The sign test alone would not do: it takes the answers of one bad fit for as many observations. It
+    decides alone where there is one fit, or no variance.
 
     Source: Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering, and Owen (2007), The
     pigeonhole bootstrap, for two crossed factors; Nadeau and Bengio (2003) for the factor; Satterthwaite (1946)
@@ -99,7 +110,8 @@ def tracks_by_fits(
     seen = asked.any(axis=0)
     sums, asked = sums[:, seen], asked[:, seen]
     (fits, tracks), answers = asked.shape, int(asked.sum())
-    if int(differing.sum()) < FEW_TRACKS:
+    few = int(differing.sum()) < FEW_TRACKS
+    if tracks == 1 or (few and fits == 1):
         return _sign_test(sums.sum(axis=0) / answers, confidence)
     mean = float(sums.sum() / answers)
     cells = (sums - mean * asked) / answers  # what each track adds to the mean's error in each fit
@@ -112,7 +124,14 @@ def tracks_by_fits(
     if variance < 1e-24:  # rounding alone leaves less
         return _sign_test(sums.sum(axis=0) / answers, confidence)
     degrees = variance**2 / (of_tracks**2 / (tracks - 1) + of_fits**2 / max(1, fits - 1))
-    return _t_estimate(mean, variance, degrees, confidence)
+    estimate = _t_estimate(mean, variance, degrees, confidence)
+    return _wider(estimate, _sign_test(sums.sum(axis=0) / answers, confidence)) if few else estimate
+
+
+def _wider(one: Estimate, other: Estimate) -> Estimate:
+    """Return the estimate with the larger p-value, with an interval that holds those of both."""
+    doubtful = max(one, other, key=lambda estimate: estimate.p)
+    return replace(doubtful, low=min(one.low, other.low), high=max(one.high, other.high))
 
 
 def _sign_test(shares: Floats, confidence: float) -> Estimate:
@@ -144,16 +163,38 @@ def _t_estimate(mean: float, variance: float, degrees: float, confidence: float)
     return Estimate(mean, mean - half, mean + half, float(2 * t.sf(statistic, degrees)))
 
 
-def mcnemar_exact(correct_a: Booleans, correct_b: Booleans) -> float:
+def mcnemar_exact(correct_a: Booleans, correct_b: Booleans, clusters: NDArray[Any]) -> float:
     """Return the exact two-sided p-value of the hypothesis that two classifiers err equally often.
 
-    Both arguments are bool [tracks], True for a correct prediction. Only tracks that exactly one classifier got
-    right count.
+    `correct_a` and `correct_b` are bool [tracks], True for a correct prediction. Only tracks that exactly one
+    classifier got right count. `clusters` is int [tracks]: tracks with the same number (see `tracks_by_fits`)
+    count as one, for the classifier that got more of them right.
     Source: McNemar (1947), Note on the sampling error of the difference between correlated proportions; the
     binomial form.
     """
-    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
+    ahead = np.bincount(clusters, weights=correct_a.astype(float) - correct_b)
+    only_a, only_b = int((ahead > 0).sum()), int((ahead < 0).sum())
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+
+def accuracy_interval(correct: Booleans, clusters: NDArray[Any], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson interval of a classifier's accuracy, both ends in [0, 1].
+
+    `correct` is bool [tracks]. `clusters` is int [tracks]: tracks with the same number (see `tracks_by_fits`) are
+    not independent. The number of tracks is divided by the design effect then: the variance over the clusters
+    divided by that of independent tracks, at least 1. If all predictions are correct, or all wrong, it cannot be
+    measured, and a cluster counts as one track.
+    Source: Rao and Scott (1992), A simple method for the analysis of clustered binary data.
+    """
+    tracks, mean = len(correct), float(correct.mean())
+    numbers = np.unique(clusters, return_inverse=True)[1]
+    count = int(numbers.max()) + 1
+    effect = tracks / count
+    if 1 < count < tracks and 0 < mean < 1:
+        sums = np.bincount(numbers, weights=correct - mean)
+        of_clusters = count / (count - 1) * float((sums**2).sum()) / tracks**2
+        effect = max(1.0, of_clusters * tracks / (mean * (1 - mean)))
+    return wilson_interval(int(correct.sum()) / effect, tracks / effect, confidence)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.data.audio import SUFFIXES, clip_features, load_clip
 from harness.data.features import FEATURE_COLUMNS, Rows, read_rows
+from harness.data.options import MUSIC
 from harness.data.parquet import PARQUET
 
 TABLE_SUFFIXES = (".csv", PARQUET)  # the types of tables
@@ -16,15 +17,17 @@ FEATURE_SUFFIXES = (*TABLE_SUFFIXES, *SUFFIXES)
 FAR = 20.0  # standard deviations from the mean of the train part; all rows of GTZAN are below 16
 
 
-def feature_rows(path: Path, columns: Sequence[str], *, impute: bool = False) -> Rows:
+def feature_rows(
+    path: Path, columns: Sequence[str], *, impute: bool = False, id_column: str = MUSIC.id_column
+) -> Rows:
     """Return the rows of a file of one of the FEATURE_SUFFIXES, with these columns; that of sound has no name.
 
-    `impute`: a missing value is NaN.
+    `impute`: a missing value is NaN. The names are in the column `id_column`, or in `filename` or `id`.
 
     Raises DataError as `read_rows`, `load_clip` and `clip_features` do.
     """
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_rows(path, columns, names_in=("filename", "id"), impute=impute)
+        return read_rows(path, columns, names_in=(id_column, "filename", "id"), impute=impute)
     return Rows((None,), clip_row(path, load_clip(path), columns))
 
 

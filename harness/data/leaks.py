@@ -8,7 +8,6 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from harness.core.records import Split
-from harness.data.features import NOT_MUSIC
 from harness.data.tracks import Tracks
 
 TOO_GOOD = 0.5  # no single property of the music predicts more than about 0.3 of ten genres (measured on GTZAN)
@@ -40,10 +39,10 @@ def leak_warnings(tracks: Tracks, split: Split, columns: tuple[str, ...]) -> lis
         correct = int((cross_val_predict(tree, values, labels, cv=folds) == labels).sum())
         accuracy = correct / len(rows)
         above_chance = binomtest(correct, len(rows), chance, alternative="greater").pvalue < SIGNIFICANCE
-        if accuracy > max(TOO_GOOD, 2 * chance) or (name in NOT_MUSIC and above_chance):
-            why = "it describes the file, not the music" if name in NOT_MUSIC else "suspiciously well"
+        if accuracy > max(TOO_GOOD, 2 * chance) or (name in tracks.not_music and above_chance):
+            why = "it describes the file, not the music" if name in tracks.not_music else "suspiciously well"
             found.append(
-                f"column {name!r} alone predicts the genre at {100 * accuracy:.0f} % "
+                f"column {name!r} alone predicts the {tracks.words.class_} at {100 * accuracy:.0f} % "
                 f"(chance {100 * chance:.0f} %): {why}; harness sweep --without {name} leaves it out"
             )
     return found

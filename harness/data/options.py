@@ -22,10 +22,14 @@ WORD = r"[^\W\d_][\w -]{0,29}"
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a data set calls its classes and its items: genre and track for music."""
+    """What a data set calls its classes, its items and the column of their ids.
+
+    For music these are genre, track and filename.
+    """
 
     class_: str = "class"
     item: str = "item"
+    id_column: str = "id"
 
     @property
     def classes(self) -> str:
@@ -38,7 +42,7 @@ class Words:
         return plural(self.item)
 
 
-MUSIC = Words("genre", "track")
+MUSIC = Words("genre", "track", "filename")
 
 
 def plural(word: str) -> str:
@@ -83,7 +87,7 @@ class DatasetOptions(BaseModel):
     @property
     def words(self) -> Words:
         """What the data set calls its classes and items."""
-        return Words(self.class_, self.item)
+        return Words(self.class_, self.item, self.id_column)
 
     def as_toml(self) -> str:
         """Return the content of a `dataset.toml` with what is not the default."""

@@ -10,12 +10,13 @@ from harness.core.files import regular
 from harness.data.layout import CHECK_HINT, MAX_COLUMNS
 
 PARQUET = ".parquet"
+MAX_CELLS = 20_000_000
 
 
 def parquet_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the names of the columns of a Parquet file, and the cells of its rows as text.
 
-    Raises DataError if it cannot be read, or has too many columns.
+    Raises DataError if it cannot be read, or has too many columns or cells.
     """
     import pyarrow  # comes with MLflow
     from pyarrow import parquet
@@ -29,6 +30,9 @@ def parquet_rows(path: Path) -> tuple[list[str], list[list[str]]]:
                     expected=f"up to {MAX_COLUMNS}",
                     hint=CHECK_HINT,
                 )
+            cells = file.metadata.num_rows * file.metadata.num_columns
+            if cells > MAX_CELLS:  # a few bytes of the file can stand for any number of equal rows
+                raise DataError(f"{path}: {cells} cells", expected=f"up to {MAX_CELLS}", hint=CHECK_HINT)
             table = file.read()
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(

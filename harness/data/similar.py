@@ -21,7 +21,7 @@ from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import Estimate, tracks_by_fits
-from harness.data.features import NOT_MUSIC, Rows
+from harness.data.features import Rows
 from harness.data.filling import median_filler
 from harness.data.inputs import FAR, FEATURE_SUFFIXES, TABLE_SUFFIXES, feature_rows
 from harness.data.layout import FEATURES_FILE
@@ -113,7 +113,7 @@ class Scaled:
     """The music's columns of a data set, scaled by the mean and the deviation of the split's train part."""
 
     def __init__(self, tracks: Tracks, split: Split) -> None:
-        self.columns = tuple(name for name in tracks.columns if name not in NOT_MUSIC)
+        self.columns = tuple(name for name in tracks.columns if name not in tracks.not_music)
         self._scaler = make_pipeline(median_filler(), StandardScaler()).fit(
             self._values(tracks.select(split.train))
         )
@@ -184,7 +184,7 @@ def judge(tracks: Tracks, split: Split, scaled: Scaled, top: int) -> Judgement:
         top=top,
         share=float(shares.mean()),
         chance=float(chances.mean()),
-        gain=tracks_by_fits([shares - chances], [known.clusters[asking]], 0.0, confidence=CONFIDENCE),
+        gain=tracks_by_fits([shares - chances], [known.units[asking]], 0.0, confidence=CONFIDENCE),
     )
 
 
@@ -228,7 +228,7 @@ def _file_rows(tracks: Tracks, path: Path, columns: tuple[str, ...]) -> Rows:
             f"{path} is {kind}, and {tracks.folder} has no track of that name",
             expected=f"the name of a track, or a file: {', '.join(FEATURE_SUFFIXES)}",
         )
-    return feature_rows(path, columns, impute=tracks.impute)
+    return feature_rows(path, columns, impute=tracks.impute, id_column=tracks.words.id_column)
 
 
 def _of_track(tracks: Tracks, scaled: Scaled, track: str, top: int) -> Query:

@@ -34,7 +34,7 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
-    drawn, name, file = list(_groups(tracks)), f"stratified, seed {seed}", _split_file(tracks, seed, fractions)
+    drawn, name, file = list(tracks.inseparable), f"stratified, seed {seed}", _split_file(tracks, seed, fractions)
     known = _known_parts(file, drawn)
     if known is not None:
         return _drawn_split(tracks, name, *known)
@@ -78,7 +78,7 @@ def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) 
 
     Raises DataError if fewer than FOLDS tracks of a genre may be tested on.
     """
-    groups, excluded = _groups(tracks), set(never_test)
+    groups, excluded = tracks.inseparable, set(never_test)
     judges = [first for first, group in groups.items() if not excluded.intersection(group)]
     others = [first for first in groups if first not in set(judges)]
     genre_of, words = _genre_of(tracks), tracks.words
@@ -98,22 +98,6 @@ def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) 
         name = f"fold {number} of {FOLDS}, seed {seed}{kept_out}"
         found.append(_drawn_split(tracks, name, train, valid, test))
     return tuple(found)
-
-
-def _groups(tracks: Tracks) -> dict[str, tuple[str, ...]]:
-    """Return the tracks that are drawn, each with those that go where it goes: identical ones, and its group.
-
-    Groups that share identical tracks are one.
-    """
-    together: dict[str, list[str]] = {track: [track] for track in tracks.ids}
-    by_group: dict[str, list[str]] = {}
-    for track, name in zip(tracks.ids, tracks.groups or (), strict=False):
-        by_group.setdefault(name, []).append(track)
-    for joined in (*by_group.values(), *tracks.duplicates):
-        union = sorted({track for each in joined for track in together[each]})
-        for track in union:
-            together[track] = union
-    return {track: tuple(union) for track, union in together.items() if track == union[0]}
 
 
 def _folds_of(
@@ -162,9 +146,12 @@ def _draw(tracks: Tracks, candidates: list[str], size: int | float, seed: int) -
     genre_of = _genre_of(tracks)
     if tracks.groups is not None:
         share = size / len(candidates) if isinstance(size, int) else size
-        return _folds_of(tracks, _groups(tracks), candidates, max(2, round(1 / share)), seed)[0]
+        return _folds_of(tracks, tracks.inseparable, candidates, max(2, round(1 / share)), seed)[0]
     from sklearn.model_selection import train_test_split
 
+    if isinstance(size, float):  # as train_test_split rounds it, and one of each class at least
+        size = math.ceil(size * len(candidates))
+    size = max(size, len(tracks.genres))
     try:
         rest, part = train_test_split(
             candidates, test_size=size, random_state=seed, stratify=[genre_of[track] for track in candidates]
@@ -181,7 +168,7 @@ def _drawn_split(
     tracks: Tracks, name: str, train: Sequence[str], valid: Sequence[str], test: Sequence[str]
 ) -> Split:
     """Return the split of these drawn tracks, with their groups; raise DataError if a part lacks a genre."""
-    groups, genre_of = _groups(tracks), _genre_of(tracks)
+    groups, genre_of = tracks.inseparable, _genre_of(tracks)
     parts = [tuple(sorted(t for first in part for t in groups[first])) for part in (train, valid, test)]
     for what, part in zip(("train", "valid", "test"), parts, strict=True):
         _check_all_genres(tracks, what, part, genre_of)
@@ -198,7 +185,7 @@ def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) 
     Raises DataError if a genre has fewer tracks than folds.
     """
     pool, genre_of, words = set(split.train + split.valid), _genre_of(tracks), tracks.words
-    inside = [tuple(sorted(pool.intersection(group))) for group in _groups(tracks).values()]
+    inside = [tuple(sorted(pool.intersection(group))) for group in tracks.inseparable.values()]
     groups = {group[0]: group for group in inside if group}
     seed = int(digest_of([sorted(pool), folds, *([number] if number else [])])[:8], 16)
     counts = Counter(label for group in groups.values() for label in {genre_of[track] for track in group})

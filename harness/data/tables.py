@@ -124,21 +124,30 @@ def _column(
 ) -> dict[str, np.ndarray]:
     """Return the values of a column of numbers, or for categories those of a column for each of them."""
     values = np.array([_number(text) for _, text in cells])
-    bad = [place for place, value in enumerate(values) if math.isinf(value)]
-    if len(bad) > len(cells) / 2:
+    bad, missing = np.flatnonzero(np.isinf(values)), np.flatnonzero(np.isnan(values))
+    if len(bad) > (len(cells) - len(missing)) / 2:
+        if options.categorical != "refuse":
+            _check_missing(name, cells, missing, options)
         return _categories(path, name, [text for _, text in cells], options)
-    if bad:
+    if len(bad):
         where, text = cells[bad[0]]
         raise DataError(f"{where}, column {name}: {text!r:.80}", expected="a finite number", hint=CHECK_HINT)
-    missing = np.flatnonzero(np.isnan(values))
+    _check_missing(name, cells, missing, options)
+    return {name: values}
+
+
+def _check_missing(
+    name: str, cells: Sequence[tuple[str, str]], missing: np.ndarray, options: DatasetOptions
+) -> None:
+    """Raise DataError if values are missing at these places and the options refuse that."""
     if len(missing) and options.impute == "refuse":
         where, text = cells[missing[0]]
         raise DataError(
             f"{where}, column {name}: {text!r}, a missing value ({len(missing)} in this column)",
-            expected="a finite number",
-            hint='--impute median, or impute = "median" in dataset.toml: the train part\'s median takes its place',
+            expected="a value in each cell",
+            hint='--impute median, or impute = "median" in dataset.toml: the train part\'s median takes its place '
+            "(of categories none is 1 then)",
         )
-    return {name: values}
 
 
 def _number(text: str) -> float:

@@ -16,6 +16,7 @@ from harness.core.records import Split
 from harness.core.space import Value
 from harness.data.cache import Pictures, cache_crop, cached_bounds, cached_pictures
 from harness.data.cropping import CropBox
+from harness.data.features import NOT_MUSIC
 from harness.data.images import PICTURE_SIZE, Size, input_size, pictures_digest
 from harness.data.layout import MARKER_FILE
 from harness.data.options import MUSIC, Words
@@ -60,6 +61,11 @@ class Tracks:
         return PICTURE_SIZE if self.pictures is None else self.pictures.size
 
     @property
+    def not_music(self) -> tuple[str, ...]:
+        """The columns of Kaggle's table that describe the file and not the music; none in other data."""
+        return NOT_MUSIC if self.is_music else ()
+
+    @property
     def lacking(self) -> str | None:
         """A sentence that says why the tracks are too few for a split, or None if they are enough."""
         found = _shortage((self.genres[label] for label in self.labels), self.words)
@@ -67,10 +73,32 @@ class Tracks:
 
     @property
     def clusters(self) -> np.ndarray:
-        """A number for each track, int64 [n]; identical tracks have the same one, because they count as one."""
+        """A number for each track, int64 [n]; identical tracks have the same one."""
         number_of = {track: row for row, track in enumerate(self.ids)}
         for group in self.duplicates:
             number_of |= dict.fromkeys(group, number_of[group[0]])
+        return np.array([number_of[track] for track in self.ids], dtype=np.int64)
+
+    @property
+    def inseparable(self) -> dict[str, tuple[str, ...]]:
+        """The tracks that no split tears apart, by the first of them: identical ones, and those of a group.
+
+        Groups that share identical tracks are one.
+        """
+        together: dict[str, list[str]] = {track: [track] for track in self.ids}
+        by_group: dict[str, list[str]] = {}
+        for track, name in zip(self.ids, self.groups or (), strict=False):
+            by_group.setdefault(name, []).append(track)
+        for joined in (*by_group.values(), *self.duplicates):
+            union = sorted({track for each in joined for track in together[each]})
+            for track in union:
+                together[track] = union
+        return {track: tuple(union) for track, union in together.items() if track == union[0]}
+
+    @property
+    def units(self) -> np.ndarray:
+        """A number for each track, int64 [n]; inseparable ones have the same: an interval takes them for one."""
+        number_of = {track: n for n, joined in enumerate(self.inseparable.values()) for track in joined}
         return np.array([number_of[track] for track in self.ids], dtype=np.int64)
 
     def excluded_lines(self) -> list[str]:

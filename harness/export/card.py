@@ -6,6 +6,7 @@ from harness.core.objective import number_text
 from harness.core.search_stats import wilson_interval
 from harness.core.space import describe
 from harness.data.options import plural
+from harness.data.tables import IS
 from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
@@ -136,6 +137,20 @@ def _input(architecture: Architecture) -> str:
     return text.format(columns=len(architecture.columns), height=height, width=width)
 
 
+def _example(code: str, architecture: Architecture) -> str:
+    """Return example code with the table of the data in it; one-hot columns are made of their own ones."""
+    if architecture.is_music:
+        return code
+    code = code.replace("features_30_sec.csv", "features.csv")
+    categories = sorted({column.partition(IS)[0] for column in architecture.columns if IS in column})
+    if categories:
+        whole = 'pd.read_csv("features.csv")'
+        code = code.replace(
+            whole, f'pd.get_dummies({whole}, columns={categories}, prefix_sep="{IS}", dtype=float)'
+        )
+    return code
+
+
 def _output(architecture: Architecture) -> str:
     return (
         "probabilities, float32 [n, genres]" if architecture.is_classifier else "what the network's forward gives"
@@ -227,7 +242,7 @@ def _uses(architecture: Architecture, exported: Exported) -> list[str]:
             )
             sections += [text, f"```python\n{WEIGHTS_USE}```"]
         else:
-            use = USES[name, representation]
+            use = _example(USES[name, representation], architecture)
             if not architecture.is_classifier:  # the last line of each example prints the likeliest class
                 use = use.replace("probabilities", "outputs").rsplit("\n", 2)[0] + "\nprint(outputs.shape)\n"
             sections += [f"`model.{name}`:", f"```python\n{use}```"]
@@ -240,6 +255,7 @@ def _uses(architecture: Architecture, exported: Exported) -> list[str]:
         sections.append("From MLflow, with the store in `MLFLOW_TRACKING_URI`:")
         sections.append(
             "```python\nimport mlflow, pandas as pd\n"
-            f'model = mlflow.pyfunc.load_model("{exported.registered}")\nprint(model.predict({table}))\n```'
+            f'model = mlflow.pyfunc.load_model("{exported.registered}")\n'
+            f"print(model.predict({_example(table, architecture)}))\n```"
         )
     return sections

@@ -25,6 +25,8 @@ def predict_items(
 ) -> pd.DataFrame:
     """Return the likeliest class of each item in the column `prediction`, and a column of probabilities for each.
 
+    Where a class is called `prediction`, the first column is `prediction_`.
+
     `items` is a table with the network's columns, or paths of pictures; for a network of both inputs a table that
     names each row's picture in the column `picture`. `probabilities` takes raw inputs. The index is that of the
     table, or the paths.
@@ -67,7 +69,7 @@ def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
         if name in table:
             columns[name] = table[name]
         elif value and base in table:
-            columns[name] = (table[base].astype(str) == value).astype(float)
+            columns[name] = (table[base].astype(str).str.strip() == value).astype(float)
         else:
             missing.append(name)
     if missing:
@@ -77,8 +79,9 @@ def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
         values = np.stack([column.to_numpy(dtype=np.float32) for column in columns.values()], axis=1)
     except (ValueError, TypeError) as error:
         raise DataError(f"the table has a value that is not a number: {error}", expected="numbers") from error
-    if not architecture.impute and not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
+    wrong = np.isinf(values) if architecture.impute else ~np.isfinite(values)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
         raise DataError(
             f"row {row}, column {architecture.columns[column]}: not a finite number", expected="numbers"
         )
@@ -98,5 +101,6 @@ def _table(architecture: Architecture, found: Tensor, index: pd.Index) -> pd.Dat
     classes = list(architecture.genres)
     values = found.reshape(-1, len(classes)).double().numpy()
     table = pd.DataFrame(values, index=index, columns=classes)
-    table.insert(0, "prediction", [classes[best] for best in values.argmax(1)])
+    name = "prediction_" if "prediction" in classes else "prediction"
+    table.insert(0, name, [classes[best] for best in values.argmax(1)])
     return table

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.core.files import sha256_of
 from harness.core.records import Split
-from harness.core.search_stats import wilson_interval
+from harness.core.stats import accuracy_interval
 from harness.data import Inputs, Joined, Part, View, batches_of
 from harness.export.formats import BATCH, FILES, compare_outputs, read_format
 from harness.models.classifier import Classifier
@@ -43,7 +44,8 @@ def measure(
     given = evaluate(classifier, part)
     if read_description(folder).architecture.is_classifier:
         given = torch.softmax(given, 1)
-        result = _test_result(given, part, openings)
+        units = view.tracks.units[view.tracks.indices(part.ids)]
+        result = _test_result(given, part, openings, units)
     else:
         assert isinstance(classifier, Classifier)
         found = OwnLoss(classifier, nullcontext()).means(normalised(classifier, part))
@@ -68,9 +70,11 @@ def _joined(batches: Iterable[Tensor], features: Tensor) -> Iterator[Joined]:
         done += len(pictures)
 
 
-def _test_result(expected: Tensor, part: Part, openings: int) -> TestResult:
-    correct = int((expected.argmax(1) == part.targets).sum())
-    low, high = wilson_interval(correct, len(part))
+def _test_result(expected: Tensor, part: Part, openings: int, units: np.ndarray) -> TestResult:
+    """Return the accuracy of these outputs; `units` are those of the part's tracks (see `Tracks.units`)."""
+    flags = (expected.argmax(1) == part.targets).numpy()
+    correct = int(flags.sum())
+    low, high = accuracy_interval(flags, units)
     return TestResult(
         tracks=len(part),
         correct=correct,

@@ -16,6 +16,7 @@ from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
 from harness.data import CropBox, Inputs, Joined, tensors_of
 from harness.data.audio import clip_picture, load_clip
+from harness.data.features import Rows as NamedRows
 from harness.data.features import has_columns
 from harness.data.images import FORMATS, raw_pictures
 from harness.data.inputs import FAR, TABLE_SUFFIXES, clip_row, feature_rows
@@ -27,7 +28,7 @@ from harness.export.opening import Bundle
 class Prediction:
     """The likeliest genres of one input with their probabilities, the likeliest first.
 
-    `row` is the number of the row in a CSV, from 1, and `track` its cell under `filename`; both are None for
+    `row` is the number of the row in a table, from 1, and `track` its cell in the column of ids; both are None for
     pictures and sound. `far` names the columns whose value is over 20 standard deviations from the mean of the
     train part.
     """
@@ -148,7 +149,7 @@ Rows = Mapping[str, Tensor]  # by track, float32 [columns]
 def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
     """Return the rows of all tables among the paths, or in their folders, by the track that each names.
 
-    Raises DataError for a table that cannot be read.
+    Raises DataError for a table that cannot be read, and for a track with two rows that differ.
     """
     columns, found = bundle.architecture.columns, dict[str, Tensor]()
     for path in dict.fromkeys(paths):
@@ -156,16 +157,25 @@ def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
         for table in (table for table in tables if table.suffix.lower() in TABLE_SUFFIXES):
             if path.is_dir() and not has_columns(table, columns):
                 continue
-            rows = feature_rows(table, columns, impute=bundle.architecture.impute)
+            rows = _table_rows(bundle, table)
             for name, values in zip(rows.names, rows.values.astype(np.float32), strict=True):
-                if name is not None:
-                    found[_track_of(name)] = torch.from_numpy(values)
+                if name is None:
+                    continue
+                row, track = torch.from_numpy(values), _track_of(bundle, name)
+                if not torch.equal(found.setdefault(track, row).nan_to_num(), row.nan_to_num()):
+                    raise DataError(f"{table}: a second row of {name}, with other values", expected="one for each")
     return found
 
 
-def _track_of(name: str) -> str:
-    """Return a file's name without its type and dots: tables and folders of pictures write them differently."""
-    return re.sub(r"\.(wav|png|jpe?g)$", "", Path(name).name, flags=re.IGNORECASE).replace(".", "")
+def _table_rows(bundle: Bundle, table: Path) -> NamedRows:
+    about = bundle.architecture
+    return feature_rows(table, about.columns, impute=about.impute, id_column=about.id_column)
+
+
+def _track_of(bundle: Bundle, name: str) -> str:
+    """Return a file's name without its type, and of music without dots: GTZAN's pictures have none."""
+    track = re.sub(r"\.(wav|png|jpe?g)$", "", Path(name).name, flags=re.IGNORECASE)
+    return track.replace(".", "") if bundle.architecture.is_music else track
 
 
 def _predict_file(bundle: Bundle, path: Path, top: int, rows: Rows) -> Iterator[Prediction]:
@@ -194,11 +204,11 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
             expected=", ".join(bundle.suffixes),
         )
     if suffix in TABLE_SUFFIXES:
-        table = feature_rows(path, columns, impute=bundle.architecture.impute)
+        table = _table_rows(bundle, path)
         return torch.from_numpy(table.values.astype(np.float32)), table.tracks
     if suffix in FORMATS:
         picture = raw_pictures([path])
-        return (picture if wanted == "pictures" else Joined(picture, _row_of(path, rows))), None
+        return (picture if wanted == "pictures" else Joined(picture, _row_of(bundle, path, rows))), None
     clip = load_clip(path)
     if wanted == "features":
         return _clip_row(path, clip, columns), None
@@ -206,12 +216,12 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
     return (picture if wanted == "pictures" else Joined(picture, _clip_row(path, clip, columns))), None
 
 
-def _row_of(path: Path, rows: Rows) -> Tensor:
-    row = rows.get(_track_of(path.name))
+def _row_of(bundle: Bundle, path: Path, rows: Rows) -> Tensor:
+    row, about = rows.get(_track_of(bundle, path.name)), bundle.architecture
     if row is None:
         raise DataError(
-            f"{path}: no table among the paths has a row of this track, and the bundle takes both",
-            expected="features_30_sec.csv beside the picture, with the track's name under filename",
+            f"{path}: no table among the paths has a row of this {about.words[1]}, and the bundle takes both",
+            expected=f"a table of features as well, with the name of the picture under {about.id_column}",
         )
     return row[None]
 

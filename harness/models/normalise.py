@@ -35,7 +35,7 @@ class StandardizeFeatures(nn.Module):
         assert isinstance(train_inputs, Tensor)
         rows, fill = train_inputs.double().cpu(), None
         if impute:
-            fill = torch.nan_to_num(rows.nanmedian(0).values)
+            fill = torch.from_numpy(_medians(rows.numpy()))
             rows = torch.where(rows.isnan(), fill, rows)
         mean, scale = (torch.from_numpy(found).float() for found in mean_and_scale(rows.numpy()))
         return cls(mean, scale, None if fill is None else fill.float())
@@ -50,6 +50,14 @@ class StandardizeFeatures(nn.Module):
         if self.fill is not None:
             x = torch.where(torch.isnan(x), self.fill, x)
         return (x - self.mean) / self.scale
+
+
+def _medians(rows: np.ndarray) -> np.ndarray:
+    """Return the median of what each column of float64 [n, inputs] has; 0 for a column of NaN alone."""
+    found = np.zeros(rows.shape[1])
+    known = ~np.isnan(rows).all(0)
+    found[known] = np.nanmedian(rows[:, known], axis=0)
+    return found
 
 
 def mean_and_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.core.files import FileLock
 from harness.core.names import WorkerId
+from harness.core.recorded import whole_number
 
 
 class TrialLock:
@@ -120,10 +121,11 @@ class FileTrialLocks:
     def trials_of_worker(self, worker: str) -> list[int]:
         """Return the trials that a worker of this machine runs, or ran when it died: several if it stacks them."""
         locks = sorted(self.folder.glob("trial-*.lock"))
+        numbers = [whole_number(path.stem.removeprefix("trial-")) for path in locks]
         return [
-            int(path.stem.removeprefix("trial-"))
-            for path in locks
-            if read_worker_id(FileLock(path)).worker == worker
+            number
+            for number, path in zip(numbers, locks, strict=True)
+            if number is not None and read_worker_id(FileLock(path)).worker == worker
         ]
 
     def clear_lock(self, number: int, trial_id: int) -> None:

@@ -31,6 +31,21 @@ class CmaEs(samplers.CmaEsSampler):
             optimizer.tell([(trans.transform(trial.params), sign * trial.values[0]) for trial in told])
 
 
+class Sobol(samplers.QMCSampler):
+    """Optuna's sampler of Sobol points, which gives trial n the point n - 1; trial 0 is drawn independently.
+
+    Optuna counts the points on record and takes the next one: a trial whose process dies while it draws would take
+    two, and all later trials would have other points.
+    """
+
+    def __init__(self, number: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._number = number
+
+    def _find_sample_id(self, *_: object) -> int:
+        return max(0, self._number - 1)
+
+
 class Grid(samplers.GridSampler):
     """Optuna's grid sampler, which gives trial n the point n. The study limits the number of trials itself."""
 

@@ -30,13 +30,14 @@ WARMUP = 1 / 3  # share of the epochs before which the median pruner would prune
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """The seeds of a sampler: one for the whole study, one for a single trial.
+    """The seeds of a sampler, one for the whole study and one for a single trial, and the number of that trial.
 
     A sampler that draws one sequence for the whole study (Sobol points) uses the first.
     """
 
     study: int
     trial: int
+    number: int
 
 
 def _no_need(space: Space) -> str | None:
@@ -98,9 +99,10 @@ class Sampler:
 
 
 def _qmc(seeds: Seeds, space: Space) -> BaseSampler:
-    from optuna.samplers import QMCSampler
+    from harness.study.own_samplers import Sobol
 
-    return QMCSampler(
+    return Sobol(
+        seeds.number,
         seed=seeds.study,
         scramble=True,
         independent_sampler=_random(seeds, space),
@@ -170,7 +172,9 @@ def make_sampler(spec: StudySpec, number: int, known: KnownTrials | None) -> Bas
     """
     from harness.study.telling import ShowingSampler
 
-    seeds = Seeds(study=derive_seed(spec.seed, "sampler"), trial=derive_seed(spec.seed, "sampler", number))
+    seeds = Seeds(
+        study=derive_seed(spec.seed, "sampler"), trial=derive_seed(spec.seed, "sampler", number), number=number
+    )
     with _quiet():
         sampler = SAMPLERS[spec.sampler].make(seeds, spec.space)
     pauses = spec.pruner == HALVING

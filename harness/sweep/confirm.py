@@ -56,6 +56,7 @@ def confirm(
 
     Raises what `run_sweep` raises.
     """
+    finished = study.counts().finished  # before the trials are read: another sweep of the study may end one now
     best = study.ranked()[: plan.confirms]
     if not best:
         return summary
@@ -67,11 +68,11 @@ def confirm(
         own = plan_confirmation(plan, total)
         part = open_study(own)
     found = run_sweep(own, part, listener)
+    summary = replace(summary, listener_error=summary.listener_error or found.listener_error)
     if not found.is_over:  # of a part of the best trials nothing is chosen
         return replace(summary, signal=found.signal, unsent=found.unsent, is_late=found.signal is None)
-    confirmation = _measured(best, part, finished=study.counts().finished)
-    if confirmation is None:
-        return summary
+    confirmation = _measured(best, part, finished=finished)
+    assert confirmation is not None  # `run_sweep` raises if no trial is complete
     study.set_confirmation(confirmation)
     run_id = _record(plan, study, found.parent_run_id, confirmation)
     return replace(summary, best=study.best(), best_run_id=run_id, confirmation=confirmation)

@@ -173,7 +173,7 @@ def _conclude(plan: SweepPlan, study: Study, record: Record, sweep: Workers, tim
     if stall is not None:
         study.accept_stall()
         record.tracker.studies.note_stall(record.parent, stall)
-    state = outcome(sweep, short and stall is None, timed_out)
+    state = outcome(sweep, study.counts(), short and stall is None, timed_out)
     return _End(state, record.conclude(state), stall)
 
 

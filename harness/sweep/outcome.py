@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from harness.core.errors import StudyError
+from harness.core.trial_rows import TrialCounts
 from harness.study import Study
 from harness.sweep.plan import SweepPlan
 from harness.tracking import StudyState
 from harness.workers.supervisor import Workers
 
 
-def outcome(sweep: Workers, short: bool, timed_out: bool) -> StudyState:
-    """Return the state of the study at the end of a sweep; `short`: it has fewer trials than wanted."""
+def outcome(sweep: Workers, counts: TrialCounts, short: bool, timed_out: bool) -> StudyState:
+    """Return the state of the study at the end of a sweep; `short`: it has fewer trials than wanted.
+
+    A grid all of whose points have failed, or a confirmation all of whose trials have, is not short.
+    """
     if sweep.signal is not None:
         return StudyState.INTERRUPTED
-    if sweep.fault or (short and not timed_out):
+    nothing_came = not short and not counts.finished and counts.failed > 0
+    if sweep.fault or nothing_came or (short and not timed_out):
         return StudyState.FAILED
     return StudyState.TIMED_OUT if short else StudyState.COMPLETE
 
@@ -30,6 +35,16 @@ def failure(plan: SweepPlan, study: Study, fault: str | None) -> StudyError:
             hint="the same command again, once the cause is fixed",
         )
     counts = study.counts()
+    if plan.spec.confirms is not None:
+        return StudyError(
+            f"all {counts.failed} trials that confirm study {plan.spec.confirms!r} have failed{reasons}",
+            hint="the same command with --confirm 0, which chooses by the search alone",
+        )
+    if plan.spec.covers_all and not counts.finished:
+        return StudyError(
+            f"all {counts.failed} points of the grid of {plan.spec.name!r} have failed; the last ones:{reasons}",
+            hint="other values (--search), and --study NEW",
+        )
     if counts.failed < plan.budget.max_failures:
         return StudyError(
             f"study {plan.spec.name!r} has {counts.finished} of {plan.settings.trials} trials, and no worker is "

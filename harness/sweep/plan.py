@@ -36,7 +36,7 @@ from harness.training.devices import devices_of
 from harness.training.hyperparameters import accepted_by, default_space
 
 MINIMUM_ALLOWED_FAILURES = 10
-PART_NAME = re.compile(r"\.(?:refit-\d+|confirm|nested-[0-9a-f]+-\d+)$")
+PART_NAME = re.compile(r"\.(?:refit-\d+-\d+|confirm|nested-[0-9a-f]+-\d+)$")
 CONFIRMED_BY_DEFAULT = 5  # trials, where folds are used
 
 
@@ -247,9 +247,12 @@ def part_settings(settings: SweepSettings, name: str, *, trials: int) -> SweepSe
     return settings.model_copy(update=own)
 
 
-def refit_name(study: str, trial: int) -> str:
-    """Return the name of the study that refits a trial; PART_NAME recognises it."""
-    return f"{study}.refit-{trial}"
+def refit_name(study: str, trial: int, epoch: int) -> str:
+    """Return the name of the study that refits a trial for so many epochs; PART_NAME recognises it.
+
+    A confirmation can choose the same trial with another epoch: that is another refit.
+    """
+    return f"{study}.refit-{trial}-{epoch}"
 
 
 def confirmation_name(study: str) -> str:
@@ -261,7 +264,7 @@ def _study_name(name: str) -> str:
     if PART_NAME.search(name):
         raise SettingsError(
             f"study {name!r} has the name of a part of a study",
-            expected="a name that does not end in .refit-NUMBER, .confirm or .nested-DIGEST-NUMBER",
+            expected="a name that does not end in .refit-TRIAL-EPOCH, .confirm or .nested-DIGEST-NUMBER",
         )
     return check_new_name("study", name)
 

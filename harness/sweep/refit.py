@@ -39,7 +39,7 @@ def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
     assert best.best_epoch is not None
     spec = replace(
         plan.spec,
-        name=refit_name(plan.spec.name, best.number),
+        name=refit_name(plan.spec.name, best.number, best.best_epoch),
         seed=derive_seed(plan.spec.seed, "refit"),
         space={},
         fixed={**plan.spec.fixed, **best.params},
@@ -58,7 +58,7 @@ def plan_refit(plan: SweepPlan, best: TrialRow) -> SweepPlan:
 def refit(plan: SweepPlan, study: Study, listener: Listener = lambda *_: None) -> StudySummary | None:
     """Train the best setting of a study anew, and record the run in the study's; return the refit's summary.
 
-    A refit of the same trial is not repeated. Return None if the study has no complete trial.
+    A refit of the same trial for as many epochs is not repeated. Return None if the study has no complete trial.
 
     Raises what `run_sweep` raises.
     """

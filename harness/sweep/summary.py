@@ -62,6 +62,13 @@ class StudySummary:
         return self.best is not None and self.is_over
 
     @property
+    def has_network(self) -> bool:
+        """Whether there is a network to export: the refit's, or the best trial's if it has one validation part."""
+        if self.refit is not None:
+            return self.refit.best_run_id is not None
+        return self.best is not None and self.spec.folds == 1
+
+    @property
     def stopped(self) -> str | None:
         """Why the sweep has ended before all that it was to do was done; None if it was, or on a signal."""
         if self.is_late:

@@ -65,6 +65,7 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
     show.say(f"refit: the best setting on {items} (train and validation part together){times}")
     with show.stage(Stage(title="refit", total=networks)) as display:
         refitted = refit(plan, study, display)
-    if refitted is None or refitted.signal is None:
-        return replace(summary, refit=refitted)
-    return replace(summary, refit=refitted, signal=refitted.signal, unsent=refitted.unsent)
+    if refitted is None:
+        return summary
+    silent = summary.listener_error or refitted.listener_error
+    return replace(summary, refit=refitted, signal=refitted.signal, unsent=refitted.unsent, listener_error=silent)

@@ -49,7 +49,12 @@ class Parts:
             "best_epoch": float(chosen.epoch),
         }
         self._runs.add_metrics(parent, figures)
-        self._runs.log(parent, tags={Tag.CONFIRMED_TRIAL: str(chosen.trial)})
+        tags: dict[str, str] = {Tag.CONFIRMED_TRIAL: str(chosen.trial)}
+        refit = self._runs.get(parent).refit
+        # A refit of the same trial to another epoch is another network than the one that is chosen now.
+        if refit is not None and self._runs.get(refit[1]).metrics.get("best_epoch") != chosen.epoch:
+            tags |= {Tag.REFIT_RUN_ID: "", Tag.REFIT_TRIAL: ""}
+        self._runs.log(parent, tags=tags)
 
     def keep_ensemble(self, refit: str, checkpoint: Path, members: int) -> None:
         """Store the checkpoint of an ensemble with a refit's study run; the tag says that it is whole."""

@@ -1,8 +1,8 @@
 """The code of a registered model. MLflow copies this file, so it imports nothing of the harness.
 
 Input: a table with one row for each track, with the feature columns of the CSV by name, with one column `picture`
-of PNG bytes, or with both. Output: a table with the likeliest genre in the column `genre`, and a column of
-probabilities for each genre.
+of PNG or JPEG bytes, or with both. Output: a table with the likeliest genre in the column `genre` (`genre_` if one
+of the genres is called so), and a column of probabilities for each genre.
 """
 
 import io
@@ -32,7 +32,8 @@ class GenreModel(PythonModel):
         with torch.inference_mode():
             rows = self._probabilities(model_input)
         table = pd.DataFrame(rows.numpy().astype("float64"), columns=self.about["genres"], index=model_input.index)
-        table.insert(0, "genre", [self.about["genres"][best] for best in rows.argmax(1).tolist()])
+        likeliest = [self.about["genres"][best] for best in rows.argmax(1).tolist()]
+        table.insert(0, "genre_" if "genre" in table else "genre", likeliest)
         return table
 
     def _probabilities(self, table: pd.DataFrame) -> torch.Tensor:
@@ -48,15 +49,16 @@ class GenreModel(PythonModel):
 
     def _features(self, table: pd.DataFrame) -> torch.Tensor:
         values = table[self.about["columns"]].to_numpy(dtype="float32")
-        if not np.isfinite(values).all():
-            raise ValueError("a feature is missing or not finite")
+        fills = self.about.get("impute", False)
+        if (np.isinf(values) if fills else ~np.isfinite(values)).any():
+            raise ValueError("a feature is not finite" if fills else "a feature is missing or not finite")
         return torch.from_numpy(values)
 
 
 def _decode(content: bytes) -> torch.Tensor:
     from PIL import Image  # not installed where a model of features is served
 
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+    with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))[None])
 
 

@@ -40,7 +40,8 @@ class Architecture:
     `source_digest` is the SHA-256 of the model's file, None for a model of the package. `box` is the crop box of
     each picture before the resize, None for no crop. `members` is the number of networks of an ensemble. `size` is
     the height and width of its pictures, () for the report's. `impute`: the network fills NaN among the features.
-    `is_music`: sound files can become its input. `words` are those for a class and an item.
+    `is_music`: sound files can become its input. `words` are those for a class and an item, `id_column` is the
+    column of a table that names the items.
     `objective` is what the search looked for, as text.
     """
 
@@ -56,6 +57,7 @@ class Architecture:
     impute: bool = False
     is_music: bool = True
     words: tuple[str, ...] = MUSIC_WORDS
+    id_column: str = MUSIC.id_column
     objective: str = str(ACCURACY)
 
     @property
@@ -105,7 +107,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """Accuracy on the test part with its 95 % Wilson interval.
+    """Accuracy on the test part with its 95 % interval (see `accuracy_interval`).
 
     A network with a loss of its own has `figures` instead: its loss and its metrics, by name. `openings` is the
     number of times that the run opened the test part.

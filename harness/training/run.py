@@ -75,6 +75,7 @@ def run_trial(
             impute=data.impute,
             is_music=data.is_music,
             words=(data.words.class_, data.words.item),
+            id_column=data.words.id_column,
             columns=data.columns,
             genres=data.genres,
             hyperparameters=network_params(model, config),
@@ -105,8 +106,8 @@ def train(
     Each epoch is appended to `journal`. If `report` returns a reason, the training is pruned. If `stop` returns
     True, it is interrupted and a resume point after the last epoch that ended in this process is left in `folder`.
     After the epoch `until`, if there are more, it is over for a given reason, or pauses with a resume point.
-    A loss that is not finite gives a `diverged` result. All other exceptions are raised. `epochs` trains the
-    epochs.
+    A loss that is not finite gives a `diverged` result, and so does an objective that is finite in no epoch. All
+    other exceptions are raised. `epochs` trains the epochs.
     """
     state = start_training(config, model, data, device)
     if load_resume(folder, state):
@@ -125,6 +126,9 @@ def train(
             saver.save_end()
             return state, until.paused(state.best)
         reason = until.reason
+    value = None if state.best is None else state.objective.of(state.best)
+    if value is not None and not math.isfinite(value):
+        return state, TrialResult(state="diverged", best=None, reason=f"{state.objective.label} is {value}")
     return state, TrialResult(state="complete" if reason is None else "pruned", best=state.best, reason=reason)
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from harness.compare.traits.masked import MaskedTrainings
-from harness.compare.traits.occlusion import occlusion_maps
+from harness.compare.traits.occlusion import _slices, occlusion_maps
 from harness.compare.traits.plan import TraitsSettings, plan_traits
-from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
+from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures, regions_of_pictures
 from harness.core.errors import SettingsError
 from harness.core.trust import trust_file
 from harness.data import CropBox, Tracks, View, stratified_split, with_bounds, with_crop
@@ -63,6 +63,22 @@ def test_the_regions_cover_the_content_and_are_named_in_hertz() -> None:
     lowest, highest = (region.slices(content)[0] for region in (regions[0], regions[7]))
     assert highest.start == 17
     assert lowest.stop == 190
+
+
+def test_pictures_that_show_no_sound_have_the_same_regions_by_their_place() -> None:
+    game = RegionGame(regions_of_pictures(), is_music=False)
+    assert game.names[:2] == ("rows 0 to 12.5 %", "rows 12.5 to 25 %")
+    assert game.names[-1] == "columns 75 to 100 %"
+    assert game.kinds == "8 bands of the height and 4 quarters of the width"
+    ends = {(region.rows, region.columns) for region in game.regions}
+    assert ends == {(region.rows, region.columns) for region in regions_of_mel_pictures()}
+
+
+@pytest.mark.parametrize(("side", "count", "tiles"), [(216, 12, 12), (8, 12, 8), (28, 9, 9), (128, 12, 12)])
+def test_the_tiles_of_a_map_cover_a_picture_of_any_size(side: int, count: int, tiles: int) -> None:
+    slices = _slices(side, count)
+    assert len(slices) == tiles
+    assert [place for tile in slices for place in range(side)[tile]] == list(range(side))
 
 
 def test_the_scale_is_that_of_librosa() -> None:

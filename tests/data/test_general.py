@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +19,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
+import harness
 from harness.compare.baselines import BASELINES
+from harness.compare.contenders import candidates_of
+from harness.compare.plan import CompareSettings
 from harness.compare.warnings import split_warnings
 from harness.core.errors import DataError
 from harness.core.records import Split
 from harness.data import Tracks, View, fold_splits, load_tracks, stratified_split, validation_folds
+from harness.data.filling import median_filler
 from harness.data.guessing import guessed_options
+from harness.data.leaks import leak_warnings
 from harness.data.open import default_experiment
 from harness.data.options import DatasetOptions, plural
+from harness.data.parquet import MAX_CELLS
 from harness.models.normalise import StandardizeFeatures
 from tests.support.commands import Harness, last_json
 
@@ -237,6 +246,12 @@ def test_lists_that_tear_a_group_are_warned_of(tmp_path: Path) -> None:
     assert "2 group(s) of the data set lie in different parts of the split: g5; g7" in warning
 
 
+def fit_of(rows: torch.Tensor) -> torch.Tensor:
+    fill = StandardizeFeatures.fit(rows, impute=True).fill
+    assert fill is not None
+    return fill.double()
+
+
 def test_missing_values_are_filled_by_the_train_parts_median(tmp_path: Path) -> None:
     rows = rows_of()
     rows[3][2] = rows[9][2] = "NA"
@@ -248,9 +263,12 @@ def test_missing_values_are_filled_by_the_train_parts_median(tmp_path: Path) -> 
     assert data.impute
     train = data.train.tensor
     fitted = StandardizeFeatures.fit(train, impute=True)
-    median = train[:, 0].nanmedian()
+    median = float(np.nanmedian(train[:, 0].numpy()))
     assert fitted.fill is not None
-    assert fitted.fill[0] == median
+    assert fitted.fill[0] == pytest.approx(median)
+    # As scikit-learn fills for the baselines, also where the median is between two values; 0 where there is none.
+    gaps = torch.tensor([[0, math.nan], [1, math.nan], [10, math.nan], [11, math.nan], [math.nan, math.nan]])
+    assert torch.equal(fit_of(gaps), torch.from_numpy(median_filler().fit(gaps.double().numpy()).statistics_))
     filled = torch.where(train.isnan(), median, train)
     assert torch.allclose(fitted.mean, filled.mean(0))
     assert torch.allclose(fitted(train), (filled - filled.mean(0)) / filled.std(0, correction=0), atol=1e-5)
@@ -261,10 +279,53 @@ def test_missing_values_are_filled_by_the_train_parts_median(tmp_path: Path) -> 
 
 def test_categories_become_columns(tmp_path: Path) -> None:
     rows = [[*row[:3], ["red", "blue", ""][n % 3]] for n, row in enumerate(rows_of())]
-    tracks = load_tracks(table(tmp_path, ["id", "label", "x", "colour"], rows), options={"categorical": "one-hot"})
+    folder, one_hot = table(tmp_path, ["id", "label", "x", "colour"], rows), {"categorical": "one-hot"}
+    with pytest.raises(DataError, match=r"line 4, column colour: '', a missing value \(13 in this column\)"):
+        load_tracks(folder, options=one_hot)
+    tracks = load_tracks(folder, options={**one_hot, "impute": "median"})
     assert tracks.columns == ("x", "colour=blue", "colour=red")
     assert tracks.features is not None
     assert tracks.features[:6, 1:].tolist() == [[0, 1], [1, 0], [0, 0]] * 2
+
+
+def test_a_column_with_few_texts_and_many_gaps_is_one_of_categories(tmp_path: Path) -> None:
+    rows = [[*row[:3], ["red", "", ""][n % 3]] for n, row in enumerate(rows_of())]
+    folder = table(tmp_path, ["id", "label", "x", "colour"], rows)
+    tracks = load_tracks(folder, options={"categorical": "one-hot", "impute": "median"})
+    assert tracks.columns == ("x", "colour=red")
+
+
+@pytest.mark.parametrize(("classes", "each"), [(30, 5), (30, 6), (10, 5), (2, 5)])
+def test_five_items_of_each_class_are_enough(tmp_path: Path, classes: int, each: int) -> None:
+    tracks = load_tracks(table(tmp_path, ["id", "label", "x", "y"], rows_of(classes * each, classes)))
+    for seed in range(5):
+        split = stratified_split(tracks, seed=seed)
+        for part in (split.train, split.valid, split.test):
+            assert set(tracks.labels[tracks.indices(part)]) == set(range(classes))
+
+
+def test_what_no_split_tears_apart_is_one_unit(tmp_path: Path) -> None:
+    tracks = grouped([(n % 2, 4) for n in range(10)], tmp_path)
+    joined = replace(tracks, duplicates=((tracks.ids[0], tracks.ids[39]),))
+    assert len(set(tracks.units.tolist())) == 10
+    assert len(set(joined.units.tolist())) == 9
+    assert len(set(joined.clusters.tolist())) == 39
+    assert joined.units[0] == joined.units[3] == joined.units[36] == joined.units[39]
+
+
+def test_a_column_called_length_is_one_like_others(tmp_path: Path) -> None:
+    tracks = load_tracks(table(tmp_path, ["id", "label", "length", "y"], rows_of()))
+    assert tracks.not_music == ()
+    assert leak_warnings(tracks, stratified_split(tracks, seed=0), ("length", "y")) == []
+    given = CompareSettings(studies=(), untuned=False)
+    assert [found.name for found in candidates_of((), tracks, given)] == list(BASELINES)
+
+
+def test_a_parquet_file_of_few_bytes_and_many_rows_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"id": np.zeros(MAX_CELLS // 2 + 1), "x": 0.0}).to_parquet(tmp_path / "features.parquet")
+    assert (tmp_path / "features.parquet").stat().st_size < 1_000_000
+    with pytest.raises(DataError, match="20000002 cells"):
+        load_tracks(tmp_path)
 
 
 def test_options_are_written_as_they_are_read(tmp_path: Path) -> None:
@@ -289,8 +350,14 @@ def wine(tmp_path: Path) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("place")
-def test_every_command_takes_a_table(inside: Harness, wine: Path, tmp_path: Path) -> None:
+def test_every_command_takes_a_table(
+    inside: Harness,
+    place: Path,
+    wine: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     flags = ("--group", "farm", "--impute", "median", "--categorical", "one-hot")
     shown = inside("data", "check", str(wine), *flags, code=1).stderr
     assert "header lacks column 'label'" in shown  # two text columns could be it
@@ -316,6 +383,12 @@ def test_every_command_takes_a_table(inside: Harness, wine: Path, tmp_path: Path
     card = (tmp_path / "best" / "README.md").read_text()
     assert "A classifier of cultivars" in card
     assert "music" not in card
+    monkeypatch.chdir(wine)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlruns/mlflow.db")
+    (example,) = re.findall(r"```python\n(import mlflow.*?)```", card, re.DOTALL)
+    exec(example)  # of the registered model, on rows with gaps and a column of categories
+    assert "class_1" in capfd.readouterr().out
+    monkeypatch.chdir(place)
     predicted = last_json(inside("predict", str(tmp_path / "best"), str(wine / "features.csv"), "--json"))
     pd.read_csv(wine / "features.csv").to_parquet(tmp_path / "rows.parquet")
     again = last_json(inside("predict", str(tmp_path / "best"), str(tmp_path / "rows.parquet"), "--json"))
@@ -337,23 +410,34 @@ def test_every_command_takes_pictures(inside: Harness, tmp_path: Path) -> None:
     digits = load_digits()
     rows = []
     for n, (values, label) in enumerate(zip(digits.data[:400].tolist(), digits.target, strict=False)):
-        rows.append([f"d{n:04d}", int(label), *values])
-        path = tmp_path / "digits" / "pictures" / str(label) / f"d{n:04d}.png"
+        name = str(n) if n < 200 else f"{n // 10 - 20}.{n % 10}"  # 11 and 1.1: not the same without the dot
+        rows.append([name, int(label), *values])
+        path = tmp_path / "digits" / "pictures" / str(label) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((digits.images[n] * 15).astype(np.uint8)).save(path)
-    folder = table(tmp_path / "digits", ["id", "label", *digits.feature_names], rows)
-    words = ("--data", str(folder), "--trials", "2", "--epochs", "5", "--jobs", "1")
+    folder = table(tmp_path / "digits", ["scan", "label", *digits.feature_names], rows)
+    words = ("--data", str(folder), "--id-column", "scan", "--trials", "2", "--epochs", "5", "--jobs", "1")
     for model in ("cnn", "fcnn", "both"):
         inside("sweep", "--model", model, *words)
         inside("export", "--study", f"digits-{model}", "--out", str(tmp_path / model))
         found = last_json(inside("predict", str(tmp_path / model), str(folder), "--json"))
         assert len(found["predictions"]) == 400
         assert not found["errors"]
+    rows_of_pictures = pd.read_csv(folder / "features.csv", dtype={"scan": str})
+    rows_of_pictures["picture"] = [
+        str(folder / "pictures" / str(label) / f"{name}.png")
+        for name, label in zip(rows_of_pictures.scan, rows_of_pictures.label, strict=True)
+    ]
+    table_of_both = harness.load_bundle(tmp_path / "both").predict(rows_of_pictures)
+    by_file = dict(zip(rows_of_pictures.picture, table_of_both.prediction, strict=True))
+    assert {each["file"]: each["genres"][0]["genre"] for each in found["predictions"]} == by_file
     about = json.loads((tmp_path / "cnn" / "model.json").read_text())["architecture"]
     assert (about["size"], about["is_music"]) == ([8, 8], False)
     compared = last_json(inside("compare", "--repeats", "5", "--no-untuned", "--json"))
     assert {row["name"] for row in compared["models"]} == {"cnn", "fcnn", "both"}
-    assert last_json(inside("traits", "--study", "digits-cnn", "--json"))["learners"][0]["nothing"] < 0.25
+    traits = last_json(inside("traits", "--study", "digits-cnn", "--json"))
+    assert traits["learners"][0]["nothing"] < 0.25
+    assert {"rows 12.5 to 25 %", "columns 75 to 100 %"} < set(traits["regions"])
     families = tmp_path / "families.toml"
     halves = {name: [f"pixel_{row}_*" for row in rows] for name, rows in (("top", range(4)), ("low", range(4, 8)))}
     families.write_text("[families]\n" + "".join(f"{name} = {columns}\n" for name, columns in halves.items()))

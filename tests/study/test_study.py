@@ -174,6 +174,29 @@ def test_an_interrupted_study_equals_an_uninterrupted_one(workspace: Path, sampl
     assert [trial.state for trial in pieces] == [TrialState.COMPLETE] * 16
 
 
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "qmc", *(pytest.param(name, marks=pytest.mark.long) for name in ("gp", "cmaes"))]
+)
+@pytest.mark.parametrize("number", [1, 2, 12])
+def test_a_trial_whose_process_died_while_it_drew_is_the_one_that_it_would_have_been(
+    workspace: Path, sampler: str, number: int
+) -> None:
+    """Of trial `number` the first parameter is on record when its process dies."""
+    spec = replace(SPEC, sampler=sampler)
+    run_all(study_in(workspace, spec), 14)
+    whole, broken = read_back(workspace), replace(spec, name="broken")
+    study = study_in(workspace, broken)
+    for _ in range(number):
+        complete(take(study))
+    storage = opened(workspace)
+    trial_id = storage.create_new_trial(storage.get_study_id_from_name(broken.name))
+    drawn, (first, *_) = whole[number], spec.space
+    distribution = drawn.distributions[first]
+    storage.set_trial_param(trial_id, first, distribution.to_internal_repr(drawn.params[first]), distribution)
+    run_all(study_in(workspace, broken), 14)
+    assert [trial.params for trial in read_back(workspace, "broken")] == [trial.params for trial in whole]
+
+
 def test_seeds_matter(workspace: Path) -> None:
     run_all(study_in(workspace), 4)
     run_all(study_in(workspace, replace(SPEC, name="other", seed=1)), 4)

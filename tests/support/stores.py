@@ -52,6 +52,14 @@ class Stores:
         found = client.search_runs(ids, f"tags.study = '{study}' and tags.kind = '{kind}'")
         return sorted(found, key=lambda run: int(run.data.tags.get("trial", "0")))
 
+    def refit_of(self, study: str) -> str:
+        """The name of the study that refits this one."""
+        (run,) = self.client().search_runs(
+            [each.experiment_id for each in self.client().search_experiments()],
+            f"tags.kind = 'study' and tags.refit_of = '{study}'",
+        )
+        return run.data.tags["study"]
+
     def history(self, run: Run, metric: str) -> list[tuple[int, float]]:
         """The points of one metric, each its step and value, in the order in which MLflow gives them."""
         points = self.client().get_metric_history(run.info.run_id, metric)

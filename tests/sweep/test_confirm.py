@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import Run
 
-from harness.core.errors import SettingsError
+from harness.core.errors import SettingsError, StudyError
+from harness.core.records import TrialResult
 from harness.core.study_record import Confirmation, ConfirmedTrial
 from harness.core.workspace import resolve_stores
 from harness.data import Tracks, stratified_split, validation_folds
@@ -28,6 +29,7 @@ from harness.sweep.summary import StudySummary
 from harness.tracking import Tracker
 from tests.support.commands import Harness, last_json
 from tests.support.stores import Stores, artifacts
+from tests.support.studies import complete, take
 from tests.support.sweeps import FAST, changed, no_pictures
 
 STUDY, PART = "demo-fcnn", "demo-fcnn.confirm"
@@ -145,6 +147,67 @@ def test_more_trials_void_the_choice_and_train_only_what_is_new() -> None:
     assert before.items() <= after.items()
     repeats = [trial.user_attrs["confirms"] for trial in Stores.here().trials(PART)]
     assert len(repeats) == len(set(repeats)) == len(after)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_another_epoch_of_the_same_trial_is_another_refit() -> None:
+    """The confirmation leaves the trial, which is the only one, and changes the epochs that it is refitted for."""
+    slow = {"trials": 1, "epochs": 40, "set": {"lr": 1e-4, "batch_size": 64}, "search": {"dropout": [0.0, 0.4]}}
+    first = swept(**slow, confirm=0, refit=True)
+    tracker = Tracker(first.tracking_uri)
+    assert first.refit is not None
+    assert tracker.parts.network_run(STUDY).run_id == first.refit.best_run_id
+    plan = plan_sweep(changed(CONFIRMED, **slow, confirm=1, refit=True))
+    study = open_study(plan)
+    with no_pictures():
+        summary = confirm(plan, study, run_sweep(plan, study))
+        assert first.best is not None
+        assert summary.best is not None
+        assert summary.best.number == first.best.number == 0
+        assert summary.best.best_epoch != first.best.best_epoch
+        # The network of the other epoch is not taken for that of the choice.
+        assert tracker.parts.network_run(STUDY).refit_of is None
+        refitted = refit(plan, study)
+    assert refitted is not None
+    assert refitted.spec.name == f"{STUDY}.refit-0-{summary.best.best_epoch}"
+    assert tracker.parts.network_run(STUDY).run_id == refitted.best_run_id != first.refit.best_run_id
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("place")
+def test_a_trial_that_another_sweep_ends_meanwhile_voids_the_choice() -> None:
+    plan = plan_sweep(changed(CONFIRMED, trials=2))
+    study = open_study(plan)
+    ended: list[int] = []
+
+    def ends_one(*_: object) -> None:
+        if not ended:
+            claim = take(open_study(plan_sweep(changed(CONFIRMED, trials=3))))
+            ended.append(claim.number)
+            complete(claim, value=0.999)
+
+    with no_pictures():
+        summary = confirm(plan, study, run_sweep(plan, study), ends_one)
+    assert ended == [2]
+    assert study.confirmation is None
+    assert summary.best is not None
+    assert summary.best.number == 2
+
+
+@pytest.mark.usefixtures("place")
+def test_a_confirmation_all_of_whose_trials_fail_is_an_error() -> None:
+    plan = plan_sweep(changed(CONFIRMED, trials=2, refit=False))
+    study = open_study(plan)
+    for value in (0.5, 0.6):
+        complete(take(study), value=value)
+    part = open_study(plan_confirmation(plan, 2), first_params={})
+    part.enqueue(study.ranked())
+    for _ in range(2):
+        take(part).finish(TrialResult(state="diverged", best=None, reason="the train loss of epoch 1 is nan"))
+    with no_pictures(), pytest.raises(StudyError, match="all 2 trials that confirm study 'demo-fcnn' have failed"):
+        confirm(plan, study, run_sweep(plan, study))
+    assert study.confirmation is None
 
 
 @pytest.mark.long

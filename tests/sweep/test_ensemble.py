@@ -36,7 +36,8 @@ def swept(**changes: object) -> StudySummary:
 
 
 def members() -> list[Run]:
-    return Stores.here().runs(f"{STUDY}.refit-0", "trial")
+    stores = Stores.here()
+    return stores.runs(stores.refit_of(STUDY), "trial")
 
 
 def mean_of(runs: list[Run], rows: torch.Tensor) -> torch.Tensor:

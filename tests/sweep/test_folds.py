@@ -159,7 +159,7 @@ def test_what_is_refused(demo_tracks: Tracks) -> None:
         with pytest.raises((SettingsError, ValueError)):
             changed(FOLDED, folds=folds)
     with pytest.raises(SettingsError, match="refit"):
-        plan_sweep(changed(FOLDED, study="mine.refit-3"))
+        plan_sweep(changed(FOLDED, study="mine.refit-3-9"))
     with pytest.raises(DataError, match="folds were requested"):
         validation_folds(demo_tracks, stratified_split(demo_tracks, seed=0), 25)
 

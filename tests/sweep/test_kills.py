@@ -136,15 +136,15 @@ def test_an_ensemble_that_is_killed_goes_on_to_the_same_weights(place: Path) -> 
     # So slow a training has its best epoch late, and the refit has as many epochs.
     slow = ("--set", "lr=1e-5", "--set", "batch_size=64", "--search", "dropout=0:0.1")
     arguments = ("--model", "fcnn", "--trials", "1", "--epochs", "300", "--jobs", "1", *slow, "--ensemble", "3")
-    part, stores = "killed.refit-0", Stores.here()
-    folder = place / "mlruns" / "work" / part
+    stores, work = Stores.here(), place / "mlruns" / "work"
 
     def epochs(member: int) -> int:
-        path = folder / f"trial-{member:05d}.jsonl"
-        return path.read_bytes().count(b'"event":"epoch"') if path.exists() else 0
+        # The name of the refit's study ends in the epochs, which the search has to find first.
+        path = next(work.glob(f"killed.refit-0-*/trial-{member:05d}.jsonl"), None)
+        return 0 if path is None else path.read_bytes().count(b'"event":"epoch"')
 
     def trained() -> int:
-        return sum(trial.state.name == "COMPLETE" for trial in stores.trials(part))
+        return sum(trial.state.name == "COMPLETE" for trial in stores.trials(stores.refit_of("killed")))
 
     ended: dict[str, int] = {}
     for reached in (lambda: epochs(1) > 20, lambda: epochs(2) > 20, lambda: trained() == 3):
@@ -153,13 +153,16 @@ def test_an_ensemble_that_is_killed_goes_on_to_the_same_weights(place: Path) -> 
         )
         wait_for(reached)
         kill_all(process)
-        runs = {run.info.run_id: run.info.end_time for run in stores.runs(part, "trial") if run.info.end_time}
+        refits = stores.runs(stores.refit_of("killed"), "trial")
+        runs = {run.info.run_id: run.info.end_time for run in refits if run.info.end_time}
         assert ended.items() <= runs.items()  # a network that is on record is not trained again
         ended = runs
     for study in ("killed", "whole"):
         subprocess.run(sweep_command(*arguments, "--study", study), check=True, capture_output=True)
-    assert weights(stores, part) == weights(stores, "whole.refit-0")
-    assert left_behind(folder) == []
+    part, whole = stores.refit_of("killed"), stores.refit_of("whole")
+    assert part.removeprefix("killed") == whole.removeprefix("whole")
+    assert weights(stores, part) == weights(stores, whole)
+    assert left_behind(work / part) == []
     members = stores.runs(part, "trial")
     assert [run.info.status for run in members] == ["FINISHED"] * 3
     steps = [sorted(step for step, _ in stores.history(run, "train_loss")) for run in members]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from harness.tracking import Tracker
 from harness.training.checkpoint import load_checkpoint
 from harness.training.loop import evaluate
 
-TILES = 12, 9  # down and across: 18 x 16 pixels each
+TILES = 12, 9  # down and across: 18 x 16 pixels each in a picture of the report's size
 MappedPart = Literal["validation", "train"]
 
 
@@ -27,8 +28,8 @@ MappedPart = Literal["validation", "train"]
 class OcclusionMap:
     """A track's picture, uint8 [height, width, 3], and what masking each tile takes from its genre's probability.
 
-    `probability` is that of its genre with the whole picture; `drops` is float [rows, columns] of tiles. `part` is
-    the part of the split that has the track.
+    `probability` is that of its genre with the whole picture; `drops` is float [rows, columns] of tiles, TILES of
+    them where the picture has as many pixels. `part` is the part of the split that has the track.
     """
 
     track: str
@@ -73,11 +74,10 @@ def _map(
     classifier: torch.nn.Module, part: Part, place: int, mean: torch.Tensor, *, genre: str, part_name: MappedPart
 ) -> OcclusionMap:
     picture, target = part.tensor[place], int(part.targets[place])
-    height, width = (side // count for side, count in zip(picture.shape[:2], TILES, strict=True))
-    masked = picture.repeat(TILES[0] * TILES[1] + 1, 1, 1, 1)  # the last one stays whole
-    for index in range(TILES[0] * TILES[1]):
-        row, column = divmod(index, TILES[1])
-        tile = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
+    rows, columns = (_slices(side, count) for side, count in zip(picture.shape[:2], TILES, strict=True))
+    tiles = list(product(rows, columns))
+    masked = picture.repeat(len(tiles) + 1, 1, 1, 1)  # the last one stays whole
+    for index, tile in enumerate(tiles):
         masked[index][tile] = mean[tile]
     inputs = Part(("",) * len(masked), masked, torch.zeros(len(masked), dtype=torch.int64))
     given = torch.softmax(evaluate(classifier, inputs), 1)[:, target].double().numpy()
@@ -87,5 +87,12 @@ def _map(
         part=part_name,
         picture=picture.numpy(),
         probability=float(given[-1]),
-        drops=(given[-1] - given[:-1]).reshape(TILES),
+        drops=(given[-1] - given[:-1]).reshape(len(rows), len(columns)),
     )
+
+
+def _slices(side: int, count: int) -> list[slice]:
+    """Cut a side of a picture into so many tiles, or one for each pixel if there are fewer."""
+    count = min(side, count)
+    ends = [round(step * side / count) for step in range(count + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]

@@ -10,7 +10,7 @@ from harness.compare.contenders import chosen_config
 from harness.compare.plan import ComparedStudy, CompareSettings, ComparisonPlan
 from harness.compare.traits.families import families_of
 from harness.compare.traits.game import NOISE_COLUMNS, FamilyGame, Game
-from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures
+from harness.compare.traits.regions import RegionGame, regions_of_mel_pictures, regions_of_pictures
 from harness.compare.traits.result import NETWORK
 from harness.compare.warnings import ENOUGH_SEEDS, few_repeats, split_warnings
 from harness.core.candidate import Candidate
@@ -68,7 +68,7 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
     names = (settings.study,)
     compared, split, tracks = compared_studies(stores, names, settings.data, trust_code=settings.trust_code)
     (study,) = compared
-    game = _game(settings, study)
+    game = _game(settings, study, is_music=tracks.is_music)
     if isinstance(game, FamilyGame):
         _check_widths(study, game)
     repeats = settings.repeats
@@ -103,7 +103,7 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
     )
 
 
-def _game(settings: TraitsSettings, study: ComparedStudy) -> Game:
+def _game(settings: TraitsSettings, study: ComparedStudy, *, is_music: bool) -> Game:
     """Return the families of a study's columns, or the regions of its pictures.
 
     Raises StudyError for a network of both inputs, SettingsError for what pictures do not have.
@@ -122,7 +122,7 @@ def _game(settings: TraitsSettings, study: ComparedStudy) -> Game:
             f"study {settings.study!r} is of pictures: no families of columns, and no learner but its network",
             expected="harness traits --study STUDY, without --families and --learner",
         )
-    return RegionGame(regions_of_mel_pictures())
+    return RegionGame(regions_of_mel_pictures() if is_music else regions_of_pictures(), is_music)
 
 
 def _check_widths(study: ComparedStudy, game: FamilyGame) -> None:

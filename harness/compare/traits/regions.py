@@ -1,4 +1,6 @@
-"""The regions of pictures: bands of mel frequency and quarters of the time, and the trainings that judge them.
+"""The regions of pictures: bands of their height and quarters of their width, and the trainings that judge them.
+
+In mel pictures these are bands of frequency and quarters of the time.
 
 The keys of a repeat's trainings:
 
@@ -45,6 +47,7 @@ class RegionGame:
     """The bands and quarters of a study's pictures, and all trainings of one repeat."""
 
     regions: tuple[Region, ...]
+    is_music: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,7 +57,8 @@ class RegionGame:
     @property
     def kinds(self) -> str:
         """What the players are, with their number."""
-        return f"{BANDS} bands of frequency and {len(QUARTERS)} quarters of the time"
+        of = ("frequency", "the time") if self.is_music else ("the height", "the width")
+        return f"{BANDS} bands of {of[0]} and {len(QUARTERS)} quarters of {of[1]}"
 
     @property
     def players(self) -> str:
@@ -94,14 +98,27 @@ def regions_of_mel_pictures() -> tuple[Region, ...]:
     The names assume that the picture's height is linear in mel from 0 Hz at the bottom to TOP_HERTZ at the top, as
     that of the pictures of `harness data extract`. Kaggle does not say how its pictures were made.
     """
-    ends = [step / BANDS for step in range(BANDS + 1)]
-    hertz = [f"{_hertz(end * _mels(TOP_HERTZ)):.0f}" for end in ends]
-    bands = [
-        Region(name=f"{hertz[n]} to {hertz[n + 1]} Hz", rows=(1 - ends[n + 1], 1 - ends[n])) for n in range(BANDS)
-    ]
-    count = len(QUARTERS)
-    quarters = [Region(name=name, columns=(n / count, (n + 1) / count)) for n, name in enumerate(QUARTERS)]
+    bands = []
+    for low, high in _steps(BANDS):
+        hertz = [f"{_hertz(end * _mels(TOP_HERTZ)):.0f}" for end in (low, high)]
+        bands.append(Region(name=f"{hertz[0]} to {hertz[1]} Hz", rows=(1 - high, 1 - low)))
+    quarters = zip(QUARTERS, _steps(len(QUARTERS)), strict=True)
+    return (*bands, *(Region(name=name, columns=columns) for name, columns in quarters))
+
+
+def regions_of_pictures() -> tuple[Region, ...]:
+    """Return the same regions of pictures that show no sound, named by their place from the top and the left."""
+    bands = [Region(name=f"rows {_percent(ends)}", rows=ends) for ends in _steps(BANDS)]
+    quarters = [Region(name=f"columns {_percent(ends)}", columns=ends) for ends in _steps(len(QUARTERS))]
     return (*bands, *quarters)
+
+
+def _steps(count: int) -> list[tuple[float, float]]:
+    return [(step / count, (step + 1) / count) for step in range(count)]
+
+
+def _percent(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:g} to {100 * ends[1]:g} %"
 
 
 def _mels(hertz: float) -> float:

@@ -10,7 +10,6 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from harness.data.describe.columns import varying
-from harness.data.features import NOT_MUSIC
 from harness.data.tracks import Tracks
 
 PARTS = ("train", "validation")
@@ -84,11 +83,11 @@ class Points:
 
 
 def points_of(train: Tracks, valid: Tracks) -> Points:
-    """Return what the scaled features say of these tracks, which have features, without those of NOT_MUSIC."""
+    """Return what the scaled features say of these tracks, which have features, without those of `not_music`."""
     assert train.features is not None
     assert valid.features is not None
     varied = zip(train.columns, varying(train.features), strict=True)
-    columns = tuple(name for name, is_varied in varied if is_varied and name not in NOT_MUSIC)
+    columns = tuple(name for name, is_varied in varied if is_varied and name not in train.not_music)
     if not columns:
         return Points(None, (), ())
     places = [train.columns.index(name) for name in columns]
