@@ -37,7 +37,7 @@ def check(
 
     Example: [bold]harness data check birds --id-column file --label-column species[/bold]
     """
-    from harness.data import demo_data_folder, load_tracks, read_split
+    from harness.data import demo_data_folder, load_tracks, read_split, stratified_split
     from harness.data.guessing import guessed_options, write_options
 
     place = demo_data_folder() if folder == "demo" else Path(folder)
@@ -48,7 +48,9 @@ def check(
     written = write_options(place, options)
     if written is not None:
         _print([("written", f"{written}: {', '.join(f'{key} = {value}' for key, value in options.items())}")])
-    if split is not None:
+    if split is None:
+        stratified_split(tracks, seed=0)  # that of a sweep: a data set that cannot be split has a fault
+    else:
         lists = read_split(split, tracks)
         sizes = f"{len(lists.train)} train, {len(lists.valid)} validation, {len(lists.test)} test"
         _print([("split", f"{split}: {sizes}"), *(("excluded", line) for line in lists.excluded)])

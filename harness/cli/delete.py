@@ -26,16 +26,16 @@ def delete(
     """
     check_name("study", study)
     stores = resolve_stores(tracking_uri, storage)
-    if not yes:
-        raise StudyError(
-            f"nothing was deleted: --yes deletes study {study!r} with its runs and checkpoints",
-            hint=f"harness delete {study} --yes",
-        )
     from harness.study import Study, delete_study, list_studies, no_running_trials, open_storage, read_identity
     from harness.tracking import Tracker
 
     opened = open_storage(stores.storage, create=False)
     Study.check_exists(opened, study)
+    if not yes:
+        raise StudyError(
+            f"nothing was deleted: --yes deletes study {study!r} with its runs and checkpoints",
+            hint=f"harness delete {study} --yes",
+        )
     part_of = {line.name: line.part_of for line in list_studies(opened)}
     # Those of a nested search come before it, as all parts come before the study.
     nested = [name for name, whole in part_of.items() if whole == study]

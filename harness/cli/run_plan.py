@@ -53,6 +53,14 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
         raise typer.Exit(128 + summary.signal)
 
 
+def rehearse(plan: SweepPlan) -> None:
+    """Print what a planned sweep would do."""
+    from harness.cli.preview import preview
+
+    _announce(MessageConsole(), plan)
+    print_text(preview(plan))
+
+
 def _announce(console: MessageConsole, plan: SweepPlan) -> None:
     tracks, split, words = plan.tracks, plan.split, plan.tracks.words
     lines = [
@@ -126,8 +134,9 @@ def _unfinished(summary: StudySummary) -> str:
 
 def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
     counts, spec = summary.counts, summary.spec
+    asked = f" of {summary.trials_wanted}" if counts.finished <= summary.trials_wanted else ""
     lines = [
-        f"study {spec.name}: {counts.finished} of {summary.trials_wanted} trials finished "
+        f"study {spec.name}: {counts.finished}{asked} trials finished "
         f"({counts.complete} complete, {counts.pruned} pruned), {counts.failed} failed, {summary.seconds:.0f} s"
     ]
     if summary.synthetic:

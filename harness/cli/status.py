@@ -56,6 +56,11 @@ def status(storage: Storage = None, as_json: Json = False) -> None:
         for number, node in running_on(stores.work_folder(study.name)).items()
     ]
     lines += [
+        f"{study.name}: {study.counts.finished} of {study.n_trials} trials have finished"
+        for study in studies
+        if study.n_trials is not None and study.fault is None and not study.is_complete
+    ]
+    lines += [
         f"{study.name}: trials that wait: {study.counts.waiting}"
         for study in studies
         if study.counts.waiting and study.fault is None

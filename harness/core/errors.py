@@ -5,6 +5,8 @@ reaches the command line is a bug and keeps its traceback.
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import partial
 
 # Bad input may be of any length, and a message repeats it. The limits are in characters.
@@ -27,17 +29,22 @@ _QUOTED_SECRET = re.compile(
 _BEARER = re.compile(r"(\bbearer\s{1,2})\S+", re.IGNORECASE)
 
 
+# In an address of these a user name alone is no secret. Any other word before `://` may be a user name itself.
+_PLAIN_SCHEMES = ("postgresql", "mysql", "mariadb", "oracle", "mssql", "sqlite", "file")
+
+
 def mask_password(url: str) -> str:
     """Return a URL with the passwords in its address and its query replaced by `***`.
 
-    Masked is also a user name without a password in a web address, because it may be a token, the password of a
-    URL whose scheme was forgotten, and all before the last `@` of two: a password may have an `@`, and a library
-    that cuts the URL there shows the rest as a host.
+    Masked is also a user name without a password, because it may be a token, but not in the address of a database;
+    the password of a URL whose scheme was forgotten; and all before the last `@` of two: a password may have an
+    `@`, and a library that cuts the URL there shows the rest as a host.
     """
     url = _SECRET_SETTING.sub(r"\1***", url)  # first: its value may have an `@`, as a login has
     scheme, separator, rest = url.partition("://")
     if separator and ":" not in scheme:  # else the `://` is within a password
-        url = f"{scheme}://{_without_password(rest, is_web=scheme.endswith(('http', 'https')))}"
+        is_web = not scheme.rpartition("=")[2].lower().startswith(_PLAIN_SCHEMES)
+        url = f"{scheme}://{_without_password(rest, is_web=is_web)}"
     elif "/" not in url.partition(":")[0]:  # else a path
         url = _without_password(url, is_web=False)
     return url
@@ -80,6 +87,21 @@ def shorten(text: str) -> str:
 
 def _cut(longest: int, found: re.Match[str]) -> str:
     return f"{found[0][: longest - 43]}...{found[0][-40:]}"
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Return names as a list for a message: the first ones, and how many others there are."""
+    every = list(names)
+    others = f" and {len(every) - most} others" if len(every) > most else ""
+    return ", ".join(every[:most]) + others
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint with the name that was meant, None if no known name is near."""
+    written, every = name.replace("-", "_"), list(known)
+    begun = [each for each in every if written and each.startswith(f"{written}_")]
+    near = [written] if written in every else get_close_matches(written, every, n=1) or begun[:1]
+    return f"{near[0]}, if that was meant" if near else None
 
 
 class HarnessError(Exception):

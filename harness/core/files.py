@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -63,6 +63,20 @@ def replacing_files(folder: Path) -> Iterator[Path]:
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+@contextmanager
+def with_parents(path: Path) -> Iterator[None]:
+    """Make the parents of a path for the block; those that it made go again if the block raises."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in missing:  # the innermost first
+            with suppress(OSError):  # somebody has put something into it
+                parent.rmdir()
+        raise
 
 
 def new_folder(path: Path) -> Path:

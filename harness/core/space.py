@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.errors import SettingsError
+from harness.core.errors import SettingsError, meant
 from harness.core.recorded import checked
 
 Value = int | float | str
@@ -174,7 +174,11 @@ def known(name: str, accepted: Accepted, where: str) -> Hyperparameter:
     Raises SettingsError, with the legal names, if there is none; the message begins with `where`.
     """
     if name not in accepted:
-        raise SettingsError(f"{where}there is no hyperparameter {name!r}", expected=", ".join(sorted(accepted)))
+        raise SettingsError(
+            f"{where}there is no hyperparameter {name!r}",
+            expected=", ".join(sorted(accepted)),
+            hint=meant(name, accepted),
+        )
     return accepted[name]
 
 

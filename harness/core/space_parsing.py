@@ -34,6 +34,12 @@ def parse_search_option(text: str, accepted: Accepted) -> tuple[str, Distributio
     hyperparameter, where = known(name, accepted, "--search: "), f"--search {name}"
     if ":" not in body:
         values: list[object] = [hyperparameter.parse(where, word.strip()) for word in body.split(",")]
+        if len(values) == 1:
+            raise SettingsError(
+                f"{where} has one value, {body}: nothing to search",
+                expected="LOW:HIGH, or several values A,B,C",
+                hint=f"--set {name}={body}, to fix it",
+            )
         return name, _distribution(values, hyperparameter, where)
     low, high, *scale = body.split(":")
     if len(scale) > 1 or (scale and scale[0] not in ("log", "linear")):

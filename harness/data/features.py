@@ -49,6 +49,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 # These columns describe the file and not the music: any likeness or prediction by them is an artefact.
 NOT_MUSIC = ("length",)
+IS = "="  # between a column of categories and the value, in the name of the column of that value
 FLOAT32_MAX = float(np.finfo(np.float32).max)  # a larger value would become infinite in a network's float32 input
 # Far above any feature table. Without them a small archive of commas would cost minutes and gigabytes.
 MAX_LINE = 1_000_000  # characters
@@ -112,10 +113,14 @@ def read_features(path: Path) -> FeatureTable:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a user's file, in its order: `values` is float64 [n, columns], `names` the cells of `filename`."""
+    """Rows of a user's file, in its order: `values` is float64 [n, columns], `names` the cells of `filename`.
+
+    `unknown` has for each row the cells of columns of categories that are none of them, as `COLUMN=VALUE`.
+    """
 
     names: tuple[str | None, ...]
     values: np.ndarray
+    unknown: tuple[tuple[str, ...], ...] = ()
 
     @property
     def tracks(self) -> tuple[str | None, ...]:
@@ -136,17 +141,28 @@ def read_rows(
     header, rows = table_rows(path)
     expected = f"a header with the columns {', '.join(columns)}, and rows"
     counts = Counter(header)
-    missing = [name for name in columns if counts[name] != 1 and counts[name.partition("=")[0]] != 1]
+    missing = list(
+        dict.fromkeys(raw_name(name) for name in columns if counts[name] != 1 and counts[raw_name(name)] != 1)
+    )
     if missing:
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
         raise DataError(f"{_header_of(path)}: the header lacks, or has twice, {shown}", expected=expected)
     if not rows:
         raise DataError(f"{path} has a header and no rows", expected=expected)
-    place = {name: header.index(name if name in counts else name.partition("=")[0]) for name in columns}
+    place = {name: header.index(name if name in counts else raw_name(name)) for name in columns}
+    categories: dict[str, set[str]] = {}
+    for name in columns:
+        if name not in counts:
+            categories.setdefault(raw_name(name), set()).add(name.partition(IS)[2])
     named = next((header.index(name) for name in names_in if name in header), None)
-    names, values = [], []
+    names, values, unknown = [], [], []
     for where, cells in rows:
         check_width(where, cells, header)
+        texts_of = {name: cells[header.index(name)].strip() for name in categories}
+        strange = {name: text for name, text in texts_of.items() if text not in categories[name]}
+        unknown.append(
+            tuple(f"{name}{IS}{text}" for name, text in strange.items() if not (impute and text in MISSING))
+        )
         names.append(None if named is None else cells[named])
         texts = [_cell(name, cells[index], name in counts) for name, index in place.items()]
         gaps = [index for index, text in enumerate(texts) if impute and text.strip() in MISSING]
@@ -154,7 +170,7 @@ def read_rows(
         for index in gaps:
             numbers[index] = math.nan
         values.append(numbers)
-    return Rows(tuple(names), np.array(values, dtype=np.float64))
+    return Rows(tuple(names), np.array(values, dtype=np.float64), tuple(unknown))
 
 
 def table_rows(path: Path) -> tuple[list[str], PlacedRows]:
@@ -175,7 +191,12 @@ def _header_of(path: Path) -> str:
 
 
 def _cell(column: str, text: str, is_there: bool) -> str:
-    return text if is_there else str(int(text.strip() == column.partition("=")[2]))
+    return text if is_there else str(int(text.strip() == column.partition(IS)[2]))
+
+
+def raw_name(column: str) -> str:
+    """Return the column of a table that a column is made of: NAME for `NAME=VALUE`, 1 where NAME has VALUE."""
+    return column.partition(IS)[0]
 
 
 def has_columns(path: Path, columns: Sequence[str]) -> bool:
@@ -188,9 +209,7 @@ def has_columns(path: Path, columns: Sequence[str]) -> bool:
                 header = next(csv.reader(_lines(path, file), strict=True), [])
         except (DataError, OSError, UnicodeDecodeError, csv.Error):
             return False
-    return not {name.strip() for name in header}.isdisjoint(
-        {*columns, *(name.partition("=")[0] for name in columns)}
-    )
+    return not {name.strip() for name in header}.isdisjoint({*columns, *map(raw_name, columns)})
 
 
 def write_features(path: Path, ids: Sequence[str], genres: Sequence[str], values: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, listed, meant
 from harness.core.records import Representation, Split
 from harness.core.space import Params, Value
 from harness.data.cropping import CropBox
@@ -119,7 +119,9 @@ def used_columns(tracks: Tracks, without: Sequence[str]) -> tuple[str, ...]:
         found = {name} if name in tracks.columns else {c for c in tracks.columns if matches(c, name)}
         if not found:
             raise DataError(
-                f"there is no feature column {name!r} to leave out", expected=", ".join(tracks.columns)
+                f"there is no feature column {name!r} to leave out",
+                expected=listed(tracks.columns),
+                hint=meant(name, tracks.columns),
             )
         left_out |= found
     columns = tuple(name for name in tracks.columns if name not in left_out)

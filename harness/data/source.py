@@ -99,6 +99,8 @@ def read_source(folder: Path, given: Mapping[str, str]) -> Source:
 
     Raises DataError for every fault of the table and of the pictures' names.
     """
+    if folder.is_file():
+        raise DataError(f"{folder} is a file", expected=f"a folder with {LAYOUTS}", hint=f"{folder.parent}")
     if not folder.is_dir():
         raise DataError(f"there is no data folder {folder}", expected=f"a folder with {LAYOUTS}", hint=GET_DATA)
     options = read_options(folder, given)
@@ -151,6 +153,12 @@ def _music(folder: Path) -> Source:
 def _general(folder: Path, options: DatasetOptions) -> Source:
     path = table_file(folder, options)
     pictures = _picture_folder(folder, options, has_table=path is not None)
+    if path is None and pictures is None and _is_music(folder):
+        raise DataError(
+            f"{folder} is laid out as Kaggle's GTZAN: its columns are fixed, and no options of a table apply",
+            expected="options of a table of one's own (features.csv)",
+            hint="the same command without them; --split LISTS keeps the artists apart",
+        )
     if path is None and pictures is None:
         raise DataError(f"{folder} holds no data set", expected=f"a folder with {LAYOUTS}", hint=GET_DATA)
     found = None if path is None else read_table(path, options)

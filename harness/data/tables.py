@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import DataError
-from harness.data.features import FLOAT32_MAX, PlacedRows, check_width, table_rows
+from harness.core.errors import DataError, listed
+from harness.data.features import FLOAT32_MAX, IS, PlacedRows, check_width, table_rows
 from harness.data.layout import CHECK_HINT, MAX_COLUMNS, MISSING
 from harness.data.options import DatasetOptions
 
 MAX_VALUES = 50  # of a column of categories, each of which becomes a column
-IS = "="  # between a column of categories and the value, in the name of the column of that value
 ITEM_ID = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
 IDS = "1 to 200 characters without a slash or a control character; it names the item's picture"
 
@@ -78,7 +77,7 @@ def _check_header(path: Path, header: Sequence[str], named: Sequence[str]) -> No
         if names:
             shown = ", ".join(map(repr, names[:6])) + (" and others" if names[6:] else "")
             raise DataError(
-                f"{path}: the header {what} column {shown}",
+                f"{path}: the header {what} column {shown}; it has {listed(header)}",
                 expected="an id column, a label column, and columns of numbers",
                 hint="--id-column NAME and --label-column NAME, or id = and label = in dataset.toml",
             )

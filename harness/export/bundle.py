@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from harness.core.errors import CheckpointError, TrackingError
+from harness.core.files import with_parents
 from harness.core.records import Split
 from harness.core.trust import remember
 from harness.core.workspace import resolve_stores
@@ -76,19 +77,19 @@ def export_best(
     else:
         run = (tracker.parts.ensemble_run if ensemble else tracker.parts.network_run)(study or "")
     tracker.studies.require_checkpoint(run)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        trained = _load(tracker, run, data, working, trust_code)
-        _remove_empty(out)
-        registers = _registers(trained.description.architecture, register, is_study=run_id is None)
-        bundle = _write(tracker, run, trained, working, formats, registers)
-        bundle.folder.rename(out)
-        for check in bundle.formats:
-            if check.format == "pt2":
-                remember(check.sha256, out / check.file)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with with_parents(out):
+        working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            trained = _load(tracker, run, data, working, trust_code)
+            _remove_empty(out)
+            registers = _registers(trained.description.architecture, register, is_study=run_id is None)
+            bundle = _write(tracker, run, trained, working, formats, registers)
+            bundle.folder.rename(out)
+            for check in bundle.formats:
+                if check.format == "pt2":
+                    remember(check.sha256, out / check.file)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
     return replace(bundle, folder=out)
 
 

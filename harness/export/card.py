@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.core.objective import number_text
 from harness.core.search_stats import wilson_interval
 from harness.core.space import describe
+from harness.data.features import IS, raw_name
 from harness.data.options import plural
-from harness.data.tables import IS
 from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
@@ -66,7 +66,7 @@ for name, tensor in load_file("model.safetensors").items():
     print(name, tuple(tensor.shape))
 """
 _PICTURES = "uint8 RGB [n, height, width, 3], 4 to 4096 pixels a side; it is resized to {height}x{width} inside"
-_FEATURES = "float32 [n, {columns}], as in the CSV, unscaled, in the order of the columns below"
+_FEATURES = "float32 [n, {columns}], as in the table, unscaled, in the order of the columns below"
 INPUTS = {
     "features": _FEATURES,
     "pictures": _PICTURES,
@@ -134,7 +134,9 @@ def _of(architecture: Architecture) -> str:
 def _input(architecture: Architecture) -> str:
     height, width = architecture.input_size
     text = INPUTS[architecture.representation]
-    return text.format(columns=len(architecture.columns), height=height, width=width)
+    made = "; a column NAME=VALUE is 1 where NAME has VALUE, else 0"
+    has_categories = any(IS in column for column in architecture.columns)
+    return text.format(columns=len(architecture.columns), height=height, width=width) + made * has_categories
 
 
 def _example(code: str, architecture: Architecture) -> str:
@@ -142,11 +144,12 @@ def _example(code: str, architecture: Architecture) -> str:
     if architecture.is_music:
         return code
     code = code.replace("features_30_sec.csv", "features.csv")
-    categories = sorted({column.partition(IS)[0] for column in architecture.columns if IS in column})
+    whole = 'pd.read_csv("features.csv")'
+    categories = sorted({raw_name(column) for column in architecture.columns if IS in column})
     if categories:
-        whole = 'pd.read_csv("features.csv")'
+        made = f'pd.get_dummies({whole}, columns={categories}, prefix_sep="{IS}", dtype=float)'
         code = code.replace(
-            whole, f'pd.get_dummies({whole}, columns={categories}, prefix_sep="{IS}", dtype=float)'
+            f'{whole}[about["columns"]]', f'{made}.reindex(columns=about["columns"], fill_value=0)'
         )
     return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError, DataError
 from harness.data import Inputs, Joined
+from harness.data.features import IS, raw_name
 from harness.data.images import raw_pictures
 from harness.training.description import Architecture
 
@@ -64,17 +66,22 @@ def require_classes(architecture: Architecture) -> None:
 def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
     columns: dict[str, pd.Series] = {}
     missing = []
+    _warn_of_unknown(architecture, table)
     for name in architecture.columns:
-        base, _, value = name.partition("=")
+        base, _, value = name.partition(IS)
         if name in table:
             columns[name] = table[name]
         elif value and base in table:
             columns[name] = (table[base].astype(str).str.strip() == value).astype(float)
         else:
-            missing.append(name)
+            missing.append(base)
     if missing:
+        missing = list(dict.fromkeys(missing))
         shown = ", ".join(map(repr, missing[:6])) + (" and others" if missing[6:] else "")
-        raise DataError(f"the table lacks column {shown}", expected=", ".join(architecture.columns))
+        raise DataError(
+            f"the table lacks column {shown}",
+            expected=", ".join(dict.fromkeys(map(raw_name, architecture.columns))),
+        )
     try:
         values = np.stack([column.to_numpy(dtype=np.float32) for column in columns.values()], axis=1)
     except (ValueError, TypeError) as error:
@@ -86,6 +93,22 @@ def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
             f"row {row}, column {architecture.columns[column]}: not a finite number", expected="numbers"
         )
     return torch.from_numpy(values)
+
+
+def _warn_of_unknown(architecture: Architecture, table: pd.DataFrame) -> None:
+    """Warn of values of a column of categories that the train part did not have."""
+    for base in dict.fromkeys(raw_name(name) for name in architecture.columns if IS in name and name not in table):
+        known = [name.partition(IS)[2] for name in architecture.columns if raw_name(name) == base and IS in name]
+        if base not in table:
+            continue
+        values = table[base]
+        strange = ~values.astype(str).str.strip().isin(known) & ~(values.isna() & architecture.impute)
+        if strange.any():
+            warnings.warn(
+                f"column {base!r} has {values[strange].iloc[0]!r} in {int(strange.sum())} row(s), and the network "
+                f"was trained on {', '.join(known)}: do not trust those predictions",
+                stacklevel=2,
+            )
 
 
 def _picture(path: object) -> Tensor:

@@ -30,7 +30,7 @@ class Prediction:
 
     `row` is the number of the row in a table, from 1, and `track` its cell in the column of ids; both are None for
     pictures and sound. `far` names the columns whose value is over 20 standard deviations from the mean of the
-    train part.
+    train part, and as `COLUMN=VALUE` the categories that the train part did not have.
     """
 
     file: str
@@ -143,26 +143,28 @@ def _search(bundle: Bundle, folder: Path, ignored: list[str]) -> Iterator[tuple[
         yield folder, f"the folder has no file of type {', '.join(bundle.suffixes)}"
 
 
-Rows = Mapping[str, Tensor]  # by track, float32 [columns]
+Rows = Mapping[str, tuple[Tensor, tuple[str, ...]]]  # by track: float32 [columns], unknown categories
 
 
-def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> dict[str, Tensor]:
+def _rows_by_track(bundle: Bundle, paths: Sequence[Path]) -> Rows:
     """Return the rows of all tables among the paths, or in their folders, by the track that each names.
 
     Raises DataError for a table that cannot be read, and for a track with two rows that differ.
     """
-    columns, found = bundle.architecture.columns, dict[str, Tensor]()
+    columns, found = bundle.architecture.columns, dict[str, tuple[Tensor, tuple[str, ...]]]()
     for path in dict.fromkeys(paths):
         tables = sorted(path.rglob("*")) if path.is_dir() else [path]
         for table in (table for table in tables if table.suffix.lower() in TABLE_SUFFIXES):
             if path.is_dir() and not has_columns(table, columns):
                 continue
             rows = _table_rows(bundle, table)
-            for name, values in zip(rows.names, rows.values.astype(np.float32), strict=True):
+            every = zip(rows.names, rows.values.astype(np.float32), rows.unknown, strict=True)
+            for name, values, unknown in every:
                 if name is None:
                     continue
-                row, track = torch.from_numpy(values), _track_of(bundle, name)
-                if not torch.equal(found.setdefault(track, row).nan_to_num(), row.nan_to_num()):
+                row = torch.from_numpy(values)
+                known, _ = found.setdefault(_track_of(bundle, name), (row, unknown))
+                if not torch.equal(known.nan_to_num(), row.nan_to_num()):
                     raise DataError(f"{table}: a second row of {name}, with other values", expected="one for each")
     return found
 
@@ -179,7 +181,7 @@ def _track_of(bundle: Bundle, name: str) -> str:
 
 
 def _predict_file(bundle: Bundle, path: Path, top: int, rows: Rows) -> Iterator[Prediction]:
-    inputs, tracks = _read(bundle, path, rows)
+    inputs, tracks, unknown = _read(bundle, path, rows)
     genres = bundle.architecture.genres
     best = bundle.probabilities(inputs).topk(min(top, len(genres)))
     for row, (values, indices) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
@@ -188,12 +190,14 @@ def _predict_file(bundle: Bundle, path: Path, top: int, rows: Rows) -> Iterator[
             row=None if tracks is None else row + 1,
             track=None if tracks is None else tracks[row],
             genres=tuple((genres[index], value) for value, index in zip(values, indices, strict=True)),
-            far=_far(bundle, tensors_of(inputs)[-1][row]),
+            far=(*unknown[row], *_far(bundle, tensors_of(inputs)[-1][row])),
         )
 
 
-def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | None, ...] | None]:
-    """Return the inputs of a file, and the names of its rows if it is a CSV."""
+def _read(
+    bundle: Bundle, path: Path, rows: Rows
+) -> tuple[Inputs, tuple[str | None, ...] | None, Sequence[tuple[str, ...]]]:
+    """Return the inputs of a file, the names of its rows if it is a table, and the unknown categories of each."""
     if not path.exists():
         raise DataError(f"{path} does not exist")
     suffix, wanted = path.suffix.lower(), bundle.architecture.representation
@@ -205,25 +209,28 @@ def _read(bundle: Bundle, path: Path, rows: Rows) -> tuple[Inputs, tuple[str | N
         )
     if suffix in TABLE_SUFFIXES:
         table = _table_rows(bundle, path)
-        return torch.from_numpy(table.values.astype(np.float32)), table.tracks
+        return torch.from_numpy(table.values.astype(np.float32)), table.tracks, table.unknown
     if suffix in FORMATS:
         picture = raw_pictures([path])
-        return (picture if wanted == "pictures" else Joined(picture, _row_of(bundle, path, rows))), None
+        if wanted == "pictures":
+            return picture, None, [()]
+        row, unknown = _row_of(bundle, path, rows)
+        return Joined(picture, row[None]), None, [unknown]
     clip = load_clip(path)
     if wanted == "features":
-        return _clip_row(path, clip, columns), None
+        return _clip_row(path, clip, columns), None, [()]
     picture = _clip_picture(clip, bundle.architecture.box)
-    return (picture if wanted == "pictures" else Joined(picture, _clip_row(path, clip, columns))), None
+    return (picture if wanted == "pictures" else Joined(picture, _clip_row(path, clip, columns))), None, [()]
 
 
-def _row_of(bundle: Bundle, path: Path, rows: Rows) -> Tensor:
+def _row_of(bundle: Bundle, path: Path, rows: Rows) -> tuple[Tensor, tuple[str, ...]]:
     row, about = rows.get(_track_of(bundle, path.name)), bundle.architecture
     if row is None:
         raise DataError(
             f"{path}: no table among the paths has a row of this {about.words[1]}, and the bundle takes both",
             expected=f"a table of features as well, with the name of the picture under {about.id_column}",
         )
-    return row[None]
+    return row
 
 
 def _clip_row(path: Path, clip: np.ndarray, columns: Sequence[str]) -> Tensor:

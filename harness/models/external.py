@@ -43,7 +43,7 @@ def read_model_file(name: str, path: Path) -> bytes:
         raise SettingsError(
             f"there is no file {path}, which model {name!r} comes from",
             expected="the file's path as seen from the current folder",
-            hint="the same command in the folder that the path starts from",
+            hint="the same command in the folder that the path starts from (pt2 and ONNX need no code)",
         )
     return path.read_bytes()
 

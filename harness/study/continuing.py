@@ -61,7 +61,9 @@ def check_same_settings(spec: StudySpec, recorded: JsonObject) -> None:
     """Raise StudyError, with each difference, if the spec differs from the recorded settings and experiment."""
     wanted = {"experiment": spec.experiment, **spec.frozen_settings()}
     differences = [
-        f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"
+        f"the file of the model {spec.model} has changed since (its SHA-256 differs)"
+        if key == "source_digest" and None not in (value, recorded.get(key))
+        else f"{key}: the study has {_short(recorded.get(key))}, this sweep {_short(value)}"
         for key, value in wanted.items()
         if recorded.get(key) != value
     ]

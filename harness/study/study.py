@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,12 +24,14 @@ from harness.study.attributes import (
     CONCLUSION_KEY,
     CONFIRMATION_KEY,
     TARGETS_KEY,
+    StudyFault,
 )
 from harness.study.claim import Claim
 from harness.study.confirming import enqueue_repeats
 from harness.study.continuing import direction_of, make_or_check
 from harness.study.listing import check_exists, read_record
 from harness.study.locking import make_trial_locks
+from harness.study.overview import delete_study
 from harness.study.queries import read_contenders
 from harness.study.requeueing import LockedStudy
 from harness.study.samplers import first_epoch, make_pruner, make_sampler
@@ -42,6 +45,7 @@ class Study(LockedStudy):
         self, study: optuna.Study, storage: RDBStorage, work_folder: Path, worker_id: WorkerId | None = None
     ) -> None:
         super().__init__(study, storage, work_folder, worker_id)
+        self.is_new = False  # whether this object has made the study
         study.pruner = make_pruner(self.spec.pruner, self.spec.epochs)
         self._rungs = rungs_of(self.spec.epochs, self.spec.folds) if self.spec.pruner == HALVING else ()
 
@@ -77,8 +81,18 @@ class Study(LockedStudy):
             study = optuna.create_study(
                 study_name=spec.name, storage=storage, direction=direction_of(spec), load_if_exists=True
             )
-            make_or_check(study, read_record(storage, study._study_id), spec, context, first_trial, known)
-        return cls(study, storage, work_folder, worker_id)
+            record = read_record(storage, study._study_id)
+            make_or_check(study, record, spec, context, first_trial, known)
+        made = cls(study, storage, work_folder, worker_id)
+        made.is_new = isinstance(record, StudyFault)
+        return made
+
+    def forget(self) -> None:
+        """Delete the study if this object has made it and no trial of it runs or has ended."""
+        counts = self.counts()
+        if self.is_new and self.is_alone() and counts.total == counts.waiting:
+            delete_study(self._storage, self.name)
+            shutil.rmtree(self.work_folder, ignore_errors=True)
 
     def set_targets(self, targets: Targets, *, keeps: bool) -> None:
         """Store the targets of a sweep that begins, for workers that join from elsewhere (see `Targets.after`).

@@ -85,7 +85,11 @@ def run_sweep(plan: SweepPlan, study: Study, listener: Listener = lambda *_: Non
     concluded = _concluded(plan, study)
     if concluded is not None:
         return concluded
-    sweep = make_workers(plan, study)
+    try:
+        sweep = make_workers(plan, study)
+    except BaseException:
+        study.forget()
+        raise
     with sweep.handle_signals(), reaching(plan.stores.storage), study.registered(), ExitStack() as stack:
         machine = Machine.here(plan.stores.work_root, create=True)
         presence = Presence.of_this_process(machine, study.worker_id.sweep, study.sweep_lock_path)
@@ -209,7 +213,8 @@ def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupte
 def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Workers) -> Record:
     """Begin the workers, and the record while they start: MLflow takes as long to import as PyTorch.
 
-    If there can be no record, the workers are stopped and their trials requeued.
+    If there can be no record, the workers are stopped and their trials requeued. A new study is deleted then: it
+    would keep its name and its settings, and nothing of it has been recorded.
     """
     try:
         sweep.begin()
@@ -217,6 +222,7 @@ def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Worker
     except BaseException:
         sweep.abandon()
         requeue_stopped(study, is_sent=False)
+        study.forget()
         raise
 
 

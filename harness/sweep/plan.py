@@ -194,7 +194,7 @@ def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Spli
     space, fixed = _space(settings, model)
     experiment = check_new_name("experiment", settings.experiment or default_experiment(tracks))
     return StudySpec(
-        name=_study_name(settings.study or f"{experiment}-{model.label}"),
+        name=_study_name(f"{experiment}-{model.label}" if settings.study is None else settings.study),
         experiment=experiment,
         model=model.name,
         data_digest=tracks.digest,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from harness.core.errors import SettingsError
+from harness.core.errors import SettingsError, listed, meant
 from harness.core.files import regular
 from harness.core.recorded import whole_number
 from harness.core.records import DEFAULT_EPOCHS, MAX_MEMBERS, MAX_STACK, Precision
@@ -144,7 +144,8 @@ def checked(settings: Mapping[str, object], where: str) -> SweepSettings:
 
 def _expected(message: str) -> str:
     """Return pydantic's message on an invalid value as a phrase that fits after `expected:`."""
-    return message.removeprefix("Input should be ").removeprefix("a valid ")
+    phrase = message.removeprefix("Input should be ").removeprefix("a valid ")
+    return 'a table, such as { optimizer = "adamw" }' if phrase == "dictionary" else phrase
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -184,7 +185,11 @@ def refuse_unknown(table: Mapping[str, object], expected: Iterable[str], where: 
     """Raise SettingsError for a key that is not expected."""
     for name in table:
         if name not in expected:
-            raise SettingsError(f"{where}there is no setting {name!r}", expected=", ".join(expected))
+            names = list(expected)
+            hint = meant(name, names)
+            # All names are a list of no use to somebody who mistyped one.
+            shown = listed(names, most=len(names) if hint is None else 8)
+            raise SettingsError(f"{where}there is no setting {name!r}", expected=shown, hint=hint)
 
 
 def check_timeout(minutes: float | None) -> float | None:

@@ -35,7 +35,8 @@ def run_whole(plan: SweepPlan, study: Study, show: Show) -> StudySummary:
     plan = plan.begun()
     finished, best, total = study.counts().finished, study.best(), plan.settings.trials
     if study.is_complete(total):
-        show.say(f"study {study.name} already has {finished} finished trials of {total}")
+        of = f" of {total}" if finished <= total else f", {total} are asked for"
+        show.say(f"study {study.name} already has {finished} finished trials{of}")
     elif finished:
         show.say(f"continuing study {study.name}: {finished} of {total} trials finished")
     objective = study.spec.objective

@@ -48,11 +48,19 @@ class GenreModel(PythonModel):
         return torch.cat([self.network(each, rows[n : n + 1]) for n, each in enumerate(pictures)])
 
     def _features(self, table: pd.DataFrame) -> torch.Tensor:
-        values = table[self.about["columns"]].to_numpy(dtype="float32")
+        found = [self._column(table, name).to_numpy(dtype="float32") for name in self.about["columns"]]
+        values = np.stack(found, axis=1)
         fills = self.about.get("impute", False)
         if (np.isinf(values) if fills else ~np.isfinite(values)).any():
             raise ValueError("a feature is not finite" if fills else "a feature is missing or not finite")
         return torch.from_numpy(values)
+
+    def _column(self, table: pd.DataFrame, name: str) -> "pd.Series[Any]":
+        """Return a column; `NAME=VALUE` is made of the column NAME."""
+        if name in table:
+            return table[name]
+        base, _, value = name.partition("=")
+        return table[base].astype(str).str.strip() == value
 
 
 def _decode(content: bytes) -> torch.Tensor:

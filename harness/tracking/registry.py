@@ -141,7 +141,7 @@ def _signature(example: pd.DataFrame, genres: Sequence[str]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "genre")]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "genre_" if "genre" in genres else "genre")]
     outputs += [ColSpec(DataType.double, genre) for genre in genres]
     inputs: list[ColSpec | TensorSpec] = [ColSpec(_type(example[column]), column) for column in example]
     return ModelSignature(Schema(inputs), Schema(outputs))
@@ -153,6 +153,8 @@ def _type(values: pd.Series[Any]) -> DataType | AnyType:
 
     if values.name == PICTURE_COLUMN:
         return DataType.binary
+    if values.dtype.kind not in "if":  # categories
+        return DataType.string
     # pandas reads a CSV column of whole numbers as integers. MLflow refuses integers for `double`, and for `long`
     # it would refuse the same numbers with a decimal point.
     return AnyType() if values.dtype.kind == "i" else DataType.double  # type: ignore[no-untyped-call]

@@ -255,5 +255,9 @@ def read_description(folder: Path) -> Description:
             expected="a folder that harness export wrote",
             hint="harness export --model MODEL --out DIR",
         ) from None
+    except NotADirectoryError:
+        raise CheckpointError(
+            f"{folder} is a file", expected="a folder that harness export wrote", hint=str(folder.parent)
+        ) from None
     except (OSError, *UNREADABLE) as error:
         raise CheckpointError(f"{path} is not a checkpoint's description: {error}") from error

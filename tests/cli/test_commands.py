@@ -219,6 +219,71 @@ def test_mistakes_leave_nothing_behind(
     assert left == [], left
 
 
+@pytest.mark.parametrize(
+    ("arguments", "quoted"),
+    [
+        (("--study", ""), ["study"]),
+        (("--search", "lr=1e-2"), ["one value", "--set lr=1e-2"]),
+        (("--set", "optimzer=sgd"), ["optimizer, if that was meant"]),
+        (("--without", "lenght"), ["length, if that was meant", "and 50 others"]),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_mistakes_in_a_sweep_name_what_was_meant(
+    inside: Harness, arguments: tuple[str, ...], quoted: list[str]
+) -> None:
+    shown = inside("sweep", "--model", "fcnn", "--data", "demo", *arguments, code=1).stderr
+    for word in quoted:
+        assert word in shown
+    assert last_json(inside("status", "--json")) == []
+
+
+@pytest.mark.usefixtures("place")
+def test_a_dry_run_says_what_would_be_done_and_begins_nothing(inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--trials", "3", "--epochs", "2", "--jobs", "1")
+    shown = inside(*words, "--folds", "2", "--search", "dropout=0:0.5", "--dry-run")
+    assert "fcnn on demo: 300 tracks" in shown.stderr
+    for line in (
+        "study   demo-fcnn, experiment demo, 58 feature columns: new",
+        "search  dropout: 0 to 0.5",
+        "trials  3 of at most 2 epochs on 2 folds, sampler tpe, pruner median; jobs 1 on cpu, fp32",
+        "then    the 5 best trials again, on fresh folds",
+        "nothing was begun",
+    ):
+        assert line in shown.stdout
+    assert last_json(inside("status", "--json")) == []
+    inside(*words)
+    assert "3 of 5 trials have finished" in inside(*words[:6], "5", *words[7:], "--dry-run").stdout
+    assert "epochs: the study has 2" in inside(*words[:-3], "9", "--dry-run", code=1).stderr
+
+
+def test_a_sweep_that_cannot_begin_leaves_no_study(place: Path, inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--trials", "1", "--jobs", "1", "--epochs", "2")
+    failed = inside(*words, "--tracking-uri", "http://127.0.0.1:1", code=1).stderr
+    assert "127.0.0.1:1" in failed
+    assert last_json(inside("status", "--json")) == []
+    assert list((place / "mlruns" / "work").glob("[!.]*")) == []
+    inside("doctor")
+    inside(*words[:-1], "3")  # other settings, and no study in the way
+    (line,) = last_json(inside("status", "--json"))
+    assert line["counts"]["complete"] == 1
+    # A study that has trials stays as it is.
+    inside(*words[:-1], "3", "--trials", "2", "--tracking-uri", "http://127.0.0.1:1", code=1)
+    (line,) = last_json(inside("status", "--json"))
+    assert line["counts"]["complete"] == 1
+
+
+@pytest.mark.usefixtures("place")
+def test_status_says_what_is_left(inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--jobs", "1", "--epochs", "2")
+    inside(*words, "--trials", "2")
+    assert "trials have finished" not in inside("status").stdout
+    inside(*words, "--trials", "4", "--timeout", "1e-9")
+    assert "demo-fcnn: 2 of 4 trials have finished" in inside("status").stdout
+    shown = inside(*words, "--trials", "1")
+    assert "study demo-fcnn: 2 trials finished" in shown.stdout
+
+
 def test_environment_over_file_and_flag_over_environment(place: Path, inside: Harness) -> None:
     Path("s.toml").write_text('model = "fcnn"\ndata = "demo"\ntrials = 3\nepochs = 2\npruner = "none"\n')
     summary = last_json(inside("sweep", "--config", "s.toml", "--epochs", "1", "--json", HARNESS_TRIALS="2"))

@@ -62,6 +62,7 @@ IN_SETTING = st.text("ab1@:/#?=+%!$;,", max_size=8)
 
 
 @example(before="", after="://", form="me:{}@host", text="{}")
+@example(before="//", after="", form="me:{}@host", text="{}")
 @given(
     before=IN_LOGIN,
     after=IN_LOGIN,

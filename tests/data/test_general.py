@@ -26,14 +26,17 @@ from harness.compare.plan import CompareSettings
 from harness.compare.warnings import split_warnings
 from harness.core.errors import DataError
 from harness.core.records import Split
-from harness.data import Tracks, View, fold_splits, load_tracks, stratified_split, validation_folds
+from harness.data import Inputs, Tracks, View, fold_splits, load_tracks, stratified_split, validation_folds
 from harness.data.filling import median_filler
 from harness.data.guessing import guessed_options
+from harness.data.inputs import feature_rows
 from harness.data.leaks import leak_warnings
 from harness.data.open import default_experiment
 from harness.data.options import DatasetOptions, plural
 from harness.data.parquet import MAX_CELLS
+from harness.export.frames import predict_items
 from harness.models.normalise import StandardizeFeatures
+from harness.training.description import Architecture
 from tests.support.commands import Harness, last_json
 
 ROWS = 40
@@ -235,7 +238,7 @@ def test_no_split_tears_a_group_apart(
 
 def test_a_group_that_is_a_class_is_one_error(tmp_path: Path) -> None:
     tracks = grouped([(0, 20), (1, 20), *[(2, 4)] * 8], tmp_path)
-    with pytest.raises(DataError, match=r"cannot be split by group|too few groups of items"):
+    with pytest.raises(DataError, match="class 'k0' has 1 group of items"):
         stratified_split(tracks, seed=0)
 
 
@@ -302,6 +305,50 @@ def test_five_items_of_each_class_are_enough(tmp_path: Path, classes: int, each:
         split = stratified_split(tracks, seed=seed)
         for part in (split.train, split.valid, split.test):
             assert set(tracks.labels[tracks.indices(part)]) == set(range(classes))
+
+
+@pytest.mark.parametrize("each", [3, 5])
+def test_few_groups_of_each_class_are_split_all_the_same(tmp_path: Path, each: int) -> None:
+    tracks = grouped([(n % 3, 4) for n in range(3 * each)], tmp_path)
+    for seed in range(12):
+        split = stratified_split(tracks, seed=seed)
+        for part in (split.train, split.valid, split.test):
+            assert set(tracks.labels[tracks.indices(part)]) == {0, 1, 2}
+
+
+def test_data_that_no_sweep_could_split_have_a_fault(tmp_path: Path, inside: Harness) -> None:
+    folder = tmp_path / "one"
+    grouped([(0, 20), (1, 20)], folder)
+    shown = inside("data", "check", str(folder), "--group", "artist", code=1).stderr
+    assert "class 'k0' has 1 group of items" in shown
+
+
+def test_options_of_a_table_and_the_layout_of_kaggle(demo_data: Path) -> None:
+    with pytest.raises(DataError, match="laid out as Kaggle's GTZAN: its columns are fixed"):
+        load_tracks(demo_data, options={"group": "artist"})
+    with pytest.raises(DataError, match=r"features_30_sec\.csv is a file"):
+        load_tracks(demo_data / "features_30_sec.csv")
+
+
+def test_a_category_that_the_train_part_did_not_have(tmp_path: Path) -> None:
+    columns = ("x", "site=north", "site=south")
+    rows = [["a", 1, "north"], ["b", 2, "west"], ["c", 3, " south "], ["d", 4, ""]]
+    path = table(tmp_path, ["id", "x", "site"], rows) / "features.csv"
+    found = feature_rows(path, columns)
+    assert found.values.tolist() == [[1, 1, 0], [2, 0, 0], [3, 0, 1], [4, 0, 0]]
+    assert found.unknown == ((), ("site=west",), (), ("site=",))
+    assert feature_rows(path, columns, impute=True).unknown == ((), ("site=west",), (), ())
+    with pytest.raises(DataError, match=r"the header lacks, or has twice, 'kind'\n"):
+        feature_rows(path, ("x", "kind=a", "kind=b"))
+    architecture = Architecture(model="fcnn", representation="features", columns=columns, genres=("k0", "k1"))
+
+    def even(inputs: Inputs) -> torch.Tensor:
+        assert isinstance(inputs, torch.Tensor)
+        return torch.full((len(inputs), 2), 0.5)
+
+    with pytest.warns(UserWarning, match=r"column 'site' has 'west' in 1 row\(s\).*trained on north, south"):
+        given = predict_items(even, architecture, pd.DataFrame(rows[:3], columns=["id", "x", "site"]))
+    assert list(given.columns) == ["prediction", "k0", "k1"]
 
 
 def test_what_no_split_tears_apart_is_one_unit(tmp_path: Path) -> None:

@@ -93,6 +93,12 @@ def test_bad_requests_are_refused(swept: StudySummary, demo_copy: Path) -> None:
     assert not Path("none.db").exists()
 
 
+def test_an_export_that_fails_leaves_no_folders(swept: StudySummary, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        export_best(tmp_path / "some" / "where" / "best", study=swept.spec.name, data="nowhere")
+    assert not (tmp_path / "some").exists()
+
+
 def test_a_damaged_and_a_removed_checkpoint_are_refused(swept: StudySummary) -> None:
     client = MlflowClient(swept.tracking_uri)
     assert swept.best_run_id is not None

@@ -29,6 +29,25 @@ class Autoencoder(nn.Module):
         }
 
 
+class Undefined(Autoencoder):
+    # Its metric is undefined in the first steps of a training, as a correlation of constants is.
+    objective = "val_largest"
+    first = 5
+
+    def __init__(self, inputs, classes, hidden=4):
+        super().__init__(inputs, classes, hidden)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def loss(self, batch):
+        self.steps += self.training
+        found = super().loss(batch)
+        return {**found, "largest": found["largest"] * (float("nan") if self.steps <= self.first else 1.0)}
+
+
+class Never(Undefined):
+    first = 10**6
+
+
 class Closest(Autoencoder):
     objective = "val_closeness"
 """

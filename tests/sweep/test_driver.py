@@ -236,6 +236,15 @@ def test_a_grid_with_a_failed_point_is_complete(inside: Harness) -> None:
     assert line.is_finished
 
 
+def test_a_grid_all_of_whose_points_fail_is_an_error(inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--jobs", "1", "--epochs", "2", "--pruner", "none")
+    grid = ("--sampler", "grid", "--search", "lr=1e29,1e30", "--set", "batch_size=32", "--trials", "2")
+    printed = inside(*words, *grid, code=1)
+    assert "all 2 points of the grid of 'demo-fcnn' have failed" in printed.stderr
+    assert "export" not in printed.stdout
+    assert runs("demo-fcnn", "study")[0].info.status == "FAILED"
+
+
 def test_workers_that_end_before_the_trials_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.sweep.placing.work", bool)  # a worker that ends at once, without an error
     with pytest.raises(StudyError, match=r"has 0 of 2 trials, and no worker is left"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,3 +140,23 @@ def test_a_metric_may_be_looked_for_and_pruned_by() -> None:
     assert all("median pruner" in (row.reason or "") for row in pruned)
     assert max(row.own["val_closeness"] for row in pruned) < study.best.own["val_closeness"]
     assert {"val_closeness", "val_largest"} <= set(study.trials().columns)
+
+
+def test_a_metric_that_is_undefined_at_first_is_judged_later(place: Path, inside: Harness) -> None:
+    (place / "net.py").write_text(SOURCE)
+    words = ("sweep", "--data", "demo", "--trials", "1", "--epochs", "4", "--jobs", "1", "--set", "batch_size=64")
+    inside(*words, "--model", "net.py:Undefined")
+    stores = Stores.here()
+    (run,) = stores.runs("demo-Undefined", "trial")
+    history = dict(stores.history(run, "val_largest"))
+    assert math.isnan(history[1])
+    later = [history[epoch] for epoch in (2, 3, 4)]
+    assert run.data.metrics["best_val_largest"] == min(later) == stores.trials("demo-Undefined")[0].value
+
+    # Never defined: both stores say that the trial has failed, and why.
+    shown = inside(*words, "--model", "net.py:Never", code=1).stderr
+    assert "validation largest is nan" in shown
+    runs = stores.runs("demo-Never", "trial")
+    assert {(each.info.status, each.data.tags["trial_state"]) for each in runs} == {("FAILED", "diverged")}
+    assert {each.data.tags["reason"] for each in runs} == {"validation largest is nan"}
+    assert {trial.state.name for trial in stores.trials("demo-Never")} == {"FAIL"}

@@ -61,7 +61,7 @@ def plan_traits(settings: TraitsSettings) -> ComparisonPlan:
     unknown = [name for name in settings.learners if name not in LEARNERS]
     if unknown or not settings.learners or len(set(settings.learners)) != len(settings.learners):
         raise SettingsError(
-            f"the learners are {', '.join(settings.learners) or 'none'}",
+            f"--learner {', '.join(unknown or settings.learners) or 'none'}",
             expected=f"different ones of {', '.join(LEARNERS)}",
         )
     stores = resolve_stores(settings.tracking_uri, settings.storage)
