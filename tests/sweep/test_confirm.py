@@ -153,12 +153,12 @@ def test_more_trials_void_the_choice_and_train_only_what_is_new() -> None:
 @pytest.mark.usefixtures("place")
 def test_another_epoch_of_the_same_trial_is_another_refit() -> None:
     """The confirmation leaves the trial, which is the only one, and changes the epochs that it is refitted for."""
-    slow = {"trials": 1, "epochs": 40, "set": {"lr": 1e-4, "batch_size": 64}, "search": {"dropout": [0.0, 0.4]}}
-    first = swept(**slow, confirm=0, refit=True)
+    one = {"trials": 1, "epochs": 20, "set": {"lr": 1e-3, "batch_size": 32}, "search": {"dropout": [0.0, 0.4]}}
+    first = swept(**one, confirm=0, refit=True)
     tracker = Tracker(first.tracking_uri)
     assert first.refit is not None
     assert tracker.parts.network_run(STUDY).run_id == first.refit.best_run_id
-    plan = plan_sweep(changed(CONFIRMED, **slow, confirm=1, refit=True))
+    plan = plan_sweep(changed(CONFIRMED, **one, confirm=1, refit=True))
     study = open_study(plan)
     with no_pictures():
         summary = confirm(plan, study, run_sweep(plan, study))
