@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -35,6 +36,10 @@ def make_workers(plan: SweepPlan, study: Study) -> Workers:
     def work_there(name: str, place: Place[TrialOrder, TrialResult], stopping: threading.Event) -> None:
         work_at(task.for_worker(name), stopping, place)
 
+    def is_over() -> bool:
+        is_late = plan.deadline is not None and time.monotonic() >= plan.deadline
+        return is_late or study.is_complete(plan.settings.trials)
+
     left = trials_left(plan.spec, study.counts(), plan.settings.trials)
     return RayWorkers(
         cluster,
@@ -44,6 +49,7 @@ def make_workers(plan: SweepPlan, study: Study) -> Workers:
         share=cluster.share_of(
             task.threads, plan.settings.gpus_per_trial, plan.model.jobs_per_gpu, plan.settings.device
         ),
+        is_over=is_over,
     )
 
 

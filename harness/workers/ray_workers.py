@@ -40,6 +40,7 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
     `work` is called in a thread for each, with the worker's name, its place and an event that says when to stop.
     It returns when no work is left. While there is work, more actors are asked for: so the workers take what room
     there is, and an autoscaler sees that more is wanted. A node that is gone takes its workers with it.
+    `is_over` is asked while there is no worker: whether the time is up, or others have done the work.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
         *,
         most: int,
         share: Share,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
+        self._is_over_elsewhere = is_over
         self._cluster, self._work, self._most, self._share = cluster, work, most, share
         self._material = material
         self._shared: object = None
@@ -99,6 +102,8 @@ class RayWorkers(Stoppable, Generic[OrderT, EndT]):
                 self._handle_end(*self._ended.get(), on_death)
         except queue.Empty:
             pass
+        if not self._workers and not self._is_over:
+            self._is_over = self._is_over_elsewhere()
         if self._stopped_at is not None or self._is_over:
             self._take_back()
             if self._is_overdue:

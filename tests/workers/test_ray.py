@@ -229,3 +229,5 @@ def test_what_is_wrong_is_said(place: Path, harness: Harness, nodes: Nodes) -> N
         wait_for(lambda: "waiting for the cluster to grow: a worker takes 1 CPU" in (place / "stderr").read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
+    late = harness(*waits, "--timeout", "0.02")  # it does not wait for room for longer than it may
+    assert "time is up, 1 trials left" in late.stdout
