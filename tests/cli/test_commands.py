@@ -280,8 +280,20 @@ def test_status_says_what_is_left(inside: Harness) -> None:
     assert "trials have finished" not in inside("status").stdout
     inside(*words, "--trials", "4", "--timeout", "1e-9")
     assert "demo-fcnn: 2 of 4 trials have finished" in inside("status").stdout
-    shown = inside(*words, "--trials", "1")
-    assert "study demo-fcnn: 2 trials finished" in shown.stdout
+    trials = Stores.here().trials("demo-fcnn")
+    found = last_json(inside("status", "demo-fcnn", "--json"))
+    assert [(line["trial"], line["val_accuracy"], line["params"]) for line in found] == [
+        (trial.number, trial.value, trial.params) for trial in trials
+    ]
+    assert {(line["state"], line["reason"]) for line in found} == {("complete", None)}
+    shown = inside("status", "demo-fcnn").stdout
+    assert "│ complete │" in shown
+    assert (
+        f"best: trial {max(found, key=lambda line: line['val_accuracy'])['trial']}, validation accuracy" in shown
+    )
+    assert "there is no study 'none'" in inside("status", "none", code=1).stderr
+    ended = inside(*words, "--trials", "1")
+    assert "study demo-fcnn: 2 trials finished" in ended.stdout
 
 
 def test_environment_over_file_and_flag_over_environment(place: Path, inside: Harness) -> None:
