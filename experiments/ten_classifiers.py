@@ -44,8 +44,9 @@ from harness.core.files import replacing
 from harness.core.records import Split
 from harness.core.stats import Estimate
 from harness.data import FEATURE_COLUMNS, Tracks, read_split, stratified_split
-from harness.data.features import NOT_MUSIC, read_rows
+from harness.data.features import NOT_MUSIC
 from harness.data.open import load_data
+from harness.data.rows import read_rows
 
 xgboost: Any = importlib.import_module("xgboost") if importlib.util.find_spec("xgboost") else None
 
@@ -201,7 +202,7 @@ def by_track(
     All but the test part trains. The interval is that of a comparison: the rows of a track, and of tracks that are
     identical, are one cluster.
     """
-    cluster_of = dict(zip(tracks.ids, tracks.clusters.tolist(), strict=True))
+    cluster_of = dict(zip(tracks.ids, tracks.units.tolist(), strict=True))
     parts = [
         (np.isin(table.tracks, split.train + split.valid), np.isin(table.tracks, split.test)) for split in splits
     ]

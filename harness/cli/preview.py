@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.core.space import Distribution
-    from harness.study import Study
     from harness.sweep.plan import SweepPlan
 
 
 def preview(plan: SweepPlan) -> str:
     """Return what a sweep would do, as lines. Nothing is written.
+
+    What only the beginning of a sweep finds out is left out: a server that does not answer, a study of that name
+    in MLflow.
 
     Raises StudyError if the study exists and was made with other settings.
     """
@@ -32,17 +34,20 @@ def _lines(plan: SweepPlan) -> Iterator[str]:
     if spec.fixed:
         yield f"fixed   {describe(spec.fixed)}"
     folds = f" on {spec.folds} folds" if spec.folds > 1 else ""
+    place = ", ".join(plan.devices) if settings.ray is None else f"the Ray cluster {settings.ray}"
     jobs = "auto" if settings.jobs is None else settings.jobs
     yield (
         f"trials  {settings.trials} of at most {spec.epochs} epochs{folds}, sampler {spec.sampler}, "
-        f"pruner {spec.pruner}; jobs {jobs} on {', '.join(plan.devices)}, {spec.precision}"
+        f"pruner {spec.pruner}; jobs {jobs} on {place}, {spec.precision}"
     )
     if not spec.covers_all:
         yield f"first   {describe(plan.first_params)}"
     if plan.confirms:
         yield f"then    the {plan.confirms} best trials again, on fresh folds"
     if plan.refits:
-        yield f"then    the best setting on {len(plan.split.train) + len(plan.split.valid)} {tracks.words.items}"
+        networks = f", {settings.ensemble} networks" if settings.ensemble > 1 else ""
+        items = len(plan.split.train) + len(plan.split.valid)
+        yield f"then    the best setting on {items} {tracks.words.items}{networks}"
     yield "nothing was begun: without --dry-run the same command begins it"
 
 
@@ -51,24 +56,20 @@ def _shown(distribution: Distribution) -> str:
 
 
 def _state(plan: SweepPlan) -> str:
-    """Return how far the study is."""
-    found = _existing(plan)
-    if found is None:
-        return "new"
-    return f"{found.counts().finished} of {plan.settings.trials} trials have finished"
+    """Return how far the study is.
 
+    Raises StudyError if it was made with other settings.
+    """
+    from harness.study import find_record, list_studies, reading_storage
+    from harness.study.continuing import check_continues
 
-def _existing(plan: SweepPlan) -> Study | None:
-    from harness.study import Study, list_studies, open_storage, reading_database
-    from harness.study.continuing import check_same_settings
-
-    database = sqlite_path(plan.stores.storage)
+    database, name = sqlite_path(plan.stores.storage), plan.spec.name
     if database is not None and not database.exists():
-        return None
-    with reading_database(plan.stores.storage) as opened:
-        if plan.spec.name not in {study.name for study in list_studies(opened)}:
-            return None
-    found = Study.open(open_storage(plan.stores.storage, create=False), plan.spec.name, plan.work_folder)
-    made_in = {"experiment": found.context.experiment}
-    check_same_settings(plan.spec, {**made_in, **found.spec.frozen_settings()})
-    return found
+        return "new"
+    with reading_storage(plan.stores.storage) as opened:
+        record = find_record(opened, name)
+        if record is None:
+            return "new"
+        check_continues(plan.spec, record, plan.known)
+        (found,) = [study for study in list_studies(opened) if study.name == name]
+    return f"{found.counts.finished} of {plan.settings.trials} trials have finished"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +22,7 @@ from harness.core.workspace import check_name, resolve_stores
 if TYPE_CHECKING:
     from harness.core.json_types import JsonObject
     from harness.core.trial_rows import TrialRow
+    from harness.core.workspace import Stores
 
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waits"}
@@ -40,7 +40,7 @@ def status(
     stores = resolve_stores(None, storage)
     if study is not None:
         check_name("study", study)
-        _print_trials(stores.storage, study, as_json)
+        _print_trials(stores, study, as_json)
         return
     url = stores.storage
     path = sqlite_path(url)
@@ -91,12 +91,12 @@ def status(
         Console().print("\n".join(lines), soft_wrap=True)  # at once: hundreds of calls take a second
 
 
-def _print_trials(storage: str, name: str, as_json: bool) -> None:
+def _print_trials(stores: Stores, name: str, as_json: bool) -> None:
     """Print the trials of a study, in their order."""
     from harness.study import Study, reading_storage
 
-    with reading_storage(storage) as opened:
-        found = Study.open(opened, name, Path())
+    with reading_storage(stores.storage) as opened:
+        found = Study.open(opened, name, stores.work_folder(name))
         rows, objective, best = found.rows(), found.spec.objective, found.best()
     if as_json:
         print_json([_trial_json(row) for row in rows])
@@ -111,7 +111,10 @@ def _print_trials(storage: str, name: str, as_json: bool) -> None:
     lines = [f"trial {row.number}: {row.reason}" for row in rows if row.state == "FAIL" and row.reason]
     if best is not None:
         lines.append(f"best: trial {best.number}, {objective.label} {number_text(objective.of(best))}")
-    print_text("\n".join(lines) or "no trial has ended yet")
+    if not any(row.is_ended for row in rows):
+        lines.append("no trial has ended yet")
+    if lines:
+        print_text("\n".join(lines))
 
 
 def _trial_json(row: TrialRow) -> JsonObject:

@@ -201,6 +201,8 @@ def sweep(
         for name, value in context.params.items()
         if name not in ("config", "dry_run", "as_json")
     }
+    if dry_run and as_json:
+        raise typer.BadParameter("--dry-run has no --json: what it prints is for people")
     from harness.sweep.settings import load_settings
 
     settings = load_settings(config, given)

@@ -214,8 +214,7 @@ def methods(comparison: Comparison) -> str:
         f"Cameron, Gelbach and Miller, 2011) and a part between repeats, {factor}; intervals are "
         f"Student's $t$ with "
         f"Satterthwaite's degrees of freedom. Where fewer than {FEW_TRACKS} {items} differed, the "
-        f"exact sign test was "
-        "used."
+        f"exact sign test over {items} had to agree. Identical {items}, and those of a group, counted as one."
     )
     if len(comparison.pairs) > 1:
         text.append(

@@ -86,9 +86,9 @@ class Pair:
 
     `low` and `high` are the ends of the difference's interval, `confidence` is its own coverage: with several
     pairs it follows Holm's steps, so that the interval excludes zero exactly if `p`, which is Holm-corrected, is
-    at most 0.05. `exact` is True if the exact sign test gave them. `wins` counts the repeats in which `a` scored
-    higher, `losses` those in which `b` did. `checkpoints` is the difference of the two best checkpoints on the
-    studies' own test part, with its interval over tracks, and `mcnemar_p` its exact test. `scope` is what the
+    at most 0.05. `exact` is True if p is that of the exact sign test. `wins` counts the repeats in which `a`
+    scored higher, `losses` those in which `b` did. `checkpoints` is the difference of the two best checkpoints on
+    the studies' own test part, with its interval over tracks, and `mcnemar_p` its exact test. `scope` is what the
     verdict speaks of, as a phrase.
     """
 

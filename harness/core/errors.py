@@ -30,7 +30,21 @@ _BEARER = re.compile(r"(\bbearer\s{1,2})\S+", re.IGNORECASE)
 
 
 # In an address of these a user name alone is no secret. Any other word before `://` may be a user name itself.
-_PLAIN_SCHEMES = ("postgresql", "mysql", "mariadb", "oracle", "mssql", "sqlite", "file")
+_PLAIN_SCHEMES = (
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "oracle",
+    "mssql",
+    "sqlite",
+    "file",
+    "s3",
+    "gs",
+    "abfs",
+    "wasb",
+    "hdfs",
+    "dbfs",
+)
 
 
 def mask_password(url: str) -> str:
@@ -43,22 +57,25 @@ def mask_password(url: str) -> str:
     url = _SECRET_SETTING.sub(r"\1***", url)  # first: its value may have an `@`, as a login has
     scheme, separator, rest = url.partition("://")
     if separator and ":" not in scheme:  # else the `://` is within a password
-        is_web = not scheme.rpartition("=")[2].lower().startswith(_PLAIN_SCHEMES)
-        url = f"{scheme}://{_without_password(rest, is_web=is_web)}"
+        is_plain = re.split(r"[='\"(\[{<`]", scheme)[-1].lower().startswith(_PLAIN_SCHEMES)
+        url = f"{scheme}://{_without_password(rest, is_plain=is_plain)}"
     elif "/" not in url.partition(":")[0]:  # else a path
-        url = _without_password(url, is_web=False)
+        url = _without_password(url, is_plain=True)
     return url
 
 
-def _without_password(address: str, *, is_web: bool) -> str:
-    """Mask the password before the last `@` of `user:password@host/...`; a user name may have an `@` too."""
+def _without_password(address: str, *, is_plain: bool) -> str:
+    """Mask the password before the last `@` of `user:password@host/...`; a user name may have an `@` too.
+
+    `is_plain`: a user name alone is no secret, and the address may be a path.
+    """
     login, at, host = address.rpartition("@")
-    if not at or (address.startswith("/") and not is_web):  # no login, or the path of an SQLite file
+    if not at or (address.startswith("/") and is_plain):  # no login, or the path of an SQLite file
         return address
     user, colon, password = login.partition(":")
     if colon and password:
         return f"{user}:***@{host}"
-    return f"***@{host}" if is_web or "@" in login else address
+    return f"***@{host}" if not is_plain or "@" in login else address
 
 
 def mask_login(text: str, url: str) -> str:

@@ -51,12 +51,16 @@ def expected_best(values: Sequence[float]) -> ExpectedBest:
     return ExpectedBest(numbers.astype(np.float64), np.array(means), np.array(deviations))
 
 
-def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    successes: float, trials: float, confidence: float = 0.95, *, quantile: float | None = None
+) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, both ends in [0, 1].
+
+    `quantile` takes the place of the normal distribution's, where the number of trials is an estimate itself.
 
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
     """
-    z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / trials
+    z, share = quantile or NormalDist().inv_cdf((1 + confidence) / 2), successes / trials
     centre = share + z**2 / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
     low, high = ((centre + side) / (1 + z**2 / trials) for side in (-half, half))

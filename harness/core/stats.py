@@ -24,7 +24,7 @@ FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them ca
 class Estimate:
     """A value with its interval, and the two-sided p-value of the hypothesis that it is zero.
 
-    `exact` is True if the exact sign test gave interval and p-value, because few tracks differ.
+    `exact` is True if p is that of the exact sign test, which is asked where few tracks differ.
     """
 
     value: float
@@ -183,18 +183,24 @@ def accuracy_interval(correct: Booleans, clusters: NDArray[Any], confidence: flo
     `correct` is bool [tracks]. `clusters` is int [tracks]: tracks with the same number (see `tracks_by_fits`) are
     not independent. The number of tracks is divided by the design effect then: the variance over the clusters
     divided by that of independent tracks, at least 1. If all predictions are correct, or all wrong, it cannot be
-    measured, and a cluster counts as one track.
+    measured, and a cluster counts as one track. The quantile is Student's for the number of clusters less one,
+    because the effect is told from so many. Of one cluster nothing is known.
     Source: Rao and Scott (1992), A simple method for the analysis of clustered binary data.
     """
     tracks, mean = len(correct), float(correct.mean())
     numbers = np.unique(clusters, return_inverse=True)[1]
     count = int(numbers.max()) + 1
+    if count == tracks:
+        return wilson_interval(int(correct.sum()), tracks, confidence)
+    if count == 1:
+        return 0.0, 1.0
     effect = tracks / count
-    if 1 < count < tracks and 0 < mean < 1:
+    if 0 < mean < 1:
         sums = np.bincount(numbers, weights=correct - mean)
         of_clusters = count / (count - 1) * float((sums**2).sum()) / tracks**2
         effect = max(1.0, of_clusters * tracks / (mean * (1 - mean)))
-    return wilson_interval(int(correct.sum()) / effect, tracks / effect, confidence)
+    quantile = float(t.ppf((1 + confidence) / 2, count - 1))
+    return wilson_interval(int(correct.sum()) / effect, tracks / effect, quantile=quantile)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.core.files import replacing
-from harness.data.features import table_rows
 from harness.data.options import DATASET_FILE, DatasetOptions, read_options
+from harness.data.rows import table_rows
 from harness.data.source import table_file
 from harness.data.tables import ITEM_ID, is_number
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.audio import SUFFIXES, clip_features, load_clip
-from harness.data.features import FEATURE_COLUMNS, Rows, read_rows
+from harness.data.features import FEATURE_COLUMNS
 from harness.data.options import MUSIC
 from harness.data.parquet import PARQUET
+from harness.data.rows import Rows, read_rows
 
 TABLE_SUFFIXES = (".csv", PARQUET)  # the types of tables
 FEATURE_SUFFIXES = (*TABLE_SUFFIXES, *SUFFIXES)

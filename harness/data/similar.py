@@ -21,10 +21,10 @@ from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
 from harness.core.records import Split
 from harness.core.stats import Estimate, tracks_by_fits
-from harness.data.features import Rows
 from harness.data.filling import median_filler
 from harness.data.inputs import FAR, FEATURE_SUFFIXES, TABLE_SUFFIXES, feature_rows
 from harness.data.layout import FEATURES_FILE
+from harness.data.rows import Rows
 from harness.data.tracks import Tracks
 
 SUGGESTED = 3  # names of tracks in the error on an unknown one
@@ -55,7 +55,7 @@ class Neighbour:
 class Query:
     """What was asked for, with its nearest tracks, the nearest first.
 
-    `row` is the number of the row in a CSV, from 1, else None; `name` is the track, or the cell under `filename`.
+    `row` is the number of the row in a table, from 1, else None; `name` is the track, or the row's name.
     `far` names the columns that lie over FAR standard deviations from the mean of the train part.
     """
 
@@ -160,7 +160,8 @@ def similar(tracks: Tracks, split: Split, asked: str, *, top: int = 5) -> Simila
 def judge(tracks: Tracks, split: Split, scaled: Scaled, top: int) -> Judgement:
     """Judge the neighbours of the validation tracks among the train tracks.
 
-    A track that is identical with the one that asks is no candidate: a recording that finds itself shows nothing.
+    A track that is identical with the one that asks, or of its group, is no candidate: a recording that finds
+    itself shows nothing.
 
     Raises DataError if a validation track is identical with all train tracks.
     """
@@ -168,7 +169,7 @@ def judge(tracks: Tracks, split: Split, scaled: Scaled, top: int) -> Judgement:
     asking, candidates = known.indices(split.valid), known.indices(split.train)
     units = normalize(scaled.of(known))
     similarities = units[asking] @ units[candidates].T
-    eligible = known.clusters[asking][:, None] != known.clusters[candidates]
+    eligible = known.units[asking][:, None] != known.units[candidates]
     if not eligible.any(axis=1).all():
         raise DataError(
             f"{tracks.folder}: a validation track is identical with all train tracks", expected="different tracks"

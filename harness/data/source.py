@@ -100,7 +100,9 @@ def read_source(folder: Path, given: Mapping[str, str]) -> Source:
     Raises DataError for every fault of the table and of the pictures' names.
     """
     if folder.is_file():
-        raise DataError(f"{folder} is a file", expected=f"a folder with {LAYOUTS}", hint=f"{folder.parent}")
+        raise DataError(
+            f"{folder} is a file", expected=f"a folder with {LAYOUTS}", hint=f"its folder, {folder.parent}"
+        )
     if not folder.is_dir():
         raise DataError(f"there is no data folder {folder}", expected=f"a folder with {LAYOUTS}", hint=GET_DATA)
     options = read_options(folder, given)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.core.files import replacing
-from harness.core.names import derive_seed, digest_of
+from harness.core.names import digest_of
 from harness.core.records import Split
 from harness.data.cache import cache_folder
+from harness.data.group_cuts import Cut, cuts_by_group, genre_of_each
 from harness.data.tracks import Tracks
 
 SPLIT_FORMAT = 1  # to be raised when the same tracks and seed would give other parts
 FRACTIONS = (0.64, 0.16, 0.20)
-TRIES = 20  # to cut groups so that each part has every class
 FOLDS = 5  # of a comparison's round: a fifth is tested on, as FRACTIONS has it
 
 
@@ -40,7 +39,7 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
     known = _known_parts(file, drawn)
     if known is not None:
         return _drawn_split(tracks, name, *known)
-    rest, test = _draw(tracks, drawn, math.ceil(fractions[2] * len(drawn)), seed)
+    rest, test = _draw(tracks, drawn, math.ceil(fractions[2] * len(drawn)), seed, parts_left=2)
     train, valid = _draw(tracks, rest, fractions[1] / (fractions[0] + fractions[1]), seed)
     split = _drawn_split(tracks, name, train, valid, test)
     if file is not None:
@@ -51,16 +50,15 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
 
 def _check_enough(tracks: Tracks) -> None:
     """Raise DataError if a class has not one drawn track, or group of tracks, for each of the three parts."""
-    genre_of, words = _genre_of(tracks), tracks.words
+    genre_of, words = genre_of_each(tracks), tracks.words
     units = [{genre_of[track] for track in joined} for joined in tracks.inseparable.values()]
     counts = Counter(label for unit in units for label in unit)
     for index, genre in enumerate(tracks.genres):
         if counts[index] < len(FRACTIONS):
-            one = words.item if tracks.groups is None else f"group of {words.items}"
+            count, one = counts[index], words.item if tracks.groups is None else f"group of {words.items}"
             raise DataError(
-                f"{tracks.folder}: {words.class_} {genre!r} has {counts[index]} "
-                f"{one if counts[index] == 1 else _units(tracks)}"
-                + (f" that differ{'s' * (counts[index] == 1)}" if tracks.groups is None else ""),
+                f"{tracks.folder}: {words.class_} {genre!r} has {count} {one if count == 1 else _units(tracks)}"
+                + (" that differ from one another" if tracks.groups is None else ""),
                 expected=f"{len(FRACTIONS)} or more of every {words.class_}, one for each part of a split",
                 hint=f"add {_units(tracks)} of that {words.class_}, or remove it",
             )
@@ -100,7 +98,7 @@ def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) 
     groups, excluded = tracks.inseparable, set(never_test)
     judges = [first for first, group in groups.items() if not excluded.intersection(group)]
     others = [first for first in groups if first not in set(judges)]
-    genre_of, words = _genre_of(tracks), tracks.words
+    genre_of, words = genre_of_each(tracks), tracks.words
     counts = Counter(label for first in judges for label in {genre_of[track] for track in groups[first]})
     for index, genre in enumerate(tracks.genres):
         if counts[index] < FOLDS:
@@ -121,7 +119,7 @@ def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) 
 
 def _folds_of(
     tracks: Tracks, groups: Mapping[str, tuple[str, ...]], drawn: Sequence[str], folds: int, seed: int
-) -> list[tuple[list[str], list[str]]]:
+) -> Cut:
     """Return folds of the drawn tracks, as the rest and the fold; stratified as well as groups allow.
 
     Without groups each drawn track counts once. With them a fold is balanced by all tracks of its groups, and the
@@ -130,86 +128,36 @@ def _folds_of(
     if tracks.groups is None:
         from sklearn.model_selection import StratifiedKFold  # takes 1.5 s
 
-        genre_of = _genre_of(tracks)
+        genre_of = genre_of_each(tracks)
         cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
         pairs = cut.split(drawn, [genre_of[track] for track in drawn])
         return [([drawn[row] for row in rest], [drawn[row] for row in fold]) for rest, fold in pairs]
     cuts = []
-    for cut in _cuts_by_group(tracks, groups, drawn, folds, seed):
-        if all(_has_every_class(tracks, groups, drawn, pair) for pair in cut):
+    for cut, is_whole in cuts_by_group(tracks, groups, drawn, folds, seed):
+        if all(is_whole):
             return cut
         cuts.append(cut)
     return cuts[0]
 
 
-Cut = list[tuple[list[str], list[str]]]  # folds, each as the rest and the fold
-
-
-def _cuts_by_group(
-    tracks: Tracks, groups: Mapping[str, tuple[str, ...]], drawn: Sequence[str], folds: int, seed: int
-) -> Iterator[Cut]:
-    """Yield TRIES ways to cut groups of tracks into folds."""
-    from sklearn.model_selection import StratifiedGroupKFold  # takes 1.5 s
-
-    if len(drawn) < folds:
-        raise DataError(
-            f"{tracks.folder} cannot be split by group: {len(drawn)} groups of {tracks.words.items} are to be cut "
-            f"into {folds} folds",
-            expected=f"{folds} groups or more",
-            hint="a column with more groups, or lists (--split DIR)",
-        )
-    genre_of = _genre_of(tracks)
-    members = [(place, track) for place, first in enumerate(drawn) for track in groups[first]]
-    places = [place for place, _ in members]
-    for number in range(TRIES):
-        state = seed if number == 0 else derive_seed(seed, "cut", number)
-        by_group = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
-        found = []
-        with warnings.catch_warnings():
-            # A class with fewer groups than folds is found later, and named.
-            warnings.filterwarnings("ignore", "The least populated class")
-            try:
-                pairs = list(by_group.split(members, [genre_of[track] for _, track in members], places))
-            except ValueError as error:
-                raise DataError(
-                    f"{tracks.folder} cannot be split by group: {error}",
-                    expected=f"{folds} groups of each {tracks.words.class_}",
-                ) from error
-        for _, fold in pairs:
-            chosen = {places[row] for row in fold}
-            inside = [first for place, first in enumerate(drawn) if place in chosen]
-            found.append(([first for place, first in enumerate(drawn) if place not in chosen], inside))
-        yield found
-
-
-def _has_every_class(
-    tracks: Tracks, groups: Mapping[str, tuple[str, ...]], drawn: Sequence[str], pair: tuple[list[str], list[str]]
-) -> bool:
-    genre_of = _genre_of(tracks)
-    of_all, *of_parts = ({genre_of[track] for first in part for track in groups[first]} for part in (drawn, *pair))
-    return all(part == of_all for part in of_parts)
-
-
-def _genre_of(tracks: Tracks) -> dict[str, int]:
-    return dict(zip(tracks.ids, tracks.labels.tolist(), strict=True))
-
-
-def _draw(tracks: Tracks, candidates: list[str], size: int | float, seed: int) -> tuple[list[str], list[str]]:
+def _draw(
+    tracks: Tracks, candidates: list[str], size: int | float, seed: int, *, parts_left: int = 1
+) -> tuple[list[str], list[str]]:
     """Draw a stratified part of this size, a number or a share; return the rest and the part.
 
     With groups the size is that of the nearest number of equal folds, and the part is the first fold that has
-    every class; where none has, that of fewer, larger folds.
+    every class and leaves it `parts_left` groups, one for each part that is drawn from the rest; where there is
+    none, it is that of fewer, larger folds.
     """
-    genre_of = _genre_of(tracks)
+    genre_of = genre_of_each(tracks)
     if tracks.groups is not None:
         share = size / len(candidates) if isinstance(size, int) else size
         groups, wanted = tracks.inseparable, max(2, round(1 / share))
         for folds in range(min(wanted, len(candidates)), 1, -1):
-            for cut in _cuts_by_group(tracks, groups, candidates, folds, seed):
-                for pair in cut:
-                    if _has_every_class(tracks, groups, candidates, pair):
-                        return pair
-        return next(_cuts_by_group(tracks, groups, candidates, wanted, seed))[0]
+            for cut, is_whole in cuts_by_group(tracks, groups, candidates, folds, seed, in_rest=parts_left):
+                if any(is_whole):
+                    return cut[is_whole.index(True)]
+        return next(cuts_by_group(tracks, groups, candidates, wanted, seed))[0][0]
     from sklearn.model_selection import train_test_split
 
     if isinstance(size, float):  # as train_test_split rounds it, and one of each class at least
@@ -231,7 +179,7 @@ def _drawn_split(
     tracks: Tracks, name: str, train: Sequence[str], valid: Sequence[str], test: Sequence[str]
 ) -> Split:
     """Return the split of these drawn tracks, with their groups; raise DataError if a part lacks a genre."""
-    groups, genre_of = tracks.inseparable, _genre_of(tracks)
+    groups, genre_of = tracks.inseparable, genre_of_each(tracks)
     parts = [tuple(sorted(t for first in part for t in groups[first])) for part in (train, valid, test)]
     for what, part in zip(("train", "valid", "test"), parts, strict=True):
         _check_all_genres(tracks, what, part, genre_of)
@@ -247,7 +195,7 @@ def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) 
 
     Raises DataError if a genre has fewer tracks than folds.
     """
-    pool, genre_of, words = set(split.train + split.valid), _genre_of(tracks), tracks.words
+    pool, genre_of, words = set(split.train + split.valid), genre_of_each(tracks), tracks.words
     inside = [tuple(sorted(pool.intersection(group))) for group in tracks.inseparable.values()]
     groups = {group[0]: group for group in inside if group}
     seed = int(digest_of([sorted(pool), folds, *([number] if number else [])])[:8], 16)
@@ -257,7 +205,7 @@ def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) 
             raise DataError(
                 f"{tracks.folder}: the train and validation parts have {counts[index]} different {_units(tracks)} "
                 f"of {words.class_} {genre!r}, and {folds} folds were requested",
-                expected=f"{_units(tracks)} of every {words.class_} in each fold",
+                expected=f"every {words.class_} in each fold",
                 hint=f"--folds {max(1, counts[index])}, or more {words.items}",
             )
     found = []
@@ -287,6 +235,6 @@ def _check_all_genres(tracks: Tracks, name: str, part: Sequence[str], genre_of: 
             raise DataError(
                 f"{tracks.folder}: {words.class_} {genre!r} has too few {_units(tracks)}: "
                 f"none is in the {name} part",
-                expected=f"{_units(tracks)} of every {words.class_} in every part",
-                hint=f"add {_units(tracks)} of that {words.class_}, or remove it; or another --split-seed",
+                expected=f"every {words.class_} in every part",
+                hint=f"add {_units(tracks)} of that {words.class_}, or remove it; or another seed of the split",
             )

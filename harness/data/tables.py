@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.core.errors import DataError, listed
-from harness.data.features import FLOAT32_MAX, IS, PlacedRows, check_width, table_rows
+from harness.data.features import FLOAT32_MAX, check_width
 from harness.data.layout import CHECK_HINT, MAX_COLUMNS, MISSING
 from harness.data.options import DatasetOptions
+from harness.data.rows import IS, PlacedRows, table_rows
 
 MAX_VALUES = 50  # of a column of categories, each of which becomes a column
 ITEM_ID = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")

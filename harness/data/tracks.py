@@ -72,14 +72,6 @@ class Tracks:
         return None if found is None else f"{self.folder} has {found}; a sweep needs {enough_of(self.words)}"
 
     @property
-    def clusters(self) -> np.ndarray:
-        """A number for each track, int64 [n]; identical tracks have the same one."""
-        number_of = {track: row for row, track in enumerate(self.ids)}
-        for group in self.duplicates:
-            number_of |= dict.fromkeys(group, number_of[group[0]])
-        return np.array([number_of[track] for track in self.ids], dtype=np.int64)
-
-    @property
     def inseparable(self) -> dict[str, tuple[str, ...]]:
         """The tracks that no split tears apart, by the first of them: identical ones, and those of a group.
 

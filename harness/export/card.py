@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.core.objective import number_text
 from harness.core.search_stats import wilson_interval
 from harness.core.space import describe
-from harness.data.features import IS, raw_name
 from harness.data.options import plural
+from harness.data.rows import IS, raw_name
 from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.core.records import Split
 from harness.data import View, picture_files
-from harness.data.features import IS
+from harness.data.rows import IS
 from harness.tracking import PICTURE_COLUMN
 
 

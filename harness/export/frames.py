@@ -14,8 +14,9 @@ from torch import Tensor
 
 from harness.core.errors import CheckpointError, DataError
 from harness.data import Inputs, Joined
-from harness.data.features import IS, raw_name
 from harness.data.images import raw_pictures
+from harness.data.layout import MISSING
+from harness.data.rows import IS, raw_name
 from harness.training.description import Architecture
 
 PICTURE = "picture"  # the column of a table that names each row's picture file
@@ -96,17 +97,19 @@ def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
 
 
 def _warn_of_unknown(architecture: Architecture, table: pd.DataFrame) -> None:
-    """Warn of values of a column of categories that the train part did not have."""
+    """Warn of values of a column of categories that the data set did not have."""
     for base in dict.fromkeys(raw_name(name) for name in architecture.columns if IS in name and name not in table):
         known = [name.partition(IS)[2] for name in architecture.columns if raw_name(name) == base and IS in name]
         if base not in table:
             continue
         values = table[base]
-        strange = ~values.astype(str).str.strip().isin(known) & ~(values.isna() & architecture.impute)
+        strange = ~values.astype(str).str.strip().isin(known) & ~(
+            (values.isna() | values.isin(MISSING)) & architecture.impute
+        )
         if strange.any():
             warnings.warn(
                 f"column {base!r} has {values[strange].iloc[0]!r} in {int(strange.sum())} row(s), and the network "
-                f"was trained on {', '.join(known)}: do not trust those predictions",
+                f"knows {', '.join(known)}: do not trust those predictions",
                 stacklevel=2,
             )
 

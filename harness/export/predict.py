@@ -16,11 +16,11 @@ from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
 from harness.data import CropBox, Inputs, Joined, tensors_of
 from harness.data.audio import clip_picture, load_clip
-from harness.data.features import Rows as NamedRows
-from harness.data.features import has_columns
 from harness.data.images import FORMATS, raw_pictures
 from harness.data.inputs import FAR, TABLE_SUFFIXES, clip_row, feature_rows
 from harness.data.layout import HIDDEN, FileProgress
+from harness.data.rows import Rows as NamedRows
+from harness.data.rows import has_columns
 from harness.export.opening import Bundle
 
 
@@ -30,7 +30,7 @@ class Prediction:
 
     `row` is the number of the row in a table, from 1, and `track` its cell in the column of ids; both are None for
     pictures and sound. `far` names the columns whose value is over 20 standard deviations from the mean of the
-    train part, and as `COLUMN=VALUE` the categories that the train part did not have.
+    train part, and as `COLUMN=VALUE` the categories that the data set did not have.
     """
 
     file: str

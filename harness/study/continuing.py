@@ -32,9 +32,7 @@ def make_or_check(
     was made with other settings, in another experiment, or by another program.
     """
     if isinstance(record, StudyAttributes):
-        made_in = {"experiment": record.context.experiment}
-        check_same_settings(spec, {**made_in, **record.spec.frozen_settings()})
-        _check_same_sources(spec.name, known, record.known)
+        check_continues(spec, record, known)
         return
     if record is StudyFault.DAMAGED or (record is StudyFault.FOREIGN and not _is_new(study, spec)):
         raise record.error(study.study_name)
@@ -45,6 +43,13 @@ def make_or_check(
     if starts and not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(first_trial or {}))
     study.set_user_attr(SPEC_KEY, spec.frozen_settings())  # last: it marks the study as complete
+
+
+def check_continues(spec: StudySpec, record: StudyAttributes, known: KnownTrials | None) -> None:
+    """Raise StudyError if a sweep with this spec and these known trials cannot continue the study."""
+    made_in = {"experiment": record.context.experiment}
+    check_same_settings(spec, {**made_in, **record.spec.frozen_settings()})
+    _check_same_sources(spec.name, known, record.known)
 
 
 def direction_of(spec: StudySpec) -> StudyDirection:

@@ -88,11 +88,17 @@ class Study(LockedStudy):
         return made
 
     def forget(self) -> None:
-        """Delete the study if this object has made it and no trial of it runs or has ended."""
-        counts = self.counts()
-        if self.is_new and self.is_alone() and counts.total == counts.waiting:
-            delete_study(self._storage, self.name)
-            shutil.rmtree(self.work_folder, ignore_errors=True)
+        """Delete the study if this object has made it and no trial of it runs or has ended.
+
+        A study on a database server stays: another machine may be about to run it.
+        """
+        if not self.is_new or self.is_shared or not self.is_alone():
+            return
+        with self._locks.study_lock():
+            counts = self.counts()
+            if counts.total == counts.waiting:
+                delete_study(self._storage, self.name)
+                shutil.rmtree(self.work_folder, ignore_errors=True)
 
     def set_targets(self, targets: Targets, *, keeps: bool) -> None:
         """Store the targets of a sweep that begins, for workers that join from elsewhere (see `Targets.after`).

@@ -19,6 +19,7 @@ from harness.core.trial_rows import TrialRow
 from harness.data import with_crop
 from harness.study import Study
 from harness.sweep.driver import open_study, run_sweep
+from harness.sweep.outcome import unconfirmed
 from harness.sweep.plan import SweepPlan, confirmation_name, part_settings, training_splits
 from harness.sweep.reconcile import Record
 from harness.sweep.summary import StudySummary
@@ -54,7 +55,7 @@ def confirm(
     the trial that was chosen. Of a confirmation that was interrupted, or for which the time was up, nothing is
     chosen.
 
-    Raises what `run_sweep` raises.
+    Raises what `run_sweep` raises, and StudyError if all of the best trials fail on the fresh folds.
     """
     finished = study.counts().finished  # before the trials are read: another sweep of the study may end one now
     best = study.ranked()[: plan.confirms]
@@ -72,7 +73,8 @@ def confirm(
     if not found.is_over:  # of a part of the best trials nothing is chosen
         return replace(summary, signal=found.signal, unsent=found.unsent, is_late=found.signal is None)
     confirmation = _measured(best, part, finished=finished)
-    assert confirmation is not None  # `run_sweep` raises if no trial is complete
+    if confirmation is None:
+        raise unconfirmed(plan, part)
     study.set_confirmation(confirmation)
     run_id = _record(plan, study, found.parent_run_id, confirmation)
     return replace(summary, best=study.best(), best_run_id=run_id, confirmation=confirmation)

@@ -213,8 +213,8 @@ def _close_upload(uploader: JournalUploader, heartbeat: Heartbeat, *, interrupte
 def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Workers) -> Record:
     """Begin the workers, and the record while they start: MLflow takes as long to import as PyTorch.
 
-    If there can be no record, the workers are stopped and their trials requeued. A new study is deleted then: it
-    would keep its name and its settings, and nothing of it has been recorded.
+    If there can be no record, the workers are stopped and their trials requeued. A new study that has no run in
+    MLflow is deleted then: it would keep its name and its settings.
     """
     try:
         sweep.begin()
@@ -222,8 +222,19 @@ def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Worker
     except BaseException:
         sweep.abandon()
         requeue_stopped(study, is_sent=False)
-        study.forget()
+        if not _has_run(plan, study):
+            study.forget()
         raise
+
+
+def _has_run(plan: SweepPlan, study: Study) -> bool:
+    """Return whether MLflow has a run of the study; False if it does not answer."""
+    try:
+        return bool(
+            Tracker(plan.stores.tracking_uri).studies.runs_named(study.name, identity=study.context.identity)
+        )
+    except TrackingError:
+        return False
 
 
 def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:

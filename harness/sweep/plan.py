@@ -192,7 +192,9 @@ def _check_own_loss(settings: SweepSettings, model: ModelSpec) -> None:
 def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Split) -> StudySpec:
     """Return the settings of the study. Raises SettingsError for what they cannot be."""
     space, fixed = _space(settings, model)
-    experiment = check_new_name("experiment", settings.experiment or default_experiment(tracks))
+    experiment = check_new_name(
+        "experiment", default_experiment(tracks) if settings.experiment is None else settings.experiment
+    )
     return StudySpec(
         name=_study_name(f"{experiment}-{model.label}" if settings.study is None else settings.study),
         experiment=experiment,

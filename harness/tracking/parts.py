@@ -49,12 +49,7 @@ class Parts:
             "best_epoch": float(chosen.epoch),
         }
         self._runs.add_metrics(parent, figures)
-        tags: dict[str, str] = {Tag.CONFIRMED_TRIAL: str(chosen.trial)}
-        refit = self._runs.get(parent).refit
-        # A refit of the same trial to another epoch is another network than the one that is chosen now.
-        if refit is not None and self._runs.get(refit[1]).metrics.get("best_epoch") != chosen.epoch:
-            tags |= {Tag.REFIT_RUN_ID: "", Tag.REFIT_TRIAL: ""}
-        self._runs.log(parent, tags=tags)
+        self._runs.log(parent, tags={Tag.CONFIRMED_TRIAL: str(chosen.trial)})
 
     def keep_ensemble(self, refit: str, checkpoint: Path, members: int) -> None:
         """Store the checkpoint of an ensemble with a refit's study run; the tag says that it is whole."""
@@ -65,12 +60,16 @@ class Parts:
     def network_run(self, study: str, identity: str | None = None) -> RunInfo:
         """Return the run with the network to use: the refit of the best trial, or the best trial itself.
 
+        A refit for another number of epochs than the study asks for now is left out: a confirmation changes it.
+
         Raises StudyError as `best_trial_run` does.
         """
         best = self._studies.best_trial_run(study, identity)
-        refit = self._runs.get(best.parent_id).refit
-        if refit is not None and refit[0] == best.trial_number:
-            return self._runs.get(refit[1])
+        parent = self._runs.get(best.parent_id)
+        if parent.refit is not None and parent.refit[0] == best.trial_number:
+            refit = self._runs.get(parent.refit[1])
+            if refit.metrics.get("best_epoch") == parent.metrics.get("best_epoch"):
+                return refit
         return best
 
     def ensemble_run(self, study: str) -> RunInfo:

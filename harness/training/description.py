@@ -257,7 +257,9 @@ def read_description(folder: Path) -> Description:
         ) from None
     except NotADirectoryError:
         raise CheckpointError(
-            f"{folder} is a file", expected="a folder that harness export wrote", hint=str(folder.parent)
+            f"{folder} is a file",
+            expected="a folder that harness export wrote",
+            hint=f"its folder, {folder.parent}",
         ) from None
     except (OSError, *UNREADABLE) as error:
         raise CheckpointError(f"{path} is not a checkpoint's description: {error}") from error

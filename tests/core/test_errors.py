@@ -115,6 +115,16 @@ def test_no_secret_in_another_form_is_shown(text: str) -> None:
     assert SECRET not in str(HarnessError(text, hint=text))
 
 
-@pytest.mark.parametrize("text", ["--seed=3 and x=1", "write to me@firm.com", "rows.csv: 'a@b' has 3 tokens"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--seed=3 and x=1",
+        "write to me@firm.com",
+        "'sqlite:////home/me@work/x.db'",
+        "(postgresql://me@host/db)",
+        "s3://bucket/users/me@firm.com/run",
+        "rows.csv: 'a@b' has 3 tokens",
+    ],
+)
 def test_other_texts_stay(text: str) -> None:
     assert str(HarnessError(text)) == text

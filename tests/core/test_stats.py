@@ -93,13 +93,27 @@ def test_the_interval_of_an_accuracy_knows_tracks_that_belong_together() -> None
     correct = chance.random(60) < 0.7
     alone = accuracy_interval(correct, np.arange(60))
     assert alone == wilson_interval(int(correct.sum()), 60)
-    assert accuracy_interval(correct.repeat(4), np.arange(60).repeat(4)) == pytest.approx(alone, abs=2e-3)
+    assert accuracy_interval(correct.repeat(4), np.arange(60).repeat(4)) == pytest.approx(alone, abs=6e-3)
     # Groups within which the answers do not depend on one another cost little.
     low, high = accuracy_interval(chance.random(600) < 0.7, chance.permutation(600) // 10)
     assert 0.06 < high - low < 0.11
     # Nothing can be told from answers that are all correct: a group counts as one track.
-    assert accuracy_interval(np.ones(40, dtype=bool), np.arange(40) // 10) == wilson_interval(4, 4)
-    assert accuracy_interval(flags("1110"), np.zeros(4, dtype=int)) == wilson_interval(0.75, 1)
+    assert accuracy_interval(np.ones(40, dtype=bool), np.arange(40) // 10) == wilson_interval(
+        4, 4, quantile=float(t.ppf(0.975, 3))
+    )
+    assert accuracy_interval(flags("1110"), np.zeros(4, dtype=int)) == (0, 1)
+
+
+@pytest.mark.parametrize("groups", [4, 8, 30])
+def test_the_interval_of_an_accuracy_on_groups_covers_as_often_as_it_says(groups: int) -> None:
+    """Groups of 20 tracks, each with an accuracy of its own about 0.7."""
+    chance = np.random.default_rng(groups)
+    units, covered = np.arange(20 * groups) // 20, 0
+    for _ in range(400):
+        correct = chance.random(20 * groups) < chance.beta(7, 3, groups)[units]
+        low, high = accuracy_interval(correct, units)
+        covered += low <= 0.7 <= high
+    assert covered / 400 >= 0.92
 
 
 def test_one_fit_over_tracks_is_the_t_interval_of_the_tracks_differences() -> None:

@@ -20,8 +20,9 @@ from harness.data import (
     load_tracks,
     read_split,
 )
-from harness.data.features import MAX_LINE, has_columns, read_features, read_rows
+from harness.data.features import MAX_LINE, read_features
 from harness.data.images import raw_batches, raw_pictures
+from harness.data.rows import has_columns, read_rows
 
 
 def header(folder: Path, columns: int) -> Path:

@@ -122,6 +122,7 @@ def test_the_choice_is_what_all_commands_use(inside: Harness) -> None:
     tracker = Tracker(summary.tracking_uri)
     (parent,) = Stores.here().runs(STUDY, "study")
     tracker.runs.log(parent.info.run_id, tags={"confirmed_trial": str(second.trial)})
+    tracker.runs.add_metrics(parent.info.run_id, {"best_epoch": float(second.epoch)})
     assert tracker.studies.best_trial_run(STUDY).trial_number == second.trial
     assert tracker.parts.network_run(STUDY).run_id == refitted.best_run_id
 
@@ -172,6 +173,15 @@ def test_another_epoch_of_the_same_trial_is_another_refit() -> None:
     assert refitted is not None
     assert refitted.spec.name == f"{STUDY}.refit-0-{summary.best.best_epoch}"
     assert tracker.parts.network_run(STUDY).run_id == refitted.best_run_id != first.refit.best_run_id
+    # Without the confirmation the first epoch counts again: one more trial voids it.
+    more = swept(**{**one, "trials": 2}, confirm=0, refit=False)
+    assert more.best is not None
+    expected = first.refit.best_run_id if more.best.number == 0 else more.best_run_id
+    assert tracker.parts.network_run(STUDY).run_id != refitted.best_run_id
+    assert more.best.number != 0 or (expected, refitted.spec.last_epoch) != (
+        refitted.best_run_id,
+        more.best.best_epoch,
+    )
 
 
 @pytest.mark.long
@@ -205,9 +215,25 @@ def test_a_confirmation_all_of_whose_trials_fail_is_an_error() -> None:
     part.enqueue(study.ranked())
     for _ in range(2):
         take(part).finish(TrialResult(state="diverged", best=None, reason="the train loss of epoch 1 is nan"))
-    with no_pictures(), pytest.raises(StudyError, match="all 2 trials that confirm study 'demo-fcnn' have failed"):
+    with no_pictures(), pytest.raises(StudyError, match="the best trials of study 'demo-fcnn' all failed"):
         confirm(plan, study, run_sweep(plan, study))
     assert study.confirmation is None
+
+
+@pytest.mark.usefixtures("place")
+def test_the_best_trials_fail_where_an_earlier_confirmation_had_others() -> None:
+    plan = plan_sweep(changed(CONFIRMED, trials=2, confirm=1, refit=False))
+    study = open_study(plan)
+    for value in (0.5, 0.6):
+        complete(take(study), value=value)
+    first, second = study.rows()
+    part = open_study(plan_confirmation(plan, 2), first_params={})
+    part.enqueue([first])
+    complete(take(part), value=0.4)
+    part.enqueue([second])
+    take(part).finish(TrialResult(state="diverged", best=None, reason="the train loss of epoch 1 is nan"))
+    with no_pictures(), pytest.raises(StudyError, match=r"all failed on fresh folds[\s\S]*loss of epoch 1 is nan"):
+        confirm(plan, study, run_sweep(plan, study))
 
 
 @pytest.mark.long
