@@ -94,7 +94,7 @@ def compare(studies: Sequence[str | LoadedStudy], **settings: Any) -> Comparison
     from harness.compare.run import run_comparison
     from harness.sweep.calling import settings_of
 
-    given = settings_of(CompareSettings, {"studies": [*map(_name, studies)], **settings})
+    given = settings_of(CompareSettings, {"studies": [*map(_name, studies)], **_stores(studies), **settings})
     return run_comparison(plan_comparison(given))
 
 
@@ -109,7 +109,9 @@ def traits(study: str | LoadedStudy, **settings: Any) -> Traits:
     from harness.compare.traits.run import run_traits
     from harness.sweep.calling import settings_of
 
-    return run_traits(plan_traits(settings_of(TraitsSettings, {"study": _name(study), **settings})))
+    return run_traits(
+        plan_traits(settings_of(TraitsSettings, {"study": _name(study), **_stores([study]), **settings}))
+    )
 
 
 def export(study: str | LoadedStudy, out: str | Path, **settings: Any) -> ExportResult:
@@ -121,7 +123,9 @@ def export(study: str | LoadedStudy, out: str | Path, **settings: Any) -> Export
     """
     from harness.export.bundle import export_best
 
-    return export_best(Path(out), study=_name(study), **settings)
+    known = _stores([study])
+    known.pop("storage", None)  # an export reads MLflow alone
+    return export_best(Path(out), study=_name(study), **{**known, **settings})
 
 
 def load_bundle(folder: str | Path, *, trust_code: bool = False) -> Bundle:
@@ -137,6 +141,19 @@ def load_bundle(folder: str | Path, *, trust_code: bool = False) -> Bundle:
 
 def _name(study: str | LoadedStudy) -> str:
     return study if isinstance(study, str) else study.name
+
+
+def _stores(studies: Sequence[str | LoadedStudy]) -> dict[str, str]:
+    """Return the stores of the studies that are objects, as settings; none for names alone.
+
+    Raises SettingsError if they lie in different stores.
+    """
+    from harness.core.errors import SettingsError
+
+    found = {study.stores for study in studies if not isinstance(study, str)}
+    if len(found) > 1:
+        raise SettingsError("the studies lie in different stores", expected="studies of one MLflow store")
+    return {key: getattr(stores, key) for stores in found for key in ("tracking_uri", "storage")}
 
 
 FUNCTIONS = {"sweep": sweep, "compare": compare, "export": export}  # packages of these names are callable

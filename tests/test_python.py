@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,49 @@ def test_the_first_example_of_the_page_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "prediction" in done.stdout
+
+
+@pytest.mark.long
+def test_a_study_object_stays_with_its_stores_and_a_thread_can_sweep(tmp_path: Path) -> None:
+    code = """
+        import threading
+        import numpy as np
+        import pandas as pd
+        import harness
+
+        chance = np.random.default_rng(0)
+        labels = np.arange(60) % 2
+
+        def study(columns, folder):
+            features = pd.DataFrame(chance.normal(size=(60, columns)) + labels[:, None])
+            data = harness.Dataset(features=features, labels=labels, name="own")
+            stores = {} if folder is None else {
+                "tracking_uri": f"sqlite:///{folder}/mlflow.db", "storage": f"sqlite:///{folder}/optuna.db"
+            }
+            settings = {"trials": 1, "epochs": 2, "jobs": 1, "progress": False, **stores}
+            return harness.sweep("fcnn", data=data, **settings)
+
+        def in_thread():
+            found.append(study(3, None))
+
+        found = []
+        thread = threading.Thread(target=in_thread)
+        thread.start()
+        thread.join()
+        other = study(5, "other")
+        assert len(harness.load_bundle(harness.export(other, "best").folder).columns) == 5
+        assert len(harness.load_bundle(harness.export(found[0], "first").folder).columns) == 3
+        frame = pd.DataFrame(chance.normal(size=(4, 5)))  # its columns are numbers, as those of the data set
+        assert len(other.predict(frame)) == 4
+        try:
+            harness.compare([other, found[0]])
+        except harness.core.errors.SettingsError as error:
+            assert "different stores" in str(error)
+        else:
+            raise AssertionError("compared")
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(code))
+    run(["script.py"], tmp_path)
 
 
 def test_the_packages_are_functions_too() -> None:

@@ -7,6 +7,7 @@ the worker. The parent process uploads them later.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,11 +153,20 @@ def odd_files(work_folder: Path) -> list[Path]:
     return sorted(path for path in work_folder.glob("*.jsonl") if path not in journals)
 
 
+def is_comparison(identity: str) -> bool:
+    """Return whether a text is the identity of a comparison, as `ComparisonPlan.identity` makes them."""
+    return re.fullmatch("[0-9a-f]{16}", identity) is not None
+
+
 def comparison_folder(work_root: Path, identity: str) -> Path:
     """Return the folder of a comparison's journals.
 
     It cannot collide with the folder of a study, because the name of a study cannot begin with a dot.
+
+    Raises ValueError for what is no identity of a comparison: a tag may name a place outside of the folder.
     """
+    if not is_comparison(identity):
+        raise ValueError(f"{identity!r:.80} is no comparison")
     return work_root / ".comparisons" / identity
 
 

@@ -6,6 +6,8 @@ No file contains a pickle.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from harness.core.errors import CheckpointError, SettingsError
-from harness.core.files import sha256_of
+from harness.core.files import regular, sha256_of
 from harness.core.records import Representation
 from harness.core.trust import require_trust
 from harness.data import MAX_SIDE, MIN_SIDE, PICTURE_SIZE, CropBox, Inputs, Joined, Size, tensors_of
@@ -185,8 +187,9 @@ def read_format(folder: Path, name: str, architecture: Architecture, *, trust_co
         portable = Portable(classifier, architecture.representation, resize, architecture.is_classifier)
         return OfTensors(portable.eval())
     if name == "pt2":
-        require_trust(str(path), sha256_of(path), str(folder), trust_code)
-        return OfTensors(_load_pt2(path))
+        code = regular(path).read_bytes()  # once: what runs are the bytes that were digested
+        require_trust(str(path), hashlib.sha256(code).hexdigest(), str(folder), trust_code)
+        return OfTensors(_load_pt2(code))
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -210,8 +213,8 @@ class OfTensors:
         return self.function(*tensors_of(inputs))
 
 
-def _load_pt2(path: Path) -> Tensors:
-    """Return the program of a pt2 file.
+def _load_pt2(code: bytes) -> Tensors:
+    """Return the program of the bytes of a pt2 file.
 
     PyTorch logs why a file cannot be read, with a traceback, and then raises an error that refers to its log. Here
     the reason is raised instead.
@@ -228,7 +231,7 @@ def _load_pt2(path: Path) -> Tensors:
     for logger in loggers:
         logger.addFilter(keep_reason)
     try:
-        module: Tensors = torch.export.load(path).module()
+        module: Tensors = torch.export.load(io.BytesIO(code)).module()
     except Exception as error:
         raise (reasons or [error])[0] from error
     finally:

@@ -67,6 +67,7 @@ def require_classes(architecture: Architecture) -> None:
 def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
     columns: dict[str, pd.Series] = {}
     missing = []
+    table = table.rename(columns=str)  # as in a data set that was made of it
     _warn_of_unknown(architecture, table)
     for name in architecture.columns:
         base, _, value = name.partition(IS)

@@ -26,7 +26,8 @@ from harness.training.description import Architecture
 class LoadedStudy:
     """A recorded study. `best` is the trial to use (None if none is complete), `run_id` its run in MLflow.
 
-    `network_run_id` is the run with the network: the refit of the best trial, or the best trial itself.
+    `identity` differs from that of other studies of the same name. `network_run_id` is the run with the network:
+    the refit of the best trial, or the best trial itself.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LoadedStudy:
     best: TrialRow | None
     run_id: str
     stores: Stores
+    identity: str
     trust_code: bool = False
 
     def trials(self) -> pd.DataFrame:
@@ -63,7 +65,7 @@ class LoadedStudy:
     @property
     def network_run_id(self) -> str:
         """The run in MLflow that has the study's network."""
-        return Tracker(self.stores.tracking_uri, create=False).parts.network_run(self.name).run_id
+        return Tracker(self.stores.tracking_uri, create=False).parts.network_run(self.name, self.identity).run_id
 
     def network(self) -> torch.nn.Module:
         """Return the study's network with its normaliser, in evaluation mode, on the CPU.
@@ -86,7 +88,7 @@ class LoadedStudy:
 
     def _loaded(self) -> tuple[torch.nn.Module, Architecture]:
         tracker = Tracker(self.stores.tracking_uri, create=False)
-        run = tracker.parts.network_run(self.name)
+        run = tracker.parts.network_run(self.name, self.identity)
         tracker.studies.require_checkpoint(run)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = tracker.artifacts.download_checkpoint(run.run_id, Path(folder))
@@ -113,5 +115,6 @@ def load_study(
         best=best,
         run_id=run.run_id,
         stores=stores,
+        identity=identity,
         trust_code=trust_code,
     )

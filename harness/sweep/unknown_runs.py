@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.core.files import FileLock
-from harness.core.journal import comparison_lock
+from harness.core.journal import comparison_lock, is_comparison
 from harness.sweep.examination import Examination, Finding
 from harness.tracking import Kind, Life, RunInfo, Tracker, forget, utc_text
 
@@ -82,7 +82,7 @@ def _comparison_lock(examination: Examination, parent: RunInfo) -> Iterator[File
     It is not held if a process runs the comparison already. Yield None for anything that needs no lock: a study,
     and without `fix` no run is ended.
     """
-    if parent.comparison is None or not examination.fix:
+    if parent.comparison is None or not is_comparison(parent.comparison) or not examination.fix:
         yield None
         return
     lock = comparison_lock(examination.machine.work_root, parent.comparison)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.core.errors import TrackingError
-from harness.core.objective import LOSS_NAME, PREFIX
+from harness.core.objective import ACCURACY_NAME, LOSS_NAME, PREFIX
 from harness.core.recorded import UNREADABLE, whole_number
 from harness.core.records import TrialConfig
 from harness.tracking.tags import OPENED_PREFIX, REMOVED, Kind, RunStatus, Tag, Tags
@@ -122,8 +122,9 @@ class RunInfo:
         """The metrics of an epoch that a model with a loss of its own declares."""
         if OBJECTIVE not in self.params:
             return ()
-        best = (name.removeprefix("best_") for name in self.metrics if name.startswith(f"best_{PREFIX}"))
-        return tuple(sorted({*best} - {LOSS_NAME}))
+        # Also of a trial that was interrupted, which has no best epoch.
+        names = {name.removeprefix("best_") for name in self.metrics}
+        return tuple(sorted({name for name in names if name.startswith(PREFIX)} - {LOSS_NAME, ACCURACY_NAME}))
 
     @property
     def trial_number(self) -> int:

@@ -106,7 +106,8 @@ class Runs:
     ) -> list[RunInfo]:
         """Return every run that has these tags (and that status), in one experiment (an id) or in all.
 
-        `deleted`: also deleted runs, which MLflow keeps until its garbage collection (`mlflow gc`).
+        `deleted`: also deleted runs, and those of deleted experiments, which MLflow keeps until its garbage
+        collection (`mlflow gc`).
         """
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         if status is not None:
@@ -115,7 +116,7 @@ class Runs:
             from mlflow.entities import ViewType
 
             kinds = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-            ids = [experiment] if experiment else [e.experiment_id for e in self._client.search_experiments()]
+            ids = [experiment] if experiment else [e.experiment_id for e in self._client.search_experiments(kinds)]
             found, token = [], None
             while True:
                 page = self._client.search_runs(
@@ -125,6 +126,12 @@ class Runs:
                 token = page.token
                 if not token:
                     return found
+
+    def experiment_named(self, name: str) -> str | None:
+        """Return the id of an experiment, None if there is none of that name."""
+        with self._calling(f"looking for the experiment {name!r}"):
+            found = self._client.get_experiment_by_name(name)
+        return None if found is None else str(found.experiment_id)
 
     def running(self, *kinds: Kind) -> list[RunInfo]:
         """Return the runs of these kinds that have not ended: with status RUNNING, or SCHEDULED."""

@@ -57,7 +57,9 @@ class Studies:
         """
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
-        experiment, identity = self._experiment_id(spec.experiment), context.identity
+        identity = context.identity
+        self._check_is_here(spec, identity)  # before the experiment is made, which may have another name now
+        experiment = self._experiment_id(spec.experiment)
         named = self.runs_named(spec.name, experiment=experiment)
         found = own_run(named, identity) or next(iter(named), None)
         if found is None:
@@ -89,6 +91,23 @@ class Studies:
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
         return run_id
 
+    def _check_is_here(self, spec: StudySpec, identity: str) -> None:
+        """Raise TrackingError if the run of a study is there, but deleted or in another experiment.
+
+        A second run would tear the study's record apart.
+        """
+        tags: dict[str, str] = {Tag.STUDY: spec.name, Tag.KIND: Kind.STUDY, Tag.STUDY_IDENTITY: identity}
+        made = self._runs.find(tags, deleted=True)
+        experiment = self._runs.experiment_named(spec.experiment) if made else None
+        here = [] if experiment is None else self._runs.find(tags, experiment=experiment)
+        if made and not here:
+            raise TrackingError(
+                f"run {made[0].run_id} of study {spec.name!r} is not in experiment {spec.experiment!r} any more: "
+                "it was deleted, or the experiment was renamed",
+                expected="the study's run where it was made",
+                hint=f"harness ui, to restore the run or the experiment; or harness delete {spec.name} --yes",
+            )
+
     def end(
         self,
         run_id: str,
@@ -107,6 +126,8 @@ class Studies:
         if confirmed is not None:  # `begin` had cleared it
             tags[Tag.CONFIRMED_TRIAL] = str(confirmed)
         if best is not None and best_run_id is not None:
+            known = self._runs.get(run_id).tags
+            tags |= {tag: "" for tag in known if tag.startswith(BEST_PREFIX)}  # a best trial may lack a parameter
             tags |= {
                 Tag.BEST_RUN_ID: best_run_id,
                 Tag.BEST_TRIAL: str(best.number),
@@ -239,6 +260,13 @@ class Studies:
         name = objective.best_name
         runs = self.trial_runs(parent)
         complete = [run for run in runs if run.trial_state == "complete" and name in run.metrics]
+        if study.best_run_id is not None and study.best_run_id not in {run.run_id for run in complete}:
+            raise StudyError(
+                f"the best trial of study {study.study!r} is run {study.best_run_id}, which MLflow has no more, "
+                "or without its figures",
+                expected="the run of the best trial",
+                hint="harness ui, to restore it among the deleted runs; or --run with that of another trial",
+            )
         confirmed = study.confirmed_trial
         return min(
             complete,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,12 @@ REPEAT_SECONDS = 0.5
 def answered_by(on_signal: Callable[[int], None]) -> Iterator[None]:
     """Call `on_signal` with the number of each SIGINT, SIGTERM and SIGHUP; restore the handlers afterwards.
 
-    A SIGHUP that is ignored stays so, because nohup(1) ignores it for the commands that it starts.
+    A SIGHUP that is ignored stays so, because nohup(1) ignores it for the commands that it starts. In another
+    thread than the main one, which alone may set handlers, nothing is done.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     last: dict[int, float] = {}
 
     def answer(number: int, _frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.sweep.doctor import examine
+from harness.tracking import Tracker
 from tests.support.commands import SWEEP, Harness, last_json, start_sweep
 from tests.support.processes import kill_all, wait_for
 from tests.support.stores import Stores, epochs_on_record, work_folder
@@ -85,6 +86,48 @@ def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
     assert "Optuna has no study 'lost'" in inside("doctor", code=1).stdout
     inside("doctor", "--fix")
     assert {run.info.status for run in Stores.here().runs("lost", "study")} == {"KILLED"}
+
+
+@pytest.mark.parametrize("tag", ["{}/victim", "../../victim", "../demo-fcnn/claim", "y" * 400, "0123456789abcdeg"])
+def test_a_tag_names_no_file_of_others(place: Path, inside: Harness, tag: str) -> None:
+    victims = [place / "victim.lock", place / "mlruns" / "victim.lock", place / "mlruns/work/demo-fcnn/claim.lock"]
+    for victim in victims:
+        victim.parent.mkdir(parents=True, exist_ok=True)
+        victim.write_text("not yours")
+    client = Stores.here().client()
+    experiment = client.create_experiment("other")
+    tags = {"kind": "comparison", "comparison": tag.format(place)}
+    run = client.create_run(experiment, start_time=1000, tags=tags)
+    assert "of a comparison was RUNNING" in inside("doctor", "--fix").stdout
+    assert client.get_run(run.info.run_id).info.status != "RUNNING"
+    assert [victim.read_text() for victim in victims] == ["not yours"] * 3
+
+
+def test_a_deleted_run_of_the_best_trial_is_not_passed_over(place: Path, inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--jobs", "1", "--epochs", "2", "--trials", "2")
+    inside(*words)
+    stores = Stores.here()
+    (parent,) = stores.runs("demo-fcnn", "study")
+    best = parent.data.tags["best_run_id"]
+    stores.client().delete_run(best)
+    shown = inside("export", "--study", "demo-fcnn", "--out", "best", code=1).stderr
+    assert best in shown
+    assert "deleted runs" in shown
+    stores.client().restore_run(best)
+    inside("export", "--study", "demo-fcnn", "--out", "best")
+    # The study's own run: a second one would tear the record apart.
+    stores.client().delete_run(parent.info.run_id)
+    assert "it was deleted, or the experiment was renamed" in inside(*words[:-1], "3", code=1).stderr
+    stores.client().restore_run(parent.info.run_id)
+    stores.client().rename_experiment(parent.info.experiment_id, "renamed")
+    assert parent.info.run_id in inside(*words[:-1], "3", code=1).stderr
+    stores.client().rename_experiment(parent.info.experiment_id, "demo")
+    inside(*words[:-1], "3")
+    assert len(stores.runs("demo-fcnn", "study")) == 1
+    # The openings of the test part stay on record when the experiment is deleted.
+    stores.client().delete_experiment(parent.info.experiment_id)
+    tracker = Tracker(stores.tracking)
+    assert sum(run.test_openings for run in tracker.runs.with_data(parent.data.tags["data_digest"])) == 1
 
 
 @pytest.mark.long

@@ -6,11 +6,13 @@ import pytest
 
 from harness.core.errors import StudyError, TrackingError
 from harness.study import Study, open_storage, read_identity
+from harness.sweep.driver import open_study
+from harness.sweep.plan import plan_sweep
 from harness.tracking import Tracker
 from harness.tracking.studies import Studies
 from tests.support.commands import Harness
 from tests.support.stores import Stores
-from tests.support.sweeps import sweep
+from tests.support.sweeps import FAST, changed, sweep
 
 NAME = "same"
 
@@ -59,6 +61,8 @@ def test_each_storage_has_its_own_study(place: Path, empty_stores: Path, inside:
     (place / "mlruns" / "third.db").write_bytes((empty_stores / "optuna.db").read_bytes())
     with pytest.raises(TrackingError, match="MLflow has another study 'same' in experiment 'first'"):
         sweep(study=NAME, experiment="first", storage=third, trials=1, epochs=1)
+    assert "there is no study 'same'" in inside("delete", NAME, "--yes", "--storage", third, code=1).stderr
+    open_study(plan_sweep(changed(FAST, study=NAME, experiment="first", storage=third)))  # and was killed then
     deleted = inside("delete", NAME, "--yes", "--storage", third)
     assert "and 0 runs" in deleted.stdout
     assert "no run of it in sqlite:" in deleted.stderr
