@@ -329,7 +329,7 @@ def test_what_cannot_be_asked_is_refused_before_any_training(
     inside: Harness, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep(trials=1, epochs=2)
-    assert "the learners are tree" in inside("traits", "--study", "demo-fcnn", "--learner", "tree", code=1).stderr
+    assert "--learner tree" in inside("traits", "--study", "demo-fcnn", "--learner", "tree", code=1).stderr
     with pytest.raises(StudyError, match="there is no study 'none'"):
         plan_traits(TraitsSettings(study="none"))
     long = Forecast(left=1, all=1, seconds=60 * LONG_MINUTES + 61)

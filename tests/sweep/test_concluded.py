@@ -97,6 +97,7 @@ def test_a_store_that_was_moved_is_repaired(
 
 def test_trials_are_given_back_if_there_can_be_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers begin before the record does."""
+    sweep(trials=1)
     begin = driver._begin_record
 
     def refused(*_: object) -> None:
