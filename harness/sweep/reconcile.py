@@ -49,6 +49,8 @@ class Record:
         A run whose journal contains the trial's end is left out: sending the journal ends it. So is a run whose
         end another machine may be about to send, and that of a trial that pauses.
         """
+        # First: a journal that another process sends and removes meanwhile was there, and its run is not orphaned.
+        before = find_journals(self.study.work_folder)
         runs = [run for status in GOING_ON for run in self.tracker.studies.trial_runs(self.parent, status=status)]
         states = self.study.states([run.trial_number for run in runs])
         unsent = find_journals(self.study.work_folder)
@@ -56,7 +58,7 @@ class Record:
         for run in runs:
             number = run.trial_number
             state = states.get(number, "WAITING")
-            if state == "RUNNING" or (number in unsent and state != "WAITING"):
+            if state == "RUNNING" or (state != "WAITING" and (number in before or number in unsent)):
                 continue
             if state == "WAITING" and (run.status == RunStatus.SCHEDULED or _pauses(unsent.get(number))):
                 continue
