@@ -123,9 +123,10 @@ def export(study: str | LoadedStudy, out: str | Path, **settings: Any) -> Export
     """
     from harness.export.bundle import export_best
 
-    known = _stores([study])
-    known.pop("storage", None)  # an export reads MLflow alone
-    return export_best(Path(out), study=_name(study), **{**known, **settings})
+    own: dict[str, Any] = {}
+    if not isinstance(study, str):
+        own = {"tracking_uri": study.stores.tracking_uri, "identity": study.identity}
+    return export_best(Path(out), study=_name(study), **{**own, **settings})
 
 
 def load_bundle(folder: str | Path, *, trust_code: bool = False) -> Bundle:
@@ -152,7 +153,9 @@ def _stores(studies: Sequence[str | LoadedStudy]) -> dict[str, str]:
 
     found = {study.stores for study in studies if not isinstance(study, str)}
     if len(found) > 1:
-        raise SettingsError("the studies lie in different stores", expected="studies of one MLflow store")
+        raise SettingsError(
+            "the studies lie in different stores", expected="studies of the same tracking_uri and storage"
+        )
     return {key: getattr(stores, key) for stores in found for key in ("tracking_uri", "storage")}
 
 

@@ -61,15 +61,19 @@ def _state(plan: SweepPlan) -> str:
     Raises StudyError if it was made with other settings.
     """
     from harness.study import find_record, list_studies, reading_storage
+    from harness.study.attributes import StudyFault
     from harness.study.continuing import check_continues
 
     database, name = sqlite_path(plan.stores.storage), plan.spec.name
     if database is not None and not database.exists():
         return "new"
     with reading_storage(plan.stores.storage) as opened:
-        record = find_record(opened, name)
-        if record is None:
+        found = next((study for study in list_studies(opened) if study.name == name), None)
+        if found is None or found.fault is StudyFault.INTERRUPTED:
             return "new"
+        if found.fault is not None:
+            raise found.fault.error(name)
+        record = find_record(opened, name)
+        assert record is not None
         check_continues(plan.spec, record, plan.known)
-        (found,) = [study for study in list_studies(opened) if study.name == name]
     return f"{found.counts.finished} of {plan.settings.trials} trials have finished"

@@ -30,20 +30,26 @@ _BEARER = re.compile(r"(\bbearer\s{1,2})\S+", re.IGNORECASE)
 
 
 # In an address of these a user name alone is no secret. Any other word before `://` may be a user name itself.
-_PLAIN_SCHEMES = (
-    "postgresql",
-    "mysql",
-    "mariadb",
-    "oracle",
-    "mssql",
-    "sqlite",
-    "file",
-    "s3",
-    "gs",
-    "abfs",
-    "wasb",
-    "hdfs",
-    "dbfs",
+_PLAIN_SCHEMES = frozenset(
+    [
+        "postgresql",
+        "postgres",
+        "mysql",
+        "mariadb",
+        "oracle",
+        "mssql",
+        "sqlite",
+        "file",
+        "s3",
+        "s3a",
+        "gs",
+        "abfs",
+        "abfss",
+        "wasb",
+        "wasbs",
+        "hdfs",
+        "dbfs",
+    ]
 )
 
 
@@ -57,7 +63,7 @@ def mask_password(url: str) -> str:
     url = _SECRET_SETTING.sub(r"\1***", url)  # first: its value may have an `@`, as a login has
     scheme, separator, rest = url.partition("://")
     if separator and ":" not in scheme:  # else the `://` is within a password
-        is_plain = re.split(r"[='\"(\[{<`]", scheme)[-1].lower().startswith(_PLAIN_SCHEMES)
+        is_plain = re.split(r"[='\"(\[{<`]", scheme)[-1].lower().partition("+")[0] in _PLAIN_SCHEMES
         url = f"{scheme}://{_without_password(rest, is_plain=is_plain)}"
     elif "/" not in url.partition(":")[0]:  # else a path
         url = _without_password(url, is_plain=True)

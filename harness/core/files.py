@@ -134,14 +134,14 @@ class FileLock:
         locks the file for a moment.
         With `create=False` nothing is written: return False if there is no lock file.
         """
-        if create:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
+            if create:  # each time: the previous owner may have removed the folder
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 file = self.path.open("ab" if create else "rb")
             except FileNotFoundError:
                 if create:
-                    raise
+                    continue
                 return False
             if not self._flock(file, wait=wait, patience=patience):
                 file.close()

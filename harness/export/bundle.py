@@ -44,6 +44,7 @@ def export_best(
     out: Path,
     *,
     study: str | None = None,
+    identity: str | None = None,
     run_id: str | None = None,
     ensemble: bool = False,
     data: str | None = None,
@@ -53,6 +54,8 @@ def export_best(
     trust_code: bool = False,
 ) -> ExportResult:
     """Export the network of a study, or that of one run, to the folder `out`.
+
+    `identity` is that of the study, where there may be several of its name.
 
     A study's network is the refit of its best complete trial, or that trial's own if there is no refit; with
     `ensemble` it is the mean of the probabilities of all networks of the refit.
@@ -75,7 +78,7 @@ def export_best(
     if run_id is not None:
         run = _trial_run(tracker, run_id)
     else:
-        run = (tracker.parts.ensemble_run if ensemble else tracker.parts.network_run)(study or "")
+        run = (tracker.parts.ensemble_run if ensemble else tracker.parts.network_run)(study or "", identity)
     tracker.studies.require_checkpoint(run)
     with with_parents(out):
         working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -92,11 +92,11 @@ class Study(LockedStudy):
 
         A study on a database server stays: another machine may be about to run it.
         """
-        if not self.is_new or self.is_shared or not self.is_alone():
+        if not self.is_new or self.is_shared:
             return
         with self._locks.study_lock():
             counts = self.counts()
-            if counts.total == counts.waiting:
+            if self.is_alone() and counts.total == counts.waiting:
                 delete_study(self._storage, self.name)
                 shutil.rmtree(self.work_folder, ignore_errors=True)
 

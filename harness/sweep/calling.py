@@ -57,8 +57,7 @@ def sweep_from_python(
 ) -> SweepPlan:
     """Run a sweep with these settings, and return its plan; see `harness.sweep`."""
     folder = RUNS_FOLDER.absolute()
-    # A path from the current folder, as that of the stores: a moved mlruns/ keeps its studies.
-    name = model if isinstance(model, str) else model_file(model, RUNS_FOLDER / "models")
+    name = model if isinstance(model, str) else model_file(model, folder / "models")
     place = str(data) if not isinstance(data, Dataset) else str(_data_folder(data, folder / "data"))
     given = {"model": name, "data": place, **{key: value for key, value in settings.items() if value is not None}}
     refuse_unknown(given, SweepSettings.model_fields, "")

@@ -222,7 +222,7 @@ def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Worker
     except BaseException:
         sweep.abandon()
         requeue_stopped(study, is_sent=False)
-        if not _has_run(plan, study):
+        if study.is_new and not study.is_shared and not _has_run(plan, study):
             study.forget()
         raise
 

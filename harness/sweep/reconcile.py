@@ -116,7 +116,9 @@ class Record:
             self.tracker.artifacts.log_files(self.parent, report)
         counts, best, confirmation = self.study.counts(), self.study.best(), self.study.confirmation
         confirmed = None if confirmation is None else confirmation.chosen.trial
-        self.tracker.studies.end(self.parent, state, counts, best, self._best_run_id(runs), confirmed)
+        self.tracker.studies.end(
+            self.parent, state, counts, best, self._best_run_id(runs), confirmed, self.study.spec.space.keys()
+        )
 
     def _is_concluded(self, state: StudyState, runs: dict[int, RunInfo]) -> bool:
         recorded = self.tracker.runs.get(self.parent)

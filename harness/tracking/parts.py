@@ -72,12 +72,12 @@ class Parts:
                 return refit
         return best
 
-    def ensemble_run(self, study: str) -> RunInfo:
+    def ensemble_run(self, study: str, identity: str | None = None) -> RunInfo:
         """Return the run with the ensemble of a study: the run of its refit.
 
         Raises StudyError as `best_trial_run` does, and CheckpointError if the study has no ensemble.
         """
-        network = self.network_run(study)
+        network = self.network_run(study, identity)
         refit = None if network.refit_of is None else self._runs.get(network.parent_id)
         if refit is None or refit.members is None:
             raise CheckpointError(

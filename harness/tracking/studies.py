@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.known import KnownTrials
-from harness.core.objective import Objective
-from harness.core.ranking import rank
 from harness.core.records import Split, StudySpec, TrialState
 from harness.core.study_record import Stall, StudyContext
 from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.core.workspace import check_name
 from harness.tracking.artifacts import Artifacts
-from harness.tracking.run_info import OBJECTIVE, RunInfo
+from harness.tracking.best_trial import best_of, check_has_best
+from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Runs, by_number
 from harness.tracking.study_params import searched, study_figures, study_params
 from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE, KNOWN_FILE = "split.json", "context.json", "known_trials.json"
-BEST_LOSS = "best_val_loss"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,21 +89,26 @@ class Studies:
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
         return run_id
 
+    @staticmethod
+    def _tags_of(study: str, identity: str) -> dict[str, str]:
+        return {Tag.STUDY: study, Tag.KIND: Kind.STUDY, Tag.STUDY_IDENTITY: identity}
+
     def _check_is_here(self, spec: StudySpec, identity: str) -> None:
         """Raise TrackingError if the run of a study is there, but deleted or in another experiment.
 
         A second run would tear the study's record apart.
         """
-        tags: dict[str, str] = {Tag.STUDY: spec.name, Tag.KIND: Kind.STUDY, Tag.STUDY_IDENTITY: identity}
+        tags = self._tags_of(spec.name, identity)
         made = self._runs.find(tags, deleted=True)
         experiment = self._runs.experiment_named(spec.experiment) if made else None
         here = [] if experiment is None else self._runs.find(tags, experiment=experiment)
         if made and not here:
             raise TrackingError(
                 f"run {made[0].run_id} of study {spec.name!r} is not in experiment {spec.experiment!r} any more: "
-                "it was deleted, or the experiment was renamed",
+                "it was deleted, or the experiment was deleted or renamed",
                 expected="the study's run where it was made",
-                hint=f"harness ui, to restore the run or the experiment; or harness delete {spec.name} --yes",
+                hint="harness ui, to restore the run or give the experiment its name back (if that was deleted, "
+                f"mlflow experiments restore); or harness delete {spec.name} --yes, to lose the study",
             )
 
     def end(
@@ -116,18 +119,19 @@ class Studies:
         best: TrialRow | None,
         best_run_id: str | None,
         confirmed: int | None = None,
+        searched: Collection[str] = (),
     ) -> None:
         """Write the metrics, the best trial and the status of a study's run.
 
-        `confirmed` is the trial that a confirmation chose, if no trial has finished since.
+        `searched` are the names of the hyperparameters that the study searches. `confirmed` is the trial that a
+        confirmation chose, if no trial has finished since.
         """
         self._runs.add_metrics(run_id, study_figures(counts, best if best_run_id is not None else None))
         tags: dict[str, str] = {Tag.STUDY_STATE: state}
         if confirmed is not None:  # `begin` had cleared it
             tags[Tag.CONFIRMED_TRIAL] = str(confirmed)
         if best is not None and best_run_id is not None:
-            known = self._runs.get(run_id).tags
-            tags |= {tag: "" for tag in known if tag.startswith(BEST_PREFIX)}  # a best trial may lack a parameter
+            tags |= {f"{BEST_PREFIX}{name}": "" for name in searched}  # a best trial may lack some of them
             tags |= {
                 Tag.BEST_RUN_ID: best_run_id,
                 Tag.BEST_TRIAL: str(best.number),
@@ -236,7 +240,8 @@ class Studies:
         """
         check_name("study", study)
         parents = self.runs_named(study, identity=identity)
-        best = [run for parent in parents if (run := self._best_under(parent.run_id)) is not None]
+        runs_of = {parent.run_id: self.trial_runs(parent.run_id) for parent in parents}
+        best = [run for parent in parents if (run := best_of(parent, runs_of[parent.run_id])) is not None]
         if not best:
             found = f"study {study!r} has no complete trial" if parents else f"there is no study {study!r}"
             raise StudyError(
@@ -252,30 +257,8 @@ class Studies:
                 hint="--run with the best trial of the study that is meant: "
                 + ", ".join(f"{run.run_id} (of {run.parent_id})" for run in best),
             )
+        check_has_best(parents[0], runs_of[parents[0].run_id], best[0])
         return best[0]
-
-    def _best_under(self, parent: str) -> RunInfo | None:
-        study = self._runs.get(parent)
-        objective = Objective.of_text(study.params.get(OBJECTIVE))
-        name = objective.best_name
-        runs = self.trial_runs(parent)
-        complete = [run for run in runs if run.trial_state == "complete" and name in run.metrics]
-        if study.best_run_id is not None and study.best_run_id not in {run.run_id for run in complete}:
-            raise StudyError(
-                f"the best trial of study {study.study!r} is run {study.best_run_id}, which MLflow has no more, "
-                "or without its figures",
-                expected="the run of the best trial",
-                hint="harness ui, to restore it among the deleted runs; or --run with that of another trial",
-            )
-        confirmed = study.confirmed_trial
-        return min(
-            complete,
-            key=lambda run: (
-                run.trial_number != confirmed,
-                *rank(run.metrics[name], run.metrics.get(BEST_LOSS), run.trial_number, objective),
-            ),
-            default=None,
-        )
 
     def names(self) -> list[str]:
         """Return the names of all studies."""
@@ -288,8 +271,11 @@ class Studies:
         Another study of that name, which has another identity, keeps its runs.
         """
         kept = []
-        for parent in self.runs_named(study, identity=identity):
-            for run in (*self._runs.under(parent.run_id), parent):  # the parent last: the rest is found by it
+        active = {run.run_id for run in self.runs_named(study, identity=identity)}
+        # Runs of trials stay where only their study's run was deleted by hand: that is looked for too.
+        for parent in self._runs.find(self._tags_of(study, identity), deleted=True):
+            whole = [parent] if parent.run_id in active else []
+            for run in (*self._runs.under(parent.run_id), *whole):  # the parent last: the rest is found by it
                 kept.append(self._artifacts.delete_run(run.run_id))
         return Deleted(runs=len(kept), kept=tuple(place for place in kept if place is not None))
 

@@ -112,12 +112,12 @@ def test_a_deleted_run_of_the_best_trial_is_not_passed_over(place: Path, inside:
     stores.client().delete_run(best)
     shown = inside("export", "--study", "demo-fcnn", "--out", "best", code=1).stderr
     assert best in shown
-    assert "deleted runs" in shown
+    assert "is not in MLflow any more" in shown
     stores.client().restore_run(best)
     inside("export", "--study", "demo-fcnn", "--out", "best")
     # The study's own run: a second one would tear the record apart.
     stores.client().delete_run(parent.info.run_id)
-    assert "it was deleted, or the experiment was renamed" in inside(*words[:-1], "3", code=1).stderr
+    assert "it was deleted, or the experiment was deleted or renamed" in inside(*words[:-1], "3", code=1).stderr
     stores.client().restore_run(parent.info.run_id)
     stores.client().rename_experiment(parent.info.experiment_id, "renamed")
     assert parent.info.run_id in inside(*words[:-1], "3", code=1).stderr
