@@ -90,7 +90,7 @@ def test_a_run_whose_study_is_gone(place: Path, inside: Harness) -> None:
 
 @pytest.mark.parametrize("tag", ["{}/victim", "../../victim", "../demo-fcnn/claim", "y" * 400, "0123456789abcdeg"])
 def test_a_tag_names_no_file_of_others(place: Path, inside: Harness, tag: str) -> None:
-    victims = [place / "victim.lock", place / "mlruns" / "victim.lock", place / "mlruns/work/demo-fcnn/claim.lock"]
+    victims = [place / "victim.lock", place / "mlruns" / "victim.lock", work_folder("demo-fcnn") / "claim.lock"]
     for victim in victims:
         victim.parent.mkdir(parents=True, exist_ok=True)
         victim.write_text("not yours")
