@@ -140,9 +140,11 @@ class FileLock:
             try:
                 file = self.path.open("ab" if create else "rb")
             except FileNotFoundError:
-                if create:
-                    continue
-                return False
+                if not create:
+                    return False
+                if self.path.is_symlink():  # to nowhere: it would be tried for ever
+                    raise
+                continue
             if not self._flock(file, wait=wait, patience=patience):
                 file.close()
                 return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.core.errors import DataError
 from harness.core.names import derive_seed
@@ -37,13 +37,12 @@ def cuts_by_group(
             hint="a column with more groups, or lists (--split DIR)",
         )
     genre_of = genre_of_each(tracks)
-    classes_of = {first: {genre_of[track] for track in groups[first]} for first in drawn}
-    every = set().union(*classes_of.values())
+    every = groups_of_classes((groups[first] for first in drawn), genre_of)
     members = [(place, track) for place, first in enumerate(drawn) for track in groups[first]]
     places = [place for place, _ in members]
 
     def counts(part: Sequence[str]) -> Counter[int]:
-        return Counter(label for first in part for label in classes_of[first])
+        return groups_of_classes((groups[first] for first in part), genre_of)
 
     for number in range(TRIES):
         state = seed if number == 0 else derive_seed(seed, "cut", number)
@@ -68,6 +67,11 @@ def cuts_by_group(
             cut,
             [all(rest[label] >= in_rest and inside[label] >= 1 for label in every) for rest, inside in found],
         )
+
+
+def groups_of_classes(groups: Iterable[Sequence[str]], genre_of: Mapping[str, int]) -> Counter[int]:
+    """Return how many of the groups of tracks have each class."""
+    return Counter(label for group in groups for label in {genre_of[track] for track in group})
 
 
 def genre_of_each(tracks: Tracks) -> dict[str, int]:

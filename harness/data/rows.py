@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,18 +60,18 @@ def read_rows(
     if not rows:
         raise DataError(f"{path} has a header and no rows", expected=expected)
     place = {name: header.index(name if name in counts else raw_name(name)) for name in columns}
-    categories: dict[str, set[str]] = {}
-    for name in columns:
-        if name not in counts:
-            categories.setdefault(raw_name(name), set()).add(name.partition(IS)[2])
+    found = categories_of([name for name in columns if name not in counts])
+    categories = {name: (header.index(name), values_there) for name, values_there in found.items()}
     named = next((header.index(name) for name in names_in if name in header), None)
     names, values, unknown = [], [], []
     for where, cells in rows:
         check_width(where, cells, header)
-        texts_of = {name: cells[header.index(name)].strip() for name in categories}
-        strange = {name: text for name, text in texts_of.items() if text not in categories[name]}
         unknown.append(
-            tuple(f"{name}{IS}{text}" for name, text in strange.items() if not (impute and text in MISSING))
+            tuple(
+                f"{name}{IS}{text}"
+                for name, (index, known) in categories.items()
+                if (text := cells[index].strip()) not in known and not (impute and text in MISSING)
+            )
         )
         names.append(None if named is None else cells[named])
         texts = [_cell(name, cells[index], name in counts) for name, index in place.items()]
@@ -107,6 +107,16 @@ def _cell(column: str, text: str, is_there: bool) -> str:
 def raw_name(column: str) -> str:
     """Return the column of a table that a column is made of: NAME for `NAME=VALUE`, 1 where NAME has VALUE."""
     return column.partition(IS)[0]
+
+
+def categories_of(columns: Iterable[str]) -> dict[str, list[str]]:
+    """Return the values that the columns `NAME=VALUE` stand for, by NAME; other columns are left out."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        name, is_one, value = column.partition(IS)
+        if is_one:
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def has_columns(path: Path, columns: Sequence[str]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from harness.core.files import replacing
 from harness.core.names import digest_of
 from harness.core.records import Split
 from harness.data.cache import cache_folder
-from harness.data.group_cuts import Cut, cuts_by_group, genre_of_each
+from harness.data.group_cuts import Cut, cuts_by_group, genre_of_each, groups_of_classes
 from harness.data.tracks import Tracks
 
 SPLIT_FORMAT = 2  # to be raised when the same tracks and seed would give other parts
@@ -35,10 +34,10 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
     drawn, name, file = list(tracks.inseparable), f"stratified, seed {seed}", _split_file(tracks, seed, fractions)
-    _check_enough(tracks)
     known = _known_parts(file, drawn)
     if known is not None:
         return _drawn_split(tracks, name, *known)
+    _check_enough(tracks)
     rest, test = _draw(tracks, drawn, math.ceil(fractions[2] * len(drawn)), seed, parts_left=2)
     train, valid = _draw(tracks, rest, fractions[1] / (fractions[0] + fractions[1]), seed)
     split = _drawn_split(tracks, name, train, valid, test)
@@ -51,8 +50,7 @@ def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float
 def _check_enough(tracks: Tracks) -> None:
     """Raise DataError if a class has not one drawn track, or group of tracks, for each of the three parts."""
     genre_of, words = genre_of_each(tracks), tracks.words
-    units = [{genre_of[track] for track in joined} for joined in tracks.inseparable.values()]
-    counts = Counter(label for unit in units for label in unit)
+    counts = groups_of_classes(tracks.inseparable.values(), genre_of)
     for index, genre in enumerate(tracks.genres):
         if counts[index] < len(FRACTIONS):
             count, one = counts[index], words.item if tracks.groups is None else f"group of {words.items}"
@@ -99,7 +97,7 @@ def fold_splits(tracks: Tracks, *, seed: int, never_test: Collection[str] = ()) 
     judges = [first for first, group in groups.items() if not excluded.intersection(group)]
     others = [first for first in groups if first not in set(judges)]
     genre_of, words = genre_of_each(tracks), tracks.words
-    counts = Counter(label for first in judges for label in {genre_of[track] for track in groups[first]})
+    counts = groups_of_classes((groups[first] for first in judges), genre_of)
     for index, genre in enumerate(tracks.genres):
         if counts[index] < FOLDS:
             raise DataError(
@@ -199,7 +197,7 @@ def validation_folds(tracks: Tracks, split: Split, folds: int, number: int = 0) 
     inside = [tuple(sorted(pool.intersection(group))) for group in tracks.inseparable.values()]
     groups = {group[0]: group for group in inside if group}
     seed = int(digest_of([sorted(pool), folds, *([number] if number else [])])[:8], 16)
-    counts = Counter(label for group in groups.values() for label in {genre_of[track] for track in group})
+    counts = groups_of_classes(groups.values(), genre_of)
     for index, genre in enumerate(tracks.genres):
         if counts[index] < folds:
             raise DataError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, listed
 from harness.core.files import sha256_of
 from harness.core.records import Split
 from harness.core.space import Value
@@ -263,8 +263,7 @@ def _shortage(classes: Iterable[str], words: Words) -> str | None:
     if len(counts) < MINIMUM_GENRES:
         return f"one {words.class_} only, {next(iter(counts))!r}"
     few = [f"{count} of {name!r}" for name, count in sorted(counts.items()) if count < MINIMUM_TRACKS]
-    shown = ", ".join(few[:8]) + (f" and {len(few) - 8} others" if few[8:] else "")
-    return f"too few usable {words.items}: {shown}" if few else None
+    return f"too few usable {words.items}: {listed(few)}" if few else None
 
 
 def enough_of(words: Words) -> str:

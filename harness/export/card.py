@@ -6,7 +6,7 @@ from harness.core.objective import number_text
 from harness.core.search_stats import wilson_interval
 from harness.core.space import describe
 from harness.data.options import plural
-from harness.data.rows import IS, raw_name
+from harness.data.rows import IS, categories_of
 from harness.training.description import Architecture, Description, Exported, Origin, TestResult
 
 CARD_FILE = "README.md"
@@ -135,8 +135,8 @@ def _input(architecture: Architecture) -> str:
     height, width = architecture.input_size
     text = INPUTS[architecture.representation]
     made = "; a column NAME=VALUE is 1 where NAME has VALUE, else 0"
-    has_categories = any(IS in column for column in architecture.columns)
-    return text.format(columns=len(architecture.columns), height=height, width=width) + made * has_categories
+    text = text.format(columns=len(architecture.columns), height=height, width=width)
+    return text + made if categories_of(architecture.columns) else text
 
 
 def _example(code: str, architecture: Architecture) -> str:
@@ -145,7 +145,7 @@ def _example(code: str, architecture: Architecture) -> str:
         return code
     code = code.replace("features_30_sec.csv", "features.csv")
     whole = 'pd.read_csv("features.csv")'
-    categories = sorted({raw_name(column) for column in architecture.columns if IS in column})
+    categories = sorted(categories_of(architecture.columns))
     if categories:
         made = f'pd.get_dummies({whole}, columns={categories}, prefix_sep="{IS}", dtype=float)'
         code = code.replace(

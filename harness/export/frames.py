@@ -16,7 +16,7 @@ from harness.core.errors import CheckpointError, DataError
 from harness.data import Inputs, Joined
 from harness.data.images import raw_pictures
 from harness.data.layout import MISSING
-from harness.data.rows import IS, raw_name
+from harness.data.rows import IS, categories_of, raw_name
 from harness.training.description import Architecture
 
 PICTURE = "picture"  # the column of a table that names each row's picture file
@@ -99,8 +99,8 @@ def _rows(architecture: Architecture, table: pd.DataFrame) -> Tensor:
 
 def _warn_of_unknown(architecture: Architecture, table: pd.DataFrame) -> None:
     """Warn of values of a column of categories that the data set did not have."""
-    for base in dict.fromkeys(raw_name(name) for name in architecture.columns if IS in name and name not in table):
-        known = [name.partition(IS)[2] for name in architecture.columns if raw_name(name) == base and IS in name]
+    made = categories_of(name for name in architecture.columns if name not in table)
+    for base, known in made.items():
         if base not in table:
             continue
         values = table[base]

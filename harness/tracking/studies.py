@@ -89,19 +89,14 @@ class Studies:
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
         return run_id
 
-    @staticmethod
-    def _tags_of(study: str, identity: str) -> dict[str, str]:
-        return {Tag.STUDY: study, Tag.KIND: Kind.STUDY, Tag.STUDY_IDENTITY: identity}
-
     def _check_is_here(self, spec: StudySpec, identity: str) -> None:
         """Raise TrackingError if the run of a study is there, but deleted or in another experiment.
 
         A second run would tear the study's record apart.
         """
-        tags = self._tags_of(spec.name, identity)
-        made = self._runs.find(tags, deleted=True)
+        made = self.runs_named(spec.name, identity=identity, deleted=True)
         experiment = self._runs.experiment_named(spec.experiment) if made else None
-        here = [] if experiment is None else self._runs.find(tags, experiment=experiment)
+        here = experiment and self.runs_named(spec.name, identity=identity, experiment=experiment)
         if made and not here:
             raise TrackingError(
                 f"run {made[0].run_id} of study {spec.name!r} is not in experiment {spec.experiment!r} any more: "
@@ -163,16 +158,22 @@ class Studies:
             )
 
     def runs_named(
-        self, study: str, *, identity: str | None = None, experiment: str | None = None
+        self,
+        study: str,
+        *,
+        identity: str | None = None,
+        experiment: str | None = None,
+        deleted: bool = False,
     ) -> list[RunInfo]:
         """Return the runs of studies of that name: a shared server may have several, of several storages.
 
-        `identity` selects the study of that identity, `experiment` (an id) those in one experiment.
+        `identity` selects the study of that identity, `experiment` (an id) those in one experiment. `deleted`: see
+        `Runs.find`.
         """
         tags: dict[str, str] = {Tag.STUDY: study, Tag.KIND: Kind.STUDY}
         if identity is not None:
             tags[Tag.STUDY_IDENTITY] = identity
-        return self._runs.find(tags, experiment=experiment)
+        return self._runs.find(tags, experiment=experiment, deleted=deleted)
 
     def all_runs(self) -> dict[str, list[RunInfo]]:
         """Return the runs of all studies, by the study's name."""
@@ -273,7 +274,7 @@ class Studies:
         kept = []
         active = {run.run_id for run in self.runs_named(study, identity=identity)}
         # Runs of trials stay where only their study's run was deleted by hand: that is looked for too.
-        for parent in self._runs.find(self._tags_of(study, identity), deleted=True):
+        for parent in self.runs_named(study, identity=identity, deleted=True):
             whole = [parent] if parent.run_id in active else []
             for run in (*self._runs.under(parent.run_id), *whole):  # the parent last: the rest is found by it
                 kept.append(self._artifacts.delete_run(run.run_id))
