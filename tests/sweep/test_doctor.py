@@ -14,10 +14,14 @@ from tests.support.processes import kill_all, wait_for
 from tests.support.stores import Stores, epochs_on_record, work_folder
 from tests.support.sweeps import train_without_uploading
 
+LONG = 5000  # epochs, some ten seconds: the first trial still trains when MLflow has its run
+
 
 def run_killed(study: str) -> None:
     """A sweep of which everything is killed in mid-trial."""
-    process = start_sweep("--model", "fcnn", "--trials", "2", "--epochs", "500", "--jobs", "1", "--study", study)
+    process = start_sweep(
+        "--model", "fcnn", "--trials", "2", "--epochs", str(LONG), "--jobs", "1", "--study", study
+    )
     # Workers begin before the record is open: what is killed earlier has no run.
     wait_for(lambda: epochs_on_record(work_folder(study)) > 1 and bool(Stores.here().runs(study, "trial")))
     kill_all(process)
@@ -47,8 +51,8 @@ def test_after_everything_was_killed(place: Path, inside: Harness) -> None:
     (run,) = stores.runs("gone", "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "interrupted")
     assert len(stores.client().get_metric_history(run.info.run_id, "val_loss")) > 1  # what was done is on record
-    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", "500", "--jobs", "1", "--study", "gone")
-    stores.check("gone", 1, 500)
+    inside(*SWEEP, "--model", "fcnn", "--trials", "1", "--epochs", str(LONG), "--jobs", "1", "--study", "gone")
+    stores.check("gone", 1, LONG)
 
 
 @pytest.mark.long
@@ -69,7 +73,7 @@ def test_an_error_at_one_study_does_not_hide_the_others(place: Path) -> None:
 @pytest.mark.process
 def test_a_live_sweep_is_left_alone(place: Path, inside: Harness) -> None:
     process = start_sweep("--model", "fcnn", "--trials", "3", "--epochs", "800", "--jobs", "1", "--study", "alive")
-    wait_for(lambda: epochs_on_record(work_folder("alive")) > 1)
+    wait_for(lambda: epochs_on_record(work_folder("alive")) > 1 and bool(Stores.here().runs("alive", "trial")))
     assert inside("doctor", "--fix").stdout == "nothing is wrong\n"
     process.communicate(timeout=120)
     assert process.returncode == 0
