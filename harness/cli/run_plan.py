@@ -39,7 +39,7 @@ def carry_out(plan: SweepPlan, as_json: bool) -> None:
         if as_json:
             print_json(summary.as_json())
         else:
-            print_text("\n".join([*_lines(summary, len(plan.split.valid), plan.tracks.words.items), *stopped]))
+            print_text("\n".join([*_lines(summary, plan), *stopped]))
         sys.stdout.flush()
     except OSError:
         if summary.signal is None:
@@ -105,17 +105,23 @@ class _Bars:
         self._console.print(text, soft_wrap=True)
 
 
-def _spread(best: TrialRow, valid: int, items: str, trials: int) -> str:
-    """Return how far the best validation accuracy can be trusted; `valid` is the size of the validation part."""
+def _spread(best: TrialRow, plan: SweepPlan, trials: int) -> str:
+    """Return how far the best validation accuracy can be trusted.
+
+    Inseparable tracks count as one in its interval: their labels are not independent.
+    """
     if best.std_error is not None:
         return f" (mean of {len(best.folds)} folds, standard error {best.std_error:.3f})"
+    valid, tracks = plan.split.valid, plan.tracks
     if best.val_accuracy is None or not valid:
         return ""
     from harness.core.search_stats import wilson_interval
 
-    low, high = wilson_interval(round(best.val_accuracy * valid), valid)
+    independent = len(set(tracks.units[tracks.indices(valid)]))
+    low, high = wilson_interval(best.val_accuracy * independent, independent)
+    alike = f", {independent} of them independent" if independent < len(valid) else ""
     flatters = f", and the best of {trials}, which flatters it" if trials > 1 else ""
-    return f" ({valid} {items}: 95 % interval {low:.2f} to {high:.2f}{flatters})"
+    return f" ({len(valid)} {tracks.words.items}{alike}: 95 % interval {low:.2f} to {high:.2f}{flatters})"
 
 
 def _confirmed(confirmation: Confirmation) -> list[str]:
@@ -132,7 +138,7 @@ def _unfinished(summary: StudySummary) -> str:
     return "interrupted" if summary.signal is not None else "time is up"
 
 
-def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
+def _lines(summary: StudySummary, plan: SweepPlan) -> list[str]:
     counts, spec = summary.counts, summary.spec
     asked = f" of {summary.trials_wanted}" if counts.finished <= summary.trials_wanted else ""
     lines = [
@@ -149,7 +155,7 @@ def _lines(summary: StudySummary, valid: int, items: str) -> list[str]:
         best, objective = summary.best, spec.objective
         lines.append(
             f"best: trial {best.number}, {objective.label} {number_text(objective.of(best))}"
-            f"{_spread(best, valid, items, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
+            f"{_spread(best, plan, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
         )
         lines.append(f"run:  {summary.best_run_id}")
     if summary.refit is not None:

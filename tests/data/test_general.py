@@ -26,6 +26,7 @@ from harness.compare.plan import CompareSettings
 from harness.compare.warnings import split_warnings
 from harness.core.errors import DataError
 from harness.core.records import Split
+from harness.core.search_stats import wilson_interval
 from harness.data import Inputs, Tracks, View, fold_splits, load_tracks, stratified_split, validation_folds
 from harness.data.filling import median_filler
 from harness.data.guessing import guessed_options
@@ -393,6 +394,21 @@ def wine(tmp_path: Path) -> Path:
     ]
     rows[5][4] = rows[77][9] = ""
     return table(tmp_path / "wine", ["bottle", "cultivar", *names, "farm", "taste"], rows)
+
+
+def test_the_interval_of_a_validation_accuracy_takes_a_group_for_one(inside: Harness, wine: Path) -> None:
+    columns = ("--id-column", "bottle", "--label-column", "cultivar", "--group", "farm", "--impute", "median")
+    words = ("--categorical", "one-hot", "--trials", "1", "--epochs", "2", "--jobs", "1")
+    shown = inside("sweep", "--model", "fcnn", "--data", str(wine), *columns, *words).stdout
+    found = re.search(r"\((\d+) items, (\d+) of them independent: 95 % interval (0\.\d+) to ([01]\.\d+)\)", shown)
+    assert found is not None, shown
+    bottles, farms = int(found[1]), int(found[2])
+    assert 3 * farms <= bottles <= 4 * farms  # a farm has four bottles, the last one two
+    accuracy = re.search(r"validation accuracy (0\.\d+)", shown)
+    assert accuracy is not None
+    low, high = wilson_interval(float(accuracy[1]) * farms, farms)
+    assert float(found[3]) == pytest.approx(low, abs=0.006)
+    assert float(found[4]) == pytest.approx(high, abs=0.006)
 
 
 @pytest.mark.long
