@@ -122,6 +122,7 @@ def config(model: str, epochs: int, precision: str | None = None) -> dict[str, A
 def settings(size: Size, model: str, trials: int, **changes: Any) -> SweepSettings:
     epochs = size.epochs if model == "fcnn" else size.cnn_epochs
     given = {"model": model, "data": size.data, "trials": trials, "epochs": epochs, "jobs": 1, "pruner": "none"}
+    given["device"] = "cpu"  # as the bare loops, on a machine with a GPU too
     return SweepSettings(**{**given, "search": FIXED, "study": f"bench-{time.time_ns()}", **changes})
 
 
@@ -220,6 +221,8 @@ def whole_command(size: Size) -> Row:
         name = f"bench-{time.time_ns()}"
         command = [sys.executable, "-m", "harness.cli", "sweep", "--model", "fcnn", "--data", size.data]
         command += [
+            "--device",
+            "cpu",
             "--trials",
             str(size.trials),
             "--epochs",
@@ -448,7 +451,8 @@ def throughput(model: str, target: float, jobs: int, **changes: Any) -> Callable
         for _ in range(size.rounds):
             bare = statistics.mean(loop(size, "bare", [config(model, epochs)] * 3, threads=1, device=device)[1:])
             few, many = (
-                sweep_seconds(settings(size, model, n * jobs, jobs=jobs, **changes))[0] for n in (1, size.waves)
+                sweep_seconds(settings(size, model, n * jobs, jobs=jobs, device=device, **changes))[0]
+                for n in (1, size.waves)
             )
             ratios.append(bare * jobs * (size.waves - 1) / (many - few))
         return median(ratios, target, "higher")

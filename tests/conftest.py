@@ -34,6 +34,10 @@ settings.register_profile("thorough", COMMON, max_examples=300)
 settings.load_profile("tests")
 
 
+# Tests say what a CPU does, also where there is a GPU: one may be slow to begin, and its last digits are others.
+if not os.environ.get("HARNESS_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 # The fixtures that give a test its marker, so that none is forgotten.
 MARKED_BY_FIXTURE = {"postgres": "machines", "mlflow_server": "machines", "gtzan": "data"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -188,6 +189,15 @@ def test_a_data_set_in_memory_is_a_folder(tmp_path: Path) -> None:
         ).digest()
     )
     assert data.digest() != harness.Dataset(features=frame, labels=labels).digest()
+
+
+def test_a_data_set_has_the_permissions_that_the_umask_leaves(tmp_path: Path) -> None:
+    data = harness.Dataset(features=np.eye(10), labels=["a", "b"] * 5)
+    before = os.umask(0o077)
+    try:
+        assert data.save(tmp_path / "set").stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
 
 
 def test_the_digest_of_a_data_set_is_of_its_content(tmp_path: Path) -> None:

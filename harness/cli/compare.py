@@ -26,6 +26,7 @@ from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.files import replacing_files
 from harness.core.halving import HALVING
+from harness.core.records import SYNTHETIC
 from harness.core.space import describe
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def compare(
     ] = None,
     experiment: Annotated[
         str | None,
-        typer.Option("--experiment", show_default="gtzan, or demo", help="Experiment that has the studies."),
+        typer.Option(
+            "--experiment",
+            show_default="that of the data, or the only one",
+            help="Experiment that has the studies.",
+        ),
     ] = None,
     repeats: Annotated[
         int,
@@ -210,7 +215,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
         "tuned networks for the epochs that the search chose"
     )
     if comparison.synthetic:
-        lines.append("the data are SYNTHETIC: these figures say nothing about music")
+        lines.append(SYNTHETIC)
     lines += ["", *comparison.verdict.split("; "), ""]
     lines += [*comparison.gained, ""] if comparison.gained else []
     for pair in (pair.leader_first() for pair in comparison.pairs):

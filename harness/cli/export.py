@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, TrackingUri, TrustCode
+from harness.cli.options import Json, RecordedData, TrackingUri, TrustCode
 from harness.cli.output import print_json
 from harness.cli.terminal import print_text
 
@@ -21,9 +21,7 @@ def export(
         bool, typer.Option("--ensemble", help="Export the mean of the study's refitted networks.")
     ] = False,
     experiment: Annotated[str, typer.Option("--experiment", help="EXPERIMENT for --model.")] = "gtzan",
-    data: Annotated[
-        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
-    ] = None,
+    data: RecordedData = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", show_default="safetensors and pt2", help="safetensors, pt2 or onnx; repeatable."),

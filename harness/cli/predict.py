@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that harness export wrote.")],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="CSV of features, PNG, audio, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Tables (CSV, Parquet), pictures (PNG, JPEG), audio, or folders."),
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Number of genres to print.")] = 3,
     trust_code: TrustCode = False,

@@ -12,6 +12,7 @@ from harness.cli.messages import MessageConsole
 from harness.cli.output import print_json
 from harness.cli.terminal import print_text
 from harness.core.objective import number_text
+from harness.core.records import SYNTHETIC
 from harness.core.space import describe
 from harness.core.streams import discard
 
@@ -69,7 +70,7 @@ def _announce(console: MessageConsole, plan: SweepPlan) -> None:
         f"split {len(split.train)}/{len(split.valid)}/{len(split.test)} ({split.name})"
     ]
     if tracks.synthetic:
-        lines.append("these data are SYNTHETIC (harness data demo): figures say nothing about music")
+        lines.append(SYNTHETIC)
     lines += [f"excluded: {reason}" for reason in (*tracks.excluded_lines(), *split.excluded)]
     for line in lines:
         console.print(line, soft_wrap=True)

@@ -117,4 +117,4 @@ def _warn(found: Similar) -> None:
             f"({', '.join(columns[:6])}{' and others' if columns[6:] else ''}): do not trust their neighbours"
         )
     if found.tracks.synthetic:
-        console.print("note: the data are SYNTHETIC: what is near here says nothing about music")
+        console.print("note: the data are SYNTHETIC: what is near here says nothing about real data")

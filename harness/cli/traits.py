@@ -25,6 +25,7 @@ from harness.cli.output import print_json, print_table
 from harness.cli.terminal import Console
 from harness.core.errors import SettingsError
 from harness.core.files import replacing_files
+from harness.core.records import SYNTHETIC
 
 if TYPE_CHECKING:
     from harness.compare.plan import ComparisonPlan
@@ -36,7 +37,9 @@ def traits(
     study: Annotated[str, typer.Option("--study", help="The study, of a network on features or on pictures.")],
     families: Annotated[
         Path | None,
-        typer.Option("--families", show_default="those of Kaggle's columns", help="TOML file of families."),
+        typer.Option(
+            "--families", show_default="of Kaggle's columns, else each column", help="TOML file of families."
+        ),
     ] = None,
     repeats: Annotated[
         int | None,
@@ -163,7 +166,7 @@ def _print(found: Traits, out: Path | None) -> None:
         print(f"{learner.name}: {whole} with all {found.game.players}, {none} with none of them{total}")
     print(f"{found.data}, split: {found.split}; {found.repeats} repeats, {found.drawn_as}")
     if found.synthetic:
-        print("the data are SYNTHETIC: these figures say nothing about music")
+        print(SYNTHETIC)
     console = Console()
     for line in ["", *found.sentences, "", found.ledger]:
         console.print(line, soft_wrap=True)

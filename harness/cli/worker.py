@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, Storage, TrackingUri, TrustCode, option
+from harness.cli.options import Json, RecordedData, Storage, TrackingUri, TrustCode, option
 from harness.cli.run_plan import carry_out
 
 
@@ -14,9 +14,7 @@ def worker(
     study: Annotated[str, typer.Option("--study", help="Name of the study to join.")],
     storage: Storage = None,
     tracking_uri: TrackingUri = None,
-    data: Annotated[
-        str | None, typer.Option("--data", show_default="the recorded one", help="Data folder, or demo.")
-    ] = None,
+    data: RecordedData = None,
     jobs: Annotated[str | None, option("--jobs", "auto", "Number of trials in parallel, or auto.")] = None,
     device: Annotated[
         str, option("--device", "auto", "auto, cpu, cuda, cuda:N, or several: cuda:0,cuda:1.")

@@ -12,7 +12,7 @@ from harness.compare.warnings import few_repeats, leak_warnings_of, split_warnin
 from harness.core.errors import DataError, SettingsError, StudyError
 from harness.core.names import derive_seed
 from harness.core.records import MAX_MEMBERS, Split
-from harness.core.space import possible_values
+from harness.core.space import possible_crops
 from harness.core.workspace import Stores, check_name, resolve_stores
 from harness.data import FOLDS, Tracks, fold_splits, with_crop
 from harness.data.open import default_experiment, folder_of, load_data, load_recorded_data
@@ -41,7 +41,7 @@ def plan_comparison(settings: CompareSettings) -> ComparisonPlan:
     candidates = candidates_of(compared, tracks, settings)
     splits = draw_splits(tracks, split, settings.repeats, chose=tracks_that_chose(compared, split, settings))
     crops = (
-        [crop for study in compared for crop in possible_values("crop", study.spec.space, study.spec.fixed)]
+        [crop for study in compared for crop in possible_crops(study.spec.space, study.spec.fixed)]
         if settings.nested
         else [c.config.params.get("crop", "none") for c in candidates if c.config is not None]
     )

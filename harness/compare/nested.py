@@ -17,7 +17,7 @@ from harness.compare.plan import ComparedStudy, ComparisonPlan
 from harness.core.errors import Stopped, StudyError
 from harness.core.names import derive_seed
 from harness.core.records import TrialConfig
-from harness.core.space import possible_values
+from harness.core.space import possible_crops
 from harness.data import with_crop
 from harness.sweep.confirm import confirm
 from harness.sweep.driver import open_study, run_sweep
@@ -82,7 +82,7 @@ def plan_search(plan: ComparisonPlan, study: ComparedStudy, number: int) -> Swee
         tracking_uri=plan.stores.tracking_uri,
         storage=plan.stores.storage,
     )
-    crops = possible_values("crop", spec.space, spec.fixed)
+    crops = possible_crops(spec.space, spec.fixed)
     return SweepPlan(
         settings=settings,
         spec=spec,

@@ -65,7 +65,7 @@ class ComparedStudy:
     rows: tuple[TrialRow, ...]
     context: StudyContext
     confirms: int
-    known: KnownTrials | None = None
+    known: KnownTrials | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ def params_of(plan: ComparisonPlan) -> dict[str, str]:
 
 def describe_plan(plan: ComparisonPlan) -> str:
     """Return what the run is, for its note in MLflow."""
-    synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
+    synthetic = "**Synthetic data.**\n\n" if plan.tracks.synthetic else ""
     studies = ", ".join(f"`{study.spec.name}`" for study in plan.compared)
     if plan.game is not None:
         count = len(list(plan.game.trainings()))

@@ -16,7 +16,7 @@ from harness.core.candidate import Candidate
 from harness.core.json_types import JsonObject
 from harness.core.records import Representation, Split
 from harness.core.space import Params
-from harness.core.stats import Booleans, accuracy_interval
+from harness.core.stats import Booleans
 from harness.core.trial_rows import TrialRow
 from harness.data import FOLDS, MUSIC, Words
 from harness.tracking import Ledger
@@ -30,7 +30,6 @@ class Outcome:
     or how many members of an ensemble did.
     """
 
-    run_id: str
     state: str
     seconds: float
     valid: np.ndarray
@@ -59,7 +58,6 @@ class Row:
 
     `val` is the mean validation accuracy with its standard deviation, None if the repeats trained on the
     validation part too. It has no interval: the epochs, and before them the settings, were chosen on validation.
-    `own` is the accuracy of the study's best checkpoint on the study's own test part, with its 95 % interval.
     `members` is the number of networks of an ensemble. `is_judged` is True for what the verdict speaks of.
     """
 
@@ -73,7 +71,6 @@ class Row:
     macro_f1: float
     seconds: float
     diverged: int
-    own: tuple[float, float, float] | None
     members: int
     is_judged: bool
 
@@ -129,7 +126,7 @@ class Comparison:
     warnings: tuple[str, ...]
     ledger: Ledger
     parameters: dict[str, int]
-    protocol: Protocol = "refit"
+    protocol: Protocol
     words: Words = MUSIC
     rows: tuple[Row, ...] = field(init=False)
     pairs: tuple[Pair, ...] = field(init=False)
@@ -195,9 +192,6 @@ class Comparison:
             f1_score(self.truth(split.test), outcome.test, average="macro", zero_division=0.0)
             for outcome, split in zip(outcomes, self.splits, strict=True)
         ]
-        own = None
-        if scores.own is not None:
-            own = (float(scores.own.mean()), *accuracy_interval(scores.own, self.scheme.own_clusters))
         config = candidate.config
         return Row(
             name=candidate.name,
@@ -210,7 +204,6 @@ class Comparison:
             macro_f1=float(np.mean(f1)),
             seconds=float(np.mean([outcome.seconds for outcome in outcomes])),
             diverged=sum(outcome.state == "diverged" for outcome in outcomes),
-            own=own,
             members=candidate.members,
             is_judged=candidate.is_contender,
         )

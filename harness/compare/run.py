@@ -252,7 +252,6 @@ def _divergence_warnings(outcomes: dict[str, tuple[Outcome, ...]], word: str) ->
 def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool) -> Outcome:
     predicted = log.predictions(run.run_id)
     return Outcome(
-        run_id=run.run_id,
         state=run.trial_state or "",
         seconds=run.metric("train_seconds"),
         curves=_curves(tracker, run.run_id) if curves else {},
@@ -265,8 +264,7 @@ def _outcome(tracker: Tracker, log: ComparisonLog, run: RunInfo, *, curves: bool
 def _curves(tracker: Tracker, run_id: str) -> dict[str, list[float]]:
     epochs = tracker.runs.epochs(run_id).values()
     return {
-        name: [figures.get(name, float("nan")) for figures in epochs]
-        for name in ("train_loss", "val_loss", "val_accuracy")
+        name: [figures.get(name, float("nan")) for figures in epochs] for name in ("train_loss", "val_accuracy")
     }
 
 

@@ -43,7 +43,7 @@ class RepeatScheduler:
         log: ComparisonLog,
         folder: Path,
         listener: Listener,
-        watch: Watch = lambda *_: None,
+        watch: Watch,
     ) -> None:
         self._plan = plan
         self._log = log

@@ -19,6 +19,7 @@ DEFAULT_EPOCHS = 30  # the report's
 GRID = "grid"  # the sampler whose trials are the points of a grid
 MAX_MEMBERS = 50  # of an ensemble
 MAX_STACK = 1024  # seats of a stack
+SYNTHETIC = "the data are SYNTHETIC: these figures say nothing about real data"
 SCHEDULE_LENGTH = "schedule_length"  # the hyperparameter with the share of the epochs that a schedule takes
 CONFIG_FIELDS = ("model", "epochs", "seed", "threads", "precision")  # of TrialConfig, besides the hyperparameters
 OPTIONAL_FIELDS = ("last_epoch", "stack")  # likewise, and on record only where they are set

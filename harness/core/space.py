@@ -182,12 +182,12 @@ def known(name: str, accepted: Accepted, where: str) -> Hyperparameter:
     return accepted[name]
 
 
-def possible_values(name: str, space: Space, fixed: Params) -> tuple[Value, ...]:
-    """Return the values that a parameter of kind str can have in a trial, () if it always has its default."""
-    distribution = space.get(name)
+def possible_crops(space: Space, fixed: Params) -> tuple[Value, ...]:
+    """Return the values that `crop` can have in a trial, () if it always has its default."""
+    distribution = space.get("crop")
     if isinstance(distribution, Choice):
         return distribution.values
-    return (fixed[name],) if name in fixed else ()
+    return (fixed["crop"],) if "crop" in fixed else ()
 
 
 def is_conditional(space: Space) -> bool:

@@ -17,6 +17,7 @@ from scipy.stats import binomtest, t
 from harness.core.search_stats import Floats, wilson_interval
 
 Booleans = NDArray[np.bool_]
+CONFIDENCE = 0.95  # of an interval, where a function is not told another
 FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them can be far too small
 
 
@@ -44,7 +45,6 @@ def corrected_resampled_t(
     redrawn: float,
     *,
     sizes: Sequence[float] | None = None,
-    confidence: float = 0.95,
     resolution: float = 0.0,
 ) -> Estimate:
     """Return the mean of a figure over redrawn splits with its corrected resampled t interval.
@@ -67,7 +67,7 @@ def corrected_resampled_t(
     mean = float(weights @ sample)
     of_mean = len(sample) / (len(sample) - 1) * float((weights * (sample - mean)) @ (weights * (sample - mean)))
     of_mean = max(of_mean, resolution**2 / 12 / len(sample))  # of a uniform distribution one step wide
-    return _t_estimate(mean, of_mean * (1 + len(sample) * redrawn), len(sample) - 1, confidence)
+    return _t_estimate(mean, of_mean * (1 + len(sample) * redrawn), len(sample) - 1, CONFIDENCE)
 
 
 def tracks_by_fits(
@@ -177,7 +177,7 @@ def mcnemar_exact(correct_a: Booleans, correct_b: Booleans, clusters: NDArray[An
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
 
 
-def accuracy_interval(correct: Booleans, clusters: NDArray[Any], confidence: float = 0.95) -> tuple[float, float]:
+def accuracy_interval(correct: Booleans, clusters: NDArray[Any]) -> tuple[float, float]:
     """Return the Wilson interval of a classifier's accuracy, both ends in [0, 1].
 
     `correct` is bool [tracks]. `clusters` is int [tracks]: tracks with the same number (see `tracks_by_fits`) are
@@ -191,7 +191,7 @@ def accuracy_interval(correct: Booleans, clusters: NDArray[Any], confidence: flo
     numbers = np.unique(clusters, return_inverse=True)[1]
     count = int(numbers.max()) + 1
     if count == tracks:
-        return wilson_interval(int(correct.sum()), tracks, confidence)
+        return wilson_interval(int(correct.sum()), tracks, CONFIDENCE)
     if count == 1:
         return 0.0, 1.0
     effect = tracks / count
@@ -199,7 +199,7 @@ def accuracy_interval(correct: Booleans, clusters: NDArray[Any], confidence: flo
         sums = np.bincount(numbers, weights=correct - mean)
         of_clusters = count / (count - 1) * float((sums**2).sum()) / tracks**2
         effect = max(1.0, of_clusters * tracks / (mean * (1 - mean)))
-    quantile = float(t.ppf((1 + confidence) / 2, count - 1))
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, count - 1))
     return wilson_interval(int(correct.sum()) / effect, tracks / effect, quantile=quantile)
 
 
@@ -215,13 +215,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def holm_confidences(p_values: Sequence[float], confidence: float = 0.95) -> list[float]:
+def holm_confidences(p_values: Sequence[float]) -> list[float]:
     """Return for each p-value the confidence at which its interval excludes zero exactly if Holm rejects.
 
     The smallest p-value is compared with alpha / m, the next with alpha / (m - 1), and so on. From the first that
     is not rejected on, all get the level of that one.
     """
-    alpha, found = 1 - confidence, [confidence] * len(p_values)
+    alpha, found = 1 - CONFIDENCE, [CONFIDENCE] * len(p_values)
     level, stopped = alpha, False
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
         if not stopped:

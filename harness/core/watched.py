@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.core.errors import HarnessError
+
 
 class WatchedFile:
     """A file as it was when this object was made.
@@ -22,3 +24,12 @@ class WatchedFile:
             return os.path.samestat(self._found, self.path.stat())
         except OSError:
             return False
+
+    def check(self, whose: str, error: type[HarnessError]) -> None:
+        """Raise the error if the file is no longer in its place; `whose` database it is."""
+        if not self.is_in_place():
+            raise error(
+                f"{whose} database {self.path} was removed or replaced while it was in use",
+                expected="a database that stays where it is as long as a command uses it",
+                hint="the database back in its place from a copy, if there is one; then the same command again",
+            )

@@ -1,6 +1,7 @@
 """Data sets: the checked tracks of a data folder, splits of them, and views that give the parts as tensors.
 
-A track has features (a row of the CSV), a picture, or both. No module here changes a data folder that it reads.
+A track has features (a row of the CSV), a picture, or both. No module here changes a data folder that it
+reads, but that `harness data check` writes its guesses into a `dataset.toml` where there is none.
 """
 
 from harness.data.cache import Pictures, open_pictures

@@ -82,7 +82,7 @@ def cached_bounds(path: Path, files: Sequence[Path]) -> np.ndarray:
     return bounds
 
 
-def cache_crop(path: Path, files: Sequence[Path], box: CropBox, size: Size = PICTURE_SIZE) -> None:
+def cache_crop(path: Path, files: Sequence[Path], box: CropBox, size: Size) -> None:
     """Make the cache file of the pictures cropped to `box`, unless it exists.
 
     `path` is the cache file of the whole pictures. Raises DataError as `cached_pictures` does.

@@ -133,7 +133,7 @@ def _digest_files(paths: Sequence[Path]) -> list[str]:
             digests.append(hashlib.sha256(regular(path).read_bytes()).hexdigest())
         except OSError as error:
             raise DataError(
-                f"{path} cannot be read: {error}", expected="a readable PNG file", hint=CHECK_HINT
+                f"{path} cannot be read: {error}", expected="a picture that can be read", hint=CHECK_HINT
             ) from error
     return digests
 
@@ -165,7 +165,7 @@ def decode_pictures(files: Sequence[Path], box: CropBox | None = None, size: Siz
 
 
 def picture_bounds(files: Sequence[Path]) -> np.ndarray:
-    """Return the bounds of the content of PNGs of one size: int32 [n, 6], as `content_bounds` gives them.
+    """Return the bounds of the content of pictures of one size: int32 [n, 6], as `content_bounds` gives them.
 
     Raises DataError as `decode_pictures` does.
     """
@@ -193,7 +193,7 @@ def _for_each(files: Sequence[Path], use: Callable[[int, Tensor], None]) -> None
 
 
 def raw_pictures(files: Sequence[Path]) -> Tensor:
-    """Decode PNGs of one size without a resize: uint8 [n, height, width, 3].
+    """Decode pictures of one size without a resize: uint8 [n, height, width, 3].
 
     Raises DataError if a picture cannot be decoded, if a side is not within 4 to 4096 pixels, or if a size
     differs from that of the first picture.
@@ -237,7 +237,7 @@ def _rgb(path: Path, size: tuple[int, int]) -> Tensor:
             rgb = image.convert("RGB")
         except (OSError, SyntaxError, ValueError, MemoryError) as error:  # a chunk may claim 4 GB
             raise DataError(
-                f"{path} cannot be decoded: {error}", expected="a whole PNG file", hint=CHECK_HINT
+                f"{path} cannot be decoded: {error}", expected="a whole picture file", hint=CHECK_HINT
             ) from error
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 

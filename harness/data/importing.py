@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import lzma
 import os
-import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.core.errors import DataError
-from harness.core.files import regular
+from harness.core.files import regular, with_parents
 from harness.data.images import find_pictures
 from harness.data.layout import FEATURES_FILE, HIDDEN, MARKER_FILE, PICTURES_FOLDER
 from harness.data.tracks import load_tracks
@@ -109,26 +108,15 @@ def fetch_data(destination: Path) -> None:
 def _working_folder(destination: Path) -> Iterator[Path]:
     """Make a temporary folder inside the destination, so that its content can be moved by a rename.
 
-    At the end the temporary folder is removed, and so are new parent folders that are still empty.
+    At the end the temporary folder is removed, and so are new parent folders if the block raises.
     """
-    missing = [folder for folder in (destination, *destination.parents) if not folder.exists()]
-    working: Path | None = None
-    try:
+    with ExitStack() as stack:
         try:
-            destination.mkdir(parents=True, exist_ok=True)
-            working = Path(tempfile.mkdtemp(prefix=".import.", dir=destination.absolute()))
+            stack.enter_context(with_parents(destination / "content"))
+            made = tempfile.TemporaryDirectory(prefix=".import.", dir=destination.absolute())
         except OSError as error:
             raise _unwritable(destination, error) from error
-        yield working
-    finally:
-        if working is not None:
-            shutil.rmtree(working, ignore_errors=True)
-        for folder in missing:
-            if not folder.exists():
-                continue
-            if any(folder.iterdir()):  # the import succeeded
-                break
-            folder.rmdir()
+        yield Path(stack.enter_context(made))
 
 
 def _unwritable(destination: Path, error: OSError) -> DataError:

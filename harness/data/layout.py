@@ -9,7 +9,7 @@ MAX_COLUMNS = 2000  # of a table
 FEATURES_FILE = "features_30_sec.csv"
 PICTURES_FOLDER = "images_original"
 SOUND_FOLDER = "genres_original"
-MARKER_FILE = "SYNTHETIC.md"  # only in a folder that `harness data demo` made
+MARKER_FILE = "SYNTHETIC.md"  # only in a folder that `harness data demo` or a `Dataset(synthetic=True)` made
 HIDDEN = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)  # files of operating systems, ignored
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")  # cells of a table without a value
 CHECK_HINT = "correct it, then: harness data check DIR"

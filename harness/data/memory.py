@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from harness.core.errors import DataError
-from harness.core.files import sha256_of
+from harness.core.files import new_folder, sha256_of
 from harness.core.names import digest_of
 from harness.data.layout import MARKER_FILE
 from harness.data.options import DATASET_FILE, DatasetOptions
@@ -61,7 +60,7 @@ class Dataset:
         labels, ids, table = [str(label) for label in self.labels], self._ids(), self._table()
         self._check(labels, ids, table)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        working = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        working = new_folder(folder)
         try:
             if table is not None:
                 self._write_table(working / "features.csv", table, labels, ids)
@@ -70,7 +69,6 @@ class Dataset:
             if self.synthetic:
                 (working / MARKER_FILE).write_text("These data are synthetic.\n", encoding="utf-8")
             (working / DATASET_FILE).write_text(self._options().as_toml(), encoding="utf-8")
-            working.chmod(0o755)
             working.rename(folder)
         finally:
             shutil.rmtree(working, ignore_errors=True)

@@ -22,24 +22,21 @@ FRACTIONS = (0.64, 0.16, 0.20)
 FOLDS = 5  # of a comparison's round: a fifth is tested on, as FRACTIONS has it
 
 
-def stratified_split(tracks: Tracks, *, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
+def stratified_split(tracks: Tracks, *, seed: int) -> Split:
     """Split by track into train, validation and test parts, with the same proportions of genres in each.
 
     Tracks with identical content go to the same part: such a group is drawn as one track with the genre of its
-    first. The split depends only on the ids, the genres, the duplicates and the arguments.
+    first. The split depends only on the ids, the genres, the groups, the duplicates and the seed.
 
-    Raises DataError if a genre has too few tracks to be in every part, and ValueError if the fractions are not
-    positive or do not sum to 1.
+    Raises DataError if a genre has too few tracks to be in every part.
     """
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
-    drawn, name, file = list(tracks.inseparable), f"stratified, seed {seed}", _split_file(tracks, seed, fractions)
+    drawn, name, file = list(tracks.inseparable), f"stratified, seed {seed}", _split_file(tracks, seed)
     known = _known_parts(file, drawn)
     if known is not None:
         return _drawn_split(tracks, name, *known)
     _check_enough(tracks)
-    rest, test = _draw(tracks, drawn, math.ceil(fractions[2] * len(drawn)), seed, parts_left=2)
-    train, valid = _draw(tracks, rest, fractions[1] / (fractions[0] + fractions[1]), seed)
+    rest, test = _draw(tracks, drawn, math.ceil(FRACTIONS[2] * len(drawn)), seed, parts_left=2)
+    train, valid = _draw(tracks, rest, FRACTIONS[1] / (FRACTIONS[0] + FRACTIONS[1]), seed)
     split = _drawn_split(tracks, name, train, valid, test)
     if file is not None:
         with suppress(OSError), replacing(file) as temporary:  # where it cannot be written, it is drawn again
@@ -62,9 +59,9 @@ def _check_enough(tracks: Tracks) -> None:
             )
 
 
-def _split_file(tracks: Tracks, seed: int, fractions: tuple[float, float, float]) -> Path | None:
+def _split_file(tracks: Tracks, seed: int) -> Path | None:
     """Return the cache file of a split. scikit-learn, which draws it, takes 1.5 s to import."""
-    drawn_from = [tracks.ids, tracks.labels.tolist(), tracks.groups, tracks.duplicates, seed, fractions]
+    drawn_from = [tracks.ids, tracks.labels.tolist(), tracks.groups, tracks.duplicates, seed, FRACTIONS]
     key = digest_of([SPLIT_FORMAT, version("scikit-learn"), *drawn_from])
     try:
         return cache_folder() / f"split-{key[:32]}.json"

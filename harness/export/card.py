@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.core.objective import number_text
+from harness.core.records import SYNTHETIC
 from harness.core.space import describe
 from harness.data.options import plural
 from harness.data.rows import IS, categories_of
@@ -92,7 +93,7 @@ def model_card(description: Description) -> str:
         f"The search looked for {architecture.objective}.",
     ]
     if origin.synthetic:
-        sections.append("**The data are synthetic: these figures say nothing about music.**")
+        sections.append(f"**{SYNTHETIC}**")
     sections += [
         _figures(description, exported, exported.test, origin),
         f"The epoch and the setting were chosen on validation {items}, so a validation "
@@ -217,10 +218,7 @@ def _validation(description: Description, tracks: int) -> str:
     if metrics.val_accuracy is None:
         return f"none: a refit, trained on train and validation part together; epoch {metrics.epoch} of {epochs}"
     items = plural(description.architecture.words[1])
-    return (
-        f"{metrics.val_accuracy:.3f} ({tracks} {items}) at epoch {metrics.epoch} of {epochs}; setting and epoch "
-        "were chosen on it, which flatters it"
-    )
+    return f"{metrics.val_accuracy:.3f} ({tracks} {items}) at epoch {metrics.epoch} of {epochs}"
 
 
 def _files(exported: Exported) -> str:

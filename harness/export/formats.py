@@ -172,7 +172,13 @@ def _write_onnx(path: Path, program: ExportedProgram, source: Source) -> None:
     exported.save(path)
 
 
-def read_format(folder: Path, name: str, architecture: Architecture, *, trust_code: bool = False) -> Transform:
+def of_network(network: nn.Module, architecture: Architecture) -> Transform:
+    """Return the function from raw input to probabilities of a network with its normaliser, on the CPU."""
+    resize = partial(resize_by_operator, box=architecture.box, size=architecture.input_size)
+    return OfTensors(Portable(network, architecture.representation, resize, architecture.is_classifier).eval())
+
+
+def read_format(folder: Path, name: str, architecture: Architecture, *, trust_code: bool) -> Transform:
     """Return the function from raw input to probabilities (on the CPU) of the file of this format in a folder.
 
     `trust_code`: see `require_trust`. safetensors run the file of a model from a file; PyTorch evaluates
@@ -182,10 +188,8 @@ def read_format(folder: Path, name: str, architecture: Architecture, *, trust_co
     """
     path = folder / FILES[name]
     if name == "safetensors":
-        resize = partial(resize_by_operator, box=architecture.box, size=architecture.input_size)
         classifier, _ = load_checkpoint(folder, trust_code=trust_code)
-        portable = Portable(classifier, architecture.representation, resize, architecture.is_classifier)
-        return OfTensors(portable.eval())
+        return of_network(classifier, architecture)
     if name == "pt2":
         code = regular(path).read_bytes()  # once: what runs are the bytes that were digested
         require_trust(str(path), hashlib.sha256(code).hexdigest(), str(folder), trust_code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +12,8 @@ import torch
 from harness.core.records import StudySpec
 from harness.core.trial_rows import TrialRow
 from harness.core.workspace import Stores, check_name, resolve_stores
-from harness.export.formats import OfTensors, Portable
+from harness.export.formats import of_network
 from harness.export.frames import Items, predict_items
-from harness.export.resize import resize_by_operator
 from harness.study import Study, reading_storage
 from harness.tracking import Tracker
 from harness.training.checkpoint import load_checkpoint
@@ -81,10 +79,8 @@ class LoadedStudy:
     def predict(self, items: Items) -> pd.DataFrame:
         """Predict the class of each item, as a table; see `predict_items`."""
         network, architecture = self._loaded()
-        resize = partial(resize_by_operator, box=architecture.box, size=architecture.input_size)
-        portable = Portable(network, architecture.representation, resize, architecture.is_classifier).eval()
         with torch.inference_mode():
-            return predict_items(OfTensors(portable), architecture, items)
+            return predict_items(of_network(network, architecture), architecture, items)
 
     def _loaded(self) -> tuple[torch.nn.Module, Architecture]:
         tracker = Tracker(self.stores.tracking_uri, create=False)

@@ -15,6 +15,7 @@ from harness.core.records import Representation
 from harness.core.trust import is_trusted
 from harness.data import Inputs, batches_of
 from harness.data.audio import SUFFIXES
+from harness.data.images import FORMATS
 from harness.data.inputs import TABLE_SUFFIXES
 from harness.export.formats import (
     EXAMPLE_BATCH,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 # The file type that a bundle takes besides sound, by the input of its model.
 SUFFIXES_OF: dict[Representation, tuple[str, ...]] = {
     "features": TABLE_SUFFIXES,
-    "pictures": (".png", ".jpg", ".jpeg"),
-    "both": (".png", ".jpg", ".jpeg"),
+    "pictures": tuple(FORMATS),
+    "both": tuple(FORMATS),
 }
 # The module of an exported program with the scaler's mean and scale; all members of an ensemble have the same.
 NORMALISE = tuple(f"classifier.{place}normalise{part}" for place in ("", "members.0.") for part in ("", ".rows"))

@@ -49,7 +49,7 @@ class Prediction:
 class Predictions:
     """The predictions, and the files that cannot be predicted with the reasons.
 
-    `ignored` are CSV files found in folders that have none of the bundle's columns.
+    `ignored` are tables found in folders that have none of the bundle's columns.
     """
 
     bundle: Bundle
@@ -71,7 +71,7 @@ class Predictions:
         """Return the notes and warnings that belong to the predictions."""
         notes = [f"ignored, no feature columns: {file}" for file in self.ignored]
         if self.bundle.synthetic:
-            notes.append("the bundle was trained on SYNTHETIC data: its predictions say nothing about music")
+            notes.append("the bundle was trained on SYNTHETIC data: its predictions say nothing about real data")
         far = [prediction for prediction in self.made if prediction.far]
         if far:
             columns = sorted({name for prediction in far for name in prediction.far})

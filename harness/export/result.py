@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.core.json_types import JsonObject
 from harness.core.objective import number_text
+from harness.core.records import SYNTHETIC
 from harness.tracking import Ledger, Registered
 from harness.training.description import FormatCheck, TestResult
 
@@ -46,7 +47,7 @@ class ExportResult:
             again = ", as before" if self.registered.reused else ""
             lines.append(f"registered as {self.registered.uri} (version {self.registered.version}{again})")
         if self.synthetic:
-            lines.append("the data are SYNTHETIC: these figures say nothing about music")
+            lines.append(SYNTHETIC)
         lines.append(self.ledger.as_text())
         return "\n".join(lines)
 

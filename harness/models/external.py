@@ -149,7 +149,7 @@ def check_network(spec: ModelSpec, inputs: int, classes: int, size: Size = PICTU
     example = examples[spec.representation]
     shape = " and ".join(str(tuple(tensor.shape)) for tensor in tensors_of(example))
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             network = build_network(spec, inputs, classes, {}, size)
             found = tuple(network(example).shape)
     except (Exception, SystemExit) as error:
@@ -168,7 +168,7 @@ def _check_loss(spec: ModelSpec, network: nn.Module, example: Inputs, shape: str
     from harness.models.losses import LOSS, losses_of
 
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             given = losses_of(network, example, torch.zeros(2, dtype=torch.int64))
     except (Exception, SystemExit) as error:
         what = f"the loss of {spec.name} fails on {shape}: {type(error).__name__}: {error}"

@@ -38,8 +38,8 @@ class StudyAttributes:
     spec: StudySpec
     context: StudyContext
     targets: Targets | None
-    confirmation: Confirmation | None = None
-    known: KnownTrials | None = None
+    confirmation: Confirmation | None
+    known: KnownTrials | None
 
 
 class StudyFault(StrEnum):

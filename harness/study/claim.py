@@ -8,8 +8,8 @@ from datetime import datetime
 import optuna
 from optuna.trial import TrialState
 
-from harness.core.halving import HALVING, HALVING_KEY, NEW, Halving, Until
-from harness.core.objective import ACCURACY, Objective
+from harness.core.halving import HALVING, HALVING_KEY, Halving, Until
+from harness.core.objective import Objective
 from harness.core.records import EpochMetrics, TrialResult
 from harness.core.space import Params
 from harness.study.attributes import RESULT_KEY, recorded_folds
@@ -35,9 +35,9 @@ class Claim:
     _last_step: int
     _first_epoch: int | None
     _pruner: str
-    _objective: Objective = ACCURACY
-    _rungs: tuple[int, ...] = ()  # of a study with successive halving
-    _halving: Halving = NEW
+    _objective: Objective
+    _rungs: tuple[int, ...]  # of a study with successive halving
+    _halving: Halving
 
     @property
     def until(self) -> Until | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
 import optuna
@@ -32,15 +33,12 @@ def read_identity(storage: RDBStorage, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def delete_study(storage: RDBStorage, name: str) -> bool:
-    """Delete a study and its leases from the storage; return False if there is no study of that name."""
-    try:
+def delete_study(storage: RDBStorage, name: str) -> None:
+    """Delete a study and its leases from the storage; a study that is not there is no error."""
+    with suppress(KeyError):
         optuna.delete_study(study_name=name, storage=storage)
-    except KeyError:
-        return False
     if sqlite_path(str(storage.engine.url)) is None:
         Leases(storage.engine, name, place="").delete()
-    return True
 
 
 def trial_result(trial: FrozenTrial) -> TrialResult:
@@ -88,7 +86,7 @@ def ranked(rows: Sequence[TrialRow], objective: Objective = ACCURACY) -> list[Tr
 
 
 def parameter_importances(
-    study: optuna.Study, complete: Sequence[TrialRow], objective: Objective = ACCURACY
+    study: optuna.Study, complete: Sequence[TrialRow], objective: Objective
 ) -> dict[str, float]:
     """Return each parameter's share of the value's variance (fANOVA) over the complete trials of a study.
 

@@ -109,17 +109,18 @@ def _known_version(path: Path) -> Iterator[None]:
     if own is None or not (path.exists() and is_of_this_schema(path)):  # an Optuna that does it otherwise
         yield
         return
-    rdb._VersionManager = _KnownVersion  # type: ignore[assignment, misc]
-    try:
-        yield
-    finally:
-        rdb._VersionManager = own  # type: ignore[misc]
+    with _REPLACING:
+        rdb._VersionManager = _KnownVersion  # type: ignore[assignment, misc]
+        try:
+            yield
+        finally:
+            rdb._VersionManager = own  # type: ignore[misc]
 
 
 def _open_file(url: str, path: Path) -> RDBStorage:
     make_database(path, lambda new: RDBStorage(new).engine.dispose())
     watched = WatchedFile(path)
-    with _REPLACING, _known_version(path):
+    with _known_version(path):
         storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=True)
     # To connect would make an empty file in place of one that was removed.
     sqlalchemy.event.listen(storage.engine, "do_connect", lambda *_: _check_in_place(watched))
@@ -151,12 +152,7 @@ def _on_connect(connection: Any, _record: Any) -> None:
 
 
 def _check_in_place(database: WatchedFile) -> None:
-    if not database.is_in_place():
-        raise StudyError(
-            f"Optuna's database {database.path} was removed or replaced while it was in use",
-            expected="a database that stays where it is as long as a command uses it",
-            hint="the database back in its place from a copy, if there is one; then the same command again",
-        )
+    database.check("Optuna's", StudyError)
 
 
 def _on_begin(connection: sqlalchemy.Connection, database: WatchedFile) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.names import derive_seed
-from harness.core.space import possible_values
+from harness.core.space import possible_crops
 from harness.core.study_record import Confirmation, ConfirmedTrial
 from harness.core.tables import write_table
 from harness.core.trial_rows import TrialRow
@@ -40,7 +40,7 @@ def plan_confirmation(plan: SweepPlan, trials: int) -> SweepPlan:
         confirms=plan.spec.name,
     )
     # The crop of pictures is fitted on the train part of each fold.
-    crops = possible_values("crop", spec.space, spec.fixed)
+    crops = possible_crops(spec.space, spec.fixed)
     tracks = with_crop(plan.tracks, training_splits(plan.tracks, plan.split, spec), crops)
     settings = part_settings(plan.settings, spec.name, trials=trials)
     return replace(plan, settings=settings, spec=spec, tracks=tracks, known=None, joins=False)

@@ -275,7 +275,7 @@ def _context(plan: SweepPlan) -> StudyContext:
 
 
 def _description(plan: SweepPlan) -> str:
-    synthetic = "**Synthetic data** (made by `harness data demo`).\n\n" if plan.tracks.synthetic else ""
+    synthetic = "**Synthetic data.**\n\n" if plan.tracks.synthetic else ""
     return (
         f"{synthetic}Study of `{plan.spec.model}` on {len(plan.tracks.ids)} tracks, split: {plan.split.name} "
         f"({len(plan.split.train)} train, {len(plan.split.valid)} validation, {len(plan.split.test)} test). "

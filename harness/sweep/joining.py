@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.core.errors import StudyError
 from harness.core.records import StudySpec
-from harness.core.space import possible_values
+from harness.core.space import possible_crops
 from harness.core.study_record import Targets
 from harness.core.workspace import Stores, check_name
 from harness.data import with_crop
@@ -47,7 +47,7 @@ def join_study(
     wanted = data or recorded_folder(context)
     tracks = load_recorded_data(context, spec.data_digest, data)
     split = tracker.studies.split(run.run_id)
-    crops = possible_values("crop", spec.space, spec.fixed)
+    crops = possible_crops(spec.space, spec.fixed)
     recorded = _recorded_settings(spec, targets, stores)
     own = SweepSettings(**recorded, data=wanted, jobs=jobs, device=device, timeout=timeout)
     return SweepPlan(

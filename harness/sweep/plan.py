@@ -12,7 +12,7 @@ from harness.core.errors import DataError, SettingsError
 from harness.core.halving import HALVING
 from harness.core.known import KnownTrials
 from harness.core.records import MAX_STACK, Split, StudySpec
-from harness.core.space import Params, Space, first_params, possible_values
+from harness.core.space import Params, Space, first_params, possible_crops
 from harness.core.space_parsing import parse_fixed, parse_search_option, parse_set_option, parse_space
 from harness.core.study_record import Budget
 from harness.core.workspace import Stores, check_new_name, resolve_stores
@@ -122,9 +122,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     return SweepPlan(
         settings=settings,
         spec=spec,
-        tracks=with_crop(
-            tracks, training_splits(tracks, split, spec), possible_values("crop", spec.space, spec.fixed)
-        ),
+        tracks=with_crop(tracks, training_splits(tracks, split, spec), possible_crops(spec.space, spec.fixed)),
         split=split,
         model=model,
         stores=stores,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 
 import torch
 
@@ -21,6 +22,7 @@ from harness.models.registry import MODELS, model_of_source
 from harness.models.spec import ModelSpec
 from harness.tracking import RunInfo, Tracker
 from harness.tracking.environment import code_version, environment
+from harness.tracking.runs import EPOCH_FIGURES
 from harness.training.devices import choose_device, gpu_name
 from harness.training.folds import Curve, fold_config, mean_curve
 from harness.training.hyperparameters import accepted_by
@@ -28,7 +30,6 @@ from harness.training.loop import fit, start_training
 from harness.training.stacks import Stacks
 
 MAX_THREADS = 1024  # of a recorded training: more than any machine has a use for
-FIGURES = ("train_loss", "val_loss", "val_accuracy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,7 @@ class EpochPair:
         recorded, found = self.recorded or {}, self.found or {}
         return {
             name: abs(recorded.get(name, math.inf) - found.get(name, -math.inf))
-            for name in dict.fromkeys((*FIGURES, *recorded, *found))
-            if name in recorded or name in found
+            for name in dict.fromkeys((*recorded, *found))
         }
 
 
@@ -84,7 +84,7 @@ class Reproduction:
     def gaps(self) -> dict[str, float]:
         """The largest difference of each figure over all epochs."""
         gaps = [pair.gaps for pair in self.epochs]
-        return {name: max((g[name] for g in gaps if name in g), default=math.inf) for name in FIGURES}
+        return {name: max(g[name] for g in gaps if name in g) for name in dict.fromkeys(chain(*gaps))}
 
     def as_json(self) -> JsonObject:
         """Return the object that `--json` prints; a gap that is not finite is null."""
@@ -238,7 +238,7 @@ def _changed(what: str, recorded: str, found: str) -> list[Difference]:
 
 
 def _figures(metrics: EpochMetrics) -> dict[str, float]:
-    found = {name: getattr(metrics, name) for name in FIGURES} | dict(metrics.own)
+    found = {name: getattr(metrics, name) for name in EPOCH_FIGURES} | dict(metrics.own)
     return {name: value for name, value in found.items() if value is not None}
 
 

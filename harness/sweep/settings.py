@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from harness.core.attempts import ATTEMPTS
 from harness.core.errors import SettingsError, listed, meant
 from harness.core.files import regular
 from harness.core.recorded import whole_number
@@ -84,7 +85,7 @@ class SweepSettings(BaseModel):
     gpus_per_trial: Annotated[float | None, Field(ge=0, le=64, allow_inf_nan=False)] = None
     timeout: Minutes | None = None
     patience: Count | None = None
-    attempts: Count = 3
+    attempts: Count = ATTEMPTS
     keep: Annotated[Count | None, BeforeValidator(parse_keep)] = None
     tracking_uri: str | None = None
     storage: str | None = None

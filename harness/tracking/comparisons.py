@@ -127,8 +127,8 @@ class ComparisonLog:
         self.parent = ""
         self._looks: tuple[int, ...] = ()
 
-    def begin(self, name: str, description: str, params: dict[str, str], tags: Tags) -> str:
-        """Return the id of the comparison's own run, made or reopened, with status RUNNING.
+    def begin(self, name: str, description: str, params: dict[str, str], tags: Tags) -> None:
+        """Make or reopen the comparison's own run, with status RUNNING; `parent` is its id from then on.
 
         `tags` are set before the status, so that a RUNNING run always names the process that works on it.
         """
@@ -142,7 +142,6 @@ class ComparisonLog:
             about = {**self._tags, Tag.KIND: self._kind, Tag.NOTE: description, **tags}
             self.parent = runs.create(self._experiment, name, about)
             runs.log(self.parent, params=params)
-        return self.parent
 
     def looks_with(self, repeats: int) -> tuple[int, ...]:
         """Return with how many repeats the result has been seen, once it is seen with this number too.
@@ -165,8 +164,8 @@ class ComparisonLog:
         """Return the predictions of each training of a repeat of the traits, by its key."""
         return self.tracker.artifacts.read_record(run_id, SUBSETS_FILE, _subsets)
 
-    def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> str:
-        """Record a repeat completely, and return the id of its run.
+    def record(self, candidate: Candidate, events: Sequence[Event], end: RepeatEnded, score: float) -> None:
+        """Record a repeat completely.
 
         The run is made, unless an earlier attempt has made it, and is ended last. `score` is the test accuracy.
         """
@@ -197,7 +196,6 @@ class ComparisonLog:
         if subsets:
             self.tracker.artifacts.log_json(run_id, subsets, SUBSETS_FILE)
         runs.end(run_id, STATUS_OF[end.result.state], time=end.time)
-        return run_id
 
     def _create(self, candidate: Candidate, time: int, number: int) -> str:
         tags = self._tags | {

@@ -188,11 +188,7 @@ class RunInfo:
         try:
             return self.metrics[name]
         except KeyError:
-            raise TrackingError(
-                f"run {self.run_id} ({self.kind}) has no metric {name!r}",
-                expected="a run as harness made it",
-                hint="harness ui, to look at it",
-            ) from None
+            raise self._lacks("metric", name) from None
 
     @property
     def comparison(self) -> str | None:
@@ -257,11 +253,7 @@ class RunInfo:
         try:
             return self.tags[tag]
         except KeyError:
-            raise TrackingError(
-                f"run {self.run_id} ({self.kind}) has no tag {tag.value!r}",
-                expected="a run as harness made it, with its tags unchanged",
-                hint="harness ui, to look at it",
-            ) from None
+            raise self._lacks("tag", tag.value) from None
 
     def _number(self, tag: Tag) -> int:
         text = self._required(tag)
@@ -271,8 +263,14 @@ class RunInfo:
         return number
 
     def _changed(self, tag: Tag, text: str) -> TrackingError:
+        return self._damaged(f"has the tag {tag.value!r} with {text[:40]!r}")
+
+    def _lacks(self, kind: str, name: str) -> TrackingError:
+        return self._damaged(f"has no {kind} {name!r}")
+
+    def _damaged(self, what: str) -> TrackingError:
         return TrackingError(
-            f"run {self.run_id} ({self.kind}) has the tag {tag.value!r} with {text[:40]!r}",
-            expected="a run as harness made it, with its tags unchanged",
+            f"run {self.run_id} ({self.kind}) {what}",
+            expected="a run as harness made it, unchanged",
             hint="harness ui, to look at it",
         )

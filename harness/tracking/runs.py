@@ -47,12 +47,8 @@ class Runs:
 
     def check_database(self) -> None:
         """Raise TrackingError if the store's SQLite file was removed or replaced since it was opened."""
-        if self._database is not None and not self._database.is_in_place():
-            raise TrackingError(
-                f"MLflow's database {self._database.path} was removed or replaced while it was in use",
-                expected="a database that stays where it is as long as a command uses it",
-                hint="the database back in its place from a copy, if there is one; then the same command again",
-            )
+        if self._database is not None:
+            self._database.check("MLflow's", TrackingError)
 
     @contextmanager
     def _calling(self, doing: str) -> Iterator[None]:

@@ -17,12 +17,12 @@ from harness.core.records import MAX_MEMBERS, EpochMetrics, Representation, Tria
 from harness.core.space import Params
 from harness.core.version import __version__
 from harness.data import MAX_COLUMNS, MUSIC, PICTURE_SIZE, CropBox, Size
-from harness.data.options import MAX_INPUT
+from harness.data.options import MAX_INPUT, MIN_INPUT
 
 DESCRIPTION_FILE = "model.json"
 FORMAT = 1
-# A description of more would take gigabytes to build a network from. Ours have kilobytes.
 MUSIC_WORDS = (MUSIC.class_, MUSIC.item)
+# A description of more would take gigabytes to build a network from. Ours have kilobytes.
 MAX_BYTES, MAX_GENRES = 16 << 20, 2000
 
 
@@ -82,7 +82,7 @@ class Architecture:
         size, words = (
             tuple(recorded.get(name, default)) for name, default in (("size", ()), ("words", MUSIC_WORDS))
         )
-        if size and not (len(size) == 2 and all(4 <= side <= MAX_INPUT for side in size)):
+        if size and not (len(size) == 2 and all(MIN_INPUT <= side <= MAX_INPUT for side in size)):
             raise ValueError(f"size is {size}")
         if len(words) != 2:
             raise ValueError(f"words are {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def devices_of(text: str) -> tuple[str, ...]:
     Raises SettingsError if the machine does not have a device, and if one is named twice.
     """
     devices = tuple(_device_name(name.strip()) for name in text.split(","))
-    if len(set(devices)) < len(devices):
+    if len({"cuda:0" if name == "cuda" else name for name in devices}) < len(devices):
         raise SettingsError(
             f"device is {text!r}, which names one device twice",
             expected="different devices, as cuda:0,cuda:1; --jobs says how many trials run at once",
@@ -36,11 +37,17 @@ def devices_of(text: str) -> tuple[str, ...]:
 def choose_device(wanted: str) -> device:
     """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` names on this machine.
 
+    On a GPU this process has cuDNN take only kernels that add in a fixed order: what is trained again, or goes on,
+    must come to the same numbers.
+
     Raises SettingsError for any other text and for a GPU that does not exist.
     """
     import torch
 
-    return torch.device(_device_name(wanted))
+    found = torch.device(_device_name(wanted))
+    if found.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+    return found
 
 
 def _device_name(wanted: str) -> str:
@@ -52,9 +59,9 @@ def _device_name(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     expected = "auto, cpu, cuda or cuda:N"
-    kind, _, index = wanted.partition(":")
-    number = whole_number(index or "0")
-    if kind not in ("cpu", "cuda") or number is None or (index and kind != "cuda"):
+    kind, colon, index = wanted.partition(":")
+    number = whole_number(index) if colon else 0
+    if kind not in ("cpu", "cuda") or number is None or (colon and kind != "cuda"):
         raise SettingsError(f"there is no device {wanted!r}", expected=expected)
     if kind == "cuda" and number >= torch.cuda.device_count():
         raise SettingsError(
@@ -62,10 +69,12 @@ def _device_name(wanted: str) -> str:
             expected=expected,
             hint="the same command with --device auto",
         )
-    return str(torch.device(wanted))
+    return f"{kind}:{number}" if colon else kind
 
 
 def _has_cuda_driver() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # all of them are hidden
+        return False
     for name in CUDA_DRIVERS:
         try:
             ctypes.CDLL(name)

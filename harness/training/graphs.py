@@ -35,7 +35,11 @@ class Graph:
             torch.cuda.current_stream().wait_stream(self._stream)
             self._graph = torch.cuda.CUDAGraph()
             # Other threads of the process may allocate meanwhile: their trainings are between two epochs.
-            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+            # The outer block leaves the side stream where a capture fails: PyTorch's own stays on it then.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 step(*self._inputs)
             torch.cuda.set_rng_state(random_state)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The training loop: hyperparameters, optimizer, seeds, epochs, evaluation. Knows neither Optuna nor MLflow."""
+"""The training loop: optimizer, seeds, epochs, evaluation. Knows neither Optuna nor MLflow."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Worker processes: the fork server, the supervisor, the task pool, the default number of workers."""
+"""Worker processes: the fork server, the supervisor, the task pool, the number of workers; Ray's actors."""

@@ -21,6 +21,7 @@ ORPHAN_SECONDS = 10.0  # grace period for a worker to stop after its parent proc
 OUT_OF_MEMORY = 75  # exit code (EX_TEMPFAIL) of a worker that ran out of memory; it counts as killed
 INTERRUPTED = 76  # exit code of a worker that SIGTERM or SIGHUP stopped; the supervisor may not have sent it
 BUG = 70  # exit code (EX_SOFTWARE) of a worker that met an unexpected exception
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # PyTorch on a CPU, CUDA, cuBLAS and cuDNN
 
 
 def worker_main(work: Callable[[threading.Event], None]) -> None:
@@ -72,14 +73,12 @@ def _stop_with_parent(stopping: threading.Event) -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return True if an exception means that the machine or the GPU is out of memory."""
-    if isinstance(error, MemoryError):
+    if not isinstance(error, RuntimeError):  # PyTorch's own errors are of this class
+        return isinstance(error, MemoryError)
+    if any(words in str(error) for words in NO_MEMORY):
         return True
-    import torch  # here: harness doctor imports this module and needs no PyTorch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    # PyTorch's message for the CPU.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    hidden = error.__context__  # where the capture of a CUDA graph fails, its end raises an error of its own
+    return isinstance(hidden, RuntimeError) and is_out_of_memory(hidden)
 
 
 def is_machine_fault(error: Exception, also: tuple[type[Exception], ...] = ()) -> bool:

@@ -90,7 +90,7 @@ def test_correlations_and_components_are_those_of_the_train_part(
     music = [index for index, name in enumerate(demo_tracks.columns) if name != "length"]
     eigenvalues = np.linalg.eigvalsh(np.corrcoef(rows[:, music], rowvar=False))[::-1]
     assert found == pytest.approx((eigenvalues / eigenvalues.sum()).tolist(), abs=1e-12)
-    assert described.points.plane.needed(0.9) == int((np.cumsum(eigenvalues) / eigenvalues.sum() < 0.9).sum()) + 1
+    assert described.points.plane.needed == int((np.cumsum(eigenvalues) / eigenvalues.sum() < 0.9).sum()) + 1
     assert len(described.points.plane.valid) == len(split.valid)
 
 

@@ -78,7 +78,7 @@ def test_a_table_and_pictures_of_any_size(tmp_path: Path) -> None:
     assert tracks.features is not None
     assert tracks.features[tracks.ids.index("é7")].tolist() == [7, 49]
     assert default_experiment(tracks) == "birds"
-    part = View(tracks, "pictures").training(stratified_split(tracks, seed=0, fractions=(0.5, 0.25, 0.25))).train
+    part = View(tracks, "pictures").training(stratified_split(tracks, seed=0)).train
     with Image.open(folder / "pictures" / f"b/{part.ids[-1]}.jpg" if part.targets[-1] else "") as image:
         assert np.array_equal(part.tensor[-1].numpy(), np.asarray(image))
 

@@ -102,11 +102,6 @@ def test_the_order_of_duplicates_does_not_matter() -> None:
     assert len(splits) == 1
 
 
-def test_fractions_are_checked(demo_tracks: Tracks) -> None:
-    with pytest.raises(ValueError, match="sum to 1"):
-        stratified_split(demo_tracks, seed=0, fractions=(0.5, 0.1, 0.1))
-
-
 @pytest.fixture
 def lists(tmp_path: Path) -> Path:
     return write_lists(tmp_path / "lists", stratified_split(tracks_of([20, 20]), seed=0), "_filtered")

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from harness.core.files import sha256_of
+from harness.core.records import SYNTHETIC
 from tests.support.commands import python
 from tests.support.exports import ALL, Export
 
@@ -38,7 +39,7 @@ def test_the_files_of_an_export(exported: Export) -> None:
 def test_the_card(exported: Export) -> None:
     card, bundle = (exported.bundle.folder / "README.md").read_text(), exported.bundle
     about = json.loads((bundle.folder / "model.json").read_text())
-    assert ("data are synthetic" in card) == bundle.synthetic
+    assert (SYNTHETIC in card) == bundle.synthetic
     assert f"{bundle.test.low:.3f} to {bundle.test.high:.3f}" in card
     assert f"{bundle.val_accuracy:.3f} (" in card
     for word in (

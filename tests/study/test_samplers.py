@@ -25,7 +25,6 @@ from harness.study import Study, open_storage
 from harness.study.samplers import PRUNERS, SAMPLERS, Sampler, check_search, make_sampler
 from tests.support import studies
 
-CONDITION = Condition("optimizer", ("sgd",))
 LISTS: dict[str, Distribution] = {"lr": Choice((0.1, 0.01)), "batch_size": Choice((16, 32, 64))}
 RANGES: dict[str, Distribution] = {"lr": Range(1e-5, 1e-1, log=True), "batch_size": Choice((16, 32))}
 PLAIN: dict[str, Distribution] = {"lr": Range(1e-5, 1e-1, log=True), "dropout": Range(0.0, 0.6)}

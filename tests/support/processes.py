@@ -49,9 +49,9 @@ def workers(work_folder: Path, parent: int) -> list[int]:
     return found
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(what: Callable[[], bool]) -> None:
     """Wait until something is so; fail where it never is."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + 120
     while not what():
         assert time.monotonic() < until, "it never came to be"
         time.sleep(0.02)

@@ -38,9 +38,9 @@ def free_port() -> int:
         return port
 
 
-def wait_for_url(url: str, server: subprocess.Popen[Any], log: Path, seconds: float = 180.0) -> None:
+def wait_for_url(url: str, server: subprocess.Popen[Any], log: Path) -> None:
     """Wait until a server answers; fail with its log where it ends before, or never does."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         assert server.poll() is None, log.read_text()
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
 
+from harness.sweep.reproduce import EpochPair, Reproduction
 from harness.tracking.environment import code_version, environment
 from tests.support.commands import Harness, last_json
 from tests.support.planted import Planted
@@ -55,6 +58,20 @@ def test_a_pruned_trial_is_trained_as_far_as_it_went(place: Path, inside: Harnes
     found = last_json(inside("reproduce", pruned[0].info.run_id, "--json"))
     assert found["agrees"] is True
     assert 0 < len(found["epochs"]) < 9
+
+
+def test_the_largest_differences_are_of_the_figures_on_record() -> None:
+    """A refit has no validation figures, a network with a loss of its own has others."""
+    recorded = {"train_loss": 0.5, "val_closeness": 0.25}
+    pairs = [
+        EpochPair(epoch=1, recorded=recorded, found={"train_loss": 0.5, "val_closeness": 0.5}),
+        EpochPair(epoch=2, recorded=recorded, found={"train_loss": 1.0, "val_closeness": 0.25}),
+    ]
+    result = Reproduction(run_id="r", study="s", trial=0, epochs=tuple(pairs), differences=(), ended=None)
+    assert result.gaps == {"train_loss": 0.5, "val_closeness": 0.25}
+    missing = EpochPair(epoch=3, recorded=recorded, found=None)
+    gaps = replace(result, epochs=(*pairs, missing)).gaps
+    assert gaps == {"train_loss": math.inf, "val_closeness": math.inf}
 
 
 @pytest.mark.long

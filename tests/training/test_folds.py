@@ -19,6 +19,7 @@ from harness.data import FEATURE_COLUMNS, Tracks, TrainingData, View, stratified
 from harness.models.registry import MODELS
 from harness.training.folds import Curve, best_of, fold_config, mean_curve, run_folds
 from harness.training.loop import fit, start_training
+from tests.support.trainings import numbers
 
 CPU = torch.device("cpu")
 CONFIG = TrialConfig(model="fcnn", params={"lr": 0.003, "batch_size": 32}, epochs=4, seed=5, threads=1)
@@ -94,12 +95,8 @@ def run(parts: list[TrainingData], folder: Path, **options: Callable[..., object
     return found, journal
 
 
-def timeless(curve: list[EpochMetrics]) -> list[EpochMetrics]:
-    return [replace(metrics, seconds=0.0) for metrics in curve]
-
-
 def recorded(journal: Journal) -> list[EpochMetrics]:
-    return timeless([event.metrics for event in journal.events if isinstance(event, EpochDone)])
+    return numbers([event.metrics for event in journal.events if isinstance(event, EpochDone)])
 
 
 def test_the_result_is_the_best_epoch_of_the_mean_of_trainings_by_hand(
@@ -113,12 +110,12 @@ def test_the_result_is_the_best_epoch_of_the_mean_of_trainings_by_hand(
     assert result.state == "complete"
     assert replace(result.best, seconds=0.0) == replace(best.metrics, seconds=0.0)
     assert result.folds == best.folds
-    assert recorded(journal) == timeless([epoch.metrics for epoch in mean])
+    assert recorded(journal) == numbers([epoch.metrics for epoch in mean])
     stds = [event.std for event in journal.events if isinstance(event, EpochDone)]
     assert stds == [epoch.std for epoch in mean]
     for fold, curve in enumerate(by_hand, start=1):
         found = [e.metrics for e in journal.events if isinstance(e, FoldEpochDone) and e.fold == fold]
-        assert timeless(found) == timeless(list(curve))
+        assert numbers(found) == numbers(list(curve))
     assert [event.fold for event in journal.events if isinstance(event, FoldEnded)] == [1, 2, 3]
 
 
@@ -136,7 +133,7 @@ def test_a_trial_that_is_stopped_ends_with_the_same_numbers(
     best = best_of(mean_curve(by_hand))
     assert best is not None
     assert result.folds == best.folds
-    assert recorded(journal) == timeless([epoch.metrics for epoch in mean_curve(by_hand)])
+    assert recorded(journal) == numbers([epoch.metrics for epoch in mean_curve(by_hand)])
     epochs = [(e.fold, e.metrics.epoch) for e in journal.events if isinstance(e, FoldEpochDone)]
     assert epochs == [(fold, epoch) for fold in (1, 2, 3) for epoch in (1, 2, 3, 4)]
 
@@ -148,10 +145,10 @@ def test_a_trial_may_be_pruned_in_its_first_fold_and_after_a_fold(
         parts, tmp_path / "early", report=lambda metrics: "too slow" if metrics.epoch == 2 else None
     )
     assert (early.state, early.reason, len(early.folds)) == ("pruned", "too slow", 1)
-    assert recorded(journal) == timeless(list(by_hand[0][:2]))
+    assert recorded(journal) == numbers(list(by_hand[0][:2]))
     late, journal = run(parts, tmp_path / "late", report_fold=lambda fold, *_: "behind" if fold == 2 else None)
     assert (late.state, late.reason, len(late.folds)) == ("pruned", "behind", 2)
-    assert recorded(journal) == timeless([epoch.metrics for epoch in mean_curve(by_hand[:2])])
+    assert recorded(journal) == numbers([epoch.metrics for epoch in mean_curve(by_hand[:2])])
 
 
 def test_a_kill_before_the_question_whether_to_prune_changes_nothing(

@@ -227,7 +227,7 @@ def test_stop_is_asked_before_the_first_epoch() -> None:
     assert state.epoch == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU, and HARNESS_GPU=1")
 @pytest.mark.parametrize("name", PARAMS)
 def test_a_graph_has_the_numbers_of_the_steps_that_it_replays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     device, data = torch.device("cuda"), rows(53).to(torch.device("cuda"))
@@ -270,7 +270,7 @@ def test_a_network_that_is_no_fcnn_is_trained_by_the_loop(pictures: TrainingData
     assert figures(list(fit(alone, pictures))) == figures(list(Stacks(1, CPU).fit(other, pictures)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU, and HARNESS_GPU=1")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("rows", "params"),

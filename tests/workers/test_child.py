@@ -15,6 +15,12 @@ def test_out_of_memory_is_not_a_bug() -> None:
     assert is_out_of_memory(error.value)
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(torch.AcceleratorError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"))
+    capture = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    assert not is_out_of_memory(capture)
+    capture.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    assert is_out_of_memory(capture)
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

@@ -18,6 +18,7 @@ from harness.workers import supervisor as module
 from harness.workers.child import worker_main
 from harness.workers.fork_server import ForkServer
 from harness.workers.supervisor import WORKER_ERROR, WorkerSupervisor
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.usefixtures("own_fork_server")
 
@@ -71,13 +72,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):  # the second: it went between the opening and the reading
         return False
-
-
-def wait_until(what: Callable[[], bool], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it never came to be"
-        time.sleep(0.02)
 
 
 def once(folder: Path, workers: int, *actions: Callable[[], None]) -> Callable[[], None]:
@@ -234,7 +228,7 @@ def test_the_death_of_the_fork_server_is_named(folder: Path) -> None:
     assert deaths == []
     for pid in pids(folder):
         os.kill(pid, signal.SIGTERM)  # they end when this process does; no test may leave one behind
-    wait_until(lambda: not any(is_running(pid) for pid in pids(folder)))
+    wait_for(lambda: not any(is_running(pid) for pid in pids(folder)))
 
 
 def test_a_second_ctrl_c_kills_the_workers(folder: Path) -> None:
@@ -264,7 +258,7 @@ PARENT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_supervisor import Deaths, supervise
+from tests.workers.test_supervisor import Deaths, supervise
 
 if __name__ == "__main__":
     supervise(Path(sys.argv[2]), "wait", "hang").run(Deaths())
@@ -274,9 +268,11 @@ if __name__ == "__main__":
 def test_the_death_of_the_parent_ends_the_workers(folder: Path, tmp_path: Path) -> None:
     """A worker that can stops in good order; a worker that hangs ends after ORPHAN_SECONDS."""
     (tmp_path / "parent.py").write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py", str(Path(__file__).parent), str(folder)])
-    wait_until(lambda: len([pid for pid in folder.iterdir() if pid.read_text()]) == 2)
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", str(Path(__file__).parents[2]), str(folder)]
+    )
+    wait_for(lambda: len([pid for pid in folder.iterdir() if pid.read_text()]) == 2)
     parent.kill()
     parent.wait()
-    wait_until(lambda: len(list(folder.glob("*.stopped"))) == 1)
-    wait_until(lambda: not any(is_running(pid) for pid in pids(folder)))
+    wait_for(lambda: len(list(folder.glob("*.stopped"))) == 1)
+    wait_for(lambda: not any(is_running(pid) for pid in pids(folder)))

@@ -1,1 +1,1 @@
-"""Which families of feature columns decide the class: alone, without, and by their fair share."""
+"""Which families of feature columns, or regions of pictures, decide the class: alone, without, by fair share."""

@@ -21,12 +21,11 @@ from math import factorial
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.compare.traits.families import Families
 from harness.core.json_types import JsonObject
+from harness.core.search_stats import Floats
 
-Floats = NDArray[np.float64]
 SEEDS = 3  # trainings of the whole set and of the sets that lack one family: two trainings alone are noise
 CONTROLS = ("noise", "shuffled")
 NOISE_COLUMNS = 20

@@ -13,7 +13,6 @@ from harness.compare.traits.game import (
     CONTROLS,
     NOISE_COLUMNS,
     FamilyGame,
-    Floats,
     Game,
     control_share,
     mean_over_seeds,
@@ -23,6 +22,7 @@ from harness.compare.traits.game import (
 from harness.compare.traits.regions import OTHER_SEED, WHOLE, RegionGame
 from harness.compare.traits.result import Effect, LearnerResult, Row
 from harness.compare.verdict import ResamplingScheme
+from harness.core.search_stats import Floats
 from harness.core.stats import Estimate, holm, holm_confidences, tracks_by_fits
 
 

@@ -47,7 +47,6 @@ class Extraction:
     `ignored` has a line for each entry that is not a sound file of a genre.
     """
 
-    folder: Path
     tracks: int
     skipped: dict[str, str]
     ignored: list[str]
@@ -81,7 +80,7 @@ def extract(audio: Path, out: Path, *, jobs: int = 1, progress: FileProgress = l
         shutil.rmtree(work)
     finally:
         lock.release()
-    return Extraction(out, about["tracks"], about["skipped"], ignored)
+    return Extraction(about["tracks"], about["skipped"], ignored)
 
 
 def _check_folders(audio: Path, out: Path, *, resumed: bool) -> None:

@@ -82,7 +82,7 @@ class Description:
             two = 100 * sum(component.explained for component in plane.components[:2])
             found.append(
                 f"Two principal components explain {two:.1f} % of the variance of the scaled features; "
-                f"{plane.needed(0.9)} of {len(plane.components)} are needed for 90 %."
+                f"{plane.needed} of {len(plane.components)} are needed for 90 %."
             )
         if self.points is not None:
             far = len(self.points.far)

@@ -113,7 +113,7 @@ def explained_picture(plane: Plane) -> Picture:
         name="explained",
         title="Explained variance",
         alt=f"Variance explained, per cent: {said} by the first components; two together {shares[:2].sum():.1f}; "
-        f"{plane.needed(0.9)} of {len(shares)} for 90 %.",
+        f"{plane.needed} of {len(shares)} for 90 %.",
         draw=draw,
     )
 

@@ -38,10 +38,11 @@ class Plane:
     train: np.ndarray
     valid: np.ndarray
 
-    def needed(self, share: float) -> int:
-        """Return how many components explain this share of the variance."""
+    @property
+    def needed(self) -> int:
+        """How many components explain 90 % of the variance."""
         explained = np.cumsum([component.explained for component in self.components])
-        return min(len(explained), int(np.searchsorted(explained, share - 1e-9)) + 1)
+        return min(len(explained), int(np.searchsorted(explained, 0.9 - 1e-9)) + 1)
 
 
 @dataclass(frozen=True, slots=True)
