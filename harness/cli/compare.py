@@ -55,6 +55,7 @@ def compare(
         int,
         typer.Option(
             "--repeats",
+            max=1000,
             help="Trainings of each model: on drawn splits a multiple of 5, on lists at least 2.",
         ),
     ] = 10,

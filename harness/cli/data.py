@@ -189,6 +189,7 @@ def _print_tracks(tracks: Tracks) -> None:
             *groups,
             *(("excluded", line) for line in tracks.excluded_lines()),
             *(("identical", ", ".join(group)) for group in tracks.duplicates),
+            *(("warning", line) for line in tracks.coarse_lines()),
             ("digest", tracks.digest),
         ]
     )

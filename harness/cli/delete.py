@@ -26,35 +26,44 @@ def delete(
     """
     check_name("study", study)
     stores = resolve_stores(tracking_uri, storage)
-    from harness.study import Study, delete_study, list_studies, no_running_trials, open_storage, read_identity
+    from harness.study import (
+        Study,
+        delete_study,
+        list_studies,
+        no_running_trials,
+        open_storage,
+        reaching,
+        read_identity,
+    )
     from harness.tracking import Tracker
 
     opened = open_storage(stores.storage, create=False)
-    Study.check_exists(opened, study)
-    if not yes:
-        raise StudyError(
-            f"nothing was deleted: --yes deletes study {study!r} with its runs and checkpoints",
-            hint=f"harness delete {study} --yes",
-        )
-    part_of = {line.name: line.part_of for line in list_studies(opened)}
-    # Those of a nested search come before it, as all parts come before the study.
-    nested = [name for name, whole in part_of.items() if whole == study]
-    parts = [name for name, whole in part_of.items() if whole in nested] + nested
-    # The study last: its parts are found by it.
-    identities = {name: read_identity(opened, name) for name in (*parts, study)}
-    database, where = sqlite_path(stores.tracking_uri), mask_password(stores.tracking_uri)
-    # A store that was named must be there. The default one is not made before the first trial begins.
-    is_not_made = tracking_uri is None and database is not None and not database.exists()
-    studies = None
-    if any(identities.values()) and not is_not_made:
-        studies = Tracker(stores.tracking_uri, create=False).studies
-    deleted = []
-    for name, identity in identities.items():
-        with no_running_trials(opened, name, stores.work_folder(name)):
-            if studies is not None and identity is not None:
-                deleted.append(studies.delete(name, identity))
-            delete_study(opened, name)
-        shutil.rmtree(stores.work_root / name, ignore_errors=True)
+    with reaching(stores.storage):
+        Study.check_exists(opened, study)
+        if not yes:
+            raise StudyError(
+                f"nothing was deleted: --yes deletes study {study!r} with its runs and checkpoints",
+                hint=f"harness delete {study} --yes",
+            )
+        part_of = {line.name: line.part_of for line in list_studies(opened)}
+        # Those of a nested search come before it, as all parts come before the study.
+        nested = [name for name, whole in part_of.items() if whole == study]
+        parts = [name for name, whole in part_of.items() if whole in nested] + nested
+        # The study last: its parts are found by it.
+        identities = {name: read_identity(opened, name) for name in (*parts, study)}
+        database, where = sqlite_path(stores.tracking_uri), mask_password(stores.tracking_uri)
+        # A store that was named must be there. The default one is not made before the first trial begins.
+        is_not_made = tracking_uri is None and database is not None and not database.exists()
+        studies = None
+        if any(identities.values()) and not is_not_made:
+            studies = Tracker(stores.tracking_uri, create=False).studies
+        deleted = []
+        for name, identity in identities.items():
+            with no_running_trials(opened, name, stores.work_folder(name)):
+                if studies is not None and identity is not None:
+                    deleted.append(studies.delete(name, identity))
+                delete_study(opened, name)
+            shutil.rmtree(stores.work_root / name, ignore_errors=True)
     runs, kept = sum(each.runs for each in deleted), [place for each in deleted for place in each.kept]
     files = f", but not all their files ({len(kept)} folders)" if kept else " with their files"
     print(f"deleted study {study} and {runs} runs{files}")

@@ -72,6 +72,7 @@ def _announce(console: MessageConsole, plan: SweepPlan) -> None:
     if tracks.synthetic:
         lines.append(SYNTHETIC)
     lines += [f"excluded: {reason}" for reason in (*tracks.excluded_lines(), *split.excluded)]
+    lines += [f"warning: {line}" for line in tracks.coarse_lines()]
     for line in lines:
         console.print(line, soft_wrap=True)
 
@@ -158,7 +159,8 @@ def _lines(summary: StudySummary, plan: SweepPlan) -> list[str]:
             f"best: trial {best.number}, {objective.label} {number_text(objective.of(best))}"
             f"{_spread(best, plan, counts.complete)} at epoch {best.best_epoch}, {describe(best.params)}"
         )
-        lines.append(f"run:  {summary.best_run_id}")
+        missing = "none: it was deleted, or is not sent yet; harness doctor"
+        lines.append(f"run:  {summary.best_run_id or missing}")
     if summary.refit is not None:
         found = summary.refit.best_run_id
         lines.append(

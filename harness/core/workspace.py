@@ -6,12 +6,14 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.core.errors import SettingsError, mask_password
 from harness.core.files import FileLock, sqlite_path
 from harness.core.names import is_name, new_name
 
 RUNS_FOLDER = Path("mlruns")
+DEFAULT_STORAGE = "optuna.db"
 RESUME_FILE = "resume.json"
 FOLDS_FILE = "folds.json"  # the curves of the folds that a trial has ended
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -42,14 +44,19 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
     """Return the stores of an MLflow URI and an Optuna URL, None for the defaults under `mlruns/`.
 
     The work folder is beside an SQLite storage, so that the same command from another folder finds it. For a
-    database server it is under `mlruns/`.
+    database server it is under `mlruns/`. That of `optuna.db` is `work`, that of any other database DATABASE.work:
+    two storages may have a study of the same name.
 
     Raises SettingsError if an argument is not the URL of a store, if both are the same database, and if the path
     of an SQLite file has a character that a URL cannot have.
     """
     tracking = _absolute(tracking_uri) if tracking_uri else _sqlite_url(RUNS_FOLDER / "mlflow.db")
-    search = _absolute(storage) if storage else _sqlite_url(RUNS_FOLDER / "optuna.db")
-    search = _with_driver(search)
+    search = _with_driver(_absolute(storage) if storage else _sqlite_url(RUNS_FOLDER / DEFAULT_STORAGE))
+    if search.partition("://")[0].partition("+")[0] not in ("sqlite", "postgresql"):
+        raise SettingsError(
+            f"{mask_password(search)!r} is not the URL of a storage that Optuna's studies can lie in",
+            expected="sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE",
+        )
     beside = sqlite_path(search)
     if search == _with_driver(tracking):
         raise SettingsError(
@@ -57,8 +64,12 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
             expected="two databases",
             hint="the same command with another --tracking-uri or --storage",
         )
-    work_root = (RUNS_FOLDER.absolute() if beside is None else beside.parent) / "work"
-    return Stores(tracking_uri=tracking, storage=search, work_root=work_root)
+    place, name = (
+        (RUNS_FOLDER.absolute(), f"{database_of(search)}.work")
+        if beside is None
+        else (beside.parent, "work" if beside.name == DEFAULT_STORAGE else f"{beside.name}.work")
+    )
+    return Stores(tracking_uri=tracking, storage=search, work_root=place / name)
 
 
 def lasting_name(path: Path) -> str:
@@ -75,10 +86,21 @@ def recorded_name(path: Path) -> str:
     return note if is_name(note) else ""
 
 
+def database_of(url: str) -> str:
+    """Return the name of the database of a server's URL, as a name for a file; `server` if the URL has none."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.strip("/"))
+    return name.lstrip(".") or "server"
+
+
 def _absolute(url: str) -> str:
     path = sqlite_path(url)
-    if path is not None:
+    if path is not None and path.name != ":memory:":
         return _sqlite_url(path)
+    if path is not None or url.startswith("sqlite"):
+        raise SettingsError(
+            f"{url!r} is a database in memory, which is gone when the command ends",
+            expected="sqlite:///FILE",
+        )
     if "://" not in url:
         raise SettingsError(
             f"{mask_password(url)!r} is not a URL of a store",

@@ -45,6 +45,13 @@ def read_table(path: Path, options: DatasetOptions) -> ItemTable:
     header, rows = table_rows(path)
     if not header:
         raise DataError(f"{path} is empty", expected="a header and one row for each item", hint=CHECK_HINT)
+    separator = next((mark for mark in ";\t|" if mark in header[0]), None)
+    if separator is not None and len(header) == 1:
+        raise DataError(
+            f"{path}: the cells are separated by {separator!r}",
+            expected="a CSV file with commas between the cells, and points in its numbers",
+            hint="save it as such, or as features.parquet",
+        )
     for where, cells in rows:
         check_width(where, cells, header)
     named = [options.id_column, options.label_column, *([options.group] if options.group else [])]
@@ -161,6 +168,13 @@ def _number(text: str) -> float:
     return value if abs(value) <= FLOAT32_MAX and "_" not in text else math.inf
 
 
+def _is_too_large(text: str) -> bool:
+    try:
+        return FLOAT32_MAX < abs(float(text)) < math.inf
+    except ValueError:
+        return False
+
+
 def is_number(text: str) -> bool:
     """Return whether a cell has a finite number, or no value."""
     return not math.isinf(_number(text.strip()))
@@ -169,6 +183,13 @@ def is_number(text: str) -> bool:
 def _categories(path: Path, name: str, cells: Sequence[str], options: DatasetOptions) -> dict[str, np.ndarray]:
     found = sorted(set(cells).difference(MISSING))
     shown = ", ".join(map(repr, found[:4])) + (" and others" if found[4:] else "")
+    large = next((cell for cell in found if _is_too_large(cell)), None)
+    if large is not None:
+        raise DataError(
+            f"{path}: column {name!r} has the number {large!r:.80}",
+            expected=f"numbers up to {FLOAT32_MAX:.2g}",
+            hint="remove the column, or divide it by a constant",
+        )
     if options.categorical == "refuse":
         raise DataError(
             f"{path}: column {name!r} has text, not numbers: {shown:.200}",

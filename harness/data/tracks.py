@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -92,6 +93,26 @@ class Tracks:
         """A number for each track, int64 [n]; inseparable ones have the same: an interval takes them for one."""
         number_of = {track: n for n, joined in enumerate(self.inseparable.values()) for track in joined}
         return np.array([number_of[track] for track in self.ids], dtype=np.int64)
+
+    def coarse_lines(self) -> list[str]:
+        """Return a line for each column whose values a network cannot tell apart, as a time in seconds since 1970.
+
+        A network takes float32, which has seven digits, and standardises the column afterwards.
+        """
+        if self.features is None:
+            return []
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # of columns without a value
+            middle, spread = np.nanmean(self.features, axis=0), np.nanstd(self.features, axis=0)
+        lines = []
+        for column in np.flatnonzero(spread < 1e-4 * np.abs(middle)):
+            values = self.features[:, column][~np.isnan(self.features[:, column])]
+            exact, told = len(np.unique(values)), len(np.unique(values.astype(np.float32)))
+            if told < exact / 2:
+                lines.append(
+                    f"column {self.columns[column]!r}: of {exact} different values a network tells {told} apart, "
+                    f"because they lie close together far from 0 ({values[0]:.10g}): subtract a constant"
+                )
+        return lines
 
     def excluded_lines(self) -> list[str]:
         """Return `id: reason` for each unusable track."""

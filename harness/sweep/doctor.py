@@ -74,7 +74,8 @@ def _moved(examination: Examination) -> Iterator[Finding]:
         found = f"{database.parent} was moved or copied: the artifacts of {name!r} are recorded at {uri}"
         yield examination.fixable(None, found)
     if examination.fix:
-        fix_artifact_paths(database)
+        with translated(f"correcting the paths in {database}"):
+            fix_artifact_paths(database)
 
 
 def _stores(examination: Examination) -> Iterator[Finding]:
@@ -153,6 +154,7 @@ def _records(examination: Examination, storage: _Storage, tracker: Tracker, know
     running = tracker.runs.running(Kind.STUDY, Kind.TRIAL)
     busy = {run.family_id for run in running}
     busy |= {run.run_id for run in running if run.kind == Kind.STUDY}  # the run of a part has a parent
+    best: dict[str, str] = {}
     for line in storage.sound:
         run = own_run(named.get(line.name, []), line.identity or "")
         if run is None:
@@ -160,8 +162,15 @@ def _records(examination: Examination, storage: _Storage, tracker: Tracker, know
             yield _without_run(examination, line, of_others=line.name in named)
             continue
         known.add(run.run_id)
+        if run.best_run_id is not None:
+            best[run.best_run_id] = line.name
         if run.run_id in busy or storage.has_journals(line):
             yield from _with_error(line.name, _study_on_record(examination, storage, line, tracker, run))
+    there = tracker.runs.present(list(best))
+    for run_id, study in best.items():
+        if run_id not in there:
+            found = f"the run {run_id} of its best trial is not in MLflow any more"
+            yield Finding(study=study, found=found, fixed=False, hint="harness ui, to restore it")
     for run in running:
         if run.kind == Kind.TRIAL and run.family_id in known and not run.is_numbered:
             found = f"run {run.run_id} is not as harness makes the run of a trial, and is ignored"
@@ -173,8 +182,12 @@ def _without_run(examination: Examination, line: StudyOverview, of_others: bool)
     if of_others:
         found = f"MLflow at {at} has the run of another study of that name, made with another --storage"
         return Finding(study=line.name, found=found, fixed=False, hint="harness sweep --study NEW")
+    ended = line.counts.finished + line.counts.failed
     hint = f"harness sweep --study {line.name}, with what it was made with"
-    return Finding(study=line.name, found=f"MLflow at {at} has no run of the study", fixed=False, hint=hint)
+    if ended:
+        hint = "--tracking-uri of the store that has its record"
+    of = f", {ended} of whose trials have ended" if ended else ""
+    return Finding(study=line.name, found=f"MLflow at {at} has no run of the study{of}", fixed=False, hint=hint)
 
 
 def _study_on_record(

@@ -18,7 +18,7 @@ from harness.study import Study, open_storage, reaching
 from harness.sweep.outcome import failure, outcome
 from harness.sweep.placing import make_workers
 from harness.sweep.plan import SweepPlan
-from harness.sweep.reconcile import Record, progress_digest
+from harness.sweep.reconcile import Record, progress_digest, sent_trials
 from harness.sweep.recovery import close_journals, handle_worker_death, requeue_stopped
 from harness.sweep.summary import StudySummary
 from harness.sweep.uploader import JournalUploader, Listener
@@ -247,7 +247,14 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
     asked = plan.settings.trials if targets is None else targets.n_trials
     with study.lock():
         parent = tracker.studies.begin(
-            plan.spec, _description(plan), plan.split, study.context, asked, presence.as_tags(), study.known
+            plan.spec,
+            _description(plan),
+            plan.split,
+            study.context,
+            asked,
+            presence=presence.as_tags(),
+            known=study.known,
+            recorded=sent_trials(study),
         )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()

@@ -30,6 +30,17 @@ ENDED: dict[str, TrialState] = {
 }
 
 
+def sent_trials(study: Study) -> set[int]:
+    """Return the trials that have trained to an end and have no journal any more: MLflow has them.
+
+    Of a study on a database server none are known: their journals lie on other machines.
+    """
+    if study.is_new or study.is_shared:
+        return set()
+    trained = {row.number for row in study.rows() if row.state in ("COMPLETE", "PRUNED")}
+    return trained - set(find_journals(study.work_folder))
+
+
 class Record:
     """A study and its record: the parent run and the runs of its trials."""
 

@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, object]:
     can be read once. One that nobody writes to would be waited for without end.
     """
     try:
-        settings: dict[str, object] = tomllib.loads(regular(path).read_text(encoding="utf-8"))
+        settings: dict[str, object] = tomllib.loads(regular(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(
             f"there is no settings file {path}", expected="a TOML file, for example experiments/fcnn.toml"

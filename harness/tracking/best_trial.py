@@ -36,12 +36,13 @@ def check_has_best(study: RunInfo, runs: Sequence[RunInfo], best: RunInfo) -> No
     Without this the second best would be taken for it.
     """
     named = study.best_run_id
-    if named is None or named == best.run_id:
+    if named == best.run_id or (named is None and study.best_trial in (None, best.trial_number)):
         return
     found = next((run for run in runs if run.run_id == named), None)
     if found is None:
+        run = "the run" if named is None else f"the run {named}"
         raise StudyError(
-            f"the run {named} of the best trial of study {study.study!r} is not in MLflow any more",
+            f"{run} of the best trial of study {study.study!r} is not in MLflow, or not any more",
             expected="the run of the best trial",
             hint="harness ui, to restore it; to export another trial, --run with its run",
         )

@@ -69,7 +69,12 @@ class RunInfo:
     @property
     def best_run_id(self) -> str | None:
         """The run id of the study's best trial, as the last sweep has set it."""
-        return self.tags.get(Tag.BEST_RUN_ID)
+        return self.tags.get(Tag.BEST_RUN_ID) or None
+
+    @property
+    def best_trial(self) -> int | None:
+        """The number of the study's best trial, as the last sweep has set it; its run may be missing."""
+        return whole_number(self.tags.get(Tag.BEST_TRIAL))
 
     @property
     def refit(self) -> tuple[int, str] | None:

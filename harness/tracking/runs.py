@@ -108,6 +108,9 @@ class Runs:
         conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         if status is not None:
             conditions.append(f"attributes.status = '{status}'")
+        return self._search(" and ".join(conditions), experiment=experiment, deleted=deleted)
+
+    def _search(self, wanted: str, *, experiment: str | None = None, deleted: bool = False) -> list[RunInfo]:
         with self._calling("searching runs"):
             from mlflow.entities import ViewType
 
@@ -115,13 +118,19 @@ class Runs:
             ids = [experiment] if experiment else [e.experiment_id for e in self._client.search_experiments(kinds)]
             found, token = [], None
             while True:
-                page = self._client.search_runs(
-                    ids, " and ".join(conditions), kinds, max_results=1000, page_token=token
-                )
+                page = self._client.search_runs(ids, wanted, kinds, max_results=1000, page_token=token)
                 found += [_info(run) for run in page]
                 token = page.token
                 if not token:
                     return found
+
+    def present(self, run_ids: Sequence[str]) -> set[str]:
+        """Return which of these runs are there, and not deleted."""
+        found: set[str] = set()
+        for first in range(0, len(run_ids), 100):
+            named = ", ".join(f"'{run_id}'" for run_id in run_ids[first : first + 100])
+            found |= {run.run_id for run in self._search(f"attributes.run_id IN ({named})")}
+        return found
 
     def experiment_named(self, name: str) -> str | None:
         """Return the id of an experiment, None if there is none of that name."""

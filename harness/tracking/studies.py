@@ -46,12 +46,14 @@ class Studies:
         n_trials: int,
         presence: Tags | None = None,
         known: KnownTrials | None = None,
+        recorded: Collection[int] = (),
     ) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
         A new run gets the split and `context` as files, by which an export finds the data. `n_trials` is the
         number of trials that the study should have. `presence` are the tags that name the process that works on
-        it. `known` are the trials of others that the search is told: they have no runs, and are a file.
+        it. `known` are the trials of others that the search is told: they have no runs, and are a file. `recorded`
+        are the trials whose end is on record: without a run of their study this is not the store that has it.
         """
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
@@ -60,6 +62,14 @@ class Studies:
         experiment = self._experiment_id(spec.experiment)
         named = self.runs_named(spec.name, experiment=experiment)
         found = own_run(named, identity) or next(iter(named), None)
+        if found is None and recorded:
+            count = len(recorded)
+            raise TrackingError(
+                f"{count} trial{'s' if count > 1 else ''} of study {spec.name!r} ended before, and MLflow at "
+                f"{mask_password(self._runs.uri)} has no run of the study",
+                expected="the store that has its record",
+                hint="--tracking-uri of that store, or its database from a copy; --study NEW for another study",
+            )
         if found is None:
             tags |= {**study_tags(spec, Kind.STUDY), Tag.NOTE: description, Tag.STUDY_IDENTITY: identity}
             run_id = self._runs.create(experiment, spec.name, tags)
@@ -125,10 +135,10 @@ class Studies:
         tags: dict[str, str] = {Tag.STUDY_STATE: state}
         if confirmed is not None:  # `begin` had cleared it
             tags[Tag.CONFIRMED_TRIAL] = str(confirmed)
-        if best is not None and best_run_id is not None:
+        if best is not None:
             tags |= {f"{BEST_PREFIX}{name}": "" for name in searched}  # a best trial may lack some of them
             tags |= {
-                Tag.BEST_RUN_ID: best_run_id,
+                Tag.BEST_RUN_ID: best_run_id or "",  # it was deleted, or another machine has not sent it yet
                 Tag.BEST_TRIAL: str(best.number),
                 **{f"{BEST_PREFIX}{name}": str(value) for name, value in best.params.items()},
             }
@@ -245,9 +255,10 @@ class Studies:
         best = [run for parent in parents if (run := best_of(parent, runs_of[parent.run_id])) is not None]
         if not best:
             found = f"study {study!r} has no complete trial" if parents else f"there is no study {study!r}"
+            names = ", ".join(self.names()) or "no study yet"
             raise StudyError(
                 found,
-                expected=", ".join(self.names()) or "no study yet",
+                expected="a study that has one" if parents else names,
                 hint="harness status, or harness sweep",
             )
         if len(parents) > 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from harness.core.errors import TrackingError
-from harness.core.files import make_database, read_only_url, sqlite_path
+from harness.core.files import make_database, read_only_name, read_only_url, sqlite_path
 from harness.core.watched import WatchedFile
 from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
 from harness.tracking.artifacts import Artifacts
@@ -37,6 +39,7 @@ class Tracker:
 
             watched = None
             if self._database is not None:
+                _check_is_no_storage(self._database)
                 if not read_only:
                     make_database(self._database, _make_schema)
                 check_artifact_paths(self._database)
@@ -74,6 +77,20 @@ class Tracker:
             if self._database is not None:
                 location = artifact_folder(self._database, name).as_uri()
             return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_KIND))
+
+
+def _check_is_no_storage(database: Path) -> None:
+    """Raise TrackingError for an SQLite file of Optuna: MLflow would make its tables in it."""
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(read_only_name(database), uri=True)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if {"studies", "trials"} <= tables and "experiments" not in tables:
+        raise TrackingError(
+            f"{database} is a database of Optuna",
+            expected="a database of MLflow, or a file that is not there yet",
+            hint="another --tracking-uri; for Optuna's database there is --storage",
+        )
 
 
 def _make_schema(url: str) -> None:

@@ -38,10 +38,11 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stores.work_folder("s") == tmp_path / "mlruns" / "work" / "s"
     beside = resolve_stores("http://127.0.0.1:5000", "sqlite:///other/search.db")
     assert beside.storage == f"sqlite:///{tmp_path}/other/search.db"
-    assert beside.work_root == tmp_path / "other" / "work"
+    assert beside.work_root == tmp_path / "other" / "search.db.work"
+    assert resolve_stores(None, "sqlite:///other/optuna.db").work_root == tmp_path / "other" / "work"
     server = resolve_stores("http://mlflow:5000", "postgresql://me:secret@db/optuna")
     assert server.storage == "postgresql+psycopg://me:secret@db/optuna"
-    assert server.work_root == tmp_path / "mlruns" / "work"
+    assert server.work_root == tmp_path / "mlruns" / "optuna.work"
     assert server.work_folder("s") == server.work_root / "s" / socket.gethostname()
     with pytest.raises(SettingsError, match="same database"):
         resolve_stores("postgresql+psycopg://db/one", "postgres://db/one")
@@ -51,6 +52,13 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_stores("sqlite:///mlruns/optuna.db", None)
     with pytest.raises(SettingsError, match="not a URL"):
         resolve_stores("mlruns", None)
+    with pytest.raises(SettingsError, match="not the URL of a storage"):
+        resolve_stores(None, "mysql://me:secret@db/optuna")
+    for memory in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(SettingsError, match="gone when the command ends"):
+            resolve_stores(memory, None)
+        with pytest.raises(SettingsError, match="gone when the command ends"):
+            resolve_stores(None, memory)
 
 
 @pytest.mark.parametrize("name", ["a?b", "50%20", "{x}", "a'b\"c"])

@@ -411,6 +411,27 @@ def test_the_interval_of_a_validation_accuracy_takes_a_group_for_one(inside: Har
     assert float(found[4]) == pytest.approx(high, abs=0.006)
 
 
+def test_a_column_that_float32_cannot_tell_apart_is_warned_of(tmp_path: Path) -> None:
+    rows = [[f"i{n}", "ab"[n % 2], 1.7e9 + n % 50, 1.7e9 + 1e6 * n, 5.0, n] for n in range(50)]
+    tracks = load_tracks(table(tmp_path / "set", ["id", "label", "seconds", "weeks", "same", "small"], rows))
+    (line,) = tracks.coarse_lines()
+    assert line.startswith("column 'seconds': of 50 different values a network tells 1 apart")
+
+
+@pytest.mark.parametrize(("mark", "decimal"), [(";", "."), (";", ","), ("\t", ".")])
+def test_another_separator_is_named(tmp_path: Path, mark: str, decimal: str) -> None:
+    lines = [["id", "label", "x"], *([f"i{n}", "ab"[n % 2], f"{n}{decimal}5"] for n in range(12))]
+    (tmp_path / "features.csv").write_text("".join(mark.join(cells) + "\n" for cells in lines))
+    with pytest.raises(DataError, match=re.escape(f"the cells are separated by {mark!r}")):
+        load_tracks(tmp_path)
+
+
+def test_numbers_that_are_too_large_are_no_categories(tmp_path: Path) -> None:
+    rows = [[f"i{n}", "ab"[n % 2], f"{n + 1}e39"] for n in range(12)]
+    with pytest.raises(DataError, match=r"column 'x' has the number '1\d?e39'"):
+        load_tracks(table(tmp_path / "set", ["id", "label", "x"], rows))
+
+
 @pytest.mark.long
 def test_every_command_takes_a_table(
     inside: Harness,

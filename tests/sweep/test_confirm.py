@@ -224,6 +224,7 @@ def test_the_best_trials_fail_where_an_earlier_confirmation_had_others() -> None
         complete(take(study), value=value)
     first, second = study.rows()
     part = open_study(plan_confirmation(plan, 2), first_params={})
+    Tracker(plan.stores.tracking_uri).studies.begin(part.spec, "", plan.split, part.context, 1)
     part.enqueue([first])
     complete(take(part), value=0.4)
     part.enqueue([second])

@@ -11,6 +11,7 @@ from harness.core.events import Event, TrialStarted
 from harness.sweep import driver
 from harness.sweep.driver import open_study, run_sweep
 from harness.sweep.plan import plan_sweep
+from tests.support.commands import Harness
 from tests.support.stores import Stores
 from tests.support.sweeps import FAST, changed, sweep
 
@@ -51,6 +52,18 @@ def test_a_sweep_ends_with_an_error(lose: Callable[[], object], named: str) -> N
     with pytest.raises(HarnessError, match=f"{named} .* was removed or replaced while it was in use"):
         run_sweep(plan, study, listen)
     assert not (MLRUNS / "optuna.db").exists() or (MLRUNS / "optuna.db").stat().st_size
+
+
+def test_a_study_does_not_go_on_where_its_record_is_not(place: Path, inside: Harness) -> None:
+    words = ("sweep", "--model", "fcnn", "--data", "demo", "--epochs", "1", "--jobs", "1", "--pruner", "none")
+    inside(*words, "--trials", "2")
+    other = f"sqlite:///{place}/mlruns/other.db"
+    shown = inside(*words, "--trials", "3", "--tracking-uri", other, code=1).stderr
+    assert "2 trials of study 'demo-fcnn' ended before" in shown
+    assert "try: --tracking-uri of that store" in shown
+    assert "no run of the study, " in inside("doctor", "--tracking-uri", other, code=1).stdout
+    inside(*words, "--trials", "3")
+    Stores.here().check("demo-fcnn", 3, 1)
 
 
 @pytest.mark.long

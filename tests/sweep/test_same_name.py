@@ -12,7 +12,7 @@ from harness.tracking import Tracker
 from harness.tracking.studies import Studies
 from tests.support.commands import Harness
 from tests.support.stores import Stores
-from tests.support.sweeps import FAST, changed, sweep
+from tests.support.sweeps import FAST, changed, sweep, train_without_uploading
 
 NAME = "same"
 
@@ -28,6 +28,19 @@ def ids(stores: Stores) -> dict[str, set[str]]:
 def best(studies: Studies, storage: str) -> str:
     """The run of the best trial of the study in a storage."""
     return studies.best_trial_run(NAME, read_identity(open_storage(storage), NAME)).run_id
+
+
+def test_what_a_study_has_not_sent_yet_is_safe_from_one_of_the_same_name(place: Path) -> None:
+    storage, tracking_uri = (f"sqlite:///{place}/mlruns/{name}.db" for name in ("theirs", "their_runs"))
+    unsent = train_without_uploading(study=NAME, storage=storage, tracking_uri=tracking_uri)
+    before = {path: path.read_bytes() for path in unsent.journals}
+    assert len(before) == 2
+    sweep(study=NAME, trials=1, epochs=1, seed=1)
+    assert {path: path.read_bytes() for path in unsent.journals} == before
+    sweep(study=NAME, storage=storage, tracking_uri=tracking_uri)
+    assert not unsent.journals
+    runs = Tracker(tracking_uri).studies.trial_runs(unsent.record.parent)
+    assert {run.trial_number for run in runs} == {0, 1}
 
 
 @pytest.mark.long

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from harness.tracking import request_timeout
+from harness.core.errors import TrackingError
+from harness.tracking import Tracker, request_timeout
 
 # Imported twice: what libraries change at their import is undone in between, so that only our changes show.
 IMPORT_ALL = """
@@ -74,3 +76,11 @@ def test_the_request_timeout_is_restored(monkeypatch: pytest.MonkeyPatch) -> Non
     with request_timeout(0.5):
         assert os.environ[name] == "1"
     assert name not in os.environ
+
+
+def test_a_database_of_optuna_is_left_alone(workspace: Path) -> None:
+    database = workspace / "mlruns" / "optuna.db"
+    before = database.read_bytes()
+    with pytest.raises(TrackingError, match="is a database of Optuna"):
+        Tracker(f"sqlite:///{database}")
+    assert database.read_bytes() == before
