@@ -64,12 +64,11 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
             expected="two databases",
             hint="the same command with another --tracking-uri or --storage",
         )
-    place, name = (
-        (RUNS_FOLDER.absolute(), f"{database_of(search)}.work")
-        if beside is None
-        else (beside.parent, "work" if beside.name == DEFAULT_STORAGE else f"{beside.name}.work")
-    )
-    return Stores(tracking_uri=tracking, storage=search, work_root=place / name)
+    if beside is None:
+        work_root = RUNS_FOLDER.absolute() / f"{_database_of(search)}.work"
+    else:
+        work_root = beside.with_name("work" if beside.name == DEFAULT_STORAGE else f"{beside.name}.work")
+    return Stores(tracking_uri=tracking, storage=search, work_root=work_root)
 
 
 def lasting_name(path: Path) -> str:
@@ -86,8 +85,8 @@ def recorded_name(path: Path) -> str:
     return note if is_name(note) else ""
 
 
-def database_of(url: str) -> str:
-    """Return the name of the database of a server's URL, as a name for a file; `server` if the URL has none."""
+def _database_of(url: str) -> str:
+    """Return the name of the database of a server's URL, as a name for a folder; `server` if the URL has none."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.strip("/"))
     return name.lstrip(".") or "server"
 

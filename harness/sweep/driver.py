@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.core.errors import TrackingError, mask_password
@@ -254,7 +255,7 @@ def _begin_record(plan: SweepPlan, study: Study, presence: Presence) -> Record:
             asked,
             presence=presence.as_tags(),
             known=study.known,
-            recorded=sent_trials(study),
+            recorded=partial(sent_trials, study),
         )
     record = Record(study, tracker, parent)
     record.end_orphaned_runs()

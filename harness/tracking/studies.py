@@ -46,30 +46,24 @@ class Studies:
         n_trials: int,
         presence: Tags | None = None,
         known: KnownTrials | None = None,
-        recorded: Collection[int] = (),
+        recorded: Callable[[], Collection[int]] = tuple,
     ) -> str:
         """Return the id of a study's run, made or reopened, with status RUNNING.
 
         A new run gets the split and `context` as files, by which an export finds the data. `n_trials` is the
         number of trials that the study should have. `presence` are the tags that name the process that works on
         it. `known` are the trials of others that the search is told: they have no runs, and are a file. `recorded`
-        are the trials whose end is on record: without a run of their study this is not the store that has it.
+        gives the trials whose end is on record: without a run of their study this is not the store that has it.
         """
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
         identity = context.identity
-        self._check_is_here(spec, identity)  # before the experiment is made, which may have another name now
+        self._check_is_here(
+            spec, identity, recorded
+        )  # before the experiment is made, which may have another name now
         experiment = self._experiment_id(spec.experiment)
         named = self.runs_named(spec.name, experiment=experiment)
         found = own_run(named, identity) or next(iter(named), None)
-        if found is None and recorded:
-            count = len(recorded)
-            raise TrackingError(
-                f"{count} trial{'s' if count > 1 else ''} of study {spec.name!r} ended before, and MLflow at "
-                f"{mask_password(self._runs.uri)} has no run of the study",
-                expected="the store that has its record",
-                hint="--tracking-uri of that store, or its database from a copy; --study NEW for another study",
-            )
         if found is None:
             tags |= {**study_tags(spec, Kind.STUDY), Tag.NOTE: description, Tag.STUDY_IDENTITY: identity}
             run_id = self._runs.create(experiment, spec.name, tags)
@@ -99,12 +93,19 @@ class Studies:
             self._runs.log(run_id, tags={Tag.WHOLE: YES})
         return run_id
 
-    def _check_is_here(self, spec: StudySpec, identity: str) -> None:
-        """Raise TrackingError if the run of a study is there, but deleted or in another experiment.
+    def _check_is_here(self, spec: StudySpec, identity: str, recorded: Callable[[], Collection[int]]) -> None:
+        """Raise TrackingError if the run of a study is deleted, in another experiment, or in another store.
 
         A second run would tear the study's record apart.
         """
         made = self.runs_named(spec.name, identity=identity, deleted=True)
+        if not made and (count := len(recorded())):
+            raise TrackingError(
+                f"{count} trial{'s' if count > 1 else ''} of study {spec.name!r} ended before, and MLflow at "
+                f"{mask_password(self._runs.uri)} has no run of the study",
+                expected="the store that has its record",
+                hint="--tracking-uri of that store, or its database from a copy; --study NEW for another study",
+            )
         experiment = self._runs.experiment_named(spec.experiment) if made else None
         here = experiment and self.runs_named(spec.name, identity=identity, experiment=experiment)
         if made and not here:
