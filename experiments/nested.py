@@ -31,7 +31,7 @@ from harness.compare.baselines import BASELINES
 from harness.compare.choose import draw_splits
 from harness.core.files import replacing
 from harness.core.names import derive_seed, digest_of
-from harness.core.records import Split, TrialConfig
+from harness.core.records import SYNTHETIC, Split, TrialConfig
 from harness.core.space import Params
 from harness.core.stats import Estimate, tracks_by_fits
 from harness.data import FEATURE_COLUMNS, Tracks, View, read_split, stratified_split
@@ -219,7 +219,7 @@ def report(found: Sequence[Answers], tracks: Tracks, *, redrawn: bool, out: Path
     """Print the accuracy of each way and the differences with their intervals; write them to `result.json`."""
     console = Console(width=100)
     if tracks.synthetic:
-        console.print("these data are SYNTHETIC: figures say nothing about music")
+        console.print(SYNTHETIC)
     ways = list(found[0].right)
     accuracies = {way: [float(np.mean(answers.right[way])) for answers in found] for way in ways}
     table = Table("way", "mean test accuracy", "lowest", "highest", title=f"{len(found)} outer runs")

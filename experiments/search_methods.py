@@ -32,7 +32,7 @@ from rich.table import Table
 from harness.core.files import replacing
 from harness.core.names import derive_seed, digest_of
 from harness.core.pages.canvas import COLOURS, Picture, panels_of
-from harness.core.records import TrialConfig
+from harness.core.records import SYNTHETIC, TrialConfig
 from harness.core.space import Params
 from harness.data import Tracks, View, used_columns, validation_folds, with_crop
 from harness.data.open import load_data
@@ -209,7 +209,7 @@ def report(found: dict[str, list[Found]], model: str, *, synthetic: bool) -> Non
     """Print what each way has found in the end, and in the time of the quickest and of the slowest."""
     console = Console(width=110)
     if synthetic:
-        console.print("these data are SYNTHETIC: figures say nothing about music")
+        console.print(SYNTHETIC)
     title = (
         f"{model}: accuracy on fresh folds, mean and standard error of {len(next(iter(found.values())))} studies"
     )

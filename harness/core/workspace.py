@@ -6,7 +6,6 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from harness.core.errors import SettingsError, mask_password
 from harness.core.files import FileLock, sqlite_path
@@ -44,8 +43,8 @@ def resolve_stores(tracking_uri: str | None, storage: str | None) -> Stores:
     """Return the stores of an MLflow URI and an Optuna URL, None for the defaults under `mlruns/`.
 
     The work folder is beside an SQLite storage, so that the same command from another folder finds it. For a
-    database server it is under `mlruns/`. That of `optuna.db` is `work`, that of any other database DATABASE.work:
-    two storages may have a study of the same name.
+    database server it is under `mlruns/`. That of `optuna.db` is `work`, that of any other file FILE.work, that of
+    a server HOST_PORT_DATABASE.work: two storages may have a study of the same name.
 
     Raises SettingsError if an argument is not the URL of a store, if both are the same database, and if the path
     of an SQLite file has a character that a URL cannot have.
@@ -86,16 +85,16 @@ def recorded_name(path: Path) -> str:
 
 
 def _database_of(url: str) -> str:
-    """Return the name of the database of a server's URL, as a name for a folder; `server` if the URL has none."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.strip("/"))
-    return name.lstrip(".") or "server"
+    """Return the host and the database of a server's URL, as a name for a folder: HOST_PORT_DATABASE."""
+    place = re.split("[?#]", url.partition("://")[2].rpartition("@")[2])[0]  # no part of a password
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", place).strip("._") or "server"
 
 
 def _absolute(url: str) -> str:
     path = sqlite_path(url)
     if path is not None and path.name != ":memory:":
         return _sqlite_url(path)
-    if path is not None or url.startswith("sqlite"):
+    if path is not None or url.startswith(("sqlite:", "sqlite+")):
         raise SettingsError(
             f"{url!r} is a database in memory, which is gone when the command ends",
             expected="sqlite:///FILE",

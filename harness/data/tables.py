@@ -168,11 +168,13 @@ def _number(text: str) -> float:
     return value if abs(value) <= FLOAT32_MAX and "_" not in text else math.inf
 
 
-def _is_too_large(text: str) -> bool:
+def _is_any_number(text: str) -> bool:
+    """Return whether a cell has a number, of any size."""
     try:
-        return FLOAT32_MAX < abs(float(text)) < math.inf
+        float(text)
     except ValueError:
         return False
+    return "_" not in text
 
 
 def is_number(text: str) -> bool:
@@ -183,8 +185,8 @@ def is_number(text: str) -> bool:
 def _categories(path: Path, name: str, cells: Sequence[str], options: DatasetOptions) -> dict[str, np.ndarray]:
     found = sorted(set(cells).difference(MISSING))
     shown = ", ".join(map(repr, found[:4])) + (" and others" if found[4:] else "")
-    large = next((cell for cell in found if _is_too_large(cell)), None)
-    if large is not None:
+    if found and all(_is_any_number(cell) for cell in found):
+        large = next(cell for cell in found if not is_number(cell))
         raise DataError(
             f"{path}: column {name!r} has the number {large!r:.80}",
             expected=f"numbers up to {FLOAT32_MAX:.2g}",

@@ -105,11 +105,11 @@ def _known_version(path: Path) -> Iterator[None]:
 
     It looks each time that it opens one, by Alembic, whose import takes 0.3 s, and has no option against it.
     """
-    own = getattr(rdb, "_VersionManager", None)
-    if own is None or not (path.exists() and is_of_this_schema(path)):  # an Optuna that does it otherwise
-        yield
-        return
     with _REPLACING:
+        own = getattr(rdb, "_VersionManager", None)
+        if own is None or not (path.exists() and is_of_this_schema(path)):  # an Optuna that does it otherwise
+            yield
+            return
         rdb._VersionManager = _KnownVersion  # type: ignore[assignment, misc]
         try:
             yield

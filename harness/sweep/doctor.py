@@ -19,7 +19,7 @@ from harness.core.trial_rows import ENDED_STATES
 from harness.core.workspace import Stores
 from harness.study import Study, StudyFault, StudyOverview, list_studies, open_storage, reaching
 from harness.sweep.examination import Examination, Finding
-from harness.sweep.reconcile import Record
+from harness.sweep.reconcile import Record, sent_trials
 from harness.sweep.recovery import close_journals
 from harness.sweep.unknown_runs import examine_unknown_runs, work_of_others
 from harness.tracking import (
@@ -154,40 +154,45 @@ def _records(examination: Examination, storage: _Storage, tracker: Tracker, know
     running = tracker.runs.running(Kind.STUDY, Kind.TRIAL)
     busy = {run.family_id for run in running}
     busy |= {run.run_id for run in running if run.kind == Kind.STUDY}  # the run of a part has a parent
-    best: dict[str, str] = {}
+    found_runs: dict[str, RunInfo] = {}
     for line in storage.sound:
         run = own_run(named.get(line.name, []), line.identity or "")
         if run is None:
             # On a shared server two storages may have a study of the same name.
-            yield _without_run(examination, line, of_others=line.name in named)
+            yield _without_run(examination, storage, line, of_others=line.name in named)
             continue
         known.add(run.run_id)
-        if run.best_run_id is not None:
-            best[run.best_run_id] = line.name
+        found_runs[line.name] = run
         if run.run_id in busy or storage.has_journals(line):
             yield from _with_error(line.name, _study_on_record(examination, storage, line, tracker, run))
-    there = tracker.runs.present(list(best))
-    for run_id, study in best.items():
-        if run_id not in there:
-            found = f"the run {run_id} of its best trial is not in MLflow any more"
-            yield Finding(study=study, found=found, fixed=False, hint="harness ui, to restore it")
+    yield from _lost_bests(tracker, found_runs)
     for run in running:
         if run.kind == Kind.TRIAL and run.family_id in known and not run.is_numbered:
             found = f"run {run.run_id} is not as harness makes the run of a trial, and is ignored"
             yield Finding(study=run.study, found=found, fixed=False, hint="harness ui, to look at it", fault=False)
 
 
-def _without_run(examination: Examination, line: StudyOverview, of_others: bool) -> Finding:
+def _lost_bests(tracker: Tracker, runs: dict[str, RunInfo]) -> Iterator[Finding]:
+    """Yield a finding for each study whose best trial has no run; `runs` are those of the studies, by name."""
+    there = tracker.runs.present([run.best_run_id for run in runs.values() if run.best_run_id is not None])
+    for study, run in runs.items():
+        if run.best_trial is None or run.best_run_id in there:
+            continue
+        if run.best_run_id is None and tracker.studies.trial_run(run.run_id, run.best_trial) is not None:
+            continue  # it was sent after the study's end
+        found = f"the run of its best trial ({run.best_trial}) is not in MLflow, or not any more"
+        yield Finding(study=study, found=found, fixed=False, hint="harness ui, to restore it")
+
+
+def _without_run(examination: Examination, storage: _Storage, line: StudyOverview, of_others: bool) -> Finding:
     at = mask_password(examination.stores.tracking_uri)
     if of_others:
         found = f"MLflow at {at} has the run of another study of that name, made with another --storage"
         return Finding(study=line.name, found=found, fixed=False, hint="harness sweep --study NEW")
-    ended = line.counts.finished + line.counts.failed
     hint = f"harness sweep --study {line.name}, with what it was made with"
-    if ended:
+    if sent_trials(storage.open(line)):
         hint = "--tracking-uri of the store that has its record"
-    of = f", {ended} of whose trials have ended" if ended else ""
-    return Finding(study=line.name, found=f"MLflow at {at} has no run of the study{of}", fixed=False, hint=hint)
+    return Finding(study=line.name, found=f"MLflow at {at} has no run of the study", fixed=False, hint=hint)
 
 
 def _study_on_record(

@@ -38,17 +38,18 @@ def check_has_best(study: RunInfo, runs: Sequence[RunInfo], best: RunInfo) -> No
     named = study.best_run_id
     if named == best.run_id or (named is None and study.best_trial in (None, best.trial_number)):
         return
-    found = next((run for run in runs if run.run_id == named), None)
+    number = study.best_trial
+    found = next((run for run in runs if named == run.run_id or (not named and number == run.trial_number)), None)
     if found is None:
-        run = "the run" if named is None else f"the run {named}"
         raise StudyError(
-            f"{run} of the best trial of study {study.study!r} is not in MLflow, or not any more",
+            f"the run of the best trial ({number}) of study {study.study!r} is not in MLflow, or not any more",
             expected="the run of the best trial",
             hint="harness ui, to restore it; to export another trial, --run with its run",
         )
     if Objective.of_text(study.params.get(OBJECTIVE)).best_name not in found.metrics:
         raise StudyError(
-            f"the run {named} of the best trial of study {study.study!r} has no figures: its end is not on record",
+            f"the run {found.run_id} of the best trial of study {study.study!r} has no figures: its end is not on "
+            "record",
             expected="the figures and the checkpoint of the best trial",
             hint="harness doctor; to export another trial, --run with its run",
         )

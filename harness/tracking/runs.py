@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.clock import now
 from harness.core.errors import TrackingError, mask_password
-from harness.core.names import new_name
+from harness.core.names import is_name, new_name
 from harness.core.watched import WatchedFile
 from harness.tracking.client import translated
 from harness.tracking.run_info import RunInfo
@@ -127,8 +127,9 @@ class Runs:
     def present(self, run_ids: Sequence[str]) -> set[str]:
         """Return which of these runs are there, and not deleted."""
         found: set[str] = set()
-        for first in range(0, len(run_ids), 100):
-            named = ", ".join(f"'{run_id}'" for run_id in run_ids[first : first + 100])
+        sound = [run_id for run_id in run_ids if is_name(run_id)]  # a tag can be changed by hand
+        for first in range(0, len(sound), 100):
+            named = ", ".join(f"'{run_id}'" for run_id in sound[first : first + 100])
             found |= {run.run_id for run in self._search(f"attributes.run_id IN ({named})")}
         return found
 

@@ -99,7 +99,7 @@ class Studies:
         A second run would tear the study's record apart.
         """
         made = self.runs_named(spec.name, identity=identity, deleted=True)
-        if not made and (count := len(recorded())):
+        if not made and own_run(self.runs_named(spec.name), identity) is None and (count := len(recorded())):
             raise TrackingError(
                 f"{count} trial{'s' if count > 1 else ''} of study {spec.name!r} ended before, and MLflow at "
                 f"{mask_password(self._runs.uri)} has no run of the study",

@@ -42,7 +42,13 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_stores(None, "sqlite:///other/optuna.db").work_root == tmp_path / "other" / "work"
     server = resolve_stores("http://mlflow:5000", "postgresql://me:secret@db/optuna")
     assert server.storage == "postgresql+psycopg://me:secret@db/optuna"
-    assert server.work_root == tmp_path / "mlruns" / "optuna.work"
+    assert server.work_root == tmp_path / "mlruns" / "db_optuna.work"
+    for url, name in (
+        ("postgresql://me:p[w@h:5432/optuna", "h_5432_optuna.work"),
+        ("postgresql://me:pa/ss@h/optuna?sslmode=require", "h_optuna.work"),
+        ("postgresql://", "server.work"),
+    ):
+        assert resolve_stores(None, url).work_root.name == name
     assert server.work_folder("s") == server.work_root / "s" / socket.gethostname()
     with pytest.raises(SettingsError, match="same database"):
         resolve_stores("postgresql+psycopg://db/one", "postgres://db/one")
@@ -50,8 +56,9 @@ def test_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_stores("sqlite:///one.db", "sqlite:///one.db")
     with pytest.raises(SettingsError, match="same database"):
         resolve_stores("sqlite:///mlruns/optuna.db", None)
-    with pytest.raises(SettingsError, match="not a URL"):
-        resolve_stores("mlruns", None)
+    for no_url in ("mlruns", "sqlite.db"):
+        with pytest.raises(SettingsError, match="not a URL"):
+            resolve_stores(no_url, None)
     with pytest.raises(SettingsError, match="not the URL of a storage"):
         resolve_stores(None, "mysql://me:secret@db/optuna")
     for memory in ("sqlite://", "sqlite:///:memory:"):

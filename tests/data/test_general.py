@@ -427,9 +427,12 @@ def test_another_separator_is_named(tmp_path: Path, mark: str, decimal: str) -> 
 
 
 def test_numbers_that_are_too_large_are_no_categories(tmp_path: Path) -> None:
-    rows = [[f"i{n}", "ab"[n % 2], f"{n + 1}e39"] for n in range(12)]
-    with pytest.raises(DataError, match=r"column 'x' has the number '1\d?e39'"):
+    rows = [[f"i{n}", "ab"[n % 2], f"{n + 1}e400"] for n in range(12)]
+    with pytest.raises(DataError, match=r"column 'x' has the number '1\d?e400'"):
         load_tracks(table(tmp_path / "set", ["id", "label", "x"], rows))
+    codes = [[f"i{n}", "ab"[n % 2], ("12e4", "3e40", "zz")[n % 3]] for n in range(12)]
+    one_hot = {"categorical": "one-hot"}
+    assert len(load_tracks(table(tmp_path / "codes", ["id", "label", "x"], codes), options=one_hot).columns) == 3
 
 
 @pytest.mark.long

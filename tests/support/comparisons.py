@@ -103,7 +103,7 @@ def scheme_of(repeats: int, tracks: int, *, redrawn: bool) -> ResamplingScheme:
 def outcome(wrong: int) -> Outcome:
     truth = np.array([0, 0, 1, 1])
     guesses = np.where(np.arange(4) < wrong, 1 - truth, truth)
-    curves = {"val_accuracy": [0.5, 0.75], "train_loss": [1.0, 0.5], "val_loss": [1.0, 0.5]}
+    curves = {"val_accuracy": [0.5, 0.75], "train_loss": [1.0, 0.5]}
     return Outcome(state="complete", seconds=float("nan"), valid=np.array([0, 0]), test=guesses, curves=curves)
 
 

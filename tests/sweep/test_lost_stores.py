@@ -61,7 +61,7 @@ def test_a_study_does_not_go_on_where_its_record_is_not(place: Path, inside: Har
     shown = inside(*words, "--trials", "3", "--tracking-uri", other, code=1).stderr
     assert "2 trials of study 'demo-fcnn' ended before" in shown
     assert "try: --tracking-uri of that store" in shown
-    assert "no run of the study, " in inside("doctor", "--tracking-uri", other, code=1).stdout
+    assert "--tracking-uri of the store that has" in inside("doctor", "--tracking-uri", other, code=1).stdout
     inside(*words, "--trials", "3")
     Stores.here().check("demo-fcnn", 3, 1)
 
