@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
     parser.add_argument("--model", choices=("fcnn", "cnn"), default="fcnn")
     parser.add_argument("--studies", type=int, default=10, help="studies for each sampler and pruner")
+    parser.add_argument("--seed", type=int, action="append", help="seed of a study, instead of the first N")
     parser.add_argument("--only", action="append", help="SAMPLER-PRUNER, as tpe-asha; all without it")
     parser.add_argument("--ends-only", action="store_true", help="measure only the last incumbent of each study")
     parser.add_argument("--crop", choices=("none", "frame"), help="fix it for the CNN, instead of searching it")
@@ -83,7 +84,8 @@ def main() -> None:
     wanted.out.mkdir(parents=True, exist_ok=True)
     methods = wanted.only or [f"{sampler}-{pruner}" for sampler, pruner in product(SAMPLERS, PRUNERS)]
     found: dict[str, list[Found]] = {method: [] for method in methods}
-    for seed, method in product(range(wanted.studies), methods):
+    seeds = wanted.seed or list(range(wanted.studies))
+    for seed, method in product(seeds, methods):
         found[method].append(study_of(wanted, tracks, method, seed))
         last = found[method][-1]
         print(
@@ -92,7 +94,7 @@ def main() -> None:
         )
     report(found, wanted.model, synthetic=tracks.synthetic)
     if not tracks.synthetic:
-        keep(found, name_of(wanted))
+        keep(found, seeds, name_of(wanted))
     if wanted.picture is not None:
         picture(found, wanted.model).save(wanted.picture)
 
@@ -231,24 +233,23 @@ def said(values: Sequence[float]) -> str:
     return f"{np.mean(known):.3f} +- {np.std(known, ddof=1) / len(known) ** 0.5:.3f}"
 
 
-def keep(found: dict[str, list[Found]], name: str) -> None:
-    """Write the figures beside this script."""
+def keep(found: dict[str, list[Found]], seeds: Sequence[int], name: str) -> None:
+    """Write the figures beside this script, to those of other methods and seeds."""
     RESULTS.mkdir(exist_ok=True)
-    content = {
-        method: [
-            {
-                "seconds": round(s.seconds, 1),
-                "epochs": s.epochs,
-                "incumbents": [[round(t, 1), a] for t, a in s.incumbents],
-            }
-            for s in studies
-        ]
-        for method, studies in found.items()
-    }
     path = RESULTS / f"{name}.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for method, studies in found.items():
+        of_method = {study["seed"]: study for study in kept.get(method, [])}
+        for seed, study in zip(seeds, studies, strict=True):
+            of_method[seed] = {
+                "seed": seed,
+                "seconds": round(study.seconds, 1),
+                "epochs": study.epochs,
+                "incumbents": [[round(since, 1), accuracy] for since, accuracy in study.incumbents],
+            }
+        kept[method] = [of_method[seed] for seed in sorted(of_method)]
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({**before, **content}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def picture(found: dict[str, list[Found]], model: str) -> Picture:
