@@ -129,7 +129,7 @@ def test_the_page_says_what_is_quoted_and_what_is_measured(script: ModuleType) -
     text = script.page(with_segments, names, synthetic=True, repeats=10)
     assert "| XGBoost | 0.901 | 0.900 | XGBoost is not installed |\n" in text
     assert "Not measured here" not in text
-    assert "**SYNTHETIC data" in text
+    assert "**The data are SYNTHETIC" in text
     assert "is quoted at 0.901. Here: 3 s, by row: the leak 0.900.**" in text
     assert not re.search(r"\n\n\n|[ \t]\n", text)
     assert len([line for line in text.splitlines() if line.startswith("| ")]) == 11
