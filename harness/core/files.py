@@ -270,6 +270,11 @@ def _is_in_wal_mode(path: Path) -> bool:
         return file.read(20)[18:] == b"\x02\x02"
 
 
+def tables_of(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the tables of an SQLite database."""
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def sqlite_path(url: str) -> Path | None:
     """Return the file of an SQLite URL, or None for any other URL."""
     scheme, _, rest = url.partition("://")

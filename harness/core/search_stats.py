@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+CONFIDENCE = 0.95  # of an interval, where a function is not told another
 CURVE_POINTS = 200  # numbers of trials for which an expected best is computed
 
 
@@ -52,7 +53,7 @@ def expected_best(values: Sequence[float]) -> ExpectedBest:
 
 
 def wilson_interval(
-    successes: float, trials: float, confidence: float = 0.95, *, quantile: float | None = None
+    successes: float, trials: float, confidence: float = CONFIDENCE, *, quantile: float | None = None
 ) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, both ends in [0, 1].
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
-from harness.core.search_stats import Floats, wilson_interval
+from harness.core.search_stats import CONFIDENCE, Floats, wilson_interval
 
 Booleans = NDArray[np.bool_]
-CONFIDENCE = 0.95  # of an interval, where a function is not told another
 FEW_TRACKS = 10  # that differ: below, a variance that is estimated from them can be far too small
 
 
@@ -75,7 +74,7 @@ def tracks_by_fits(
     clusters: Sequence[NDArray[Any]],
     redrawn: float,
     *,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Return a mean over tracks and fits with its interval; the tracks and the fits are both taken as a sample.
 
@@ -191,7 +190,7 @@ def accuracy_interval(correct: Booleans, clusters: NDArray[Any]) -> tuple[float,
     numbers = np.unique(clusters, return_inverse=True)[1]
     count = int(numbers.max()) + 1
     if count == tracks:
-        return wilson_interval(int(correct.sum()), tracks, CONFIDENCE)
+        return wilson_interval(int(correct.sum()), tracks)
     if count == 1:
         return 0.0, 1.0
     effect = tracks / count

@@ -13,7 +13,7 @@ from harness.core.ranking import rank
 from harness.core.recorded import checked
 from harness.core.records import StudySpec
 from harness.core.space import Params, len_of_grid
-from harness.core.trial_rows import TrialCounts, TrialRow
+from harness.core.trial_rows import FINISHED_STATES, TrialCounts, TrialRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ class Stall:
         if budget.patience is None:
             return None
         ended = sorted(
-            (row for row in rows if row.state in ("COMPLETE", "PRUNED") and row.ended is not None),
+            (row for row in rows if row.state in FINISHED_STATES and row.ended is not None),
             key=lambda row: (row.ended, row.number),
         )
         complete = [

@@ -9,7 +9,8 @@ from statistics import stdev
 
 from harness.core.space import Params
 
-ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")  # of Optuna, in which a trial is not run again
+FINISHED_STATES = ("COMPLETE", "PRUNED")  # of Optuna, in which a trial has trained to an end
+ENDED_STATES = (*FINISHED_STATES, "FAIL")  # of Optuna, in which a trial is not run again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,13 +92,13 @@ def _database_of(url: str) -> str:
 
 def _absolute(url: str) -> str:
     path = sqlite_path(url)
-    if path is not None and path.name != ":memory:":
-        return _sqlite_url(path)
-    if path is not None or url.startswith(("sqlite:", "sqlite+")):
+    if url.startswith(("sqlite:", "sqlite+")) and (path is None or path.name == ":memory:"):
         raise SettingsError(
             f"{url!r} is a database in memory, which is gone when the command ends",
             expected="sqlite:///FILE",
         )
+    if path is not None:
+        return _sqlite_url(path)
     if "://" not in url:
         raise SettingsError(
             f"{mask_password(url)!r} is not a URL of a store",

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from harness.core.errors import DataError
 from harness.core.json_types import JsonObject
 from harness.core.records import Split
+from harness.core.search_stats import CONFIDENCE
 from harness.core.stats import Estimate, tracks_by_fits
 from harness.data.filling import median_filler
 from harness.data.inputs import FAR, FEATURE_SUFFIXES, TABLE_SUFFIXES, feature_rows
@@ -33,7 +34,6 @@ SAME = 1e-3
 # The cosine from which a track is most likely a repeat. Of GTZAN's 12 pairs above it that are not identical the
 # fault-filtered lists, which drop repeats, keep both tracks of none; of the next 19 pairs they keep those of 12.
 LIKELY = 0.99
-CONFIDENCE = 0.95  # of the interval
 Duplicate = Literal["identical", "likely"]
 
 
@@ -185,7 +185,7 @@ def judge(tracks: Tracks, split: Split, scaled: Scaled, top: int) -> Judgement:
         top=top,
         share=float(shares.mean()),
         chance=float(chances.mean()),
-        gain=tracks_by_fits([shares - chances], [known.units[asking]], 0.0, confidence=CONFIDENCE),
+        gain=tracks_by_fits([shares - chances], [known.units[asking]], 0.0),
     )
 
 

@@ -101,7 +101,7 @@ class Tracks:
         """
         if self.features is None:
             return []
-        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # of columns without a value
+        with warnings.catch_warnings(action="ignore"):  # of columns without a value
             middle, spread = np.nanmean(self.features, axis=0), np.nanstd(self.features, axis=0)
         lines = []
         for column in np.flatnonzero(spread < 1e-4 * np.abs(middle)):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.core.errors import StudyError, mask_login, mask_password
-from harness.core.files import read_only_name
+from harness.core.files import read_only_name, tables_of
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -100,7 +100,7 @@ def check_is_optunas(path: Path) -> None:
     """
     try:
         with closing(sqlite3.connect(read_only_name(path), uri=True)) as connection:
-            found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            found = tables_of(connection)
     except (sqlite3.Error, OSError) as error:
         raise not_opened(f"sqlite:///{path}", error) from error
     missing = [name for name in OPTUNAS_TABLES if name not in found]

@@ -15,7 +15,7 @@ from harness.core.journal import find_journals, read_events
 from harness.core.names import digest_of
 from harness.core.records import TrialState
 from harness.core.study_record import Conclusion
-from harness.core.trial_rows import TrialRow
+from harness.core.trial_rows import FINISHED_STATES, TrialRow
 from harness.study import Study, ranked
 from harness.sweep.uploader import JournalUploader, Listener
 from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog
@@ -37,7 +37,7 @@ def sent_trials(study: Study) -> set[int]:
     """
     if study.is_new or study.is_shared:
         return set()
-    trained = {row.number for row in study.rows() if row.state in ("COMPLETE", "PRUNED")}
+    trained = {row.number for row in study.rows() if row.state in FINISHED_STATES}
     return trained - set(find_journals(study.work_folder))
 
 

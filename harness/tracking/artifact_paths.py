@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harness.core.errors import TrackingError
-from harness.core.files import read_only_name
+from harness.core.files import read_only_name, tables_of
 from harness.core.workspace import NAME
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -80,7 +80,7 @@ def moved_experiments(database: Path) -> dict[str, str]:
     another name (a link) is correct.
     """
     with closing(sqlite3.connect(read_only_name(database), uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
+        if "experiments" not in tables_of(connection):
             return {}
         rows = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
     moved = {}
@@ -111,7 +111,7 @@ def fix_artifact_paths(database: Path) -> None:
         return
     moved = moved_experiments(database)
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = tables_of(connection)
         for name, old in moved.items():
             new = artifact_folder(database, name).as_uri()
             for table, column in _COLUMNS:

@@ -35,11 +35,14 @@ def check_has_best(study: RunInfo, runs: Sequence[RunInfo], best: RunInfo) -> No
 
     Without this the second best would be taken for it.
     """
-    named = study.best_run_id
-    if named == best.run_id or (named is None and study.best_trial in (None, best.trial_number)):
+    named, number = study.best_run_id, study.best_trial
+    if named is None and number is None:
         return
-    number = study.best_trial
-    found = next((run for run in runs if named == run.run_id or (not named and number == run.trial_number)), None)
+
+    def is_named(run: RunInfo) -> bool:
+        return run.trial_number == number if named is None else run.run_id == named
+
+    found = best if is_named(best) else next(filter(is_named, runs), None)
     if found is None:
         raise StudyError(
             f"the run of the best trial ({number}) of study {study.study!r} is not in MLflow, or not any more",

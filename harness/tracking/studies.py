@@ -58,9 +58,8 @@ class Studies:
         tags: dict[str, str] = {Tag.STUDY_STATE: StudyState.RUNNING, Tag.TRIALS_ASKED: str(n_trials)}
         tags |= presence or {}
         identity = context.identity
-        self._check_is_here(
-            spec, identity, recorded
-        )  # before the experiment is made, which may have another name now
+        # Before the experiment is made, which may have another name now.
+        self._check_is_here(spec, identity, recorded)
         experiment = self._experiment_id(spec.experiment)
         named = self.runs_named(spec.name, experiment=experiment)
         found = own_run(named, identity) or next(iter(named), None)
@@ -99,7 +98,7 @@ class Studies:
         A second run would tear the study's record apart.
         """
         made = self.runs_named(spec.name, identity=identity, deleted=True)
-        if not made and own_run(self.runs_named(spec.name), identity) is None and (count := len(recorded())):
+        if not made and (count := len(recorded())) and own_run(self.runs_named(spec.name), identity) is None:
             raise TrackingError(
                 f"{count} trial{'s' if count > 1 else ''} of study {spec.name!r} ended before, and MLflow at "
                 f"{mask_password(self._runs.uri)} has no run of the study",

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from harness.core.errors import TrackingError
-from harness.core.files import make_database, read_only_name, read_only_url, sqlite_path
+from harness.core.files import make_database, read_only_name, read_only_url, sqlite_path, tables_of
 from harness.core.watched import WatchedFile
 from harness.tracking.artifact_paths import artifact_folder, check_artifact_paths
 from harness.tracking.artifacts import Artifacts
@@ -84,7 +84,7 @@ def _check_is_no_storage(database: Path) -> None:
     if not database.exists():
         return
     with closing(sqlite3.connect(read_only_name(database), uri=True)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = tables_of(connection)
     if {"studies", "trials"} <= tables and "experiments" not in tables:
         raise TrackingError(
             f"{database} is a database of Optuna",

@@ -41,7 +41,7 @@ class Unsent:
         return sorted(self.plan.work_folder.glob("trial-*.jsonl"))
 
 
-FAST = SweepSettings(model="fcnn", data="demo", trials=2, epochs=4, jobs=1, pruner="none", device="cpu")
+FAST = SweepSettings(model="fcnn", data="demo", trials=2, epochs=4, jobs=1, pruner="none")
 
 
 def changed(settings: SweepSettings = FAST, **changes: Any) -> SweepSettings:
