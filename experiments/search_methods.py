@@ -12,6 +12,9 @@ the seconds of training. What an earlier call has done, it does not do again. Of
 core of its own (`taskset -c 0`), because a CNN that trains alone takes two threads. In `--precision bf16` the CNN
 takes 0.7 of the time, on a CPU that has it. The studies and figures of `--crop` and `--precision` are kept apart:
 those of `--crop frame --precision bf16` in `cnn-frame-bf16.json`.
+
+With `--replay` the studies of random settings with a pruner take their epochs from the one without (see
+`replayed_search.py`), instead of training them again: the seconds are those of that study.
 """
 
 from __future__ import annotations
@@ -19,13 +22,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from mlflow import MlflowClient
+from replayed_search import replay, trials_of
 from rich.console import Console
 from rich.table import Table
 
@@ -48,6 +54,14 @@ SAMPLERS = ("tpe", "random")
 TRIALS, EPOCHS = 40, 30
 FRESH_FOLDS = 5
 RESULTS = Path(__file__).with_name("search_methods")
+
+
+class Epoch(NamedTuple):
+    """An epoch of a study: the setting of its trial, its seconds and its validation accuracy."""
+
+    params: Params
+    seconds: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ def main() -> None:
     parser.add_argument("--ends-only", action="store_true", help="measure only the last incumbent of each study")
     parser.add_argument("--crop", choices=("none", "frame"), help="fix it for the CNN, instead of searching it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--replay", action="store_true", help="look the epochs of random settings up")
     parser.add_argument("--picture", type=Path, help="draw the picture to this file")
     wanted = parser.parse_args()
     tracks = load_data(wanted.data)
@@ -107,7 +122,7 @@ def name_of(wanted: argparse.Namespace) -> str:
 
 def study_of(wanted: argparse.Namespace, tracks: Tracks, method: str, seed: int) -> Found:
     """Run a study and measure its incumbents, or read what an earlier call has found."""
-    path = wanted.out / f"{name_of(wanted)}-{method}-{seed}.json"
+    path = wanted.out / f"{study_name(wanted, method, seed)}.json"
     if not path.exists():
         write(path, searched(wanted, method, seed))
     recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -119,11 +134,32 @@ def study_of(wanted: argparse.Namespace, tracks: Tracks, method: str, seed: int)
 def searched(wanted: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
     """Run a study; return its seconds and epochs of training and its incumbents' settings."""
     sampler, _, pruner = method.partition("-")
-    plan = plan_of(wanted, sampler=sampler, pruner=pruner, seed=seed, study=f"{name_of(wanted)}-{method}-{seed}")
+    plan = plan_of(wanted, sampler=sampler, pruner=pruner, seed=seed, study=study_name(wanted, method, seed))
+    if wanted.replay and sampler == "random" and pruner != "none":
+        whole = plan_of(
+            wanted, sampler=sampler, pruner="none", seed=seed, study=study_name(wanted, "random-none", seed)
+        )
+        trials = trials_of(whole.stores.tracking_uri, complete(whole))
+        with TemporaryDirectory() as folder:
+            store = Path(folder)
+            stores = replace(plan.stores, storage=f"sqlite:///{store}/optuna.db", work_root=store / "work")
+            given = replay(replace(plan, stores=stores), trials)
+        return path_of(
+            [Epoch(config.params, metrics.seconds, metrics.val_accuracy or 0.0) for config, metrics in given]
+        )
+    return path_of(epochs_of(plan.stores.tracking_uri, complete(plan)))
+
+
+def complete(plan: SweepPlan) -> str:
+    """Run a study to its end, unless it is there; return its run."""
     summary = run_sweep(plan, open_study(plan))
     if not summary.is_complete:
         raise SystemExit(f"{plan.spec.name} did not come to its end; the same command goes on")
-    return path_of(plan, summary.parent_run_id)
+    return summary.parent_run_id
+
+
+def study_name(wanted: argparse.Namespace, method: str, seed: int) -> str:
+    return f"{name_of(wanted)}-{method}-{seed}"
 
 
 def plan_of(wanted: argparse.Namespace, **given: object) -> SweepPlan:
@@ -145,25 +181,30 @@ def plan_of(wanted: argparse.Namespace, **given: object) -> SweepPlan:
     return plan_sweep(load_settings(Path(__file__).with_name(f"{wanted.model}.toml"), {**stores, **given}))
 
 
-def path_of(plan: SweepPlan, parent: str) -> dict[str, object]:
-    """The incumbents of a study in the order of its epochs, from what MLflow has of them."""
-    client = MlflowClient(plan.stores.tracking_uri)
+def epochs_of(tracking_uri: str, parent: str) -> list[Epoch]:
+    """The epochs of a study in the order in which they ended, from what MLflow has of them."""
+    client = MlflowClient(tracking_uri)
     experiment = client.get_run(parent).info.experiment_id
-    epochs: list[tuple[int, float, float, str]] = []  # time, seconds, accuracy, the trial's setting
+    found: list[tuple[int, Epoch]] = []
     for run in client.search_runs([experiment], "tags.kind = 'trial'", max_results=TRIALS + 10):
+        params = TrialConfig.of(json.loads(run.data.tags["config"])).params
         seconds = {point.step: point for point in client.get_metric_history(run.info.run_id, "epoch_seconds")}
         for point in client.get_metric_history(run.info.run_id, "val_accuracy"):
             there = seconds[point.step]
-            epochs.append((there.timestamp, there.value, point.value, run.data.tags["config"]))
+            found.append((there.timestamp, Epoch(params, there.value, point.value)))
+    return [epoch for _, epoch in sorted(found, key=lambda timed: timed[0])]
+
+
+def path_of(epochs: Sequence[Epoch]) -> dict[str, object]:
+    """The seconds and epochs of a study, and its incumbents in the order of its epochs."""
     best, spent = -1.0, 0.0
     incumbents: list[tuple[float, Params]] = []
-    for _, took, accuracy, config in sorted(epochs, key=lambda epoch: epoch[0]):
-        spent += took
-        if accuracy > best:
-            best = accuracy
-            params = TrialConfig.of(json.loads(config)).params
-            if not incumbents or incumbents[-1][1] != params:
-                incumbents.append((spent, params))
+    for epoch in epochs:
+        spent += epoch.seconds
+        if epoch.accuracy > best:
+            best = epoch.accuracy
+            if not incumbents or incumbents[-1][1] != epoch.params:
+                incumbents.append((spent, epoch.params))
     return {"seconds": spent, "epochs": len(epochs), "incumbents": incumbents}
 
 
