@@ -132,7 +132,7 @@ def sweep(
         str | None,
         option(
             "--pruner",
-            "median; none with gp and cmaes",
+            "median; asha with pictures; none with gp and cmaes",
             "median, hyperband, wilcoxon, asha or none.",
             panel="Search",
         ),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.core.halving import HALVING
 from harness.core.objective import ACCURACY, Objective
 from harness.core.records import Representation
 from harness.core.space import Accepted
@@ -55,6 +56,11 @@ class ModelSpec:
     def largest_stack(self, precision: str) -> int:
         """Return the size of a stack at most: several are trained as one in float32 only."""
         return self.most_stacked if precision == "fp32" or self.most_stacked == 1 else 0
+
+    @property
+    def pruner(self) -> str:
+        """The default pruner: halving for pictures, whose epochs are expensive (docs/performance.md)."""
+        return "median" if self.representation == "features" else HALVING
 
     @property
     def label(self) -> str:

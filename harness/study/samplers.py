@@ -206,8 +206,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) -> str:
-    """Return the pruner to use: `pruner`, or for None the default of the sampler.
+def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int, *, default: str) -> str:
+    """Return the pruner to use: `pruner`, for None `default`, or none where the sampler ignores pruned trials.
 
     Raises SettingsError if a name is unknown, if a package is missing, and if sampler, pruner, space and number of
     trials do not fit together.
@@ -231,7 +231,7 @@ def check_search(sampler: str, pruner: str | None, space: Space, n_trials: int) 
             hint=f"--trials {len_of_grid(space)}",
         )
     if pruner is None:
-        return "median" if chosen.learns_from_pruned else "none"
+        return default if chosen.learns_from_pruned else "none"
     if pruner != "none" and not chosen.learns_from_pruned:
         raise SettingsError(
             f"the {sampler} sampler cannot learn from pruned trials",

@@ -116,6 +116,12 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     if not model.objective.is_accuracy:
         _check_own_loss(settings, model)
     spec = _spec(settings, model, tracks, split)
+    if spec.pruner == HALVING and settings.patience is not None:
+        raise SettingsError(
+            f"patience is {settings.patience}, and the pruner is {HALVING}",
+            expected=f"--patience with another pruner: with {HALVING} most trials end together, at the end",
+            hint="--pruner median, or fewer --trials",
+        )
     if model.source_digest is not None:
         check_network(model, len(spec.columns), len(tracks.genres), tracks.size)
     stores = resolve_stores(settings.tracking_uri, settings.storage)
@@ -138,12 +144,6 @@ def _check_together(settings: SweepSettings) -> None:
             f"confirm is {settings.confirm}, and folds is 1",
             expected="--confirm with --folds: the best trials are measured again on fresh folds",
             hint="--folds 5",
-        )
-    if settings.pruner == HALVING and settings.patience is not None:
-        raise SettingsError(
-            f"patience is {settings.patience}, and the pruner is {HALVING}",
-            expected=f"--patience with another pruner: with {HALVING} most trials end together, at the end",
-            hint="fewer --trials",
         )
     if settings.ensemble > 1 and settings.refit is False:
         raise SettingsError(
@@ -206,7 +206,7 @@ def _spec(settings: SweepSettings, model: ModelSpec, tracks: Tracks, split: Spli
         space=space,
         fixed=fixed,
         sampler=settings.sampler,
-        pruner=check_search(settings.sampler, settings.pruner, space, settings.trials),
+        pruner=check_search(settings.sampler, settings.pruner, space, settings.trials, default=model.pruner),
         precision=settings.precision,
         source_digest=model.source_digest,
         folds=settings.folds,

@@ -239,12 +239,13 @@ def test_what_does_not_fit_is_refused(
     sampler: str, pruner: str | None, space: dict[str, Distribution], trials: int, words: list[str]
 ) -> None:
     with pytest.raises(SettingsError) as error:
-        check_search(sampler, pruner, space, trials)
+        check_search(sampler, pruner, space, trials, default="median")
     for word in words:
         assert word in str(error.value)
 
 
 def test_default_pruner_suits_the_sampler() -> None:
-    assert check_search("tpe", None, RANGES, 4) == "median"
-    assert check_search("gp", None, RANGES, 4) == "none"
-    assert check_search("grid", None, LISTS, 6) == "median"
+    assert check_search("tpe", None, RANGES, 4, default="median") == "median"
+    assert check_search("tpe", "none", RANGES, 4, default="median") == "none"
+    assert check_search("gp", None, RANGES, 4, default="median") == "none"
+    assert check_search("grid", None, LISTS, 6, default="asha") == "asha"

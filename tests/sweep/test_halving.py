@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from harness.core.errors import SettingsError
 from harness.core.events import Ended, Event
 from harness.core.halving import Halving
+from harness.models.registry import MODELS
 from harness.study import Study
 from harness.sweep.doctor import examine
 from harness.sweep.driver import open_study, run_sweep
@@ -117,3 +118,10 @@ def test_folds_are_the_rungs_of_a_trial_that_has_several() -> None:
 def test_patience_does_not_go_with_it() -> None:
     with pytest.raises(SettingsError, match=r"patience is 3, and the pruner is asha[\s\S]*fewer --trials"):
         plan_sweep(changed(HALVED, patience=3))
+
+
+def test_networks_that_take_pictures_are_halved_by_default() -> None:
+    by_model = {model: plan_sweep(changed(FAST, model=model, pruner=None)).spec.pruner for model in MODELS}
+    assert by_model == {"fcnn": "median", "cnn": "asha", "both": "asha"}
+    with pytest.raises(SettingsError, match=r"the pruner is asha[\s\S]*--pruner median"):
+        plan_sweep(changed(FAST, model="cnn", pruner=None, patience=3))
