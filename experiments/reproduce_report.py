@@ -191,7 +191,8 @@ def tune(arguments: argparse.Namespace, split: SplitKind) -> dict[str, Any]:
         f"report-{split}-fcnn": fcnn,
         f"report-{split}-fcnn-without-length": [*fcnn, "--without", "length"],
         f"report-{split}-residual": ["--model", RESIDUAL, *residual_words()],
-        f"report-{split}-cnn": ["--config", str(FOLDER / "cnn.toml")],
+        # The studies of the figures in `finding` were pruned so, all networks alike.
+        f"report-{split}-cnn": ["--config", str(FOLDER / "cnn.toml"), "--pruner", "median"],
     }
     for study, words in studies.items():
         harness(

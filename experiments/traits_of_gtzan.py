@@ -111,7 +111,6 @@ def tuned(arguments: argparse.Namespace, split: SplitKind, first: str, model: st
         arguments,
         *("sweep", "--study", study, "--experiment", "report", "--data", str(arguments.data)),
         *("--config", str(FOLDER / "cnn.toml"), "--model", model, "--trials", str(arguments.trials)),
-        *("--pruner", "asha"),  # half the time of the default, and as good (docs/performance.md)
         *words,
         *lists,
     )
