@@ -136,19 +136,21 @@ def rungs_of(epochs: int, folds: int) -> tuple[int, ...]:
 
 
 def next_step(
-    contenders: Sequence[Contender], rungs: int, *, begins: bool, objective: Objective = ACCURACY
+    contenders: Sequence[Contender], rungs: int, *, wanted: int, objective: Objective = ACCURACY
 ) -> Step | None:
     """Return what a worker does next, None if there is nothing to do as long as other trials run.
 
     First it goes on with a trial that was interrupted. Then it promotes: of the trials that have reached a rung,
-    from the last rung down, the best of those in the best third that pause there. Then it begins a new trial, if
-    it `begins` any more. When nothing runs that could change the ranks, the best trial of a rung goes on even
-    where a third is less than one, so that one trial reaches its end. All others that pause are over.
+    from the last rung down, the best of those in the best third that pause there. Then it ends a trial that pauses
+    and will not be in the best third, whatever those do that can still reach its rung: nobody needs its resume
+    point. Then it begins a new trial, if there are fewer than `wanted`. When nothing runs that could change the
+    ranks, the best trial of a rung goes on even where a third is less than one, so that one trial reaches its end.
     """
     waiting = {each.number: each.halving for each in contenders if each.state == "waiting"}
     interrupted = [number for number, halving in waiting.items() if not halving.pauses]
     if interrupted:
         return Step(min(interrupted), waiting[min(interrupted)])
+    begins = len(contenders) < wanted
     runs = any(each.state == "running" and each.halving.over is None for each in contenders)
     least = 0 if begins or runs else 1
     for rung in range(rungs, 0, -1):
@@ -157,13 +159,16 @@ def next_step(
             halving = waiting.get(number)
             if halving is not None and halving.pauses and len(halving.reached) == rung:
                 return Step(number, replace(halving, promoted=rung))
-    if begins:
-        return Step(None, NEW)
-    if runs or not waiting:
-        return None
-    number = min(waiting)
-    halving = waiting[number]
-    return Step(number, replace(halving, over=_why(contenders, number, halving, objective)))
+    for rung in range(1, rungs + 1):
+        ranked = _ranked(contenders, rung, objective)
+        ended = sum(each.halving.over is not None and len(each.halving.reached) < rung for each in contenders)
+        most = max(1, (max(wanted, len(contenders)) - ended) // FACTOR)
+        for place, number in enumerate(ranked[most:], most + 1):
+            halving = waiting.get(number)
+            if halving is not None and halving.pauses and len(halving.reached) == rung:
+                why = f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and at most {most} go on"
+                return Step(number, replace(halving, over=why))
+    return Step(None, NEW) if begins else None
 
 
 def _ranked(contenders: Sequence[Contender], rung: int, objective: Objective) -> list[int]:
@@ -174,11 +179,3 @@ def _ranked(contenders: Sequence[Contender], rung: int, objective: Objective) ->
         if len(each.halving.reached) >= rung
     }
     return sorted(keys, key=keys.__getitem__)
-
-
-def _why(contenders: Sequence[Contender], number: int, halving: Halving, objective: Objective) -> str:
-    rung = len(halving.reached)
-    ranked = _ranked(contenders, rung, objective)
-    promoted = max(1, len(ranked) // FACTOR)
-    place = ranked.index(number) + 1
-    return f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and the best {promoted} went on"

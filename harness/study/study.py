@@ -167,8 +167,7 @@ class Study(LockedStudy):
                 else each
                 for each in found
             ]
-            begins = len(contenders) < wanted
-            return next_step(contenders, len(self._rungs), begins=begins, objective=self.spec.objective)
+            return next_step(contenders, len(self._rungs), wanted=wanted, objective=self.spec.objective)
         if counts.finished + counts.running >= wanted or (is_stalled and not counts.waiting):
             return None
         return Step(min(self._in_state(TrialState.WAITING), default=None), NEW)

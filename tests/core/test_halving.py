@@ -74,7 +74,7 @@ class Study:
 
     def claim(self) -> int | None:
         begins = len(self.states) < self.wanted
-        step = next_step(self.contenders(), self.rungs, begins=begins, objective=self.objective)
+        step = next_step(self.contenders(), self.rungs, wanted=self.wanted, objective=self.objective)
         if step is None:
             return None
         number = len(self.states) if step.number is None else step.number
@@ -96,11 +96,17 @@ class Study:
             better = sum(
                 self.is_better(h.reached[rung - 1], n, mine, number) for n, h in self.others(rung, number)
             )
-            least = 0 if begins or "running" in self.states.values() else 1
+            trains = any(s == "running" and self.halvings[n].over is None for n, s in self.states.items())
+            least = 0 if begins or trains else 1
             assert better < max(least, (1 + len(self.others(rung, number))) // 3)
         elif step.halving.over is not None and before.over is None:
-            assert not begins
-            assert all(self.halvings[n].over is not None for n, state in self.states.items() if state == "running")
+            rung = len(before.reached)
+            mine = before.reached[rung - 1]
+            others = self.others(rung, number)
+            better = sum(self.is_better(h.reached[rung - 1], n, mine, number) for n, h in others)
+            lost = sum(h.over is not None and len(h.reached) < rung for h in self.halvings.values())
+            may_come = self.wanted - lost - len(others) - 1  # to this rung, beside those that are there
+            assert all(better >= max(1, (1 + len(others) + more) // 3) for more in range(may_come + 1))
 
     def others(self, rung: int, number: int) -> list[tuple[int, Halving]]:
         return [(n, h) for n, h in self.halvings.items() if n != number and len(h.reached) >= rung]
@@ -177,18 +183,34 @@ def test_deaths_change_nothing_for_one_worker(values: list[list[float]], seed: i
 def test_a_trial_that_has_failed_gives_its_place_to_the_next() -> None:
     reached = [Halving(((value, 1.0),)) for value in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)]
     six = [Contender(n, "waiting", halving) for n, halving in enumerate(reached)]
-    assert next_step(six, 1, begins=True) == Step(0, replace(reached[0], promoted=1))
+    assert next_step(six, 1, wanted=9) == Step(0, replace(reached[0], promoted=1))
     # The first one fails after its promotion: it is not among the contenders any more.
-    assert next_step(six[1:], 1, begins=True) == Step(1, replace(reached[1], promoted=1))
+    assert next_step(six[1:], 1, wanted=9) == Step(1, replace(reached[1], promoted=1))
 
 
 def test_one_trial_reaches_its_end_however_few_there_are() -> None:
     two = [Contender(n, "waiting", Halving(((value, 1.0),))) for n, value in enumerate((0.3, 0.4))]
-    assert next_step(two, 2, begins=True) == Step(None, NEW)
-    assert next_step([*two, Contender(2, "running", NEW)], 2, begins=False) is None
-    assert next_step(two, 2, begins=False) == Step(1, replace(two[1].halving, promoted=1))
+    assert next_step(two, 2, wanted=6) == Step(None, NEW)
+    six = [*two, *(Contender(n, "running", NEW) for n in range(2, 6))]
+    assert next_step(six, 2, wanted=6) is None
+    assert next_step(two, 2, wanted=2) == Step(1, replace(two[1].halving, promoted=1))
 
 
 def test_a_new_study_begins_and_a_finished_one_has_nothing_to_do() -> None:
-    assert next_step([], 2, begins=True) == Step(None, NEW)
-    assert next_step([Contender(0, "ended", NEW)], 2, begins=False) is None
+    assert next_step([], 2, wanted=1) == Step(None, NEW)
+    assert next_step([Contender(0, "ended", NEW)], 2, wanted=1) is None
+
+
+def test_a_trial_that_can_not_go_on_any_more_is_over_at_once() -> None:
+    def pausing(*values: float) -> list[Contender]:
+        return [Contender(n, "waiting", Halving(((value, 1.0),))) for n, value in enumerate(values)]
+
+    assert next_step(pausing(0.6, 0.3), 2, wanted=6) == Step(None, NEW)  # the best two of six go on
+    third = next_step(pausing(0.6, 0.3, 0.5), 2, wanted=12)
+    assert third == Step(0, Halving(((0.6, 1.0),), promoted=1))
+    first, *rest = pausing(0.6, 0.3, 0.5)
+    gone = [replace(first, state="running", halving=replace(first.halving, promoted=1)), *rest]
+    assert next_step(gone, 2, wanted=12) == Step(None, NEW)
+    over = next_step(gone, 2, wanted=6)
+    why = "asha pruner, rung 1: place 3 of 3, and at most 2 go on"
+    assert over == Step(1, Halving(((0.3, 1.0),), over=why))
