@@ -53,6 +53,7 @@ PRUNERS = ("none", "median", "hyperband", "asha")
 SAMPLERS = ("tpe", "random")
 TRIALS, EPOCHS = 40, 30
 FRESH_FOLDS = 5
+MARKERS = "^sDvPX"  # of the first study of each way, of the second, ...: those of one split are alike
 RESULTS = Path(__file__).with_name("search_methods")
 
 
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--crop", choices=("none", "frame"), help="fix it for the CNN, instead of searching it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--replay", action="store_true", help="look the epochs of random settings up")
-    parser.add_argument("--picture", type=Path, help="draw the picture to this file")
+    parser.add_argument("--picture", type=Path, help="draw the picture to this file; of --ends-only a dot a study")
     wanted = parser.parse_args()
     tracks = load_data(wanted.data)
     wanted.out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def main() -> None:
     if not tracks.synthetic:
         keep(found, seeds, name_of(wanted))
     if wanted.picture is not None:
-        picture(found, wanted.model).save(wanted.picture)
+        (ends_picture if wanted.ends_only else picture)(found, wanted.model).save(wanted.picture)
 
 
 def name_of(wanted: argparse.Namespace) -> str:
@@ -329,6 +330,40 @@ def picture(found: dict[str, list[Found]], model: str) -> Picture:
         return figure
 
     ends = ", ".join(f"{method} {mean[-1]:.3f} after {xs[-1]:.0f} s" for method, xs, mean, _ in lines())
+    return Picture(
+        name=f"search-{model}", title=f"Ways of searching, {model}", alt=f"At the end: {ends}.", draw=draw
+    )
+
+
+def ends_picture(found: dict[str, list[Found]], model: str) -> Picture:
+    """The accuracy of what each study found over its epochs, and the mean of each way."""
+
+    def draw():  # type: ignore[no-untyped-def]
+        samplers = [name for name in SAMPLERS if any(method.startswith(name) for method in found)]
+        figure, panels = panels_of(4.5 * len(samplers), 4.2, columns=len(samplers))
+        values = [study.incumbents[-1][1] for studies in found.values() for study in studies]
+        for axes, sampler in zip(panels, samplers, strict=True):
+            for method, studies in found.items():
+                name, _, pruner = method.partition("-")
+                if name != sampler:
+                    continue
+                colour = COLOURS[PRUNERS.index(pruner)]
+                epochs, ends = [study.epochs for study in studies], [study.incumbents[-1][1] for study in studies]
+                for number, (x, y) in enumerate(zip(epochs, ends, strict=True)):
+                    axes.scatter(x, y, color=colour, s=24, alpha=0.7, marker=MARKERS[number % len(MARKERS)])
+                axes.scatter(np.mean(epochs), np.mean(ends), color=colour, s=90, label=pruner, zorder=3)
+            axes.set_ylim(min(values) - 0.01, max(values) + 0.01)
+            axes.set_title(f"sampler {sampler}")
+            axes.set_xlabel("epochs (a mark: a study; a dot: the mean)")
+        panels[0].set_ylabel("accuracy on fresh folds")
+        panels[0].legend(loc="best")
+        return figure
+
+    ends = ", ".join(
+        f"{method} {np.mean([study.incumbents[-1][1] for study in studies]):.3f} after "
+        f"{np.mean([study.epochs for study in studies]):.0f} epochs"
+        for method, studies in found.items()
+    )
     return Picture(
         name=f"search-{model}", title=f"Ways of searching, {model}", alt=f"At the end: {ends}.", draw=draw
     )
