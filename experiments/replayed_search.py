@@ -74,7 +74,8 @@ class Replay:
 def replay(plan: SweepPlan, trials: Sequence[Trained]) -> list[tuple[TrialConfig, EpochMetrics]]:
     """Run the planned study over trials on record, and return the epochs that it would have trained, in order.
 
-    The plan's storage is new, and its MLflow is not used.
+    The plan's storage is new, and its MLflow is not used. This process needs as many cores as the trials on record
+    had: the number of threads belongs to their setting.
     """
     study = open_study(plan)
     task = worker_tasks(plan, study)[0]("replay")

@@ -69,12 +69,13 @@ class Epoch(NamedTuple):
 class Found:
     """A study: its seconds and epochs of training, and its incumbents, each from so many seconds on.
 
-    The accuracy of an incumbent is that on fresh folds.
+    The accuracy of an incumbent is that on fresh folds. `replayed`: the epochs were looked up.
     """
 
     seconds: float
     epochs: int
     incumbents: tuple[tuple[float, float], ...]
+    replayed: bool = False
 
     def at(self, seconds: float) -> float:
         """The accuracy of the incumbent after so many seconds; not a number before the first."""
@@ -129,7 +130,9 @@ def study_of(wanted: argparse.Namespace, tracks: Tracks, method: str, seed: int)
     recorded = json.loads(path.read_text(encoding="utf-8"))
     which = recorded["incumbents"][-1:] if wanted.ends_only else recorded["incumbents"]
     incumbents = [(since, confirmed(wanted, tracks, params, seed)) for since, params in which]
-    return Found(recorded["seconds"], recorded["epochs"], tuple(incumbents))
+    return Found(
+        recorded["seconds"], recorded["epochs"], tuple(incumbents), replayed=recorded.get("replayed", False)
+    )
 
 
 def searched(wanted: argparse.Namespace, method: str, seed: int) -> dict[str, object]:
@@ -145,9 +148,8 @@ def searched(wanted: argparse.Namespace, method: str, seed: int) -> dict[str, ob
             store = Path(folder)
             stores = replace(plan.stores, storage=f"sqlite:///{store}/optuna.db", work_root=store / "work")
             given = replay(replace(plan, stores=stores), trials)
-        return path_of(
-            [Epoch(config.params, metrics.seconds, metrics.val_accuracy or 0.0) for config, metrics in given]
-        )
+        epochs = [Epoch(config.params, metrics.seconds, metrics.val_accuracy or 0.0) for config, metrics in given]
+        return {**path_of(epochs), "replayed": True}
     return path_of(epochs_of(plan.stores.tracking_uri, complete(plan)))
 
 
@@ -288,6 +290,7 @@ def keep(found: dict[str, list[Found]], seeds: Sequence[int], name: str) -> None
                 "seconds": round(study.seconds, 1),
                 "epochs": study.epochs,
                 "incumbents": [[round(since, 1), accuracy] for since, accuracy in study.incumbents],
+                **({"replayed": True} if study.replayed else {}),
             }
         kept[method] = [of_method[seed] for seed in sorted(of_method)]
     with replacing(path) as temporary:

@@ -103,7 +103,7 @@ class SweepDisplay:
 
     def _show_study(self) -> None:
         notes = [] if self._best is None else [f"best {number_text(self._best)}"]
-        left = None if self._pauses else self._seconds_left()  # no rate to go by
+        left = None if self._pauses else self._seconds_left()  # see `Stage.pauses`
         if left is not None:
             notes.append(f"{_clock(left)} left")
         note = "  ".join(notes)

@@ -159,7 +159,9 @@ def methods(comparison: Comparison) -> str:
         for c in comparison.studied
         if c.config is not None
     )
-    trials = ", ".join(f"{len(comparison.trials[c.name])} ({escape(c.name)})" for c in comparison.studied)
+    rows = {candidate.name: comparison.trials[candidate.name] for candidate in comparison.studied}
+    whole = {name: sum(row.state == "COMPLETE" for row in of_study) for name, of_study in rows.items()}
+    trials = ", ".join(f"{len(rows[name])} ({escape(name)}; {whole[name]} to their end)" for name in rows)
     chosen = [
         f"Hyperparameters were chosen by the validation accuracy of a search; trials with a result: {trials}.",
         f"The chosen settings ({settings}) were then trained {repeats} times each.",

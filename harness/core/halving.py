@@ -136,15 +136,16 @@ def rungs_of(epochs: int, folds: int) -> tuple[int, ...]:
 
 
 def next_step(
-    contenders: Sequence[Contender], rungs: int, *, wanted: int, objective: Objective = ACCURACY
+    contenders: Sequence[Contender], rungs: int, *, wanted: int, most: int = 0, objective: Objective = ACCURACY
 ) -> Step | None:
     """Return what a worker does next, None if there is nothing to do as long as other trials run.
 
     First it goes on with a trial that was interrupted. Then it promotes: of the trials that have reached a rung,
     from the last rung down, the best of those in the best third that pause there. Then it ends a trial that pauses
-    and will not be in the best third, whatever those do that can still reach its rung: nobody needs its resume
-    point. Then it begins a new trial, if there are fewer than `wanted`. When nothing runs that could change the
-    ranks, the best trial of a rung goes on even where a third is less than one, so that one trial reaches its end.
+    and cannot be in the best third any more, unless a better one fails: nobody needs its resume point. Then it
+    begins a new trial, if there are fewer than `wanted`; other processes may begin more, up to `most`. When
+    nothing runs that could change the ranks, the best trial of a rung goes on even where a third is less than one,
+    so that one trial reaches its end, and all others that pause are over.
     """
     waiting = {each.number: each.halving for each in contenders if each.state == "waiting"}
     interrupted = [number for number, halving in waiting.items() if not halving.pauses]
@@ -152,7 +153,8 @@ def next_step(
         return Step(min(interrupted), waiting[min(interrupted)])
     begins = len(contenders) < wanted
     runs = any(each.state == "running" and each.halving.over is None for each in contenders)
-    least = 0 if begins or runs else 1
+    is_settled = not begins and not runs
+    least = 1 if is_settled else 0
     for rung in range(rungs, 0, -1):
         ranked = _ranked(contenders, rung, objective)
         for number in ranked[: max(least, len(ranked) // FACTOR)]:
@@ -161,14 +163,19 @@ def next_step(
                 return Step(number, replace(halving, promoted=rung))
     for rung in range(1, rungs + 1):
         ranked = _ranked(contenders, rung, objective)
-        ended = sum(each.halving.over is not None and len(each.halving.reached) < rung for each in contenders)
-        most = max(1, (max(wanted, len(contenders)) - ended) // FACTOR)
-        for place, number in enumerate(ranked[most:], most + 1):
+        lost = sum(len(each.halving.reached) < rung and _is_over(each) for each in contenders)
+        there = len(ranked) if is_settled else max(wanted, most, len(contenders)) - lost
+        go_on = max(1, there // FACTOR)
+        for place, number in enumerate(ranked[go_on:], go_on + 1):
             halving = waiting.get(number)
             if halving is not None and halving.pauses and len(halving.reached) == rung:
-                why = f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and at most {most} go on"
+                why = f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and at most {go_on} go on"
                 return Step(number, replace(halving, over=why))
     return Step(None, NEW) if begins else None
+
+
+def _is_over(contender: Contender) -> bool:
+    return contender.state == "ended" or contender.halving.over is not None
 
 
 def _ranked(contenders: Sequence[Contender], rung: int, objective: Objective) -> list[int]:

@@ -12,7 +12,7 @@ class Stage:
     """So many trainings under a title: the search, the confirmation or the refit.
 
     `done` have ended before, `best` is the best value of these, None for none. Each training trains on `folds`.
-    `pauses`: the trainings pause, and most of them end together at the end of the stage.
+    `pauses`: the trainings pause, so that the rate at which they end says little of the time left.
     """
 
     title: str

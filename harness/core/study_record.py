@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
+from harness.core.halving import HALVING
 from harness.core.json_types import JsonObject
 from harness.core.ranking import rank
 from harness.core.recorded import checked
@@ -93,8 +94,11 @@ class Targets:
 def reachable(spec: StudySpec, counts: TrialCounts, n_trials: int) -> int:
     """Return how many of `n_trials` trials of a study can finish.
 
-    A grid has no other point in place of one that failed, and a confirmation no other trial to repeat.
+    A grid has no other point in place of one that failed, and a confirmation no other trial to repeat. With
+    successive halving every trial that was begun comes to its end: those that pause are the best ones.
     """
+    if spec.pruner == HALVING:
+        n_trials = max(n_trials, counts.total - counts.failed)
     if spec.confirms is not None:
         return min(n_trials, counts.total - counts.failed)
     if not spec.covers_all:

@@ -73,10 +73,12 @@ def check_same_settings(spec: StudySpec, recorded: JsonObject) -> None:
         if recorded.get(key) != value
     ]
     if differences:
+        pruner = recorded.get("pruner")
+        that_one = f"--pruner {pruner}, or with " if wanted["pruner"] != pruner and len(differences) == 1 else ""
         raise StudyError(
             f"study {spec.name!r} was made with other settings:\n  " + "\n  ".join(differences),
             expected="to continue a study with the settings it was made with",
-            hint="the same command with --study NEW, for a study of its own",
+            hint=f"the same command with {that_one}--study NEW, for a study of its own",
         )
 
 

@@ -167,7 +167,9 @@ class Study(LockedStudy):
                 else each
                 for each in found
             ]
-            return next_step(contenders, len(self._rungs), wanted=wanted, objective=self.spec.objective)
+            targets = self.targets  # another sweep may want more trials than this one
+            most = 0 if targets is None else targets.n_trials
+            return next_step(contenders, len(self._rungs), wanted=wanted, most=most, objective=self.spec.objective)
         if counts.finished + counts.running >= wanted or (is_stalled and not counts.waiting):
             return None
         return Step(min(self._in_state(TrialState.WAITING), default=None), NEW)

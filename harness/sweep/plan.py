@@ -119,7 +119,7 @@ def plan_sweep(settings: SweepSettings) -> SweepPlan:
     if spec.pruner == HALVING and settings.patience is not None:
         raise SettingsError(
             f"patience is {settings.patience}, and the pruner is {HALVING}",
-            expected=f"--patience with another pruner: with {HALVING} most trials end together, at the end",
+            expected=f"--patience with another pruner: of {HALVING} a trial that pauses may yet become the best",
             hint="--pruner median, or fewer --trials",
         )
     if model.source_digest is not None:

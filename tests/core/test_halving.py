@@ -65,6 +65,7 @@ class Study:
     wanted: int
     rungs: int
     objective: Objective = field(default_factory=Objective)
+    smaller: int | None = None  # what some of the workers want
     states: dict[int, State] = field(default_factory=dict)
     halvings: dict[int, Halving] = field(default_factory=dict)
     log: list[tuple[int, int, str | None]] = field(default_factory=list)  # number, rung reached, why it was over
@@ -72,9 +73,9 @@ class Study:
     def contenders(self) -> list[Contender]:
         return [Contender(n, self.states[n], self.halvings[n]) for n in sorted(self.states)]
 
-    def claim(self) -> int | None:
-        begins = len(self.states) < self.wanted
-        step = next_step(self.contenders(), self.rungs, wanted=self.wanted, objective=self.objective)
+    def claim(self, wanted: int) -> int | None:
+        begins = len(self.states) < wanted
+        step = next_step(self.contenders(), self.rungs, wanted=wanted, most=self.wanted, objective=self.objective)
         if step is None:
             return None
         number = len(self.states) if step.number is None else step.number
@@ -96,17 +97,23 @@ class Study:
             better = sum(
                 self.is_better(h.reached[rung - 1], n, mine, number) for n, h in self.others(rung, number)
             )
-            trains = any(s == "running" and self.halvings[n].over is None for n, s in self.states.items())
-            least = 0 if begins or trains else 1
+            least = 0 if begins or self.trains() else 1
             assert better < max(least, (1 + len(self.others(rung, number))) // 3)
         elif step.halving.over is not None and before.over is None:
             rung = len(before.reached)
             mine = before.reached[rung - 1]
             others = self.others(rung, number)
             better = sum(self.is_better(h.reached[rung - 1], n, mine, number) for n, h in others)
-            lost = sum(h.over is not None and len(h.reached) < rung for h in self.halvings.values())
-            may_come = self.wanted - lost - len(others) - 1  # to this rung, beside those that are there
+            lost = sum(
+                len(h.reached) < rung and (h.over is not None or self.states[n] == "ended")
+                for n, h in self.halvings.items()
+            )
+            # To this rung, beside those that are there.
+            may_come = self.wanted - lost - len(others) - 1 if begins or self.trains() else 0
             assert all(better >= max(1, (1 + len(others) + more) // 3) for more in range(may_come + 1))
+
+    def trains(self) -> bool:
+        return any(s == "running" and self.halvings[n].over is None for n, s in self.states.items())
 
     def others(self, rung: int, number: int) -> list[tuple[int, Halving]]:
         return [(n, h) for n, h in self.halvings.items() if n != number and len(h.reached) >= rung]
@@ -137,8 +144,11 @@ class Study:
     def run(self, workers: int, chance: random.Random, deaths: float) -> None:
         running: list[int] = []
         for _ in range(10_000):
-            while len(running) < workers and (number := self.claim()) is not None:
-                running.append(number)
+            asked = [self.wanted, self.wanted if self.smaller is None else self.smaller]
+            chance.shuffle(asked)
+            for wanted in asked:
+                while len(running) < workers and (number := self.claim(wanted)) is not None:
+                    running.append(number)
             if not running:
                 return
             number = running.pop(chance.randrange(len(running)))
@@ -169,6 +179,20 @@ def test_any_workers_and_deaths(
         sign = 1 if minimise else -1
         best = sorted(keys, key=lambda n: (sign * (keys[n][0] or 0.0), keys[n][1], n))
         assert all(study.halvings[n].promoted >= rung for n in best[: max(1, len(reached) // 3)])
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 6), st.integers(1, 5), st.integers(0, 2**32))
+def test_no_trial_waits_for_ever(wanted: int, smaller: int, foreign: int, workers: int, seed: int) -> None:
+    """Also where two sweeps want different numbers of trials, and where other tools have added ended ones."""
+    chance = random.Random(seed)
+    values = {number: [chance.random(), chance.random()] for number in range(100)}
+    study = Study(values, max(wanted, smaller, foreign), 2, smaller=min(wanted, smaller))
+    study.states = dict.fromkeys(range(foreign), "ended")
+    study.halvings = dict.fromkeys(range(foreign), NEW)
+    study.run(workers, chance, deaths=0.2)
+    assert set(study.states.values()) == {"ended"}
+    own = [halving for number, halving in study.halvings.items() if number >= foreign]
+    assert any(len(halving.reached) == halving.promoted == 2 for halving in own) or not own
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=30), st.integers(0, 2**32))

@@ -302,6 +302,9 @@ def test_another_fingerprint_is_refused_by_name(folder: Path) -> None:
     for word in ("epochs: the study has 30, this sweep 31", "data_digest", "sampler", "--study NEW"):
         assert word in str(error.value)
     assert "seed" not in str(error.value)
+    assert "--pruner" not in str(error.value)
+    with pytest.raises(StudyError, match=f"--pruner {SPEC.pruner}, or with --study NEW"):
+        study_in(folder, replace(SPEC, pruner="asha"))
     # Its record would be in two experiments.
     with pytest.raises(StudyError, match=r'experiment: the study has "\w+", this sweep "elsewhere"'):
         study_in(folder, replace(SPEC, experiment="elsewhere"))

@@ -101,6 +101,25 @@ def test_the_record_of_a_sweep_that_is_stopped_in_between(inside: Harness) -> No
     stores.check_halved("demo-fcnn", 12, (3, 10, 30), 90)
 
 
+def test_fewer_trials_than_were_begun() -> None:
+    """Those that pause are the best ones: what was begun comes to its end, and one of it to its last epoch."""
+    plan = plan_sweep(changed(HALVED, trials=30))
+    study = open_study(plan)
+
+    def stop(_number: int, event: Event) -> None:
+        if isinstance(event, Ended) and study.counts().total >= 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run_sweep(plan, study, stop).signal == signal.SIGTERM
+    begun = study.counts().total
+    assert study.counts().waiting > 1
+    summary = sweep(HALVED, trials=1)
+    assert summary.is_complete
+    assert summary.counts.finished == begun
+    assert summary.counts.complete >= 1
+    Stores.here().check_halved("demo-fcnn", begun, (3, 10), 30)
+
+
 def test_folds_are_the_rungs_of_a_trial_that_has_several() -> None:
     summary = sweep(HALVED, folds=4, epochs=5, trials=6, confirm=0, refit=False)
     stores = Stores.here()
