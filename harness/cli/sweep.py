@@ -166,7 +166,7 @@ def sweep(
         option(
             "--patience",
             "none",
-            "Stop when so many trials in a row gain no more than the standard error.",
+            "Stop when so many trials in a row gain no more than the standard error; not with asha.",
             panel="Search",
         ),
     ] = None,
