@@ -132,7 +132,7 @@ def test_trials_that_pause_go_on_on_another_machine(stores: Stores, machine: Cal
     """One machine is lost while trials of its own pause; another goes on with them from what MLflow has."""
     first, second = machine("first"), machine("second")
     options = ["--data", "demo", "--model", "fcnn", "--pruner", "asha", "--jobs", "1"]
-    first.start("sweep", *options, "--trials", "16", "--epochs", "900")
+    first.start("sweep", *options, "--trials", "30", "--epochs", "900")
 
     def paused() -> int:
         return sum(trial.state == TrialState.WAITING for trial in stores.trials(STUDY))
@@ -144,7 +144,7 @@ def test_trials_that_pause_go_on_on_another_machine(stores: Stores, machine: Cal
             assert "resume/resume.json" in kept
     first.kill_all()
     end_of(second.start("worker"))
-    trained = stores.check_halved(STUDY, 16, (4, 11, 33, 100, 300), 900)
+    trained = stores.check_halved(STUDY, 30, (4, 11, 33, 100, 300), 900)
     assert set(trained) >= {4, 11}
     resumed = [run.data.tags.get("resumed_after_epoch") for run in stores.runs(STUDY, "trial")]
     assert {"4", "11"} & set(resumed)
