@@ -155,22 +155,20 @@ def next_step(
     runs = any(each.state == "running" and each.halving.over is None for each in contenders)
     is_settled = not begins and not runs
     least = 1 if is_settled else 0
-    for rung in range(rungs, 0, -1):
-        ranked = _ranked(contenders, rung, objective)
+    pausing_at = {number: len(halving.reached) for number, halving in waiting.items()}
+    by_rung = {rung: _ranked(contenders, rung, objective) for rung in range(1, rungs + 1)}
+    for rung, ranked in reversed(by_rung.items()):
         for number in ranked[: max(least, len(ranked) // FACTOR)]:
-            halving = waiting.get(number)
-            if halving is not None and halving.pauses and len(halving.reached) == rung:
-                return Step(number, replace(halving, promoted=rung))
-    for rung in range(1, rungs + 1):
-        ranked = _ranked(contenders, rung, objective)
+            if pausing_at.get(number) == rung:
+                return Step(number, replace(waiting[number], promoted=rung))
+    for rung, ranked in by_rung.items():
         lost = sum(len(each.halving.reached) < rung and _is_over(each) for each in contenders)
         there = len(ranked) if is_settled else max(wanted, most, len(contenders)) - lost
         go_on = max(1, there // FACTOR)
         for place, number in enumerate(ranked[go_on:], go_on + 1):
-            halving = waiting.get(number)
-            if halving is not None and halving.pauses and len(halving.reached) == rung:
+            if pausing_at.get(number) == rung:
                 why = f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and at most {go_on} go on"
-                return Step(number, replace(halving, over=why))
+                return Step(number, replace(waiting[number], over=why))
     return Step(None, NEW) if begins else None
 
 
