@@ -103,11 +103,15 @@ NEW = Halving()  # of a trial that has reached no rung
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A trial that has not failed, by its number; `state` is waiting, running or ended."""
+    """A trial that has not failed, by its number; `state` is waiting, running or ended.
+
+    `is_sent`: whether MLflow has the last pause of one that waits.
+    """
 
     number: int
     state: Literal["waiting", "running", "ended"]
     halving: Halving
+    is_sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +146,11 @@ def next_step(
 
     First it goes on with a trial that was interrupted. Then it promotes: of the trials that have reached a rung,
     from the last rung down, the best of those in the best third that pause there. Then it ends a trial that pauses
-    and cannot be in the best third any more, unless a better one fails: nobody needs its resume point. Then it
-    begins a new trial, if there are fewer than `wanted`; other processes may begin more, up to `most`. When
-    nothing runs that could change the ranks, the best trial of a rung goes on even where a third is less than one,
-    so that one trial reaches its end, and all others that pause are over.
+    and cannot be in the best third any more, unless a better one fails: nobody needs its resume point. One that
+    MLflow does not have yet waits for that as long as other work is left: its epochs would be lost with this
+    machine. Then it begins a new trial, if there are fewer than `wanted`; other processes may begin more, up to
+    `most`. When nothing runs that could change the ranks, the best trial of a rung goes on even where a third is
+    less than one, so that one trial reaches its end, and all others that pause are over.
     """
     waiting = {each.number: each.halving for each in contenders if each.state == "waiting"}
     interrupted = [number for number, halving in waiting.items() if not halving.pauses]
@@ -156,6 +161,7 @@ def next_step(
     is_settled = not begins and not runs
     least = 1 if is_settled else 0
     pausing_at = {number: len(halving.reached) for number, halving in waiting.items()}
+    unsent = set() if is_settled else {each.number for each in contenders if not each.is_sent}
     by_rung = {rung: _ranked(contenders, rung, objective) for rung in range(1, rungs + 1)}
     for rung, ranked in reversed(by_rung.items()):
         for number in ranked[: max(least, len(ranked) // FACTOR)]:
@@ -166,7 +172,7 @@ def next_step(
         there = len(ranked) if is_settled else max(wanted, most, len(contenders)) - lost
         go_on = max(1, there // FACTOR)
         for place, number in enumerate(ranked[go_on:], go_on + 1):
-            if pausing_at.get(number) == rung:
+            if pausing_at.get(number) == rung and number not in unsent:
                 why = f"asha pruner, rung {rung}: place {place} of {len(ranked)}, and at most {go_on} go on"
                 return Step(number, replace(waiting[number], over=why))
     return Step(None, NEW) if begins else None

@@ -162,7 +162,7 @@ class Study(LockedStudy):
             found = read_contenders(self._storage, self._study._study_id)
             # One that was handed over here, and is not in MLflow yet, is for this machine alone.
             contenders = [
-                replace(each, state="waiting")
+                replace(each, state="waiting", is_sent=False)
                 if each.state == "running" and self._locks.is_handed_over(each.number)
                 else each
                 for each in found

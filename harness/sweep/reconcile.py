@@ -13,14 +13,15 @@ from pathlib import Path
 from harness.core.events import Ended
 from harness.core.journal import find_journals, read_events
 from harness.core.names import digest_of
-from harness.core.records import TrialState
+from harness.core.records import TrialResult, TrialState
 from harness.core.study_record import Conclusion
 from harness.core.trial_rows import FINISHED_STATES, TrialRow
 from harness.study import Study, ranked
 from harness.sweep.uploader import JournalUploader, Listener
-from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog
+from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog, end_lost
 
 OTHERS_SECONDS = 15.0  # to wait at the end of a study for other machines to send the ends of the last trials
+WORKER_DIED = "its worker had died"
 # The state to give the run of a trial that is not running, by the trial's state in Optuna.
 ENDED: dict[str, TrialState] = {
     "COMPLETE": "complete",
@@ -81,7 +82,9 @@ class Record:
         """End the orphaned runs as their trials ended, and return what `orphans` found."""
         orphans = self.orphans()
         for run, state in orphans:
-            self.tracker.studies.end_trial(run.run_id, state, mended="its worker had died")
+            lost = TrialResult(state=state, best=None, reason=WORKER_DIED)
+            result = lost if state == "interrupted" else self.study.result(run.trial_number)
+            end_lost(self.tracker, run.run_id, result, mended=WORKER_DIED)
         return orphans
 
     def conclude(self, state: StudyState) -> str | None:

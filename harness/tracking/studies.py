@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from harness.core.errors import CheckpointError, StudyError, TrackingError, mask_password
 from harness.core.known import KnownTrials
-from harness.core.records import Split, StudySpec, TrialState
+from harness.core.records import Split, StudySpec
 from harness.core.study_record import Stall, StudyContext
 from harness.core.trial_rows import TrialCounts, TrialRow
 from harness.core.workspace import check_name
@@ -16,7 +16,7 @@ from harness.tracking.best_trial import best_of, check_has_best
 from harness.tracking.run_info import RunInfo
 from harness.tracking.runs import Runs, by_number
 from harness.tracking.study_params import searched, study_figures, study_params
-from harness.tracking.tags import BEST_PREFIX, STATUS_OF, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
+from harness.tracking.tags import BEST_PREFIX, YES, Kind, RunStatus, StudyState, Tag, Tags, study_tags
 
 SPLIT_FILE, CONTEXT_FILE, KNOWN_FILE = "split.json", "context.json", "known_trials.json"
 
@@ -143,10 +143,6 @@ class Studies:
                 **{f"{BEST_PREFIX}{name}": str(value) for name, value in best.params.items()},
             }
         self._runs.end(run_id, state.status, tags=tags)
-
-    def end_trial(self, run_id: str, state: TrialState, *, mended: str) -> None:
-        """End the run of a trial that its worker has not ended; `mended` says why."""
-        self._runs.end(run_id, STATUS_OF[state], tags={Tag.TRIAL_STATE: state, Tag.MENDED: mended})
 
     def note_stall(self, parent: str, stall: Stall) -> None:
         """Record in a study's run why its search was over before its number of trials."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import TYPE_CHECKING
 
+from harness.core.clock import now
 from harness.core.events import (
     Ended,
     EpochDone,
@@ -75,6 +76,18 @@ def best_points(best: EpochMetrics | None, time: int) -> list[Point]:
 def end_tags(result: TrialResult) -> dict[str, str]:
     """Return the tags that say how a trial or a repeat ended."""
     return {Tag.TRIAL_STATE: result.state, Tag.REASON: (result.reason or "")[-TAG_LIMIT:]}
+
+
+def end_lost(tracker: Tracker, run_id: str, result: TrialResult, *, mended: str) -> None:
+    """End the run of a trial as Optuna has its result, because its worker has not; `mended` says why.
+
+    The run gets no checkpoint. Its resume point is removed, unless the trial is to go on.
+    """
+    tracker.runs.log(run_id, points=best_points(result.best, now()))
+    if result.is_over:
+        tracker.artifacts.remove_resume(run_id)
+    tags = end_tags(result) | {Tag.MENDED: mended}
+    tracker.runs.end(run_id, STATUS_OF[result.state], tags=tags)
 
 
 class TrialLog:

@@ -68,10 +68,11 @@ class Study:
     smaller: int | None = None  # what some of the workers want
     states: dict[int, State] = field(default_factory=dict)
     halvings: dict[int, Halving] = field(default_factory=dict)
+    unsent: set[int] = field(default_factory=set)  # that pause, and MLflow does not have it yet
     log: list[tuple[int, int, str | None]] = field(default_factory=list)  # number, rung reached, why it was over
 
     def contenders(self) -> list[Contender]:
-        return [Contender(n, self.states[n], self.halvings[n]) for n in sorted(self.states)]
+        return [Contender(n, self.states[n], self.halvings[n], n not in self.unsent) for n in sorted(self.states)]
 
     def claim(self, wanted: int) -> int | None:
         begins = len(self.states) < wanted
@@ -100,6 +101,7 @@ class Study:
             least = 0 if begins or self.trains() else 1
             assert better < max(least, (1 + len(self.others(rung, number))) // 3)
         elif step.halving.over is not None and before.over is None:
+            assert number not in self.unsent or not (begins or self.trains())
             rung = len(before.reached)
             mine = before.reached[rung - 1]
             others = self.others(rung, number)
@@ -139,16 +141,20 @@ class Study:
             self.states[number] = "ended"
         else:
             self.states[number], self.halvings[number] = "waiting", halving.reaching(rung, (score, 1.0))
+            self.unsent.add(number)
         self.log.append((number, rung, None))
 
-    def run(self, workers: int, chance: random.Random, deaths: float) -> None:
+    def run(self, workers: int, chance: random.Random, deaths: float, sends: float = 1.0) -> None:
         running: list[int] = []
         for _ in range(10_000):
+            self.unsent = {number for number in self.unsent if chance.random() >= sends}
             asked = [self.wanted, self.wanted if self.smaller is None else self.smaller]
             chance.shuffle(asked)
             for wanted in asked:
                 while len(running) < workers and (number := self.claim(wanted)) is not None:
                     running.append(number)
+            if not running and self.unsent:
+                continue
             if not running:
                 return
             number = running.pop(chance.randrange(len(running)))
@@ -170,7 +176,7 @@ def test_any_workers_and_deaths(
     values: list[list[float]], rungs: int, workers: int, seed: int, minimise: bool
 ) -> None:
     study = Study(dict(enumerate(values)), len(values), rungs, Objective("val_loss", minimise))
-    study.run(workers, random.Random(seed), deaths=0.3)
+    study.run(workers, random.Random(seed), deaths=0.3, sends=0.3)
     assert set(study.states.values()) == {"ended"}
     assert len(study.states) == len(values)
     for rung in range(1, rungs + 1):  # at the end nobody is left who deserved to go on
@@ -189,7 +195,7 @@ def test_no_trial_waits_for_ever(wanted: int, smaller: int, foreign: int, worker
     study = Study(values, max(wanted, smaller, foreign), 2, smaller=min(wanted, smaller))
     study.states = dict.fromkeys(range(foreign), "ended")
     study.halvings = dict.fromkeys(range(foreign), NEW)
-    study.run(workers, chance, deaths=0.2)
+    study.run(workers, chance, deaths=0.2, sends=0.5)
     assert set(study.states.values()) == {"ended"}
     own = [halving for number, halving in study.halvings.items() if number >= foreign]
     assert any(len(halving.reached) == halving.promoted == 2 for halving in own) or not own
@@ -238,3 +244,8 @@ def test_a_trial_that_can_not_go_on_any_more_is_over_at_once() -> None:
     over = next_step(gone, 2, wanted=6)
     why = "asha pruner, rung 1: place 3 of 3, and at most 2 go on"
     assert over == Step(1, Halving(((0.3, 1.0),), over=why))
+    unsent = [replace(each, is_sent=False) for each in gone]
+    assert next_step(unsent, 2, wanted=6) == Step(None, NEW)
+    why = "asha pruner, rung 1: place 2 of 3, and at most 1 go on"  # nothing else is left to do
+    ended = replace(gone[0], state="ended")
+    assert next_step([ended, *unsent[1:]], 2, wanted=3) == Step(2, Halving(((0.5, 1.0),), over=why))

@@ -92,11 +92,13 @@ class Stores:
                 assert steps == list(range(1, epochs + 1)), (run.info.run_name, fold)
             assert not self.client().list_artifacts(run.info.run_id, "resume")
 
-    def check_halved(self, study: str, total: int, rungs: tuple[int, ...], epochs: int) -> list[int]:
+    def check_halved(
+        self, study: str, total: int, rungs: tuple[int, ...], epochs: int, *, lost: bool = False
+    ) -> list[int]:
         """What must hold at the end of a sweep that pauses; return how many epochs each trial was trained.
 
         The best third of each rung has gone on; one run a trial, one point an epoch, nothing left RUNNING, paused
-        or behind.
+        or behind. `lost`: a machine was lost with the ends of trials that it had not sent; those were mended.
         """
         found, runs = self.trials(study), self.runs(study, "trial")
         assert [trial.number for trial in found] == list(range(total))
@@ -115,7 +117,9 @@ class Stores:
             assert (run.info.status, run.data.tags["trial_state"]) == end
             assert is_complete or "asha pruner, rung" in run.data.tags["reason"]
             kept = {file.path for file in self.client().list_artifacts(run.info.run_id, "checkpoint")}
-            assert kept == {"checkpoint/model.json", "checkpoint/model.safetensors"}
+            has_none = lost and "mended" in run.data.tags and not is_complete
+            assert kept == (set() if has_none else {"checkpoint/model.json", "checkpoint/model.safetensors"})
+            assert "best_val_accuracy" in run.data.metrics
             assert not self.client().list_artifacts(run.info.run_id, "resume")
         for rung in range(1, len(rungs) + 1):
             there = [t for t in found if len(t.user_attrs["halving"]["reached"]) >= rung]

@@ -31,6 +31,25 @@ def test_a_run_that_is_running_while_its_trial_is_over_is_ended_as_the_trial_did
     assert unsent.record.orphans() == []
 
 
+def test_a_trial_that_was_over_when_its_machine_was_lost_gets_its_reason_and_figures() -> None:
+    unsent = train_without_uploading(pruner="asha", trials=9, epochs=30)
+    unsent.uploader.pump(flush=True)
+    stores = Stores.here()
+    before = next(run for run in stores.runs(STUDY, "trial") if run.data.tags["trial_state"] == "pruned")
+    run_id = before.info.run_id
+    for tag, text in (("trial_state", "paused"), ("reason", "paused at rung 1 of 2")):
+        stores.client().set_tag(run_id, tag, text)
+    stores.client().log_text(run_id, "{}", "resume/resume.json")
+    stores.client().update_run(run_id, status="SCHEDULED")
+    assert [run.run_id for run, _ in unsent.record.end_orphaned_runs()] == [run_id]
+    mended = stores.client().get_run(run_id)
+    assert (mended.info.status, mended.data.tags["trial_state"]) == ("KILLED", "pruned")
+    assert mended.data.tags["reason"] == before.data.tags["reason"]
+    assert "asha pruner, rung" in mended.data.tags["reason"]
+    assert mended.data.metrics == before.data.metrics
+    assert stores.client().list_artifacts(run_id, "resume") == []
+
+
 def test_a_run_whose_journal_has_yet_to_be_sent_is_no_orphan() -> None:
     unsent = train_without_uploading(trials=1)
     kept = {path: path.read_bytes() for path in unsent.journals}
