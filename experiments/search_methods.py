@@ -15,6 +15,8 @@ those of `--crop frame --precision bf16` in `cnn-frame-bf16.json`.
 
 With `--replay` the studies of random settings with a pruner take their epochs from the one without (see
 `replayed_search.py`), instead of training them again: the seconds are those of that study.
+
+With `--kept` nothing is run: the table and the picture show the figures that were written beside the script.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,7 +88,7 @@ class Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="input", help="data folder, or demo for the synthetic set")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the studies")
+    parser.add_argument("--out", type=Path, help="folder of the studies")
     parser.add_argument("--model", choices=("fcnn", "cnn"), default="fcnn")
     parser.add_argument("--studies", type=int, default=10, help="studies for each sampler and pruner")
     parser.add_argument("--seed", type=int, action="append", help="seed of a study, instead of the first N")
@@ -95,13 +97,29 @@ def main() -> None:
     parser.add_argument("--crop", choices=("none", "frame"), help="fix it for the CNN, instead of searching it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--replay", action="store_true", help="look the epochs of random settings up")
+    parser.add_argument("--kept", action="store_true", help="show the figures of earlier calls, run nothing")
     parser.add_argument("--picture", type=Path, help="draw the picture to this file; of --ends-only a dot a study")
     wanted = parser.parse_args()
+    if wanted.out is None and not wanted.kept:
+        parser.error("--out is missing: the folder of the studies; or --kept, which runs none")
+    methods = wanted.only or [f"{sampler}-{pruner}" for sampler, pruner in product(SAMPLERS, PRUNERS)]
+    seeds = wanted.seed or list(range(wanted.studies))
+    if wanted.kept:
+        found, synthetic = kept(name_of(wanted), methods, seeds), False
+    else:
+        found, synthetic = run(wanted, methods, seeds)
+    report(found, wanted.model, synthetic=synthetic)
+    if wanted.picture is not None:
+        (ends_picture if wanted.ends_only else picture)(found, wanted.model).save(wanted.picture)
+
+
+def run(
+    wanted: argparse.Namespace, methods: Sequence[str], seeds: Sequence[int]
+) -> tuple[dict[str, list[Found]], bool]:
+    """Run the studies, and keep their figures; return them, and whether the data are synthetic."""
     tracks = load_data(wanted.data)
     wanted.out.mkdir(parents=True, exist_ok=True)
-    methods = wanted.only or [f"{sampler}-{pruner}" for sampler, pruner in product(SAMPLERS, PRUNERS)]
     found: dict[str, list[Found]] = {method: [] for method in methods}
-    seeds = wanted.seed or list(range(wanted.studies))
     for seed, method in product(seeds, methods):
         found[method].append(study_of(wanted, tracks, method, seed))
         last = found[method][-1]
@@ -109,11 +127,9 @@ def main() -> None:
             f"{method} {seed}: {last.seconds:.0f} s, {last.epochs} epochs, {last.incumbents[-1][1]:.3f}",
             flush=True,
         )
-    report(found, wanted.model, synthetic=tracks.synthetic)
     if not tracks.synthetic:
         keep(found, seeds, name_of(wanted))
-    if wanted.picture is not None:
-        (ends_picture if wanted.ends_only else picture)(found, wanted.model).save(wanted.picture)
+    return found, tracks.synthetic
 
 
 def name_of(wanted: argparse.Namespace) -> str:
@@ -280,10 +296,9 @@ def said(values: Sequence[float]) -> str:
 def keep(found: dict[str, list[Found]], seeds: Sequence[int], name: str) -> None:
     """Write the figures beside this script, to those of other methods and seeds."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    figures = kept_figures(name)
     for method, studies in found.items():
-        of_method = {study["seed"]: study for study in kept.get(method, [])}
+        of_method = {study["seed"]: study for study in figures.get(method, [])}
         for seed, study in zip(seeds, studies, strict=True):
             of_method[seed] = {
                 "seed": seed,
@@ -292,9 +307,40 @@ def keep(found: dict[str, list[Found]], seeds: Sequence[int], name: str) -> None
                 "incumbents": [[round(since, 1), accuracy] for since, accuracy in study.incumbents],
                 **({"replayed": True} if study.replayed else {}),
             }
-        kept[method] = [of_method[seed] for seed in sorted(of_method)]
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        figures[method] = [of_method[seed] for seed in sorted(of_method)]
+    with replacing(RESULTS / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def kept_figures(name: str) -> dict[str, list[dict[str, Any]]]:
+    """The figures that earlier calls have written, by method."""
+    path = RESULTS / f"{name}.json"
+    figures: dict[str, list[dict[str, Any]]] = {}
+    if path.exists():
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    return figures
+
+
+def kept(name: str, methods: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Found]]:
+    """The studies of these seeds among the figures of earlier calls."""
+    figures = kept_figures(name)
+    found = {
+        method: [
+            Found(
+                study["seconds"],
+                study["epochs"],
+                tuple((since, accuracy) for since, accuracy in study["incumbents"]),
+                replayed=study.get("replayed", False),
+            )
+            for study in figures.get(method, [])
+            if study["seed"] in seeds
+        ]
+        for method in methods
+    }
+    missing = [method for method, studies in found.items() if len(studies) < len(seeds)]
+    if missing:
+        raise SystemExit(f"{name}.json lacks studies of {', '.join(missing)}; without --kept they are run")
+    return found
 
 
 def picture(found: dict[str, list[Found]], model: str) -> Picture:
