@@ -29,8 +29,6 @@ from harness.core.records import EpochMetrics, TrialConfig
 from harness.core.space import describe
 from harness.core.stage import Stage
 
-FINISHED = ("complete", "pruned")
-
 
 @contextmanager
 def sweep_display(console: Console, stage: Stage) -> Iterator[SweepDisplay]:
@@ -91,7 +89,7 @@ class SweepDisplay:
         if number in self._rows:
             self._progress.remove_task(self._rows.pop(number))
         start, result = self._started.get(number), event.result
-        if result.state in FINISHED:
+        if result.has_finished:
             self._done += 1
             self._ends.append(time.monotonic())
         value = None if result.best is None else self._objective.of(result.best)
@@ -117,7 +115,7 @@ class SweepDisplay:
 
     def _line(self, number: int, start: TrialStarted, event: Ended) -> str:
         seconds, result = (event.time - start.time) / 1000, event.result
-        outcome = (result.reason or "").strip().splitlines()[-1:] if result.state not in FINISHED else []
+        outcome = (result.reason or "").strip().splitlines()[-1:] if not result.has_finished else []
         if result.best is not None and (not outcome or result.state == "paused"):
             outcome.insert(0, f"{_score(result.best, self._objective)} at epoch {result.best.epoch}")
         text = f"trial {number:3d} {result.state:8s} {_setting(start.config)}  {seconds:.1f} s"

@@ -168,6 +168,11 @@ class TrialResult:
         """Whether the trial is not gone on with."""
         return self.state not in UNFINISHED
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether the trial has trained to an end: its own, or that of a pruner."""
+        return self.state in ("complete", "pruned")
+
 
 def fold_round(confirms: str | None) -> int:
     """Return which folds a study trains on: those of a search (0), or the fresh ones of a confirmation (1)."""

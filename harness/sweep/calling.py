@@ -49,7 +49,6 @@ import harness
 from harness import Hyperparameter
 
 '''
-FINISHED = ("complete", "pruned")
 
 
 def sweep_from_python(
@@ -175,7 +174,7 @@ class Bars:
 
             def show(_number: int, event: Event) -> None:
                 nonlocal found
-                if not isinstance(event, Ended) or event.result.state not in FINISHED:
+                if not isinstance(event, Ended) or not event.result.has_finished:
                     return
                 reached = event.result.best
                 value = None if reached is None else stage.objective.of(reached)

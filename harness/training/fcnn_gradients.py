@@ -12,7 +12,7 @@ from harness.models.dropout import factors_of, scaled
 from harness.models.fcnn import GenreClassifierFCNN
 
 Losses = Callable[[Tensor], tuple[Tensor, Tensor]]  # from the logits to the loss and its gradient by them
-_of_relu = torch.ops.aten.threshold_backward.default
+of_relu = torch.ops.aten.threshold_backward.default
 _of_batch_norm = torch.ops.aten.native_batch_norm_backward.default
 _ALL = [True, True, True]  # the gradients by the input, the weight and the bias
 
@@ -104,7 +104,7 @@ class FcnnGradients:
         for (linear, norm), layer in zip(reversed(self._hidden), reversed(passed), strict=True):
             if layer.factors is not None:
                 grad.mul_(layer.factors)
-            grad = _of_relu(grad, layer.positive, 0)
+            grad = of_relu(grad, layer.positive, 0)
             if norm is not None and layer.batch is not None:
                 grad = norm.backward(grad, layer.linear, *layer.batch)
             linear.backward(grad, layer.inputs)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from harness.models.dropout import words_of
+from harness.training.fcnn_gradients import of_relu
 from harness.training.graphs import Graph
 from harness.training.optimizers import ADAM_BETAS, ADAM_EPS, SGD, Optimizer
 
 ALIGNED = 64  # floats: a member's tensors begin where each kernel may read whole lines, in every seat alike
 NORMS = 2  # the layers with batch normalisation, the first of the hidden ones
-_of_relu = torch.ops.aten.threshold_backward.default
 BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 0.1  # those of PyTorch's layers, which the FCNN leaves as they are
 
 
@@ -172,7 +172,7 @@ class FcnnStack:
             by_weight, by_bias, *by_norm = grads[place]
             if place < len(passed):
                 inputs, normalised, outputs = passed[place]
-                grad = _of_relu(grad * factors[place], outputs, 0)
+                grad = of_relu(grad * factors[place], outputs, 0)
                 if by_norm:
                     grad = self._back_through_norm(
                         grad, normalised, deviations[place], layers[place][2], by_norm[0], by_norm[1]

@@ -138,11 +138,12 @@ def test_trials_that_pause_go_on_on_another_machine(stores: Stores, machine: Cal
         return sum(trial.state == TrialState.WAITING for trial in stores.trials(STUDY))
 
     wait_for(lambda: first.is_training() and paused() >= 3)
+    first.kill_all()
+    waiting = {trial.number for trial in stores.trials(STUDY) if trial.state == TrialState.WAITING}
     for run in stores.runs(STUDY, "trial"):
-        if run.data.tags["trial_state"] == "paused":
+        if int(run.data.tags["trial"]) in waiting:
             kept = [file.path for file in stores.client().list_artifacts(run.info.run_id, "resume")]
             assert "resume/resume.json" in kept
-    first.kill_all()
     end_of(second.start("worker"))
     trained = stores.check_halved(STUDY, 30, (4, 11, 33, 100, 300), 900, lost=True)
     assert set(trained) >= {4, 11}
