@@ -25,6 +25,20 @@ NORMS = 2  # the layers with batch normalisation, the first of the hidden ones
 BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 0.1  # those of PyTorch's layers, which the FCNN leaves as they are
 
 
+def _products(left: Tensor, right: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Return the matrix product of each member, [seats, n, m], plus its bias [seats, m].
+
+    On a CPU it multiplies copies, one member at a time: MKL's kernels of AVX-512 add up in another order where a
+    matrix begins elsewhere within a line of the cache, so that the numbers would depend on the seat.
+    """
+    if left.is_cuda:
+        if bias is not None:
+            return torch.baddbmm(bias.unsqueeze(1), left, right, out=out)
+        return torch.bmm(left, right, out=out)
+    found = torch.stack([a.clone() @ b.clone() for a, b in zip(left, right, strict=True)], out=out)
+    return found if bias is None else found.add_(bias.unsqueeze(1))
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What the members of a stack have in common: what the shapes of their tensors depend on, and the optimizer.
@@ -152,7 +166,7 @@ class FcnnStack:
         deviations: list[Tensor] = []
         layers = list(self._layers(self.weights))
         for place, (weight, bias, *norm) in enumerate(layers[:-1]):
-            inputs, x = x, torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+            inputs, x = x, _products(x, weight.transpose(1, 2), bias)
             normalised = x
             if norm:
                 variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
@@ -164,7 +178,7 @@ class FcnnStack:
             passed.append((inputs, normalised, outputs))
             x = outputs * factors[place]
         weight, bias = layers[-1]
-        logs = torch.log_softmax(torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2)), 2)
+        logs = torch.log_softmax(_products(x, weight.transpose(1, 2), bias), 2)
         self._totals.sub_((logs * wanted).sum((1, 2)))
         grad = logs.exp().sub_(wanted).div_(rows)
         grads = list(self._layers(self._grads))
@@ -178,10 +192,10 @@ class FcnnStack:
                         grad, normalised, deviations[place], layers[place][2], by_norm[0], by_norm[1]
                     )
                 x = inputs
-            torch.bmm(grad.transpose(1, 2), x, out=by_weight)
+            _products(grad.transpose(1, 2), x, out=by_weight)
             torch.sum(grad, 1, out=by_bias)
             if place:
-                grad = torch.bmm(grad, layers[place][0])
+                grad = _products(grad, layers[place][0])
         self._update()
 
     def _layers(self, pool: _Pool) -> Iterator[list[Tensor]]:
@@ -241,7 +255,7 @@ class FcnnStack:
             return torch.zeros_like(self._totals), torch.zeros_like(self._totals)
         x = self.valid_inputs
         for place, (weight, bias, *norm) in enumerate(self._layers(self.weights)):
-            x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+            x = _products(x, weight.transpose(1, 2), bias)
             if norm:
                 mean, variance = (part.unsqueeze(1) for part in self.statistics.parts[2 * place : 2 * place + 2])
                 x = (x - mean) * (variance + BATCH_NORM_EPS).rsqrt()
