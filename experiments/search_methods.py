@@ -108,7 +108,7 @@ def main() -> None:
         found, synthetic = kept(name_of(wanted), methods, seeds), False
     else:
         found, synthetic = run(wanted, methods, seeds)
-    report(found, wanted.model, synthetic=synthetic)
+    report(found, wanted.model, synthetic=synthetic, ends_only=wanted.ends_only)
     if wanted.picture is not None:
         (ends_picture if wanted.ends_only else picture)(found, wanted.model).save(wanted.picture)
 
@@ -267,23 +267,25 @@ def write(path: Path, content: object) -> None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def report(found: dict[str, list[Found]], model: str, *, synthetic: bool) -> None:
-    """Print what each way has found in the end, and in the time of the quickest and of the slowest."""
+def report(found: dict[str, list[Found]], model: str, *, synthetic: bool, ends_only: bool) -> None:
+    """Print what each way has found in the end, and after parts of the time of the slowest."""
     console = Console(width=110)
     if synthetic:
         console.print(SYNTHETIC)
     title = (
         f"{model}: accuracy on fresh folds, mean and standard error of {len(next(iter(found.values())))} studies"
     )
-    table = Table("search", "seconds", "epochs", "at the end", "after a quarter", "after a tenth", title=title)
+    parts = () if ends_only else ("after a quarter", "after a tenth")
+    table = Table("search", "seconds", "epochs", "at the end", *parts, title=title)
     longest = max(float(np.mean([study.seconds for study in studies])) for studies in found.values())
     for method, studies in found.items():
-        times = (float("inf"), longest / 4, longest / 10)
+        times = (float("inf"), longest / 4, longest / 10)[: 1 + len(parts)]
         values = [said([study.at(seconds) for study in studies]) for seconds in times]
         seconds, epochs = (np.mean([getattr(study, name) for study in studies]) for name in ("seconds", "epochs"))
         table.add_row(method, f"{seconds:.0f}", f"{epochs:.0f}", *values)
     console.print(table)
-    console.print(f"a quarter and a tenth of the longest searches' {longest:.0f} seconds")
+    if parts:
+        console.print(f"a quarter and a tenth of the longest searches' {longest:.0f} seconds")
 
 
 def said(values: Sequence[float]) -> str:
