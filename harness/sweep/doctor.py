@@ -258,7 +258,8 @@ def _unsent_journals(examination: Examination, record: Record) -> Iterator[Findi
 
 def _orphaned_runs(examination: Examination, record: Record) -> Iterator[Finding]:
     for run, state in record.end_orphaned_runs() if examination.fix else record.orphans():
-        found = f"the run of trial {run.trial_number} ({run.run_id}) was RUNNING; its trial is {state}"
+        was = "paused" if run.status == RunStatus.SCHEDULED else "was RUNNING"
+        found = f"the run of trial {run.trial_number} ({run.run_id}) {was}; its trial is {state}"
         yield examination.fixable(record.study.name, found)
 
 
