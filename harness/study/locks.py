@@ -132,6 +132,12 @@ class FileTrialLocks:
         """Remove the trial lock of a dead worker of this sweep. The caller has the study's lock."""
         self._lock_of(number).path.unlink(missing_ok=True)
 
+    def drop_lock(self, number: int) -> None:
+        """Remove the lock file of a trial that has ended, if its worker died before it did that."""
+        lock = self._lock_of(number)
+        if lock.acquire(wait=False, create=False):
+            lock.release(remove=True)
+
     def owns_upload(self, trial_id: int) -> bool:
         """Return True if this machine, and no other, may upload its journal of the trial."""
         return True

@@ -125,6 +125,10 @@ class LockedStudy(StudyReader):
                     storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             self._locks.clear_lock(number, trial._trial_id)
 
+    def drop_lock(self, number: int) -> None:
+        """Remove the lock file of a trial that has ended, if its worker died before it did that."""
+        self._locks.drop_lock(number)
+
     def owns_upload(self, number: int) -> bool:
         """Return True if this machine, and no other, may upload its journal of the trial; False for no trial."""
         found = self._find(number)

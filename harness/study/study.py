@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.core.halving import HALVING, HALVING_KEY, NEW, Step, next_step, rungs_of
+from harness.core.journal import find_journals
 from harness.core.known import KnownTrials
 from harness.core.names import WorkerId
 from harness.core.recorded import UNREADABLE, checked
@@ -46,6 +47,7 @@ class Study(LockedStudy):
     ) -> None:
         super().__init__(study, storage, work_folder, worker_id)
         self.is_new = False  # whether this object has made the study
+        self.finds_journals = False  # whether that found journals of an earlier one, whose database was lost
         study.pruner = make_pruner(self.spec.pruner, self.spec.epochs)
         self._rungs = rungs_of(self.spec.epochs, self.spec.folds) if self.spec.pruner == HALVING else ()
 
@@ -85,6 +87,7 @@ class Study(LockedStudy):
             make_or_check(study, record, spec, context, first_trial, known)
         made = cls(study, storage, work_folder, worker_id)
         made.is_new = isinstance(record, StudyFault)
+        made.finds_journals = made.is_new and bool(find_journals(work_folder))
         return made
 
     def forget(self) -> None:
@@ -98,7 +101,8 @@ class Study(LockedStudy):
             counts = self.counts()
             if self.is_alone() and counts.total == counts.waiting:
                 delete_study(self._storage, self.name)
-                shutil.rmtree(self.work_folder, ignore_errors=True)
+                if not self.finds_journals:
+                    shutil.rmtree(self.work_folder, ignore_errors=True)
 
     def set_targets(self, targets: Targets, *, keeps: bool) -> None:
         """Store the targets of a sweep that begins, for workers that join from elsewhere (see `Targets.after`).

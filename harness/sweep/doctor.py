@@ -270,5 +270,7 @@ def _unended_study(examination: Examination, record: Record, parent: RunInfo) ->
     yield examination.fixable(study.name, "the study's run was RUNNING, and no process runs it")
     if examination.fix:
         short = study.targets is not None and not study.is_complete(study.targets.n_trials)
-        record.conclude(StudyState.INTERRUPTED if short else StudyState.COMPLETE)
+        # A run that lacks its split or settings gets them from the sweep that goes on.
+        goes_on = short or not parent.is_whole
+        record.conclude(StudyState.INTERRUPTED if goes_on else StudyState.COMPLETE)
         forget(record.tracker, parent)

@@ -215,9 +215,14 @@ def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Worker
     """Begin the workers, and the record while they start: MLflow takes as long to import as PyTorch.
 
     If there can be no record, the workers are stopped and their trials requeued. A new study that has no run in
-    MLflow is deleted then: it would keep its name and its settings.
+    MLflow is deleted then: it would keep its name and its settings. Where journals of an earlier study lie, the
+    record comes first: workers remove them, and MLflow may refuse the new study.
     """
     try:
+        if study.finds_journals:
+            record = _begin_record(plan, study, presence)
+            sweep.begin()
+            return record
         sweep.begin()
         return _begin_record(plan, study, presence)
     except BaseException:

@@ -36,6 +36,7 @@ def close_journals(study: Study) -> None:
             if not isinstance(journal.events[-1], Acknowledged):
                 journal.append(Acknowledged())
             journal.close()
+            study.drop_lock(number)
 
 
 def handle_worker_death(study: Study, worker: str, cause: str, attempts: int) -> bool:

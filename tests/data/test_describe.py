@@ -429,7 +429,7 @@ def test_the_real_data(gtzan: Path, tmp_path: Path, inside: Harness) -> None:
     assert all(group["alike"] == ["features", "pictures"] for group in found["identical"])
     assert "1 group(s) of identical tracks have different genres: metal.00058, rock.00016" in found["warnings"]
     first, second = (component["explained"] for component in found["points"]["components"][:2])
-    assert first + second == pytest.approx(0.402, abs=0.001)
+    assert first + second == pytest.approx(0.409, abs=0.001)  # without `length`; with it 0.402
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < LARGEST_PAGE
     for heading in ("Waveform", "Short-time Fourier transform", "Mel spectrogram", "Chroma", "MFCC"):
