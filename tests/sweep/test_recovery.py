@@ -5,6 +5,7 @@ from pathlib import Path
 from optuna.storages import RDBStorage
 
 from harness.core.events import Ended, Resumed
+from harness.core.files import FileLock
 from harness.core.journal import Journal, journal_path, read_events
 from harness.core.names import WorkerId
 from harness.core.records import TrialResult
@@ -44,6 +45,22 @@ def test_an_empty_journal_of_an_ended_trial_is_a_damaged_one(storage: RDBStorage
     assert isinstance(end, Ended)
     assert end.mended is not None
     assert end.result == study.result(0)
+
+
+def test_the_lock_that_a_worker_left_at_the_end_of_its_trial_goes_and_that_of_a_live_one_stays(
+    storage: RDBStorage, tmp_path: Path
+) -> None:
+    study = Study.create(storage, SPEC, CONTEXT, tmp_path, WorkerId(sweep="s"))
+    left, live = tmp_path / "trial-00000.lock", FileLock(tmp_path / "trial-00001.lock")
+    for number in (0, 1):
+        complete(take(study), 0.5)
+        journal_path(tmp_path, number).touch()
+    left.write_text("{}")
+    live.acquire()
+    close_journals(study)
+    assert not left.exists()
+    assert live.path.exists()
+    live.release()
 
 
 def test_a_trial_that_is_given_up_before_its_first_event_has_its_reason_on_record(
