@@ -275,16 +275,17 @@ def report(found: dict[str, list[Found]], model: str, *, synthetic: bool, ends_o
     title = (
         f"{model}: accuracy on fresh folds, mean and standard error of {len(next(iter(found.values())))} studies"
     )
-    parts = () if ends_only else ("after a quarter", "after a tenth")
-    table = Table("search", "seconds", "epochs", "at the end", *parts, title=title)
     longest = max(float(np.mean([study.seconds for study in studies])) for studies in found.values())
+    after = {"at the end": float("inf")}
+    if not ends_only:
+        after |= {"after a quarter": longest / 4, "after a tenth": longest / 10}
+    table = Table("search", "seconds", "epochs", *after, title=title)
     for method, studies in found.items():
-        times = (float("inf"), longest / 4, longest / 10)[: 1 + len(parts)]
-        values = [said([study.at(seconds) for study in studies]) for seconds in times]
+        values = [said([study.at(seconds) for study in studies]) for seconds in after.values()]
         seconds, epochs = (np.mean([getattr(study, name) for study in studies]) for name in ("seconds", "epochs"))
         table.add_row(method, f"{seconds:.0f}", f"{epochs:.0f}", *values)
     console.print(table)
-    if parts:
+    if not ends_only:
         console.print(f"a quarter and a tenth of the longest searches' {longest:.0f} seconds")
 
 

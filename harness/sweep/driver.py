@@ -219,12 +219,9 @@ def _begin_both(plan: SweepPlan, study: Study, presence: Presence, sweep: Worker
     record comes first: workers remove them, and MLflow may refuse the new study.
     """
     try:
-        if study.finds_journals:
-            record = _begin_record(plan, study, presence)
-            sweep.begin()
-            return record
+        record = _begin_record(plan, study, presence) if study.finds_journals else None
         sweep.begin()
-        return _begin_record(plan, study, presence)
+        return record or _begin_record(plan, study, presence)
     except BaseException:
         sweep.abandon()
         requeue_stopped(study, is_sent=False)

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 from harness.core.events import Ended
-from harness.core.journal import find_journals, read_events
+from harness.core.journal import find_journals, journal_path, read_events
 from harness.core.names import digest_of
 from harness.core.records import TrialResult, TrialState
 from harness.core.study_record import Conclusion
 from harness.core.trial_rows import FINISHED_STATES, TrialRow
 from harness.study import Study, ranked
 from harness.sweep.uploader import JournalUploader, Listener
-from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog, end_lost
+from harness.tracking import GOING_ON, RunInfo, RunStatus, StudyState, Tracker, TrialLog
 
 OTHERS_SECONDS = 15.0  # to wait at the end of a study for other machines to send the ends of the last trials
 WORKER_DIED = "its worker had died"
@@ -52,8 +52,10 @@ class Record:
 
     def uploader(self, listener: Listener = lambda *_: None) -> JournalUploader:
         """Return the uploader of the study's journals."""
-        trials = TrialLog(self.tracker, self.study.spec, self.parent, self.study.context.dataset)
-        return JournalUploader(trials, self.study, listener)
+        return JournalUploader(self._trial_log(), self.study, listener)
+
+    def _trial_log(self) -> TrialLog:
+        return TrialLog(self.tracker, self.study.spec, self.parent, self.study.context.dataset)
 
     def orphans(self) -> list[tuple[RunInfo, TrialState]]:
         """Return the runs that are RUNNING or pause while their trials do not, with the states of the trials.
@@ -82,9 +84,14 @@ class Record:
         """End the orphaned runs as their trials ended, and return what `orphans` found."""
         orphans = self.orphans()
         for run, state in orphans:
-            lost = TrialResult(state=state, best=None, reason=WORKER_DIED)
-            result = lost if state == "interrupted" else self.study.result(run.trial_number)
-            end_lost(self.tracker, run.run_id, result, mended=WORKER_DIED)
+            number = run.trial_number
+            if state == "interrupted":
+                result = TrialResult(state=state, best=None, reason=WORKER_DIED)
+            else:
+                result = self.study.result(number)
+            folder = journal_path(self.study.work_folder, number).with_suffix("")
+            end = Ended(result=result, mended=WORKER_DIED)
+            self._trial_log().send(run.run_id, [end], checkpoint=None, resume=folder)  # removes its resume point
         return orphans
 
     def conclude(self, state: StudyState) -> str | None:

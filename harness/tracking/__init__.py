@@ -24,7 +24,7 @@ from harness.tracking.run_info import RunInfo
 from harness.tracking.studies import Deleted, own_run
 from harness.tracking.tags import GOING_ON, Kind, RunStatus, StudyState
 from harness.tracking.tracker import Tracker
-from harness.tracking.trials import TrialLog, end_lost
+from harness.tracking.trials import TrialLog
 
 __all__ = [
     "DEAD_AFTER_MINUTES",
@@ -45,7 +45,6 @@ __all__ = [
     "StudyState",
     "Tracker",
     "TrialLog",
-    "end_lost",
     "fix_artifact_paths",
     "forget",
     "judge",

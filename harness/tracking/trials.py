@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-from harness.core.clock import now
 from harness.core.events import (
     Ended,
     EpochDone,
@@ -78,18 +77,6 @@ def end_tags(result: TrialResult) -> dict[str, str]:
     return {Tag.TRIAL_STATE: result.state, Tag.REASON: (result.reason or "")[-TAG_LIMIT:]}
 
 
-def end_lost(tracker: Tracker, run_id: str, result: TrialResult, *, mended: str) -> None:
-    """End the run of a trial as Optuna has its result, because its worker has not; `mended` says why.
-
-    The run gets no checkpoint. Its resume point is removed, unless the trial is to go on.
-    """
-    tracker.runs.log(run_id, points=best_points(result.best, now()))
-    if result.is_over:
-        tracker.artifacts.remove_resume(run_id)
-    tags = end_tags(result) | {Tag.MENDED: mended}
-    tracker.runs.end(run_id, STATUS_OF[result.state], tags=tags)
-
-
 class TrialLog:
     """Turns the journal events of a study's trials into MLflow runs under the study's run."""
 
@@ -121,8 +108,10 @@ class TrialLog:
         tags = study_tags(self._spec, Kind.TRIAL) | {Tag.PARENT_ID: self._parent, Tag.TRIAL: str(number)}
         return runs.create(self._experiment, name, tags, time), frozenset()
 
-    def send(self, run_id: str, events: Sequence[Event], *, checkpoint: Path, resume: Path | None = None) -> None:
-        """Send events of one trial, in their order. The folder `checkpoint` is uploaded at the trial's end.
+    def send(
+        self, run_id: str, events: Sequence[Event], *, checkpoint: Path | None, resume: Path | None = None
+    ) -> None:
+        """Send events of one trial, in their order. The folder `checkpoint`, if any, is sent at the trial's end.
 
         All points, params and tags are sent in one batch, then the files, and the status last. `resume` is the
         folder of the resume point, if another machine may have to continue from it. It is uploaded after the
@@ -134,7 +123,7 @@ class TrialLog:
         if batch.started:
             with translated(f"recording the data of run {run_id}"):
                 self._tracker.client.log_inputs(run_id, [self._input()])
-        if batch.end is not None and checkpoint.is_dir():
+        if batch.end is not None and checkpoint is not None and checkpoint.is_dir():
             artifacts.log_checkpoint(run_id, checkpoint)
         if resume is not None and batch.is_over:
             artifacts.remove_resume(run_id)
